@@ -1,0 +1,12 @@
+//! The vocabulary and every pure decision of scalebeam.
+//!
+//! **Architecture invariant:** this crate depends on no other room, and on no tokio, file system,
+//! network or clock. Time comes in as a [`units::Nanos`], randomness as a seed, text as a `&str`.
+//! What it decides can therefore be tested by a table, and is the same on a real and a simulated run.
+
+pub mod arrival;
+pub mod clock;
+pub mod driver;
+pub mod request;
+pub mod units;
+pub mod workload;

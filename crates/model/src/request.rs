@@ -1,0 +1,304 @@
+//! What is known about one request: instants, counts and an outcome. Raw facts; every percentile,
+//! chart and verdict is computed from these and never stored instead of them.
+
+use crate::units::Nanos;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The part of a trial that a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Sent so that caches, graphs and connections are as they will be; never in a result.
+    Warmup,
+    /// What is reported.
+    Measure,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warmup => "warmup",
+            Self::Measure => "measure",
+        })
+    }
+}
+
+/// How a request ended. Every request that the plan asked for has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The answer arrived whole: a finish reason or `[DONE]` was seen.
+    Completed,
+    /// The answer began and the stream ended without saying that it was whole.
+    Truncated,
+    /// The server declined to serve it (HTTP 429 or 503).
+    Rejected,
+    /// It could not be sent, or the answer was an error.
+    Failed,
+    /// No whole answer within the load's time-out.
+    TimedOut,
+    /// Given up by us, because the run was interrupted.
+    Cancelled,
+    /// Due, but never sent: the run ended before a slot was free.
+    Dropped,
+}
+
+impl Outcome {
+    /// All outcomes, in the order in which tables show them.
+    pub const ALL: [Self; 7] = [
+        Self::Completed,
+        Self::Truncated,
+        Self::Rejected,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Dropped,
+    ];
+
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Truncated => "truncated",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Reads the name used in files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What went wrong with a request that was not completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// No TCP connection: refused, unreachable, name unknown.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// An HTTP status other than 2xx; [`Failure::status`] has it.
+    HttpStatus,
+    /// The time-out of the load passed.
+    Timeout,
+    /// The connection broke after the request was sent.
+    Reset,
+    /// What came was not HTTP, not an event stream, or not JSON throughout.
+    MalformedStream,
+    /// The server reported an error inside the stream.
+    ServerError,
+    /// The stream ended before the answer did.
+    Truncated,
+    /// The whole answer held no token.
+    EmptyOutput,
+    /// The run was interrupted.
+    Interrupted,
+    /// The run ended before the request could be sent.
+    NeverSent,
+}
+
+impl FailureClass {
+    /// All classes, in the order in which tables show them.
+    pub const ALL: [Self; 11] = [
+        Self::Connect,
+        Self::Tls,
+        Self::HttpStatus,
+        Self::Timeout,
+        Self::Reset,
+        Self::MalformedStream,
+        Self::ServerError,
+        Self::Truncated,
+        Self::EmptyOutput,
+        Self::Interrupted,
+        Self::NeverSent,
+    ];
+
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::HttpStatus => "http_status",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::MalformedStream => "malformed_stream",
+            Self::ServerError => "server_error",
+            Self::Truncated => "truncated",
+            Self::EmptyOutput => "empty_output",
+            Self::Interrupted => "interrupted",
+            Self::NeverSent => "never_sent",
+        }
+    }
+
+    /// Reads the name used in files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a request was not completed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind of failure.
+    pub class: FailureClass,
+    /// The HTTP status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The server's or the system's own words, shortened to a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Where a count of output tokens comes from, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// The server's own `usage`.
+    Usage,
+    /// The text that arrived, counted with the tokenizer.
+    Tokenizer,
+    /// The number of non-empty chunks: a lower bound, since a chunk may hold several tokens.
+    Chunks,
+}
+
+impl TokenSource {
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Tokenizer => "tokenizer",
+            Self::Chunks => "chunks",
+        }
+    }
+
+    /// Reads the name used in files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Usage, Self::Tokenizer, Self::Chunks].into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// One arrival of output: everything that one read of the socket brought.
+///
+/// Chunks that came in one read cannot be told apart in time, so they are one arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// When the read returned.
+    pub at: Nanos,
+    /// Non-empty chunks in it.
+    pub chunks: u32,
+}
+
+/// Everything that is known about one request.
+///
+/// All instants are of the run's monotonic clock. An instant that never came is absent, never zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Position in its phase, counted over all shards.
+    pub index: u64,
+    /// The phase it belongs to.
+    pub phase: Phase,
+    /// The workload (of a mix: the part) or prompt id that it was drawn from.
+    pub class: String,
+    /// Which of the deployment's entries it was sent to.
+    pub target: u16,
+    /// How many prompts it carried (1, except in batch mode).
+    pub prompts: u32,
+    /// Open loop: the due time. Closed loop: when its slot became free.
+    pub scheduled_at: Nanos,
+    /// When the kernel had taken the last byte of the request.
+    pub sent_at: Option<Nanos>,
+    /// When the first byte of the answer's head was read.
+    pub first_byte_at: Option<Nanos>,
+    /// When the first non-empty text, reasoning or tool-call content was read.
+    pub first_token_at: Option<Nanos>,
+    /// When the last such content was read.
+    pub last_token_at: Option<Nanos>,
+    /// When the stream ended, or the failure was known.
+    pub finished_at: Nanos,
+    /// Arrivals of output in order; the first is at `first_token_at`, the last at `last_token_at`.
+    pub arrivals: Vec<Arrival>,
+    /// Prompt tokens by the server's own count.
+    pub prompt_tokens: Option<u32>,
+    /// Output tokens by the best source there is.
+    pub output_tokens: Option<u32>,
+    /// Where `output_tokens` comes from.
+    pub token_source: Option<TokenSource>,
+    /// Prompt tokens that the plan asked for, where the workload has a length.
+    pub asked_input_tokens: Option<u32>,
+    /// The `max_tokens` of the request.
+    pub asked_output_tokens: u32,
+    /// The output length was forced (`ignore_eos`), so `output_tokens` should equal `asked_output_tokens`.
+    pub forced_length: bool,
+    /// The server's finish reason.
+    pub finish_reason: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it was not completed.
+    pub failure: Option<Failure>,
+    /// Events that could not be parsed as JSON and were skipped.
+    pub unparsed_events: u32,
+    /// Time spent to open a connection for this request; absent where one was reused.
+    pub connect: Option<Nanos>,
+    /// The load thread that carried it.
+    pub worker: u16,
+}
+
+impl RequestRecord {
+    /// A record of a request of which nothing is known yet but its schedule.
+    pub fn new(index: u64, phase: Phase, target: u16, scheduled_at: Nanos) -> Self {
+        Self {
+            index,
+            phase,
+            class: String::new(),
+            target,
+            prompts: 1,
+            scheduled_at,
+            sent_at: None,
+            first_byte_at: None,
+            first_token_at: None,
+            last_token_at: None,
+            finished_at: scheduled_at,
+            arrivals: Vec::new(),
+            prompt_tokens: None,
+            output_tokens: None,
+            token_source: None,
+            asked_input_tokens: None,
+            asked_output_tokens: 0,
+            forced_length: false,
+            finish_reason: None,
+            outcome: Outcome::Dropped,
+            failure: None,
+            unparsed_events: 0,
+            connect: None,
+            worker: 0,
+        }
+    }
+
+    /// Non-empty chunks that arrived.
+    pub fn chunks(&self) -> u32 {
+        self.arrivals.iter().map(|a| a.chunks).sum()
+    }
+
+    /// Whether the answer arrived whole.
+    pub fn is_completed(&self) -> bool {
+        self.outcome == Outcome::Completed
+    }
+}

@@ -1,0 +1,2 @@
+//! Generated files and architecture checks.
+fn main() {}
