@@ -7,6 +7,10 @@
 pub mod arrival;
 pub mod clock;
 pub mod driver;
+pub mod engine;
+pub mod plan;
 pub mod request;
+pub mod results;
+pub mod trust;
 pub mod units;
 pub mod workload;

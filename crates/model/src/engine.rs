@@ -1,0 +1,174 @@
+//! The seam to engines: what an engine is asked while a plan is made.
+//!
+//! Adding an engine means implementing [`Engine`] in the room `fleet`; adding a launcher never touches
+//! this file. Nothing here does IO: an engine turns a shape into command lines.
+
+use crate::plan::{
+    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher,
+};
+use std::collections::BTreeMap;
+
+/// Parameters of the platform or the engine, from `params = { .. }`.
+pub type Params = toml::Table;
+
+/// One parameter that an engine understands, for validation and help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// Its key.
+    pub name: &'static str,
+    /// What its value must be.
+    pub kind: ParamKind,
+    /// One line for help.
+    pub doc: &'static str,
+}
+
+/// What the value of a parameter must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A text.
+    Text,
+    /// A whole number, zero or above.
+    Integer,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A span with its unit, as `"50ms"`.
+    Duration,
+    /// A list of texts.
+    TextList,
+}
+
+/// Everything an engine needs to know to write the command lines of one instance.
+#[derive(Debug)]
+pub struct LaunchRequest<'a> {
+    /// Deployment name.
+    pub deployment: &'a str,
+    /// Who will start the processes.
+    pub platform: Platform,
+    /// The model, with what the deployment overrides.
+    pub model: &'a ModelPlan,
+    /// The instance.
+    pub instance: &'a InstancePlan,
+    /// Number of instances in the deployment.
+    pub instances: u32,
+    /// Hosts by name; every host of `instance.place` is among them.
+    pub hosts: &'a BTreeMap<String, HostPlan>,
+    /// What joins ranks over hosts.
+    pub launcher: Option<RankLauncher>,
+    /// The user's flags, verbatim, duplicates already resolved.
+    pub args: &'a [String],
+    /// The deployment's `params`, already checked against [`Engine::params`].
+    pub params: &'a Params,
+    /// Infrastructure ports and host of a control plane (`infra = { .. }`), by name.
+    pub infra: Option<&'a Infra>,
+    /// Ports of this plan that nothing else uses, for master, rpc and the like.
+    pub extra_ports: &'a [u16],
+}
+
+/// Where the control plane of a deployment runs.
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Infra {
+    /// Host in the file.
+    pub host: String,
+    /// Port of etcd.
+    #[serde(default)]
+    pub etcd: Option<u16>,
+    /// Port of NATS.
+    #[serde(default)]
+    pub nats: Option<u16>,
+    /// Port of the frontend.
+    #[serde(default)]
+    pub frontend: Option<u16>,
+}
+
+/// One process of an instance, before the plan adds environment, GPUs and log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessDraft {
+    /// Last part of its id: `serve`, `rank1`, `rpc0`.
+    pub what: String,
+    /// Host in the file.
+    pub host: String,
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment that the engine itself needs; the user's own values win over it.
+    pub env: BTreeMap<String, EnvValue>,
+    /// Ports it listens on.
+    pub ports: Vec<PortPlan>,
+    /// GPU ids on its host.
+    pub gpus: Vec<u32>,
+    /// Node rank.
+    pub rank: u32,
+}
+
+/// An engine, as the plan sees it.
+pub trait Engine: Sync + std::fmt::Debug {
+    /// Which one it is.
+    fn kind(&self) -> EngineKind;
+
+    /// Flags that follow from the shape, so that a user must not give them in `args`; each with the
+    /// key to use instead: `("--tensor-parallel-size", "tp")`.
+    fn owned_flags(&self) -> &'static [(&'static str, &'static str)];
+
+    /// Parameters it understands.
+    fn params(&self) -> &'static [ParamSpec];
+
+    /// Whether an instance occupies GPUs of its hosts.
+    fn takes_gpus(&self) -> bool {
+        true
+    }
+
+    /// Default first port.
+    fn default_port(&self) -> u16 {
+        8000
+    }
+
+    /// Path of the liveness probe.
+    fn health_path(&self) -> &'static str {
+        "/health"
+    }
+
+    /// Environment variables that are inherited by name when they are set (tokens, caches).
+    fn inherited_env(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether this version of scalebeam can bring the engine up on `platform`; the reason if not.
+    ///
+    /// # Errors
+    /// Says what is missing, in words for the user.
+    fn can_run_on(&self, platform: Platform) -> Result<(), String>;
+
+    /// Command lines of one instance, in start order.
+    ///
+    /// # Errors
+    /// When the shape cannot be served, in words for the user.
+    fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String>;
+
+    /// Infrastructure processes that the whole deployment shares, in start order.
+    ///
+    /// # Errors
+    /// When the shape cannot be served, in words for the user.
+    fn infra_processes(&self, _request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        Ok(Vec::new())
+    }
+
+    /// Whether one entry (its own frontend) serves all instances; otherwise each instance is an entry
+    /// and the load generator balances over them.
+    fn has_own_entry(&self) -> bool {
+        false
+    }
+}
+
+/// All engines, by kind.
+pub type Engines<'a> = &'a [&'static dyn Engine];
+
+/// The engine of `kind`, if it is among `engines`.
+pub fn find(engines: Engines<'_>, kind: EngineKind) -> Option<&'static dyn Engine> {
+    engines.iter().copied().find(|e| e.kind() == kind)
+}

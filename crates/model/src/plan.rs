@@ -1,0 +1,571 @@
+//! The plan: everything that a run will do, decided before it begins.
+//!
+//! **Architecture invariant:** executing a plan decides nothing. Hosts, GPUs, ports, ranks, flags,
+//! environment, seeds, phases and requests are all here, so `scalebeam plan` can print them, a run can
+//! be repeated or resumed, and a load can be sharded by index. Secrets are here by name only.
+
+use crate::driver::{Balance, PhasePlan};
+use crate::units::Nanos;
+use crate::workload::Workload;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod resolve;
+
+pub use resolve::{PlanError, resolve};
+
+/// Version of the plan's JSON form. Raised when a reader of an older plan would misread a newer one.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// Who starts the processes of a deployment.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// Processes on this machine.
+    Local,
+    /// Processes on hosts reached by the site's own ssh.
+    Ssh,
+    /// Steps of a Slurm allocation.
+    Slurm,
+    /// A Kubernetes Deployment or StatefulSet.
+    K8s,
+    /// A Kubernetes LeaderWorkerSet.
+    Lws,
+    /// A RayService of the KubeRay operator.
+    Kuberay,
+    /// A DynamoGraphDeployment.
+    Dgd,
+    /// A Modal app.
+    Modal,
+    /// A SkyPilot task.
+    Skypilot,
+    /// Somebody else's: attach to an endpoint that is already there.
+    External,
+}
+
+impl Platform {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Ssh => "ssh",
+            Self::Slurm => "slurm",
+            Self::K8s => "k8s",
+            Self::Lws => "lws",
+            Self::Kuberay => "kuberay",
+            Self::Dgd => "dgd",
+            Self::Modal => "modal",
+            Self::Skypilot => "skypilot",
+            Self::External => "external",
+        }
+    }
+
+    /// Whether hosts are this tool's business, so that GPUs must be placed on them in the file.
+    pub const fn places_processes(self) -> bool {
+        matches!(self, Self::Local | Self::Ssh)
+    }
+}
+
+/// What serves the model.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// NVIDIA Dynamo with vLLM workers.
+    DynamoVllm,
+    /// NVIDIA Dynamo with SGLang workers.
+    DynamoSglang,
+    /// Ray Serve LLM.
+    RayServeLlm,
+    /// llama.cpp's server.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    /// Any OpenAI-compatible endpoint.
+    Openai,
+    /// The built-in emulated engine.
+    #[serde(alias = "mock")]
+    Emulated,
+    /// Dynamo's own mocker behind a real Dynamo frontend.
+    #[serde(alias = "dynamo-mock")]
+    DynamoMocker,
+}
+
+impl EngineKind {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::DynamoVllm => "dynamo-vllm",
+            Self::DynamoSglang => "dynamo-sglang",
+            Self::RayServeLlm => "ray-serve-llm",
+            Self::LlamaCpp => "llama.cpp",
+            Self::Openai => "openai",
+            Self::Emulated => "emulated",
+            Self::DynamoMocker => "dynamo-mocker",
+        }
+    }
+}
+
+/// What an instance does for a request.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Prefill and decode.
+    #[default]
+    #[serde(alias = "agg")]
+    Aggregated,
+    /// Prefill only.
+    Prefill,
+    /// Decode only.
+    Decode,
+}
+
+impl Role {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aggregated => "aggregated",
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+/// What joins the ranks of an instance that spans hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RankLauncher {
+    /// The engine's own multiprocessing over `--nnodes`.
+    Mp,
+    /// A Ray cluster.
+    Ray,
+}
+
+/// GPUs of one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostGpus {
+    /// Host name in the file.
+    pub host: String,
+    /// GPU ids on that host.
+    pub ids: Vec<u32>,
+}
+
+/// One engine: tp x pp x dp ranks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstancePlan {
+    /// Position in the deployment.
+    pub index: u32,
+    /// Its role.
+    pub role: Role,
+    /// Tensor-parallel degree.
+    pub tp: u32,
+    /// Pipeline-parallel degree.
+    pub pp: u32,
+    /// Data-parallel degree.
+    pub dp: u32,
+    /// Expert-parallel degree, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ep: Option<u32>,
+    /// Where its ranks run, in rank order.
+    pub place: Vec<HostGpus>,
+    /// The port that its rank 0 serves on.
+    pub port: u16,
+}
+
+impl InstancePlan {
+    /// Ranks, and GPUs, of this instance.
+    pub const fn gpus(&self) -> u32 {
+        self.tp * self.pp * self.dp
+    }
+}
+
+/// The value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub enum EnvValue {
+    /// As given.
+    Set(String),
+    /// Taken from the environment of scalebeam when the process starts; never written anywhere.
+    Inherit {
+        /// Always true; says so to a reader of the JSON.
+        inherit: bool,
+    },
+}
+
+impl EnvValue {
+    /// Inherited by name.
+    pub const INHERIT: Self = Self::Inherit { inherit: true };
+}
+
+/// A port that a process listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// What it is for: `http`, `master`, `rpc`.
+    pub name: String,
+    /// The address it is bound to or reached at.
+    pub addr: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// Unique in the plan: `deployment/instance/what`.
+    pub id: String,
+    /// The instance it belongs to; absent for infrastructure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
+    /// The host it runs on.
+    pub host: String,
+    /// The program: a name looked up on `PATH`, a path, or `scalebeam` for ourselves.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables added to its environment.
+    pub env: BTreeMap<String, EnvValue>,
+    /// Ports it listens on.
+    pub ports: Vec<PortPlan>,
+    /// GPU ids it may use.
+    pub gpus: Vec<u32>,
+    /// Rank of its node in the instance.
+    pub rank: u32,
+    /// File of the run directory that its output goes to.
+    pub log: String,
+}
+
+/// What must hold before a deployment is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "gate")]
+pub enum Gate {
+    /// Every process of the plan runs; watched at all times.
+    Alive {
+        /// Expected number.
+        processes: u32,
+    },
+    /// `GET` of this path answers 200 at every entry.
+    Http {
+        /// The path.
+        path: String,
+    },
+    /// The served model is listed at every entry.
+    ModelListed {
+        /// Its name.
+        model: String,
+    },
+    /// This many instances of each role answer.
+    Instances {
+        /// Count by role.
+        expected: BTreeMap<String, u32>,
+    },
+    /// One real streamed completion with at least one token and usage, at every entry.
+    Completion,
+}
+
+/// Readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyPlan {
+    /// Give up after this long.
+    pub timeout: Nanos,
+    /// In this order.
+    pub gates: Vec<Gate>,
+}
+
+/// Teardown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopPlan {
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Nanos,
+    /// Take down also when the run failed or was interrupted.
+    pub always: bool,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPlan {
+    /// Base URL, without a path.
+    pub url: String,
+    /// The instance behind it, where there is just one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
+}
+
+/// One deployment, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentPlan {
+    /// Its name.
+    pub name: String,
+    /// Who starts it.
+    pub platform: Platform,
+    /// What it is.
+    pub engine: EngineKind,
+    /// Engine version asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What joins ranks over hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<RankLauncher>,
+    /// Model id or path.
+    pub model: String,
+    /// Model name in requests.
+    pub served_model: String,
+    /// Allocated GPUs: the denominator of every per-GPU number. Zero where they are not known.
+    pub gpus: u32,
+    /// Kinds of GPU, where hosts name them.
+    pub gpu_kinds: Vec<String>,
+    /// Instances in order.
+    pub instances: Vec<InstancePlan>,
+    /// Processes in start order.
+    pub processes: Vec<ProcessPlan>,
+    /// Where requests go.
+    pub entries: Vec<EntryPlan>,
+    /// How requests are spread over entries.
+    pub balance: Balance,
+    /// Name of the environment variable that holds the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// Extra request headers: name to the environment variable that holds the value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers_env: BTreeMap<String, String>,
+    /// Readiness.
+    pub ready: ReadyPlan,
+    /// Teardown.
+    pub stop: StopPlan,
+    /// Price per hour of the whole deployment, where hosts or GPUs have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<f64>,
+    /// Skip, with a note, where its program is not installed.
+    #[serde(default)]
+    pub optional: bool,
+    /// Why this version of scalebeam cannot bring it up, where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cannot_run: Option<String>,
+}
+
+/// The variable of a load that a point fixes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    /// Short label, part of the run directory's path: `c64`, `r5`, `b8`, `n200`.
+    pub label: String,
+    /// Requests in flight asked for, where that is what the load fixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Requests per second, where that is what the load fixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_rps: Option<f64>,
+    /// Prompts per request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+}
+
+/// Mode of a load.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// All requests at once.
+    Burst,
+    /// N users without think time.
+    #[default]
+    Closed,
+    /// A schedule of arrivals.
+    Open,
+    /// One by one.
+    Serial,
+    /// One request with a list of prompts, one by one.
+    Batch,
+}
+
+impl Mode {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Burst => "burst",
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Serial => "serial",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// One repeat of a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialPlan {
+    /// From 1.
+    pub number: u32,
+    /// Seed of its warm-up prompts.
+    pub warmup_seed: u64,
+    /// Seed of its measured prompts.
+    pub measure_seed: u64,
+}
+
+/// One deployment under one load level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointPlan {
+    /// `deployment/load/level`.
+    pub id: String,
+    /// Deployment name.
+    pub deployment: String,
+    /// Load name.
+    pub load: String,
+    /// Load mode.
+    pub mode: Mode,
+    /// The level.
+    pub level: Level,
+    /// What is asked.
+    pub workload: Workload,
+    /// Prompts per request.
+    pub batch: u32,
+    /// The warm-up, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<PhasePlan>,
+    /// The measurement.
+    pub measure: PhasePlan,
+    /// Wait before each trial.
+    pub pause: Nanos,
+    /// The repeats.
+    pub trials: Vec<TrialPlan>,
+}
+
+/// How long and how much, before anything is started. An estimate, not a promise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Bring-up, load and teardown of everything.
+    pub wall: Nanos,
+    /// At the given prices, where all deployments have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+    /// What the estimate assumes.
+    pub basis: String,
+}
+
+/// Something a reader of the plan should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanNote {
+    /// Where in the file, as `load[0].requests`.
+    pub path: String,
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// The model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPlan {
+    /// Id or path.
+    pub id: String,
+    /// Name in requests.
+    pub served: String,
+    /// Revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Tokenizer directory or file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Weight type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// Longest context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_len: Option<u32>,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostPlan {
+    /// Name in the file.
+    pub name: String,
+    /// Data-plane address.
+    pub addr: String,
+    /// `ssh_config` name; absent = this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// GPUs.
+    pub gpus: u32,
+    /// Kind of GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Network interface of the data plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iface: Option<String>,
+}
+
+/// The whole plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// Experiment name.
+    pub name: String,
+    /// What it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// The model.
+    pub model: ModelPlan,
+    /// The machines.
+    pub hosts: Vec<HostPlan>,
+    /// Deployments in the order in which they are brought up.
+    pub deployments: Vec<DeploymentPlan>,
+    /// Points in the order in which they are measured.
+    pub points: Vec<PointPlan>,
+    /// What a reader should know before running it.
+    pub notes: Vec<PlanNote>,
+    /// How long and how much.
+    pub estimate: Estimate,
+}
+
+impl Plan {
+    /// The deployment called `name`.
+    pub fn deployment(&self, name: &str) -> Option<&DeploymentPlan> {
+        self.deployments.iter().find(|d| d.name == name)
+    }
+
+    /// Points of the deployment called `name`, in order.
+    pub fn points_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a PointPlan> {
+        self.points.iter().filter(move |p| p.deployment == name)
+    }
+}

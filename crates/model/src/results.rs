@@ -1,0 +1,291 @@
+//! What analysis says of a run: the content of `results.json`, and what reports draw.
+//!
+//! Computed from records by [`crate::metrics`], never stored instead of them: the file can be deleted
+//! and made again with `scalebeam report RUN`.
+
+use crate::plan::{Level, Mode};
+use crate::trust::Trust;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the form of `results.json`.
+pub const RESULTS_FORMAT: u32 = 1;
+
+/// Many values of one quantity, described by exact order statistics (linear interpolation).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Distribution {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Sample standard deviation; zero for one value.
+    pub std: f64,
+    /// Smallest.
+    pub min: f64,
+    /// 1st percentile.
+    pub p1: f64,
+    /// 5th percentile.
+    pub p5: f64,
+    /// Lower quartile.
+    pub p25: f64,
+    /// Median.
+    pub p50: f64,
+    /// Upper quartile.
+    pub p75: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Largest.
+    pub max: f64,
+    /// Number of values.
+    pub count: u64,
+}
+
+impl Distribution {
+    /// The statistic called `name` (`mean`, `p95`, ..).
+    pub fn stat(&self, name: &str) -> Option<f64> {
+        Some(match name {
+            "mean" => self.mean,
+            "std" => self.std,
+            "min" => self.min,
+            "p1" => self.p1,
+            "p5" => self.p5,
+            "p25" => self.p25,
+            "p50" | "median" => self.p50,
+            "p75" => self.p75,
+            "p90" => self.p90,
+            "p95" => self.p95,
+            "p99" => self.p99,
+            "p999" => self.p999,
+            "max" => self.max,
+            "count" => self.count as f64,
+            _ => return None,
+        })
+    }
+}
+
+/// The value of a metric at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum MetricValue {
+    /// One number.
+    Number(f64),
+    /// A distribution over requests or token gaps.
+    Distribution(Distribution),
+}
+
+/// Metrics by name; a metric that has no value at a point is absent, never zero.
+pub type Metrics = BTreeMap<String, MetricValue>;
+
+/// A range that holds the true value with the stated confidence, under the stated method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Estimate {
+    /// The point estimate.
+    pub point: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// `0.95`.
+    pub confidence: f64,
+    /// How the range was found.
+    pub method: String,
+}
+
+/// One repeat of a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TrialResult {
+    /// From 1.
+    pub number: u32,
+    /// Its own metrics.
+    pub metrics: Metrics,
+    /// Requests by outcome.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+/// One deployment under one load level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PointResult {
+    /// Deployment name.
+    pub deployment: String,
+    /// Load name.
+    pub load: String,
+    /// Label of the level, as `c64`.
+    pub level: String,
+    /// Load mode.
+    pub mode: Mode,
+    /// Requests in flight asked for.
+    pub concurrency: Option<u32>,
+    /// Requests per second asked for.
+    pub rate_rps: Option<f64>,
+    /// Prompts per request asked for.
+    pub batch: Option<u32>,
+    /// Allocated GPUs; zero where they are not known.
+    pub gpus: u32,
+    /// Over all trials: distributions pooled, rates as the mean of the trials' rates.
+    pub metrics: Metrics,
+    /// Measured requests by outcome, over all trials. Outcomes that did not occur are absent.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Requests that were not completed, by class of failure.
+    pub failures: BTreeMap<String, u64>,
+    /// Metrics by class of a mixed workload, where there is more than one class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, Metrics>,
+    /// Requests by entry, where there is more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_target: Vec<u64>,
+    /// Whether the numbers can be relied on.
+    pub trust: Trust,
+    /// Each repeat.
+    pub trials: Vec<TrialResult>,
+}
+
+impl PointResult {
+    /// A metric by the name that files use: `rps`, `ttft.p95`, `ttft_ms.p95`, `output_tps_per_gpu`.
+    ///
+    /// A distribution named without a statistic is its mean.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        lookup(&self.metrics, name)
+    }
+
+    /// The level's number on an axis: concurrency, rate or batch.
+    pub fn level_value(&self) -> Option<f64> {
+        self.rate_rps.or(self.batch.map(f64::from)).or(self.concurrency.map(f64::from))
+    }
+}
+
+/// Finds `name` in `metrics`; see [`PointResult::value`].
+pub fn lookup(metrics: &Metrics, name: &str) -> Option<f64> {
+    let (base, stat) = match name.rsplit_once('.') {
+        Some((base, stat)) => (base, stat),
+        None => (name, "mean"),
+    };
+    let value = metrics.get(base).or_else(|| metrics.get(&format!("{base}_ms")))?;
+    match value {
+        MetricValue::Number(n) => (base == name || stat == "mean").then_some(*n),
+        MetricValue::Distribution(d) => d.stat(stat),
+    }
+}
+
+/// One deployment against the baseline on one metric, under one load level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Comparison {
+    /// Metric, as `output_tps_per_gpu`.
+    pub metric: String,
+    /// Load name.
+    pub load: String,
+    /// Level label.
+    pub level: String,
+    /// Deployment held against the baseline.
+    pub deployment: String,
+    /// Baseline deployment.
+    pub baseline: String,
+    /// Value of the deployment.
+    pub value: f64,
+    /// Value of the baseline.
+    pub baseline_value: f64,
+    /// Value / baseline value, with its interval.
+    pub ratio: Estimate,
+    /// What follows.
+    pub verdict: ComparisonVerdict,
+}
+
+/// What a ratio says about the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ComparisonVerdict {
+    /// The interval lies wholly on the better side of 1.
+    Better,
+    /// The interval lies wholly on the worse side of 1.
+    Worse,
+    /// The interval holds 1.
+    NoDifferenceSeen,
+    /// One of the two points is not to be trusted.
+    NotTrusted,
+}
+
+/// The result of an `[[expect]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ExpectResult {
+    /// `success_rate == 1`.
+    pub what: String,
+    /// The point, `deployment/load/level`.
+    pub point: String,
+    /// The measured value; absent where the metric has none, which is a failure.
+    pub value: Option<f64>,
+    /// Whether it held.
+    pub holds: bool,
+    /// A failure is only a warning.
+    pub warn_only: bool,
+}
+
+/// A deployment that was not measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Skipped {
+    /// Deployment name.
+    pub deployment: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The answer in one sentence per load level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Verdict {
+    /// Load name.
+    pub load: String,
+    /// Level label.
+    pub level: String,
+    /// The metric that decides.
+    pub metric: String,
+    /// The best deployment; absent where none can be called best.
+    pub best: Option<String>,
+    /// In words.
+    pub text: String,
+}
+
+/// Everything that is said of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Results {
+    /// [`RESULTS_FORMAT`].
+    pub format: u32,
+    /// Experiment name.
+    pub name: String,
+    /// Run id.
+    pub run: String,
+    /// The run was cut short; the points that are here are whole, others are missing.
+    pub incomplete: bool,
+    /// The measured points in plan order.
+    pub points: Vec<PointResult>,
+    /// Deployments against the baseline.
+    pub comparisons: Vec<Comparison>,
+    /// The answer, per load level.
+    pub verdicts: Vec<Verdict>,
+    /// Checked expectations.
+    pub expects: Vec<ExpectResult>,
+    /// What was not measured, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Everything about a point that its analysis needs besides the records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointContext<'a> {
+    /// Deployment name.
+    pub deployment: &'a str,
+    /// Load name.
+    pub load: &'a str,
+    /// The level.
+    pub level: &'a Level,
+    /// Load mode.
+    pub mode: Mode,
+    /// Allocated GPUs.
+    pub gpus: u32,
+    /// Price per hour of the deployment.
+    pub price_per_hour: Option<f64>,
+    /// Time-out of the load.
+    pub timeout: crate::units::Nanos,
+    /// Prompts per request.
+    pub batch: u32,
+}
