@@ -4,13 +4,17 @@
 //! network or clock. Time comes in as a [`units::Nanos`], randomness as a seed, text as a `&str`.
 //! What it decides can therefore be tested by a table, and is the same on a real and a simulated run.
 
+pub mod analysis;
 pub mod arrival;
 pub mod clock;
 pub mod driver;
 pub mod engine;
+pub mod metrics;
 pub mod plan;
 pub mod request;
 pub mod results;
+pub mod spec;
+pub mod stats;
 pub mod trust;
 pub mod units;
 pub mod workload;

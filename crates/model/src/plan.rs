@@ -10,7 +10,10 @@ use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod notes;
+pub(crate) mod points;
 mod resolve;
+pub(crate) mod shape;
 
 pub use resolve::{PlanError, resolve};
 

@@ -1,8 +1,460 @@
-//! From a checked file to a plan.
-/// stub
-#[derive(Debug)]
-pub struct PlanError;
-/// stub
-pub fn resolve() -> Result<super::Plan, PlanError> {
-    Err(PlanError)
+//! From a checked file to a plan: ports, commands, environment, gates, points, estimate.
+
+use super::points::{Target, points};
+use super::shape::{Shape, THIS_MACHINE, shapes};
+use super::{
+    DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
+    PLAN_FORMAT, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
+};
+use crate::engine::{Engine, Engines, LaunchRequest, ProcessDraft, find};
+use crate::spec::{Deploy, Experiment, Host, ProbeKind, Problem};
+use crate::units::Nanos;
+use std::collections::BTreeMap;
+
+const DEFAULT_READY_TIMEOUT: Nanos = Nanos::from_secs(30 * 60);
+const DEFAULT_GRACE: Nanos = Nanos::from_secs(60);
+/// Ports beside the one it serves on that each instance may use.
+const EXTRA_PORTS: u16 = 16;
+
+/// Why a file that reads well cannot become a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the file cannot be planned: {} problems", .0.len())]
+pub struct PlanError(pub Vec<Problem>);
+
+/// Resolves `experiment`. The same file gives the same plan, to the byte.
+///
+/// # Errors
+/// What is wrong, by key of the file.
+pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, PlanError> {
+    let hosts = hosts(experiment);
+    let model = model(experiment);
+    let mut problems = Vec::new();
+    let mut deployments = Vec::new();
+    for (index, deploy) in experiment.deployments() {
+        match deployment(index, deploy, experiment, &hosts, &model, engines) {
+            Ok(plan) => deployments.push(plan),
+            Err(more) => problems.extend(more),
+        }
+    }
+    let roles: Vec<Vec<Role>> =
+        deployments.iter().map(|d| d.instances.iter().map(|i| i.role).collect()).collect();
+    let targets: Vec<Target<'_>> = deployments
+        .iter()
+        .zip(&roles)
+        .map(|(d, roles)| Target {
+            name: &d.name,
+            roles,
+            entries: u16::try_from(d.entries.len()).unwrap_or(u16::MAX),
+            balance: d.balance,
+        })
+        .collect();
+    let points = points(experiment, &targets).unwrap_or_else(|more| {
+        problems.extend(more);
+        Vec::new()
+    });
+    if !problems.is_empty() {
+        return Err(PlanError(problems));
+    }
+    let estimate = estimate(&deployments, &points);
+    let notes = super::notes::notes(experiment, &deployments, &points);
+    Ok(Plan {
+        format: PLAN_FORMAT,
+        name: experiment.name.clone(),
+        about: experiment.about.clone(),
+        model,
+        hosts: hosts.into_values().collect(),
+        deployments,
+        points,
+        notes,
+        estimate,
+    })
+}
+
+fn model(experiment: &Experiment) -> ModelPlan {
+    let m = &experiment.model;
+    ModelPlan {
+        id: m.id.clone(),
+        served: m.served.clone().unwrap_or_else(|| m.id.clone()),
+        revision: m.revision.clone(),
+        tokenizer: m.tokenizer.clone(),
+        dtype: m.dtype.clone(),
+        max_len: m.max_len,
+    }
+}
+
+fn hosts(experiment: &Experiment) -> BTreeMap<String, HostPlan> {
+    use crate::spec::place::{find_host, host_names};
+    let of = |name: &str, host: &Host| HostPlan {
+        name: name.to_owned(),
+        addr: host.addr.clone().unwrap_or_else(|| match &host.ssh {
+            Some(ssh) => ssh.clone(),
+            None => "127.0.0.1".to_owned(),
+        }),
+        ssh: host.ssh.clone(),
+        gpus: host.gpus,
+        gpu: host.gpu.clone(),
+        iface: host.iface.clone(),
+    };
+    host_names(&experiment.host)
+        .into_iter()
+        .filter_map(|name| {
+            let (_, host) = find_host(&name, &experiment.host)?;
+            Some((name.clone(), of(&name, host)))
+        })
+        .collect()
+}
+
+fn deployment(
+    index: usize,
+    deploy: &Deploy,
+    experiment: &Experiment,
+    hosts: &BTreeMap<String, HostPlan>,
+    model: &ModelPlan,
+    engines: Engines<'_>,
+) -> Result<DeploymentPlan, Vec<Problem>> {
+    let path = format!("deploy[{index}]");
+    let (Some(platform), Some(kind)) = (deploy.platform, deploy.engine) else {
+        return Err(vec![Problem::new(path, "a deployment needs platform and engine", "")]);
+    };
+    let Some(engine) = find(engines, kind) else {
+        let message = format!("no engine '{}' in this version", kind.name());
+        return Err(vec![Problem::new(path, message, "")]);
+    };
+    let shapes = shapes(index, deploy, &experiment.host, engine, platform)?;
+    let mut model = model.clone();
+    if let Some(id) = &deploy.model {
+        if model.served == model.id {
+            model.served.clone_from(id);
+        }
+        model.id.clone_from(id);
+    }
+    let mut hosts = hosts.clone();
+    if hosts.is_empty() {
+        hosts.insert(THIS_MACHINE.to_owned(), this_machine(deploy, &shapes));
+    }
+    let ctx = Ctx { deploy, experiment, hosts: &hosts, model: &model, engine, platform };
+    let instances = ctx.instances(&shapes);
+    let processes = ctx.processes(&shapes, &instances).map_err(|why| {
+        vec![Problem::new(path.clone(), why, "change the shape, the engine or its params")]
+    })?;
+    Ok(ctx.plan(instances, processes))
+}
+
+fn this_machine(deploy: &Deploy, shapes: &[Shape]) -> HostPlan {
+    let ids = shapes.iter().flat_map(|s| &s.place).flat_map(|p| &p.ids);
+    HostPlan {
+        name: THIS_MACHINE.to_owned(),
+        addr: "127.0.0.1".to_owned(),
+        ssh: None,
+        gpus: ids.max().map_or(0, |max| max + 1),
+        gpu: deploy.gpu.clone(),
+        iface: None,
+    }
+}
+
+/// Everything that the parts of one deployment's plan are made from.
+struct Ctx<'a> {
+    deploy: &'a Deploy,
+    experiment: &'a Experiment,
+    hosts: &'a BTreeMap<String, HostPlan>,
+    model: &'a ModelPlan,
+    engine: &'static dyn Engine,
+    platform: Platform,
+}
+
+impl Ctx<'_> {
+    fn first_port(&self) -> u16 {
+        let first = self.deploy.port.unwrap_or_else(|| self.engine.default_port());
+        // An engine with an entry of its own has that on the deployment's port.
+        if self.engine.has_own_entry() { first.saturating_add(1) } else { first }
+    }
+
+    fn instances(&self, shapes: &[Shape]) -> Vec<InstancePlan> {
+        // By address, not by name: two hosts of a file may be one machine under two names.
+        let mut next: BTreeMap<&str, u16> = BTreeMap::new();
+        let of = |(index, shape): (usize, &Shape)| {
+            let host = shape.place.first().and_then(|p| self.hosts.get(&p.host));
+            let port =
+                next.entry(host.map_or("", |h| &h.addr)).or_insert_with(|| self.first_port());
+            let plan = InstancePlan {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                role: shape.role,
+                tp: shape.tp,
+                pp: shape.pp,
+                dp: shape.dp,
+                ep: shape.ep,
+                place: shape.place.clone(),
+                port: *port,
+            };
+            *port = port.saturating_add(1);
+            plan
+        };
+        shapes.iter().enumerate().map(of).collect()
+    }
+
+    fn processes(
+        &self,
+        shapes: &[Shape],
+        instances: &[InstancePlan],
+    ) -> Result<Vec<ProcessPlan>, String> {
+        if self.platform == Platform::External {
+            return Ok(Vec::new());
+        }
+        let mut out = Vec::new();
+        if let (Some(shape), Some(instance)) = (shapes.first(), instances.first()) {
+            let extra = self.extra_ports(instances.len());
+            let request = self.request(shape, instance, instances.len(), &extra);
+            for draft in self.engine.infra_processes(&request)? {
+                out.push(self.process(draft, None, &BTreeMap::new()));
+            }
+        }
+        for (shape, instance) in shapes.iter().zip(instances) {
+            let extra = self.extra_ports(instance.index as usize);
+            let request = self.request(shape, instance, instances.len(), &extra);
+            for draft in self.engine.processes(&request)? {
+                out.push(self.process(draft, Some(instance.index), &shape.env));
+            }
+        }
+        Ok(out)
+    }
+
+    fn extra_ports(&self, index: usize) -> Vec<u16> {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let first = self.first_port().saturating_add(1_000).saturating_add(index * EXTRA_PORTS);
+        (first..first.saturating_add(EXTRA_PORTS)).collect()
+    }
+
+    fn request<'b>(
+        &'b self,
+        shape: &'b Shape,
+        instance: &'b InstancePlan,
+        instances: usize,
+        extra_ports: &'b [u16],
+    ) -> LaunchRequest<'b> {
+        LaunchRequest {
+            deployment: &self.deploy.name,
+            platform: self.platform,
+            model: self.model,
+            instance,
+            instances: u32::try_from(instances).unwrap_or(u32::MAX),
+            hosts: self.hosts,
+            launcher: self.deploy.launcher,
+            args: &shape.args,
+            params: &self.deploy.params,
+            infra: self.deploy.infra.as_ref(),
+            extra_ports,
+        }
+    }
+
+    fn process(
+        &self,
+        draft: ProcessDraft,
+        instance: Option<u32>,
+        own_env: &BTreeMap<String, String>,
+    ) -> ProcessPlan {
+        let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
+        for name in self.engine.inherited_env() {
+            env.insert((*name).to_owned(), EnvValue::INHERIT);
+        }
+        env.extend(draft.env);
+        let host_env = crate::spec::place::find_host(&draft.host, &self.experiment.host);
+        let layers = [
+            Some(&self.experiment.env),
+            host_env.map(|(_, h)| &h.env),
+            instance.is_none().then_some(&self.deploy.env),
+            Some(own_env),
+        ];
+        for (key, value) in layers.into_iter().flatten().flatten() {
+            env.insert(key.clone(), EnvValue::Set(value.clone()));
+        }
+        let part = instance.map_or_else(|| "infra".to_owned(), |i| i.to_string());
+        let name = &self.deploy.name;
+        ProcessPlan {
+            id: format!("{name}/{part}/{}", draft.what),
+            instance,
+            host: draft.host,
+            program: draft.program,
+            args: draft.args,
+            env,
+            ports: draft.ports,
+            gpus: draft.gpus,
+            rank: draft.rank,
+            log: format!("logs/{name}/{part}-{}.log", draft.what),
+        }
+    }
+
+    fn plan(self, instances: Vec<InstancePlan>, processes: Vec<ProcessPlan>) -> DeploymentPlan {
+        let d = self.deploy;
+        let says_shape = d.tp.or(d.pp).or(d.dp).is_some() || !d.pool.is_empty();
+        let counts =
+            self.engine.takes_gpus() && (self.platform != Platform::External || says_shape);
+        let gpus = if counts { instances.iter().map(InstancePlan::gpus).sum() } else { 0 };
+        let entries = self.entries(&instances);
+        let ready = self.ready(&instances, &processes);
+        let stop = d.stop.clone().unwrap_or_default();
+        DeploymentPlan {
+            name: d.name.clone(),
+            platform: self.platform,
+            engine: self.engine.kind(),
+            version: d.version.clone(),
+            launcher: d.launcher,
+            model: self.model.id.clone(),
+            served_model: self.model.served.clone(),
+            gpus,
+            gpu_kinds: self.gpu_kinds(&instances),
+            entries,
+            balance: d.balance.unwrap_or_default(),
+            api_key_env: d.api_key_env.clone(),
+            headers_env: d.headers_env.clone(),
+            ready,
+            stop: StopPlan {
+                grace: stop.grace.map_or(DEFAULT_GRACE, |g| g.0),
+                always: stop.always.unwrap_or(true),
+            },
+            price_per_hour: self.price(&instances),
+            optional: d.optional.unwrap_or(false),
+            cannot_run: self.engine.can_run_on(self.platform).err(),
+            instances,
+            processes,
+        }
+    }
+
+    fn gpu_kinds(&self, instances: &[InstancePlan]) -> Vec<String> {
+        let placed = instances.iter().flat_map(|i| &i.place);
+        let mut kinds: Vec<String> =
+            placed.filter_map(|p| self.hosts.get(&p.host)?.gpu.clone()).collect();
+        kinds.extend(self.deploy.gpu.clone());
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
+    /// The deployment's own price, else the sum over the machines that it sits on.
+    fn price(&self, instances: &[InstancePlan]) -> Option<f64> {
+        if self.deploy.price_per_hour.is_some() {
+            return self.deploy.price_per_hour;
+        }
+        let mut names: Vec<&str> =
+            instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let of = |name: &&str| {
+            crate::spec::place::find_host(name, &self.experiment.host)?.1.price_per_hour
+        };
+        let prices: Option<Vec<f64>> = names.iter().map(of).collect();
+        prices.filter(|p| !p.is_empty()).map(|p| p.iter().sum())
+    }
+
+    fn entries(&self, instances: &[InstancePlan]) -> Vec<EntryPlan> {
+        if let Some(endpoints) = &self.deploy.endpoint {
+            let url = |u: &String| u.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+            return endpoints.0.iter().map(|u| EntryPlan { url: url(u), instance: None }).collect();
+        }
+        let addr_of = |i: &InstancePlan| {
+            i.place.first().and_then(|p| self.hosts.get(&p.host)).map(|h| h.addr.as_str())
+        };
+        if self.engine.has_own_entry() || !self.platform.places_processes() {
+            let infra_host = self.deploy.infra.as_ref().and_then(|i| self.hosts.get(&i.host));
+            let first = instances.first().and_then(addr_of);
+            let addr = infra_host.map(|h| h.addr.as_str()).or(first).unwrap_or("127.0.0.1");
+            let frontend = self.deploy.infra.as_ref().and_then(|i| i.frontend);
+            let port = frontend.or(self.deploy.port).unwrap_or_else(|| self.engine.default_port());
+            let host = if self.platform.places_processes() { addr } else { &self.deploy.name };
+            return vec![EntryPlan { url: format!("http://{host}:{port}"), instance: None }];
+        }
+        let served = instances.iter().filter(|i| i.role != Role::Prefill);
+        let of = |i: &InstancePlan| EntryPlan {
+            url: format!("http://{}:{}", addr_of(i).unwrap_or("127.0.0.1"), i.port),
+            instance: Some(i.index),
+        };
+        served.map(of).collect()
+    }
+
+    fn ready(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> ReadyPlan {
+        let spec = self.deploy.ready.clone().unwrap_or_default();
+        let mut expected: BTreeMap<String, u32> = BTreeMap::new();
+        if self.platform != Platform::External {
+            for instance in instances {
+                *expected.entry(instance.role.name().to_owned()).or_default() += 1;
+            }
+        }
+        let mut gates = Vec::new();
+        if !processes.is_empty() {
+            let processes = u32::try_from(processes.len()).unwrap_or(u32::MAX);
+            gates.push(Gate::Alive { processes });
+            // An endpoint of somebody else need not have a health path.
+            gates.push(Gate::Http { path: self.engine.health_path().to_owned() });
+        }
+        gates.push(Gate::ModelListed { model: self.model.served.clone() });
+        if !expected.is_empty() {
+            gates.push(Gate::Instances { expected });
+        }
+        if spec.probe != Some(ProbeKind::Health) {
+            gates.push(Gate::Completion);
+        }
+        ReadyPlan { timeout: spec.timeout.map_or(DEFAULT_READY_TIMEOUT, |t| t.0), gates }
+    }
+}
+
+/// Seconds for bring-up and teardown, and for one output token of one request. Rough on purpose: it
+/// tells a coffee from a night, and says what it assumes.
+fn estimate(deployments: &[DeploymentPlan], points: &[PointPlan]) -> Estimate {
+    use super::EngineKind;
+    const TOKEN_S: f64 = 0.02;
+    let mut wall = 0.0;
+    let mut cost = Some(0.0);
+    for deployment in deployments {
+        let bring_up = match (deployment.platform, deployment.engine) {
+            (Platform::External, _) => 1.0,
+            (_, EngineKind::Emulated) => 2.0,
+            (_, EngineKind::LlamaCpp) => 10.0,
+            (Platform::Local, _) => 120.0,
+            _ => 600.0,
+        };
+        let mine = points.iter().filter(|p| p.deployment == deployment.name);
+        let hours = (bring_up + mine.map(|p| point_seconds(p, TOKEN_S)).sum::<f64>()) / 3_600.0;
+        wall += hours * 3_600.0;
+        cost = cost.zip(deployment.price_per_hour).map(|(c, p)| c + p * hours);
+    }
+    Estimate {
+        wall: Nanos::from_secs_f64(wall.round()),
+        cost,
+        basis: format!(
+            "{:.0} ms per output token, batches cost no more than one request, 2 s to 10 min of bring-up",
+            TOKEN_S * 1e3
+        ),
+    }
+}
+
+fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
+    let tokens = f64::from(mean_output(&point.workload));
+    let one = 0.2 + tokens * token_s;
+    let phase = |p: &crate::driver::PhasePlan| {
+        use crate::driver::LoadShape;
+        let rounds = p.requests.map_or(f64::INFINITY, |n| match &p.shape {
+            LoadShape::Closed { concurrency } => {
+                (n as f64 / f64::from(*concurrency).max(1.0)).ceil() * one
+            }
+            LoadShape::Burst => one,
+            LoadShape::Open { rate_rps, .. } => n as f64 / rate_rps + one,
+        });
+        rounds.min(p.duration.map_or(f64::INFINITY, |d| d.as_secs_f64() + one))
+    };
+    let trial = point.pause.as_secs_f64()
+        + phase(&point.measure)
+        + point.warmup.as_ref().map_or(0.0, phase);
+    trial * point.trials.len() as f64
+}
+
+fn mean_output(workload: &crate::workload::Workload) -> u32 {
+    use crate::workload::Source;
+    match &workload.source {
+        Source::Synthetic { lengths, .. } => lengths.osl,
+        Source::File { max_tokens, .. } => *max_tokens,
+        Source::Prompts { prompts, .. } => {
+            let sum: u32 = prompts.iter().map(|p| p.max_tokens).sum();
+            sum / u32::try_from(prompts.len().max(1)).unwrap_or(1)
+        }
+        Source::Mix { parts } => parts.iter().map(|p| mean_output(&p.workload)).max().unwrap_or(0),
+    }
 }

@@ -1,0 +1,176 @@
+//! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
+//! give the same results, of a real run and of a simulated one.
+
+use crate::metrics::{TrialView, of_trial, of_trials};
+use crate::plan::{Plan, PointPlan};
+use crate::request::RequestRecord;
+use crate::results::{
+    Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub mod compare;
+mod doubt;
+pub mod expect;
+mod verdict;
+
+/// The measured requests of one repeat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialRecords {
+    /// From 1.
+    pub number: u32,
+    /// Requests of the measure phase, all outcomes.
+    pub records: Vec<RequestRecord>,
+    /// The trial was cut short.
+    pub partial: bool,
+}
+
+/// A point with its records.
+#[derive(Debug)]
+pub struct MeasuredPoint<'a> {
+    /// What was asked.
+    pub plan: &'a PointPlan,
+    /// What happened.
+    pub trials: Vec<TrialRecords>,
+}
+
+/// What is to be said of a run besides its points.
+#[derive(Debug, Clone, Default)]
+pub struct Frame<'a> {
+    /// Run id.
+    pub run: &'a str,
+    /// The run was cut short.
+    pub incomplete: bool,
+    /// Deployments that were not measured.
+    pub skipped: Vec<Skipped>,
+    /// Deployment that the others are held against; default: the first.
+    pub baseline: Option<&'a str>,
+    /// Metrics to compare besides those of the verdict.
+    pub metrics: Vec<&'a str>,
+    /// What must hold.
+    pub expects: &'a [crate::spec::ExpectSpec],
+}
+
+/// Everything that is said of a run.
+pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> Results {
+    let measured: Vec<&MeasuredPoint<'_>> =
+        points.iter().filter(|p| !p.trials.is_empty()).collect();
+    let results: Vec<PointResult> = measured.iter().map(|p| point(plan, p)).collect();
+    let sides: Vec<compare::Side<'_>> = measured
+        .iter()
+        .zip(&results)
+        .map(|(m, result)| compare::Side { result, trials: &m.trials, plan: m.plan })
+        .collect();
+    let comparisons = compare::all(plan, &sides, frame);
+    let verdicts = verdict::all(plan, &sides);
+    let expects = expect::all(&results, frame.expects);
+    Results {
+        format: RESULTS_FORMAT,
+        name: plan.name.clone(),
+        run: frame.run.to_owned(),
+        incomplete: frame.incomplete,
+        points: results,
+        comparisons,
+        verdicts,
+        expects,
+        skipped: frame.skipped.clone(),
+    }
+}
+
+/// What a point's metrics need to know besides its records.
+pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
+    let deployment = plan.deployment(&point.deployment);
+    PointContext {
+        deployment: &point.deployment,
+        load: &point.load,
+        level: &point.level,
+        mode: point.mode,
+        gpus: deployment.map_or(0, |d| d.gpus),
+        price_per_hour: deployment.and_then(|d| d.price_per_hour),
+        timeout: point.measure.timeout,
+        batch: point.batch,
+    }
+}
+
+fn point(plan: &Plan, measured: &MeasuredPoint<'_>) -> PointResult {
+    let context = context(plan, measured.plan);
+    let views: Vec<TrialView<'_>> = measured
+        .trials
+        .iter()
+        .map(|t| TrialView { context: &context, records: &t.records })
+        .collect();
+    let all = || measured.trials.iter().flat_map(|t| &t.records);
+    let metrics = of_trials(&views);
+    let trust = doubt::doubts(&context, measured, &metrics);
+    let mut failures: BTreeMap<String, u64> = BTreeMap::new();
+    for failure in all().filter_map(|r| r.failure.as_ref()) {
+        *failures.entry(failure.class.name().to_owned()).or_default() += 1;
+    }
+    PointResult {
+        deployment: measured.plan.deployment.clone(),
+        load: measured.plan.load.clone(),
+        level: measured.plan.level.label.clone(),
+        mode: measured.plan.mode,
+        concurrency: measured.plan.level.concurrency,
+        rate_rps: measured.plan.level.rate_rps,
+        batch: measured.plan.level.batch,
+        gpus: context.gpus,
+        classes: classes(&context, measured),
+        by_target: by_target(measured),
+        metrics,
+        outcomes: outcomes(all()),
+        failures,
+        trust,
+        trials: measured
+            .trials
+            .iter()
+            .zip(&views)
+            .map(|(t, view)| TrialResult {
+                number: t.number,
+                metrics: of_trial(view),
+                outcomes: outcomes(t.records.iter()),
+            })
+            .collect(),
+    }
+}
+
+fn outcomes<'a>(records: impl Iterator<Item = &'a RequestRecord>) -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for record in records {
+        *out.entry(record.outcome.name().to_owned()).or_default() += 1;
+    }
+    out
+}
+
+fn by_target(measured: &MeasuredPoint<'_>) -> Vec<u64> {
+    let targets = usize::from(measured.plan.measure.targets);
+    if targets < 2 {
+        return Vec::new();
+    }
+    let mut out = vec![0; targets];
+    for record in measured.trials.iter().flat_map(|t| &t.records) {
+        if let Some(n) = out.get_mut(usize::from(record.target)) {
+            *n += 1;
+        }
+    }
+    out
+}
+
+/// Latencies by class. Rates are left out: the classes share one wall time.
+fn classes(context: &PointContext<'_>, measured: &MeasuredPoint<'_>) -> BTreeMap<String, Metrics> {
+    let all = || measured.trials.iter().flat_map(|t| &t.records);
+    let names: BTreeSet<&str> = all().map(|r| r.class.as_str()).collect();
+    if names.len() < 2 {
+        return BTreeMap::new();
+    }
+    let of = |name: &str| {
+        let records: Vec<RequestRecord> = all().filter(|r| r.class == name).cloned().collect();
+        let mut metrics = of_trial(&TrialView { context, records: &records });
+        metrics.retain(|_, v| matches!(v, crate::results::MetricValue::Distribution(_)));
+        metrics
+    };
+    names.into_iter().map(|name| (name.to_owned(), of(name))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! One deployment against another: a ratio with an interval that says what it holds.
+//!
+//! With three or more trials on each side the interval is Welch's on the logarithms of the trials'
+//! values, so it holds the variance between trials. With fewer it is a bootstrap over requests, which
+//! holds the variance within the run alone; its method says so.
+
+use super::{Frame, TrialRecords};
+use crate::metrics::{self, Better, Metric, Of, TrialView};
+use crate::plan::{Plan, PointPlan};
+use crate::request::RequestRecord;
+use crate::results::{Comparison, ComparisonVerdict, Estimate, PointResult, lookup};
+use crate::stats::bootstrap::{interval, resample};
+use crate::stats::quantile::quantile_sorted;
+use crate::stats::student::t_975;
+use crate::trust::TrustLevel;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Trials a side from which the variance between trials can be told.
+const TRIALS_FOR_WELCH: usize = 3;
+
+/// One side of a comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// What is said of the point.
+    pub result: &'a PointResult,
+    /// Its records.
+    pub trials: &'a [TrialRecords],
+    /// What was asked.
+    pub plan: &'a PointPlan,
+}
+
+/// Metrics of the verdict table.
+const DEFAULT_METRICS: [&str; 5] =
+    ["output_tps_per_gpu", "output_tps", "ttft.p50", "tpot.p50", "e2e.p95"];
+
+/// Every deployment against the baseline, wherever both met the same load.
+pub(super) fn all(plan: &Plan, sides: &[Side<'_>], frame: &Frame<'_>) -> Vec<Comparison> {
+    let first = plan.deployments.first().map(|d| d.name.as_str());
+    let Some(baseline) = frame.baseline.or(first) else { return Vec::new() };
+    let mut names: Vec<&str> = DEFAULT_METRICS.to_vec();
+    names.extend(frame.metrics.iter().filter(|m| !DEFAULT_METRICS.contains(m)));
+    let mut out = Vec::new();
+    for group in groups(sides) {
+        let Some(base) = group.iter().find(|s| s.result.deployment == baseline) else { continue };
+        for side in group.iter().filter(|s| s.result.deployment != baseline) {
+            for name in &names {
+                out.extend(compare(plan, name, side, base));
+            }
+        }
+    }
+    out
+}
+
+/// Points of one load at its n-th level, over deployments. Weak-scaling loads have other labels at
+/// other sizes, so levels are matched by place.
+pub(super) fn groups<'a, 'b>(sides: &'b [Side<'a>]) -> Vec<Vec<&'b Side<'a>>> {
+    let ordinal = |side: &Side<'_>| {
+        let same = |s: &&Side<'_>| {
+            s.result.deployment == side.result.deployment && s.result.load == side.result.load
+        };
+        sides.iter().filter(same).position(|s| s.result.level == side.result.level).unwrap_or(0)
+    };
+    let mut groups: Vec<(&str, String, Vec<&Side<'a>>)> = Vec::new();
+    for side in sides {
+        let same_label = |(load, label, _): &&mut (&str, String, Vec<&Side<'a>>)| {
+            *load == side.result.load && *label == side.result.level
+        };
+        if let Some((_, _, group)) = groups.iter_mut().find(same_label) {
+            group.push(side);
+            continue;
+        }
+        let place = ordinal(side);
+        let by_place = groups.iter_mut().find(|(load, _, group)| {
+            *load == side.result.load
+                && group
+                    .iter()
+                    .all(|s| ordinal(s) == place && s.result.deployment != side.result.deployment)
+        });
+        match by_place {
+            Some((_, _, group)) => group.push(side),
+            None => groups.push((&side.result.load, side.result.level.clone(), vec![side])),
+        }
+    }
+    groups.into_iter().map(|(_, _, group)| group).collect()
+}
+
+/// `side` against `base` on one metric; absent where either has no value, or no interval can be given.
+pub(super) fn compare(
+    plan: &Plan,
+    name: &str,
+    side: &Side<'_>,
+    base: &Side<'_>,
+) -> Option<Comparison> {
+    let (stem, stat) = name.split_once('.').map_or((name, "mean"), |(b, s)| (b, s));
+    let metric = metrics::find(stem)?;
+    let (value, baseline_value) = (side.result.value(name)?, base.result.value(name)?);
+    let ratio = ratio(plan, metric, name, stat, side, base, value / baseline_value)?;
+    let trusted =
+        |s: &Side<'_>| s.result.trust.level < TrustLevel::Invalid && s.result.value(name).is_some();
+    let verdict = if trusted(side) && trusted(base) {
+        judge(&ratio, metric.better)
+    } else {
+        ComparisonVerdict::NotTrusted
+    };
+    Some(Comparison {
+        metric: name.to_owned(),
+        load: side.result.load.clone(),
+        level: side.result.level.clone(),
+        deployment: side.result.deployment.clone(),
+        baseline: base.result.deployment.clone(),
+        value,
+        baseline_value,
+        ratio,
+        verdict,
+    })
+}
+
+fn judge(ratio: &Estimate, better: Better) -> ComparisonVerdict {
+    match (ratio.low > 1.0, ratio.high < 1.0, better) {
+        (true, _, Better::Higher) | (_, true, Better::Lower) => ComparisonVerdict::Better,
+        (true, _, Better::Lower) | (_, true, Better::Higher) => ComparisonVerdict::Worse,
+        _ => ComparisonVerdict::NoDifferenceSeen,
+    }
+}
+
+fn ratio(
+    plan: &Plan,
+    metric: &Metric,
+    name: &str,
+    stat: &str,
+    side: &Side<'_>,
+    base: &Side<'_>,
+    point: f64,
+) -> Option<Estimate> {
+    if !point.is_finite() || point <= 0.0 {
+        return None;
+    }
+    let few = side.trials.len().min(base.trials.len()) < TRIALS_FOR_WELCH;
+    if !few {
+        return welch(name, side, base, point);
+    }
+    let (a, b) = (blocks(plan, metric, side)?, blocks(plan, metric, base)?);
+    let (mut pick, mut pool) = (Vec::new(), Vec::new());
+    let mut draw = |blocks: &Blocks, rng: &mut Xoshiro256PlusPlus| {
+        resample(blocks.len(), rng, &mut pick);
+        blocks.value(&pick, stat, &mut pool)
+    };
+    let seed = crate::workload::derive_seed(&[a.len() as u64, b.len() as u64]);
+    let (low, high) = interval(seed, |rng| Some(draw(&a, rng)? / draw(&b, rng)?))?;
+    Some(Estimate {
+        point,
+        low: low.min(point),
+        high: high.max(point),
+        confidence: 0.95,
+        method: "bootstrap over requests; differences between runs are not in it".to_owned(),
+    })
+}
+
+/// Welch's interval on the logarithms of the trials' values (Welch 1947; log scale, since a ratio's
+/// error is relative).
+fn welch(name: &str, side: &Side<'_>, base: &Side<'_>, point: f64) -> Option<Estimate> {
+    let logs = |s: &Side<'_>| -> Option<Vec<f64>> {
+        let of = |t: &crate::results::TrialResult| {
+            lookup(&t.metrics, name).filter(|v| *v > 0.0).map(f64::ln)
+        };
+        s.result.trials.iter().map(of).collect()
+    };
+    let moments = |x: &[f64]| {
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let var = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (mean, var / n, n)
+    };
+    let (a, b) = (logs(side)?, logs(base)?);
+    let ((ma, va, na), (mb, vb, nb)) = (moments(&a), moments(&b));
+    let se2 = va + vb;
+    let df = if se2 > 0.0 {
+        se2 * se2 / (va * va / (na - 1.0) + vb * vb / (nb - 1.0))
+    } else {
+        na + nb - 2.0
+    };
+    let half = t_975(df) * se2.sqrt();
+    let centre = ma - mb;
+    Some(Estimate {
+        point,
+        low: (centre - half).exp().min(point),
+        high: (centre + half).exp().max(point),
+        confidence: 0.95,
+        method: format!("Welch over {} and {} trials, on logarithms", a.len(), b.len()),
+    })
+}
+
+/// Requests as resampling units.
+enum Blocks {
+    /// Samples of each request.
+    Samples(Vec<Vec<f64>>),
+    /// Amount, and seconds in flight, of each request, and the mean number in flight: by Little's law
+    /// the rate is `in flight x amount / seconds`.
+    Rate { amounts: Vec<(f64, f64)>, in_flight: f64, scale: f64 },
+}
+
+impl Blocks {
+    fn len(&self) -> usize {
+        match self {
+            Self::Samples(s) => s.len(),
+            Self::Rate { amounts, .. } => amounts.len(),
+        }
+    }
+
+    fn value(&self, pick: &[usize], stat: &str, pool: &mut Vec<f64>) -> Option<f64> {
+        match self {
+            Self::Samples(samples) => {
+                pool.clear();
+                pick.iter().for_each(|i| pool.extend(&samples[*i]));
+                statistic(pool, stat)
+            }
+            Self::Rate { amounts, in_flight, scale } => {
+                let (amount, seconds) = pick
+                    .iter()
+                    .fold((0.0, 0.0), |(a, s), i| (a + amounts[*i].0, s + amounts[*i].1));
+                (seconds > 0.0).then(|| in_flight * amount / seconds * scale)
+            }
+        }
+    }
+}
+
+fn statistic(values: &mut [f64], stat: &str) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let q = match stat {
+        "mean" => return Some(values.iter().sum::<f64>() / values.len() as f64),
+        "min" => 0.0,
+        "max" => 1.0,
+        "median" => 0.5,
+        "p999" => 0.999,
+        p => p.strip_prefix('p')?.parse::<f64>().ok()? / 100.0,
+    };
+    values.sort_unstable_by(f64::total_cmp);
+    quantile_sorted(values, q)
+}
+
+fn blocks(plan: &Plan, metric: &Metric, side: &Side<'_>) -> Option<Blocks> {
+    let all = || side.trials.iter().flat_map(|t| &t.records);
+    let blocks = match metric.of {
+        Of::Completed(_) | Of::Sent(_) => {
+            let one = |r: &RequestRecord| {
+                let mut out = Vec::new();
+                metric.sample_one(r, &mut out);
+                (!out.is_empty()).then_some(out)
+            };
+            Blocks::Samples(all().filter_map(one).collect())
+        }
+        Of::Trial(_) => {
+            let context = super::context(plan, side.plan);
+            let amount: fn(&RequestRecord) -> Option<f64> = match metric.name {
+                "rps" | "rps_per_gpu" => |_| Some(1.0),
+                "output_tps" | "output_tps_per_gpu" => |r| r.output_tokens.map(f64::from),
+                "total_tps" => |r| Some(f64::from(r.output_tokens?) + f64::from(r.prompt_tokens?)),
+                _ => return None,
+            };
+            let amounts: Option<Vec<(f64, f64)>> = all()
+                .filter(|r| r.sent_at.is_some())
+                .map(|r| {
+                    let seconds = (r.finished_at - r.sent_at?).as_secs_f64();
+                    Some((if r.is_completed() { amount(r)? } else { 0.0 }, seconds))
+                })
+                .collect();
+            let views =
+                side.trials.iter().map(|t| TrialView { context: &context, records: &t.records });
+            let reached = metrics::of_trials(&views.collect::<Vec<_>>());
+            let scale = match metric.name.ends_with("_per_gpu") {
+                true if context.gpus == 0 => return None,
+                true => 1.0 / f64::from(context.gpus),
+                false => 1.0,
+            };
+            let in_flight = lookup(&reached, "concurrency_reached")?;
+            Blocks::Rate { amounts: amounts?, in_flight, scale }
+        }
+    };
+    (blocks.len() >= 2).then_some(blocks)
+}

@@ -1,0 +1,238 @@
+//! Verdicts on records whose truth is known.
+
+use super::*;
+use crate::driver::{Balance, LoadShape, PhasePlan};
+use crate::plan::{
+    DeploymentPlan, EngineKind, Estimate, Level, Mode, ModelPlan, Platform, PointPlan, ReadyPlan,
+    StopPlan, TrialPlan,
+};
+use crate::request::{Arrival, Failure, FailureClass, Outcome, Phase, TokenSource};
+use crate::results::{ComparisonVerdict, lookup};
+use crate::trust::TrustLevel;
+use crate::units::Nanos;
+use crate::workload::{Api, Source, Workload};
+
+fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
+    DeploymentPlan {
+        name: name.to_owned(),
+        platform: Platform::Local,
+        engine: EngineKind::Emulated,
+        version: None,
+        launcher: None,
+        model: "m".into(),
+        served_model: "m".into(),
+        gpus,
+        gpu_kinds: vec![],
+        instances: vec![],
+        processes: vec![],
+        entries: vec![],
+        balance: Balance::None,
+        api_key_env: None,
+        headers_env: BTreeMap::new(),
+        ready: ReadyPlan { timeout: Nanos::ZERO, gates: vec![] },
+        stop: StopPlan { grace: Nanos::ZERO, always: true },
+        price_per_hour: None,
+        optional: false,
+        cannot_run: None,
+    }
+}
+
+fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
+    let shape = LoadShape::Closed { concurrency };
+    PointPlan {
+        id: format!("{deployment}/load/c{concurrency}"),
+        deployment: deployment.to_owned(),
+        load: "load".into(),
+        mode: Mode::Closed,
+        level: Level {
+            label: format!("c{concurrency}"),
+            concurrency: Some(concurrency),
+            rate_rps: None,
+            batch: None,
+        },
+        workload: Workload {
+            name: "w".into(),
+            api: Api::Chat,
+            stream: true,
+            temperature: None,
+            system: None,
+            force_len: true,
+            body: serde_json::Map::new(),
+            seed: 0,
+            source: Source::Prompts { pick: Default::default(), prompts: vec![] },
+        },
+        batch: 1,
+        warmup: None,
+        measure: PhasePlan {
+            phase: Phase::Measure,
+            shape,
+            requests: Some(64),
+            duration: None,
+            timeout: Nanos::from_secs(60),
+            targets: 1,
+            balance: Balance::None,
+        },
+        pause: Nanos::ZERO,
+        trials: (1..=trials)
+            .map(|number| TrialPlan { number, warmup_seed: 0, measure_seed: 0 })
+            .collect(),
+    }
+}
+
+fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
+    Plan {
+        format: 1,
+        name: "test".into(),
+        about: None,
+        model: ModelPlan {
+            id: "m".into(),
+            served: "m".into(),
+            revision: None,
+            tokenizer: None,
+            dtype: None,
+            max_len: None,
+        },
+        hosts: vec![],
+        deployments,
+        points: vec![],
+        notes: vec![],
+        estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
+    }
+}
+
+/// A closed loop on two slots: each request takes `tpot` ms a token, give or take.
+fn trial(number: u32, requests: u64, tpot_us: u64, wobble: u64) -> TrialRecords {
+    let mut records = Vec::new();
+    let mut free = [0u64; 2];
+    for i in 0..requests {
+        let slot = usize::from(free[1] < free[0]);
+        let start = free[slot];
+        let gap = tpot_us * 1_000 + (i * 7_919 + u64::from(number) * 104_729) % 17 * wobble * 1_000;
+        let mut r = RequestRecord::new(i, Phase::Measure, 0, Nanos(start));
+        r.sent_at = Some(Nanos(start + 100_000));
+        r.arrivals = (1..=10).map(|k| Arrival { at: Nanos(start + k * gap), chunks: 1 }).collect();
+        r.first_token_at = Some(Nanos(start + gap));
+        r.last_token_at = Some(Nanos(start + 10 * gap));
+        r.finished_at = Nanos(start + 10 * gap);
+        r.output_tokens = Some(10);
+        r.prompt_tokens = Some(5);
+        r.token_source = Some(TokenSource::Usage);
+        r.outcome = Outcome::Completed;
+        free[slot] = r.finished_at.0;
+        records.push(r);
+    }
+    TrialRecords { number, records, partial: false }
+}
+
+fn weigh(a: Vec<TrialRecords>, b: Vec<TrialRecords>, gpus: [u32; 2]) -> Results {
+    let plan = plan(vec![deployment("a", gpus[0]), deployment("b", gpus[1])]);
+    let (pa, pb) = (point_plan("a", 2, 1), point_plan("b", 2, 1));
+    let points = [MeasuredPoint { plan: &pa, trials: a }, MeasuredPoint { plan: &pb, trials: b }];
+    analyse(&plan, &points, &Frame { run: "r", ..Frame::default() })
+}
+
+fn comparison<'a>(results: &'a Results, metric: &str) -> &'a crate::results::Comparison {
+    results.comparisons.iter().find(|c| c.metric == metric).unwrap()
+}
+
+#[test]
+fn a_real_difference_is_found_and_its_size_is_in_the_interval() {
+    let results = weigh(vec![trial(1, 60, 1_000, 5)], vec![trial(1, 60, 2_000, 5)], [4, 4]);
+    let c = comparison(&results, "output_tps");
+    assert_eq!(c.verdict, ComparisonVerdict::Worse);
+    let truth = c.value / c.baseline_value;
+    assert!(c.ratio.low < truth && truth < c.ratio.high && c.ratio.high < 0.6);
+    assert_eq!(comparison(&results, "tpot.p50").verdict, ComparisonVerdict::Worse);
+    assert_eq!(results.verdicts[0].best.as_deref(), Some("a"));
+    assert!(results.verdicts[0].text.starts_with("a is best: "));
+}
+
+#[test]
+fn the_same_thing_twice_is_no_difference() {
+    let results = weigh(vec![trial(1, 60, 1_000, 20)], vec![trial(2, 60, 1_000, 20)], [4, 4]);
+    assert_eq!(comparison(&results, "output_tps").verdict, ComparisonVerdict::NoDifferenceSeen);
+    assert_eq!(results.verdicts[0].best, None);
+    assert!(results.verdicts[0].text.starts_with("no difference that we can see between"));
+}
+
+#[test]
+fn twice_the_gpus_for_the_same_rate_is_half_as_good() {
+    let results = weigh(vec![trial(1, 60, 1_000, 5)], vec![trial(1, 60, 1_000, 5)], [4, 8]);
+    let c = comparison(&results, "output_tps_per_gpu");
+    assert!((c.ratio.point - 0.5).abs() < 1e-9 && c.verdict == ComparisonVerdict::Worse);
+    assert_eq!(results.verdicts[0].best.as_deref(), Some("a"));
+}
+
+#[test]
+fn three_trials_a_side_bring_the_variance_between_trials_in() {
+    let runs = |tpot: [u64; 3]| tpot.iter().zip(1..).map(|(t, n)| trial(n, 30, *t, 1)).collect();
+    let results = weigh(runs([1_000, 1_300, 900]), runs([1_100, 950, 1_250]), [4, 4]);
+    let c = comparison(&results, "output_tps");
+    assert!(c.ratio.method.starts_with("Welch over 3 and 3 trials"));
+    assert_eq!(c.verdict, ComparisonVerdict::NoDifferenceSeen, "{:?}", c.ratio);
+}
+
+#[test]
+fn failures_are_counted_flagged_and_keep_a_point_out_of_the_verdict() {
+    let mut bad = trial(1, 60, 500, 5);
+    for r in bad.records.iter_mut().take(20) {
+        r.outcome = Outcome::TimedOut;
+        r.failure =
+            Some(Failure { class: FailureClass::Timeout, status: None, detail: String::new() });
+    }
+    let results = weigh(vec![trial(1, 60, 1_000, 5)], vec![bad], [4, 4]);
+    let point = &results.points[1];
+    assert_eq!(point.outcomes["timed_out"], 20);
+    assert_eq!(point.failures["timeout"], 20);
+    assert_eq!(point.trust.level, TrustLevel::Invalid);
+    assert_eq!(point.trust.reasons[0].code, "timeouts");
+    assert_eq!(comparison(&results, "output_tps").verdict, ComparisonVerdict::NotTrusted);
+    assert_eq!(results.verdicts[0].best, None);
+}
+
+#[test]
+fn doubts_name_what_was_seen_and_what_to_do() {
+    let mut few = trial(1, 4, 1_000, 5);
+    few.records[0].token_source = Some(TokenSource::Chunks);
+    few.records[1].unparsed_events = 3;
+    few.records[2].forced_length = true;
+    few.records[2].asked_output_tokens = 99;
+    let results = weigh(vec![few], vec![trial(1, 60, 1_000, 5)], [4, 4]);
+    let codes: Vec<_> = results.points[0].trust.reasons.iter().map(|r| r.code.as_str()).collect();
+    for code in ["few_requests", "no_usage", "unparsed_events", "osl_mismatch"] {
+        assert!(codes.contains(&code), "{code} is not among {codes:?}");
+    }
+    assert!(results.points[0].trust.reasons.iter().all(|r| !r.next_step.is_empty()));
+    assert_eq!(results.points[1].trust.level, TrustLevel::Sound, "{:?}", results.points[1].trust);
+}
+
+#[test]
+fn classes_of_a_mix_are_told_apart() {
+    let mut mixed = trial(1, 40, 1_000, 5);
+    for (i, r) in mixed.records.iter_mut().enumerate() {
+        r.class = if i % 4 == 0 { "long" } else { "short" }.into();
+    }
+    let results = weigh(vec![mixed], vec![trial(1, 60, 1_000, 5)], [4, 4]);
+    let classes = &results.points[0].classes;
+    assert_eq!(lookup(&classes["long"], "ttft.count"), Some(10.0));
+    assert_eq!(lookup(&classes["short"], "ttft.count"), Some(30.0));
+}
+
+#[test]
+fn an_expectation_without_a_value_does_not_hold() {
+    let expect = |metric: &str, value: f64| crate::spec::ExpectSpec {
+        metric: metric.into(),
+        op: "==".into(),
+        value,
+        place: None,
+        severity: None,
+    };
+    let plan = plan(vec![deployment("a", 4)]);
+    let pa = point_plan("a", 2, 1);
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 60, 1_000, 5)] }];
+    let expects = [expect("success_rate", 1.0), expect("gpu_mem.imbalance", 0.0)];
+    let frame = Frame { expects: &expects, ..Frame::default() };
+    let results = analyse(&plan, &points, &frame);
+    assert!(results.expects[0].holds);
+    assert!(!results.expects[1].holds && results.expects[1].value.is_none());
+}

@@ -1,0 +1,134 @@
+//! The metrics, each with one definition, one unit and one implementation.
+//!
+//! [`METRICS`] is the catalogue: adding a metric is one entry. A metric is either samples of single
+//! requests, described as a distribution, or one number of a whole trial.
+
+use crate::request::{Outcome, RequestRecord};
+use crate::results::{MetricValue, Metrics, PointContext};
+use crate::stats::quantile::distribution;
+
+pub mod catalogue;
+mod flight;
+
+pub use flight::{InFlight, steady_window};
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// Neither; a fact.
+    Neither,
+}
+
+/// The measured requests of one trial.
+#[derive(Debug, Clone, Copy)]
+pub struct TrialView<'a> {
+    /// What was asked of it.
+    pub context: &'a PointContext<'a>,
+    /// Requests of the measure phase, all outcomes.
+    pub records: &'a [RequestRecord],
+}
+
+impl<'a> TrialView<'a> {
+    /// Requests whose answer arrived whole; the only ones that latencies are taken of.
+    pub fn completed(&self) -> impl Iterator<Item = &'a RequestRecord> + Clone {
+        self.records.iter().filter(|r| r.outcome == Outcome::Completed)
+    }
+
+    /// Seconds from the first send to the last byte of the measured requests.
+    pub fn wall_s(&self) -> Option<f64> {
+        let sent = self.records.iter().filter(|r| r.sent_at.is_some());
+        let first = sent.clone().filter_map(|r| r.sent_at).min()?;
+        let last = sent.map(|r| r.finished_at).max()?;
+        (last > first).then(|| (last - first).as_secs_f64())
+    }
+}
+
+/// How a metric is found.
+#[derive(Debug, Clone, Copy)]
+pub enum Of {
+    /// Samples of one completed request.
+    Completed(fn(&RequestRecord, &mut Vec<f64>)),
+    /// Samples of one request that was sent, whatever became of it.
+    Sent(fn(&RequestRecord, &mut Vec<f64>)),
+    /// One number of a trial.
+    Trial(fn(&TrialView<'_>) -> Option<f64>),
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name in files, with the unit last.
+    pub name: &'static str,
+    /// Its unit for axes and tables.
+    pub unit: &'static str,
+    /// Which way is better.
+    pub better: Better,
+    /// Its definition, for the glossary.
+    pub doc: &'static str,
+    /// How it is found.
+    pub of: Of,
+}
+
+impl Metric {
+    /// The samples of this metric over `records`; empty for a number of a trial.
+    pub fn samples(&self, records: &[RequestRecord]) -> Vec<f64> {
+        let mut out = Vec::new();
+        for record in records {
+            self.sample_one(record, &mut out);
+        }
+        out
+    }
+
+    /// Appends the samples of one request.
+    pub fn sample_one(&self, record: &RequestRecord, out: &mut Vec<f64>) {
+        match self.of {
+            Of::Completed(f) if record.outcome == Outcome::Completed => f(record, out),
+            Of::Sent(f) if record.sent_at.is_some() => f(record, out),
+            _ => {}
+        }
+    }
+}
+
+pub use catalogue::METRICS;
+
+/// The metric called `name`, without a statistic; `ttft` stands for `ttft_ms`.
+pub fn find(name: &str) -> Option<&'static Metric> {
+    let exact = METRICS.iter().find(|m| m.name == name);
+    exact.or_else(|| METRICS.iter().find(|m| m.name.strip_suffix("_ms") == Some(name)))
+}
+
+/// All metrics of one trial.
+pub fn of_trial(view: &TrialView<'_>) -> Metrics {
+    of_trials(&[*view])
+}
+
+/// All metrics over repeats of one point: samples are pooled, a trial's number is the mean over trials.
+pub fn of_trials(views: &[TrialView<'_>]) -> Metrics {
+    let mut out = Metrics::new();
+    for metric in METRICS {
+        let value = match metric.of {
+            Of::Trial(f) => {
+                let numbers: Vec<f64> = views.iter().filter_map(f).collect();
+                // A mean over some of the trials only would hide that the others had none.
+                (!numbers.is_empty() && numbers.len() == views.len()).then(|| {
+                    MetricValue::Number(numbers.iter().sum::<f64>() / numbers.len() as f64)
+                })
+            }
+            _ => {
+                let samples = views.iter().flat_map(|v| metric.samples(v.records)).collect();
+                distribution(samples).map(MetricValue::Distribution)
+            }
+        };
+        if let Some(value) = value {
+            out.insert(metric.name.to_owned(), value);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! The catalogue of metrics.
+
+use super::{Better, InFlight, Metric, Of, TrialView, steady_window};
+use crate::request::{RequestRecord, TokenSource};
+use crate::units::Nanos;
+
+/// Every metric, in the order in which files list them.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "ttft_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time to first token: first chunk with non-empty text, reasoning or tool-call content, minus scheduled_at",
+        of: Of::Completed(|r, out| since(r.first_token_at, Some(r.scheduled_at), out)),
+    },
+    Metric {
+        name: "ttft_sent_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time to first token, from the instant the kernel took the request's last byte",
+        of: Of::Completed(|r, out| since(r.first_token_at, r.sent_at, out)),
+    },
+    Metric {
+        name: "tpot_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time per output token: (last token - first token) / (tokens - 1) of a request; absent below two tokens",
+        of: Of::Completed(|r, out| out.extend(tpot_ms(r))),
+    },
+    Metric {
+        name: "itl_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "inter-token latency: gaps between successive arrivals of output, pooled over requests; a chunk of k tokens is one arrival",
+        of: Of::Completed(itl_ms),
+    },
+    Metric {
+        name: "e2e_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "end of stream minus scheduled_at",
+        of: Of::Completed(|r, out| since(Some(r.finished_at), Some(r.scheduled_at), out)),
+    },
+    Metric {
+        name: "e2e_sent_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "end of stream minus the instant the kernel took the request's last byte",
+        of: Of::Completed(|r, out| since(Some(r.finished_at), r.sent_at, out)),
+    },
+    Metric {
+        name: "token_latency_ms",
+        unit: "ms/token",
+        better: Better::Lower,
+        doc: "normalised latency: end-to-end latency of a request / its output tokens",
+        of: Of::Completed(|r, out| {
+            let tokens = f64::from(r.output_tokens.unwrap_or(0));
+            if tokens > 0.0 {
+                out.push(r.finished_at.millis_after(r.scheduled_at) / tokens);
+            }
+        }),
+    },
+    Metric {
+        name: "interactivity_tps",
+        unit: "tokens/s/user",
+        better: Better::Higher,
+        doc: "1 / TPOT of a request",
+        of: Of::Completed(|r, out| out.extend(tpot_ms(r).filter(|t| *t > 0.0).map(|t| 1e3 / t))),
+    },
+    Metric {
+        name: "lateness_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "sent_at - scheduled_at: how late the load generator was, connecting included",
+        of: Of::Sent(|r, out| since(r.sent_at, Some(r.scheduled_at), out)),
+    },
+    Metric {
+        name: "connect_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time to open a connection, of requests that needed a new one",
+        of: Of::Sent(|r, out| out.extend(r.connect.map(Nanos::as_millis_f64))),
+    },
+    Metric {
+        name: "prompt_tokens",
+        unit: "tokens",
+        better: Better::Neither,
+        doc: "prompt tokens of a request by the server's usage",
+        of: Of::Completed(|r, out| out.extend(r.prompt_tokens.map(f64::from))),
+    },
+    Metric {
+        name: "output_tokens",
+        unit: "tokens",
+        better: Better::Neither,
+        doc: "output tokens of a request: server usage, else tokenizer, else chunks",
+        of: Of::Completed(|r, out| out.extend(r.output_tokens.map(f64::from))),
+    },
+    Metric {
+        name: "rps",
+        unit: "req/s",
+        better: Better::Higher,
+        doc: "completed requests / measured wall time (first send to last byte)",
+        of: Of::Trial(|t| Some(t.completed().count() as f64 / t.wall_s()?)),
+    },
+    Metric {
+        name: "output_tps",
+        unit: "tokens/s",
+        better: Better::Higher,
+        doc: "output tokens of completed requests / measured wall time",
+        of: Of::Trial(|t| Some(output_tokens(t)? / t.wall_s()?)),
+    },
+    Metric {
+        name: "output_tps_steady",
+        unit: "tokens/s",
+        better: Better::Higher,
+        doc: "output tokens that arrived in the steady window (at least 90 % of the asked concurrency in flight) / its length",
+        of: Of::Trial(output_tps_steady),
+    },
+    Metric {
+        name: "total_tps",
+        unit: "tokens/s",
+        better: Better::Higher,
+        doc: "prompt and output tokens of completed requests / measured wall time",
+        of: Of::Trial(|t| {
+            let prompt: Option<f64> = t.completed().map(|r| r.prompt_tokens.map(f64::from)).sum();
+            Some((prompt? + output_tokens(t)?) / t.wall_s()?)
+        }),
+    },
+    Metric {
+        name: "output_tps_per_gpu",
+        unit: "tokens/s/GPU",
+        better: Better::Higher,
+        doc: "output tokens/s / allocated GPUs of the deployment (what is paid for)",
+        of: Of::Trial(|t| per_gpu(t, output_tokens(t)? / t.wall_s()?)),
+    },
+    Metric {
+        name: "rps_per_gpu",
+        unit: "req/s/GPU",
+        better: Better::Higher,
+        doc: "requests/s / allocated GPUs of the deployment",
+        of: Of::Trial(|t| per_gpu(t, t.completed().count() as f64 / t.wall_s()?)),
+    },
+    Metric {
+        name: "output_tps_per_user",
+        unit: "tokens/s/user",
+        better: Better::Higher,
+        doc: "output tokens/s / concurrency reached; waiting for the first token counts, unlike in interactivity",
+        of: Of::Trial(|t| {
+            let reached = concurrency_reached(t)?;
+            Some(output_tokens(t)? / t.wall_s()? / reached)
+        }),
+    },
+    Metric {
+        name: "success_rate",
+        unit: "",
+        better: Better::Higher,
+        doc: "completed requests / requests that were due",
+        of: Of::Trial(|t| {
+            let n = t.records.len();
+            (n > 0).then(|| t.completed().count() as f64 / n as f64)
+        }),
+    },
+    Metric {
+        name: "concurrency_reached",
+        unit: "requests",
+        better: Better::Neither,
+        doc: "time integral of requests in flight / measured wall time",
+        of: Of::Trial(concurrency_reached),
+    },
+    Metric {
+        name: "concurrency_effective_ratio",
+        unit: "",
+        better: Better::Neither,
+        doc: "concurrency reached / concurrency asked for",
+        of: Of::Trial(|t| {
+            let asked = f64::from(t.context.level.concurrency?);
+            Some(concurrency_reached(t)? / asked)
+        }),
+    },
+    Metric {
+        name: "wall_s",
+        unit: "s",
+        better: Better::Neither,
+        doc: "measured wall time of a trial: first send to last byte",
+        of: Of::Trial(|t| t.wall_s()),
+    },
+    Metric {
+        name: "requests",
+        unit: "requests",
+        better: Better::Neither,
+        doc: "requests of a trial, all outcomes",
+        of: Of::Trial(|t| Some(t.records.len() as f64)),
+    },
+    Metric {
+        name: "gpus",
+        unit: "GPUs",
+        better: Better::Neither,
+        doc: "allocated GPUs of the deployment",
+        of: Of::Trial(|t| (t.context.gpus > 0).then(|| f64::from(t.context.gpus))),
+    },
+    Metric {
+        name: "concurrency",
+        unit: "requests",
+        better: Better::Neither,
+        doc: "concurrency asked for",
+        of: Of::Trial(|t| t.context.level.concurrency.map(f64::from)),
+    },
+    Metric {
+        name: "rate",
+        unit: "req/s",
+        better: Better::Neither,
+        doc: "arrival rate asked for",
+        of: Of::Trial(|t| t.context.level.rate_rps),
+    },
+    Metric {
+        name: "cost",
+        unit: "currency",
+        better: Better::Lower,
+        doc: "price of the deployment over the measured wall time",
+        of: Of::Trial(|t| Some(t.context.price_per_hour? * t.wall_s()? / 3_600.0)),
+    },
+    Metric {
+        name: "cost_per_mtok",
+        unit: "currency/Mtoken",
+        better: Better::Lower,
+        doc: "price of the deployment over the measured wall time / million output tokens",
+        of: Of::Trial(|t| {
+            let tokens = output_tokens(t)?;
+            let cost = t.context.price_per_hour? * t.wall_s()? / 3_600.0;
+            (tokens > 0.0).then(|| cost / (tokens / 1e6))
+        }),
+    },
+    Metric {
+        name: "osl_mismatch",
+        unit: "",
+        better: Better::Lower,
+        doc: "share of completed requests with forced length whose output tokens are not what was asked",
+        of: Of::Trial(osl_mismatch),
+    },
+    Metric {
+        name: "tokens_from_usage",
+        unit: "",
+        better: Better::Higher,
+        doc: "share of completed requests whose output tokens are the server's own count",
+        of: Of::Trial(|t| {
+            let n = t.completed().count();
+            let own = t.completed().filter(|r| r.token_source == Some(TokenSource::Usage)).count();
+            (n > 0).then(|| own as f64 / n as f64)
+        }),
+    },
+    Metric {
+        name: "usage_minus_chunks",
+        unit: "tokens",
+        better: Better::Neither,
+        doc: "server usage minus non-empty chunks of a request: how wrong counting chunks would be",
+        of: Of::Completed(|r, out| {
+            if let (Some(TokenSource::Usage), Some(n)) = (r.token_source, r.output_tokens) {
+                out.push(f64::from(n) - f64::from(r.chunks()));
+            }
+        }),
+    },
+];
+
+/// Names that files may use already, measured by parts of the tool that are still to come. They are
+/// shown as absent, never as zero.
+const LATER: &[&str] = &[
+    "gpu_util",
+    "gpu_mem",
+    "cpu_util",
+    "mem_util",
+    "net_gbps",
+    "rdma_gbps",
+    "power_w",
+    "joules_per_output_token",
+    "output_tps_per_kw",
+    "kv_usage",
+    "queue",
+    "preemptions",
+    "prefix_hit_ratio",
+    "jain",
+];
+
+/// Prefixes of derived metrics: `speedup.output_tps`.
+const DERIVED: &[&str] = &["speedup.", "efficiency.", "slowdown."];
+
+const STATS: &[&str] = &[
+    "mean", "std", "min", "p1", "p5", "p25", "p50", "median", "p75", "p90", "p95", "p99", "p999",
+    "max", "count",
+];
+
+/// Whether a file may use `name`.
+pub fn is_known(name: &str) -> bool {
+    if let Some(rest) = DERIVED.iter().find_map(|p| name.strip_prefix(p)) {
+        return is_known(rest);
+    }
+    let (base, stat) = name.split_once('.').map_or((name, None), |(b, s)| (b, Some(s)));
+    if LATER.contains(&base) {
+        return stat.is_none_or(|s| STATS.contains(&s) || s == "imbalance");
+    }
+    match (super::find(base), stat) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(m), Some(s)) => !matches!(m.of, Of::Trial(_)) && STATS.contains(&s),
+    }
+}
+
+/// Names for a hint; distributions by their usual statistics.
+pub fn known_names() -> Vec<String> {
+    let mut out = Vec::new();
+    for metric in METRICS {
+        let short = metric.name.strip_suffix("_ms").unwrap_or(metric.name);
+        match metric.of {
+            Of::Trial(_) => out.push(metric.name.to_owned()),
+            _ => out.extend(["mean", "p50", "p95", "p99"].map(|s| format!("{short}.{s}"))),
+        }
+    }
+    out.extend(LATER.iter().map(|s| (*s).to_owned()));
+    out
+}
+
+fn since(later: Option<Nanos>, earlier: Option<Nanos>, out: &mut Vec<f64>) {
+    out.extend(later.zip(earlier).map(|(l, e)| l.millis_after(e)));
+}
+
+/// (last token - first token) / (tokens - 1) in milliseconds. A batch's tokens are shared out evenly
+/// over its prompts, which are decoded side by side.
+fn tpot_ms(r: &RequestRecord) -> Option<f64> {
+    let tokens = f64::from(r.output_tokens?) / f64::from(r.prompts.max(1));
+    let span = r.last_token_at?.millis_after(r.first_token_at?);
+    (tokens >= 2.0).then(|| span / (tokens - 1.0))
+}
+
+fn itl_ms(r: &RequestRecord, out: &mut Vec<f64>) {
+    // Arrivals of a batch belong to several answers; their gaps are nobody's.
+    if r.prompts == 1 {
+        out.extend(r.arrivals.windows(2).map(|w| w[1].at.millis_after(w[0].at)));
+    }
+}
+
+/// Absent where any completed request has no count: a sum over some is not the sum.
+fn output_tokens(t: &TrialView<'_>) -> Option<f64> {
+    t.completed().map(|r| r.output_tokens.map(f64::from)).sum()
+}
+
+fn per_gpu(t: &TrialView<'_>, value: f64) -> Option<f64> {
+    (t.context.gpus > 0).then(|| value / f64::from(t.context.gpus))
+}
+
+fn concurrency_reached(t: &TrialView<'_>) -> Option<f64> {
+    let seconds: f64 =
+        t.records.iter().filter_map(|r| Some((r.finished_at - r.sent_at?).as_secs_f64())).sum();
+    Some(seconds / t.wall_s()?)
+}
+
+fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
+    let asked = t.context.level.concurrency?;
+    let (from, to) = steady_window(&InFlight::of(t.records), asked)?;
+    let mut tokens = 0.0;
+    for r in t.completed() {
+        let (chunks, count) = (r.chunks(), f64::from(r.output_tokens?));
+        let inside: u32 =
+            r.arrivals.iter().filter(|a| a.at > from && a.at <= to).map(|a| a.chunks).sum();
+        if chunks > 0 {
+            tokens += count * f64::from(inside) / f64::from(chunks);
+        }
+    }
+    Some(tokens / (to - from).as_secs_f64())
+}
+
+fn osl_mismatch(t: &TrialView<'_>) -> Option<f64> {
+    let forced = t.completed().filter(|r| r.forced_length && r.output_tokens.is_some());
+    let n = forced.clone().count();
+    let wrong =
+        forced.filter(|r| r.output_tokens != r.asked_output_tokens.checked_mul(r.prompts)).count();
+    (n > 0).then(|| wrong as f64 / n as f64)
+}

@@ -1,0 +1,155 @@
+//! Metrics of requests whose instants are known, against numbers worked out by hand.
+
+use super::*;
+use crate::plan::{Level, Mode};
+use crate::request::{Arrival, Phase, TokenSource};
+use crate::results::lookup;
+use crate::units::Nanos;
+
+fn level(concurrency: u32) -> Level {
+    Level { label: "c".into(), concurrency: Some(concurrency), rate_rps: None, batch: None }
+}
+
+fn context(level: &Level) -> PointContext<'_> {
+    PointContext {
+        deployment: "d",
+        load: "l",
+        level,
+        mode: Mode::Closed,
+        gpus: 4,
+        price_per_hour: Some(36.0),
+        timeout: Nanos::from_secs(60),
+        batch: 1,
+    }
+}
+
+/// Scheduled at `start` ms, sent 1 ms later, first token after `ttft` ms, then `tokens - 1` gaps.
+fn request(index: u64, start: u64, ttft: u64, gap: u64, tokens: u32) -> RequestRecord {
+    let ms = Nanos::from_millis;
+    let mut r = RequestRecord::new(index, Phase::Measure, 0, ms(start));
+    r.sent_at = Some(ms(start + 1));
+    let first = start + ttft;
+    r.arrivals =
+        (0..u64::from(tokens)).map(|i| Arrival { at: ms(first + i * gap), chunks: 1 }).collect();
+    r.first_token_at = r.arrivals.first().map(|a| a.at);
+    r.last_token_at = r.arrivals.last().map(|a| a.at);
+    r.finished_at = ms(first + u64::from(tokens - 1) * gap + 2);
+    r.output_tokens = Some(tokens);
+    r.token_source = Some(TokenSource::Usage);
+    r.prompt_tokens = Some(100);
+    r.asked_output_tokens = tokens;
+    r.forced_length = true;
+    r.outcome = Outcome::Completed;
+    r
+}
+
+fn metrics(records: &[RequestRecord], asked: u32) -> Metrics {
+    let level = level(asked);
+    of_trial(&TrialView { context: &context(&level), records })
+}
+
+#[track_caller]
+fn near(metrics: &Metrics, name: &str, want: f64) {
+    let got = lookup(metrics, name).unwrap_or_else(|| panic!("no {name}"));
+    assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "{name} is {got}, not {want}");
+}
+
+#[test]
+fn definitions_hold_on_requests_worked_out_by_hand() {
+    // Two at a time: 0..153 ms and 0..103 ms, then 200..301 ms.
+    let records = [request(0, 0, 50, 10, 11), request(1, 0, 50, 5, 11), request(2, 200, 40, 20, 4)];
+    let m = metrics(&records, 2);
+    near(&m, "ttft.p50", 50.0);
+    near(&m, "ttft_sent_ms.min", 39.0);
+    near(&m, "tpot.min", 5.0);
+    near(&m, "tpot.max", 20.0);
+    near(&m, "itl.mean", (10.0 * 10.0 + 10.0 * 5.0 + 3.0 * 20.0) / 23.0);
+    near(&m, "itl.count", 23.0);
+    near(&m, "e2e.max", 152.0);
+    near(&m, "e2e_sent_ms.max", 151.0);
+    near(&m, "lateness_ms.max", 1.0);
+    near(&m, "interactivity_tps.max", 200.0);
+    near(&m, "wall_s", 0.301);
+    near(&m, "rps", 3.0 / 0.301);
+    near(&m, "output_tps", 26.0 / 0.301);
+    near(&m, "output_tps_per_gpu", 26.0 / 0.301 / 4.0);
+    near(&m, "total_tps", 326.0 / 0.301);
+    near(&m, "concurrency_reached", (151.0 + 101.0 + 101.0) / 301.0);
+    near(&m, "cost_per_mtok", 36.0 * 0.301 / 3600.0 / 26e-6);
+    near(&m, "success_rate", 1.0);
+    near(&m, "osl_mismatch", 0.0);
+    assert_eq!(lookup(&m, "rate"), None, "a closed loop has no rate");
+}
+
+#[test]
+fn the_steady_window_leaves_out_ramp_and_drain() {
+    let mut records: Vec<_> = (0..4).map(|i| request(i, i * 10, 20, 10, 11)).collect();
+    records.push(request(9, 500, 20, 10, 11));
+    // All four are in flight from 31 to 122 ms; the straggler is alone.
+    let window = steady_window(&InFlight::of(&records), 4).unwrap();
+    assert_eq!(window, (Nanos::from_millis(31), Nanos::from_millis(122)));
+    let inside = records
+        .iter()
+        .flat_map(|r| &r.arrivals)
+        .filter(|a| a.at > window.0 && a.at <= window.1)
+        .count();
+    near(&metrics(&records, 4), "output_tps_steady", inside as f64 / 0.091);
+}
+
+#[test]
+fn a_failed_request_is_never_averaged_away() {
+    let mut failed = request(1, 0, 5_000, 1, 2);
+    failed.outcome = Outcome::TimedOut;
+    let m = metrics(&[request(0, 0, 50, 10, 11), failed], 2);
+    near(&m, "ttft.count", 1.0);
+    near(&m, "success_rate", 0.5);
+    near(&m, "requests", 2.0);
+    near(&m, "lateness_ms.count", 2.0);
+}
+
+#[test]
+fn what_is_not_known_is_absent_and_not_zero() {
+    let mut r = request(0, 0, 50, 10, 1);
+    r.prompt_tokens = None;
+    let m = metrics(&[r], 1);
+    assert_eq!(lookup(&m, "tpot.p50"), None, "one token has no time per token");
+    assert_eq!(lookup(&m, "total_tps"), None);
+    let mut none = request(0, 0, 50, 10, 5);
+    none.output_tokens = None;
+    assert_eq!(lookup(&metrics(&[none], 1), "output_tps"), None);
+    assert!(!metrics(&[], 1).contains_key("rps"));
+}
+
+#[test]
+fn a_batch_counts_all_its_answers_and_no_gap_between_them() {
+    let mut r = request(0, 0, 50, 10, 11);
+    r.prompts = 2;
+    r.output_tokens = Some(22);
+    let m = metrics(&[r], 1);
+    near(&m, "tpot.p50", 10.0);
+    assert_eq!(lookup(&m, "itl.mean"), None);
+    near(&m, "osl_mismatch", 0.0);
+}
+
+#[test]
+fn the_catalogue_is_uniform() {
+    let mut names: Vec<_> = METRICS.iter().map(|m| m.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), METRICS.len(), "no name twice");
+    for m in METRICS {
+        assert!(!m.doc.is_empty() && m.doc.len() < 160, "{}", m.name);
+        if m.unit == "ms" {
+            assert!(m.name.ends_with("_ms"), "{} carries its unit", m.name);
+        }
+        assert!(catalogue::is_known(m.name));
+    }
+    for name in
+        ["e2e.p95", "ttft.p50", "speedup.output_tps", "slowdown.ttft.p95", "gpu_mem.imbalance"]
+    {
+        assert!(catalogue::is_known(name), "{name}");
+    }
+    for name in ["e2e.p96", "rps.p50", "speed", "slowdown.x"] {
+        assert!(!catalogue::is_known(name), "{name}");
+    }
+}

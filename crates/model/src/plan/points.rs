@@ -1,0 +1,314 @@
+//! From runs and loads to points: one deployment under one load level, `trials` times.
+
+use super::{Level, Mode, PointPlan, Role, TrialPlan};
+use crate::driver::{LoadShape, PhasePlan};
+use crate::request::Phase;
+use crate::spec::{Experiment, LoadSpec, Problem, WorkloadKind, WorkloadSpec};
+use crate::units::{Nanos, significant};
+use crate::workload::{Lengths, MixPart, Source, Workload, derive_seed};
+
+/// Time-out of a load that gives none.
+const DEFAULT_TIMEOUT: Nanos = Nanos::from_secs(600);
+
+/// A deployment as the points see it.
+pub(crate) struct Target<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) roles: &'a [Role],
+    pub(crate) entries: u16,
+    pub(crate) balance: crate::driver::Balance,
+}
+
+/// One level of one load at one deployment, as `[[run]]` names it.
+struct Asked<'a> {
+    path: String,
+    deploy: &'a str,
+    load: &'a LoadSpec,
+    concurrency: Option<u32>,
+    rate_rps: Option<f64>,
+}
+
+/// All points in the order of execution: by deployment, then as the file has them.
+pub(crate) fn points(
+    experiment: &Experiment,
+    targets: &[Target<'_>],
+) -> Result<Vec<PointPlan>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let asked = asked(experiment, &mut problems);
+    let mut points: Vec<PointPlan> = Vec::new();
+    for target in targets {
+        for ask in asked.iter().filter(|a| a.deploy == target.name) {
+            match points_of(experiment, ask, target) {
+                Ok(new) => {
+                    for point in new {
+                        // Two [[run]] tables may name the same point; it is measured once.
+                        if !points.iter().any(|p| p.id == point.id) {
+                            points.push(point);
+                        }
+                    }
+                }
+                Err(problem) => {
+                    if !problems.contains(&problem) {
+                        problems.push(problem);
+                    }
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(points) } else { Err(problems) }
+}
+
+fn asked<'a>(experiment: &'a Experiment, problems: &mut Vec<Problem>) -> Vec<Asked<'a>> {
+    let mut out = Vec::new();
+    let load = |name: &str| experiment.load.iter().enumerate().find(|(_, l)| l.name == name);
+    if experiment.run.is_empty() {
+        for (_, deploy) in experiment.deployments() {
+            for (i, load) in experiment.load.iter().enumerate() {
+                let path = format!("load[{i}]");
+                out.push(Asked {
+                    path,
+                    deploy: &deploy.name,
+                    load,
+                    concurrency: None,
+                    rate_rps: None,
+                });
+            }
+        }
+        return out;
+    }
+    for (r, run) in experiment.run.iter().enumerate() {
+        for deploy in &run.deploy {
+            for (i, load) in run.load.iter().filter_map(|name| load(name)) {
+                let path = format!("load[{i}]");
+                out.push(Asked { path, deploy, load, concurrency: None, rate_rps: None });
+            }
+        }
+        for (a, at) in run.at.iter().enumerate() {
+            let path = format!("run[{r}].at[{a}]");
+            let name = at.load.as_ref().or(match run.load.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            });
+            let Some(name) = name else {
+                problems.push(Problem::new(
+                    path,
+                    "the point does not say which load",
+                    "add load = \"..\" to it, or name exactly one load in this [[run]]",
+                ));
+                continue;
+            };
+            if let Some((_, load)) = load(name) {
+                let rate_rps = at.rate.map(|r| r.0);
+                let (deploy, concurrency) = (at.deploy.as_str(), at.concurrency);
+                out.push(Asked { path, deploy, load, concurrency, rate_rps });
+            }
+        }
+    }
+    out
+}
+
+fn points_of(
+    experiment: &Experiment,
+    ask: &Asked<'_>,
+    target: &Target<'_>,
+) -> Result<Vec<PointPlan>, Problem> {
+    let spec = experiment.workload.iter().find(|w| w.name == ask.load.workload);
+    let Some(spec) = spec else { return Ok(Vec::new()) };
+    let workload = workload(experiment, spec);
+    let mut points = Vec::new();
+    for (ordinal, level) in levels(ask, target)?.into_iter().enumerate() {
+        points.push(point(ask, target, level, ordinal as u64, workload.clone())?);
+    }
+    Ok(points)
+}
+
+fn missing(ask: &Asked<'_>, what: &str, hint: &str) -> Problem {
+    let mode = ask.load.mode.unwrap_or_default().name();
+    Problem::new(
+        ask.path.clone(),
+        format!("load '{}' is in {mode} mode and has no {what}", ask.load.name),
+        hint,
+    )
+}
+
+fn levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<Level>, Problem> {
+    let load = ask.load;
+    let level = |label: String| Level { label, concurrency: None, rate_rps: None, batch: None };
+    let by_concurrency = |c: u32| Level { concurrency: Some(c), ..level(format!("c{c}")) };
+    Ok(match load.mode.unwrap_or_default() {
+        Mode::Serial => vec![by_concurrency(1)],
+        Mode::Burst => {
+            let n = load.requests.and_then(|r| r.of(None));
+            let n = n.ok_or_else(|| missing(ask, "number of requests", "add requests = 100"))?;
+            let concurrency = u32::try_from(n).ok();
+            vec![Level { concurrency, ..level(format!("n{n}")) }]
+        }
+        Mode::Batch => {
+            let batches = load.batch.as_ref();
+            let batches = batches.ok_or_else(|| missing(ask, "batch", "add batch = 8"))?;
+            let of =
+                |b: &u32| Level { batch: Some(*b), concurrency: Some(1), ..level(format!("b{b}")) };
+            batches.0.iter().map(of).collect()
+        }
+        Mode::Open => {
+            let rates = ask.rate_rps.map(|r| vec![r]).or(load.rate.as_ref().map(|r| r.0.clone()));
+            let rates = rates.ok_or_else(|| missing(ask, "rate", "add rate = \"5/s\""))?;
+            let of =
+                |r: &f64| Level { rate_rps: Some(*r), ..level(format!("r{}", rate_label(*r))) };
+            rates.iter().map(of).collect()
+        }
+        Mode::Closed => closed_levels(ask, target)?.into_iter().map(by_concurrency).collect(),
+    })
+}
+
+fn closed_levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<u32>, Problem> {
+    if let Some(c) = ask.concurrency {
+        return Ok(vec![c]);
+    }
+    if let Some(levels) = &ask.load.concurrency {
+        return Ok(levels.0.clone());
+    }
+    if let Some(each) = ask.load.concurrency_per_replica {
+        // Users meet a replica where answers come from; a prefill worker is not one.
+        let replicas = target.roles.iter().filter(|r| **r != Role::Prefill).count();
+        return Ok(vec![each.saturating_mul(u32::try_from(replicas).unwrap_or(u32::MAX))]);
+    }
+    Err(missing(
+        ask,
+        "concurrency",
+        "add concurrency = 8, concurrency_per_replica, or points with [[run]] at = [..]",
+    ))
+}
+
+fn rate_label(rate: f64) -> String {
+    if (rate - rate.round()).abs() < 1e-9 { format!("{rate:.0}") } else { significant(rate) }
+}
+
+fn point(
+    ask: &Asked<'_>,
+    target: &Target<'_>,
+    level: Level,
+    ordinal: u64,
+    workload: Workload,
+) -> Result<PointPlan, Problem> {
+    let load = ask.load;
+    let mode = load.mode.unwrap_or_default();
+    let requests =
+        match load.requests {
+            None => None,
+            Some(count) => Some(count.of(level.concurrency).ok_or_else(|| {
+                missing(ask, "concurrency to multiply", "give requests as a number")
+            })?),
+        };
+    let duration = load.duration.map(|d| d.0);
+    if requests.is_none() && duration.is_none() {
+        return Err(missing(ask, "end", "add requests = 100 or duration = \"60s\""));
+    }
+    let id = format!("{}/{}/{}", target.name, load.name, level.label);
+    let shape = match mode {
+        Mode::Burst => LoadShape::Burst,
+        Mode::Open => LoadShape::Open {
+            arrival: load.arrival.unwrap_or_default(),
+            rate_rps: level.rate_rps.unwrap_or(1.0),
+            seed: derive_seed(&[workload.seed, ordinal]),
+            max_in_flight: load.concurrency.as_ref().and_then(|c| c.0.first().copied()),
+        },
+        Mode::Closed | Mode::Serial | Mode::Batch => {
+            LoadShape::Closed { concurrency: level.concurrency.unwrap_or(1) }
+        }
+    };
+    let measure = PhasePlan {
+        phase: Phase::Measure,
+        shape,
+        requests,
+        duration,
+        timeout: load.timeout.map_or(DEFAULT_TIMEOUT, |t| t.0),
+        targets: target.entries,
+        balance: target.balance,
+    };
+    let trial = |number: u32| TrialPlan {
+        number,
+        warmup_seed: derive_seed(&[ordinal, u64::from(number), 1]),
+        measure_seed: derive_seed(&[ordinal, u64::from(number), 2]),
+    };
+    Ok(PointPlan {
+        id,
+        deployment: target.name.to_owned(),
+        load: load.name.clone(),
+        mode,
+        batch: level.batch.unwrap_or(1),
+        level,
+        workload,
+        warmup: load.warmup.filter(|n| *n > 0).map(|n| warmup(&measure, n)),
+        measure,
+        pause: load.pause.map_or(Nanos::ZERO, |p| p.0),
+        trials: (1..=load.repeats.unwrap_or(1)).map(trial).collect(),
+    })
+}
+
+/// The warm-up meets the deployment as the load will, but in a closed loop where the load is a
+/// schedule: it is there to fill caches, not to queue.
+fn warmup(measure: &PhasePlan, requests: u64) -> PhasePlan {
+    let shape = match &measure.shape {
+        LoadShape::Open { .. } => {
+            LoadShape::Closed { concurrency: u32::try_from(requests.min(8)).unwrap_or(8) }
+        }
+        other => other.clone(),
+    };
+    PhasePlan {
+        phase: Phase::Warmup,
+        shape,
+        requests: Some(requests),
+        duration: None,
+        ..measure.clone()
+    }
+}
+
+fn workload(experiment: &Experiment, spec: &WorkloadSpec) -> Workload {
+    let source = match spec.kind {
+        WorkloadKind::Prompts => {
+            Source::Prompts { pick: spec.pick.unwrap_or_default(), prompts: spec.prompts.clone() }
+        }
+        WorkloadKind::File => Source::File {
+            file: spec.file.clone().unwrap_or_default(),
+            pick: spec.pick.unwrap_or_default(),
+            max_tokens: spec.max_tokens.unwrap_or_default(),
+        },
+        WorkloadKind::Synthetic => Source::Synthetic {
+            lengths: Lengths {
+                isl: spec.isl.unwrap_or_default(),
+                isl_dev: spec.isl_dev.unwrap_or_default(),
+                prefix: spec.prefix.unwrap_or_default(),
+                osl: spec.osl.unwrap_or_default(),
+                osl_dev: spec.osl_dev.unwrap_or_default(),
+            },
+            entries: spec.entries,
+        },
+        WorkloadKind::Mix => Source::Mix {
+            parts: spec
+                .parts
+                .iter()
+                .filter_map(|part| {
+                    let of = experiment.workload.iter().find(|w| w.name == part.workload)?;
+                    // A mix of a mix is refused by the check; cut the knot here all the same.
+                    (of.kind != WorkloadKind::Mix)
+                        .then(|| MixPart { count: part.count, workload: workload(experiment, of) })
+                })
+                .collect(),
+        },
+    };
+    // How requests are written is a matter of the whole mix; the check refuses parts that disagree.
+    let first_part = spec.parts.first().and_then(|p| {
+        experiment.workload.iter().find(|w| w.name == p.workload && w.kind != WorkloadKind::Mix)
+    });
+    Workload {
+        name: spec.name.clone(),
+        api: spec.api.or(first_part.and_then(|p| p.api)).unwrap_or_default(),
+        stream: spec.stream.or(first_part.and_then(|p| p.stream)).unwrap_or(true),
+        temperature: spec.temperature.or(first_part.and_then(|p| p.temperature)),
+        system: spec.system.clone().or_else(|| first_part.and_then(|p| p.system.clone())),
+        force_len: spec.force_len.or(first_part.and_then(|p| p.force_len)).unwrap_or(false),
+        body: spec.body.clone(),
+        seed: spec.seed.unwrap_or(0),
+        source,
+    }
+}

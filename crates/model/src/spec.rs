@@ -1,0 +1,689 @@
+//! The experiment file: what the user wants, strictly read.
+//!
+//! The types here are the file, key for key; the JSON schema is generated from them. What follows from
+//! them (ranks, ports, flags, points) is made by [`crate::plan::resolve`].
+
+use crate::arrival::ArrivalKind;
+use crate::driver::Balance;
+use crate::engine::Infra;
+use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
+use crate::workload::{Api, Pick, PromptText};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod check;
+pub mod diagnostic;
+mod extend;
+pub mod place;
+pub mod values;
+
+pub use check::check;
+pub use diagnostic::{Diagnostic, Diagnostics, Problem};
+pub use values::{Count, Dur, Levels, Rates};
+
+/// The version of the file format that this crate reads.
+pub const SCHEMA: u32 = 1;
+
+/// A whole experiment file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Version of the file format: `1`.
+    pub schema: u32,
+    /// Name of the experiment; part of the run directory's name.
+    pub name: String,
+    /// What it is about.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// The model that all deployments serve.
+    pub model: Model,
+    /// Machines by name.
+    #[serde(default)]
+    pub host: BTreeMap<String, Host>,
+    /// Environment of every engine process, never interpreted.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Deployments, brought up one after the other in this order.
+    #[serde(default)]
+    pub deploy: Vec<Deploy>,
+    /// What is asked.
+    #[serde(default)]
+    pub workload: Vec<WorkloadSpec>,
+    /// How it is asked.
+    #[serde(default)]
+    pub load: Vec<LoadSpec>,
+    /// Which deployment meets which load; absent = all with all.
+    #[serde(default)]
+    pub run: Vec<RunSpec>,
+    /// What is watched meanwhile.
+    #[serde(default)]
+    pub telemetry: Option<TelemetrySpec>,
+    /// Reports to write.
+    #[serde(default)]
+    pub report: Vec<ReportSpec>,
+    /// What must hold; decides the exit code.
+    #[serde(default)]
+    pub expect: Vec<ExpectSpec>,
+    /// Where results go.
+    #[serde(default)]
+    pub output: Option<OutputSpec>,
+}
+
+/// The model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Hub id or path.
+    pub id: String,
+    /// Revision of the weights.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Name in requests; default: the id.
+    #[serde(default)]
+    pub served: Option<String>,
+    /// Tokenizer directory or `tokenizer.json`, for token-exact synthetic prompts.
+    #[serde(default)]
+    pub tokenizer: Option<String>,
+    /// Weight type.
+    #[serde(default)]
+    pub dtype: Option<String>,
+    /// Longest context in tokens.
+    #[serde(default)]
+    pub max_len: Option<u32>,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Data-plane address; default: 127.0.0.1 for this machine.
+    #[serde(default)]
+    pub addr: Option<String>,
+    /// Name in the site's `ssh_config`; absent = this machine.
+    #[serde(default)]
+    pub ssh: Option<String>,
+    /// GPUs in it.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Kind of GPU, as `H100-SXM-80G`.
+    #[serde(default)]
+    pub gpu: Option<String>,
+    /// Network interface of the data plane; becomes `NCCL_SOCKET_IFNAME` where an instance spans hosts.
+    #[serde(default)]
+    pub iface: Option<String>,
+    /// Number of such machines, named `NAME-0`, `NAME-1`, .. when above one.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// Kubernetes node labels or Slurm features that pick it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Environment of engine processes on it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Price of the machine per hour, in any currency.
+    #[serde(default)]
+    pub price_per_hour: Option<f64>,
+}
+
+/// A deployment: instances in pools behind an entry.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// Its name.
+    pub name: String,
+    /// Who starts its processes.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    /// What serves the model.
+    #[serde(default)]
+    pub engine: Option<EngineKind>,
+    /// Take what is not said here from this deployment (one level).
+    #[serde(default)]
+    pub extends: Option<String>,
+    /// Only there to be extended.
+    #[serde(default)]
+    pub template: bool,
+    /// What joins the ranks of an instance that spans hosts.
+    #[serde(default)]
+    pub launcher: Option<RankLauncher>,
+    /// Engine version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Container image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Another model id or path than `[model]`'s.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Kind of GPU, where no host names it.
+    #[serde(default)]
+    pub gpu: Option<String>,
+    /// Tensor-parallel degree.
+    #[serde(default)]
+    pub tp: Option<u32>,
+    /// Pipeline-parallel degree.
+    #[serde(default)]
+    pub pp: Option<u32>,
+    /// Data-parallel degree inside one instance.
+    #[serde(default)]
+    pub dp: Option<u32>,
+    /// Expert-parallel degree.
+    #[serde(default)]
+    pub ep: Option<u32>,
+    /// Whole copies.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// One text per instance: `"host"`, `"host:0-3"`, `"host:0,2"`, `"a:0-3 + b:0-3"`.
+    #[serde(default)]
+    pub place: Option<Vec<String>>,
+    /// Pools of unlike instances, in place of `tp` .. `place`.
+    #[serde(default)]
+    pub pool: Vec<Pool>,
+    /// First port; each further instance on a host takes the next.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// URL, or several, of a deployment that is already there (`platform = "external"`).
+    #[serde(default)]
+    pub endpoint: Option<values::OneOrMany>,
+    /// Environment variable that holds the API key.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// Request headers whose values are in environment variables: `{ "X-Team" = "TEAM_HEADER" }`.
+    #[serde(default)]
+    pub headers_env: BTreeMap<String, String>,
+    /// How requests are spread over replicas; done by the load generator.
+    #[serde(default)]
+    pub balance: Option<Balance>,
+    /// Host and ports of the control plane.
+    #[serde(default)]
+    pub infra: Option<Infra>,
+    /// Engine flags, verbatim.
+    #[serde(default)]
+    pub args: Option<Vec<String>>,
+    /// Environment of its engine processes.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The platform's and the engine's own parameters.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub params: toml::Table,
+    /// Readiness.
+    #[serde(default)]
+    pub ready: Option<ReadySpec>,
+    /// Teardown.
+    #[serde(default)]
+    pub stop: Option<StopSpec>,
+    /// Price of the whole deployment per hour.
+    #[serde(default)]
+    pub price_per_hour: Option<f64>,
+    /// Skip it, with a note, where its program is not installed.
+    #[serde(default)]
+    pub optional: Option<bool>,
+}
+
+/// Like instances of a deployment.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// What they do.
+    pub role: Role,
+    /// How many.
+    pub workers: u32,
+    /// Tensor-parallel degree.
+    #[serde(default)]
+    pub tp: Option<u32>,
+    /// Pipeline-parallel degree.
+    #[serde(default)]
+    pub pp: Option<u32>,
+    /// Data-parallel degree.
+    #[serde(default)]
+    pub dp: Option<u32>,
+    /// Expert-parallel degree.
+    #[serde(default)]
+    pub ep: Option<u32>,
+    /// One text per worker.
+    #[serde(default)]
+    pub place: Option<Vec<String>>,
+    /// Engine flags; win over the deployment's.
+    #[serde(default)]
+    pub args: Option<Vec<String>>,
+    /// Environment; wins over the deployment's.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// When a deployment counts as up.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadySpec {
+    /// Give up after this long; default 30 minutes.
+    #[serde(default)]
+    pub timeout: Option<Dur>,
+    /// `completion` (default) or `health` for a server that cannot answer a probe.
+    #[serde(default)]
+    pub probe: Option<ProbeKind>,
+}
+
+/// The last gate of readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// One real streamed completion.
+    Completion,
+    /// The health path alone.
+    Health,
+}
+
+/// How a deployment is taken down.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopSpec {
+    /// Between SIGTERM and SIGKILL; default 60 s.
+    #[serde(default)]
+    pub grace: Option<Dur>,
+    /// Take down whatever happens; default true.
+    #[serde(default)]
+    pub always: Option<bool>,
+}
+
+/// What a workload is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadKind {
+    /// Texts in this file.
+    Prompts,
+    /// A file of prompts.
+    File,
+    /// Random words of a given length.
+    Synthetic,
+    /// Other workloads in turn.
+    Mix,
+}
+
+impl WorkloadKind {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::File => "file",
+            Self::Synthetic => "synthetic",
+            Self::Mix => "mix",
+        }
+    }
+}
+
+/// A workload.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is made of.
+    pub kind: WorkloadKind,
+    /// `chat` (default) or `completions`.
+    #[serde(default)]
+    pub api: Option<Api>,
+    /// How prompts are taken from a list or a file.
+    #[serde(default)]
+    pub pick: Option<Pick>,
+    /// Seed of every draw; default 0.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// Unique prompt length in tokens.
+    #[serde(default)]
+    pub isl: Option<u32>,
+    /// Its standard deviation.
+    #[serde(default)]
+    pub isl_dev: Option<f64>,
+    /// Shared tokens before the unique ones.
+    #[serde(default)]
+    pub prefix: Option<u32>,
+    /// Answer length in tokens.
+    #[serde(default)]
+    pub osl: Option<u32>,
+    /// Its standard deviation.
+    #[serde(default)]
+    pub osl_dev: Option<f64>,
+    /// Longest answer of a `file` workload.
+    #[serde(default)]
+    pub max_tokens: Option<u32>,
+    /// Force the answer length (`ignore_eos`, `min_tokens`).
+    #[serde(default)]
+    pub force_len: Option<bool>,
+    /// Distinct prompts; default: each request has its own.
+    #[serde(default)]
+    pub entries: Option<u32>,
+    /// Sampling temperature.
+    #[serde(default)]
+    pub temperature: Option<f64>,
+    /// System message.
+    #[serde(default)]
+    pub system: Option<String>,
+    /// Stream the answer; default true.
+    #[serde(default)]
+    pub stream: Option<bool>,
+    /// Extra fields of the request body, verbatim.
+    #[serde(default)]
+    pub body: serde_json::Map<String, serde_json::Value>,
+    /// Texts of a `prompts` workload.
+    #[serde(default)]
+    pub prompts: Vec<PromptText>,
+    /// File of a `file` workload, relative to the experiment file.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Parts of a `mix`, in this order.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// Part of a mix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Workload name.
+    pub workload: String,
+    /// Requests of it per round.
+    pub count: u32,
+}
+
+/// A load.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadSpec {
+    /// Its name.
+    pub name: String,
+    /// Workload name.
+    pub workload: String,
+    /// How requests come about; default `closed`.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// Stop after this many requests: `100`, `"10x"` or `"10x>=100"` times the concurrency.
+    #[serde(default)]
+    pub requests: Option<Count>,
+    /// Send nothing new after this long.
+    #[serde(default)]
+    pub duration: Option<Dur>,
+    /// Requests in flight: `8`, `[1, 2, 4]` or `"pow2:0..7"`. In open mode: at most this many.
+    #[serde(default)]
+    pub concurrency: Option<Levels>,
+    /// Requests in flight per replica.
+    #[serde(default)]
+    pub concurrency_per_replica: Option<u32>,
+    /// Arrivals per time in open mode: `"5/s"` or a list.
+    #[serde(default)]
+    pub rate: Option<Rates>,
+    /// Arrival process in open mode; default `poisson`.
+    #[serde(default)]
+    pub arrival: Option<ArrivalKind>,
+    /// Prompts per request in batch mode.
+    #[serde(default)]
+    pub batch: Option<Levels>,
+    /// Requests sent before the measurement, with other texts.
+    #[serde(default)]
+    pub warmup: Option<u64>,
+    /// A request is given up after this long; default 10 minutes.
+    #[serde(default)]
+    pub timeout: Option<Dur>,
+    /// Repeats with fresh prompts; default 1.
+    #[serde(default)]
+    pub repeats: Option<u32>,
+    /// Wait before each repeat.
+    #[serde(default)]
+    pub pause: Option<Dur>,
+}
+
+/// Which deployment meets which load.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// Deployments.
+    #[serde(default)]
+    pub deploy: Vec<String>,
+    /// Loads.
+    #[serde(default)]
+    pub load: Vec<String>,
+    /// Explicit points in place of the cross product.
+    #[serde(default)]
+    pub at: Vec<AtSpec>,
+}
+
+/// One explicit point.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AtSpec {
+    /// Deployment.
+    pub deploy: String,
+    /// Load; may be left out where the `[[run]]` names just one.
+    #[serde(default)]
+    pub load: Option<String>,
+    /// Requests in flight.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// Arrivals per time.
+    #[serde(default)]
+    pub rate: Option<values::Rate>,
+}
+
+/// What is watched while the load runs.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySpec {
+    /// Between readings; default 1 s.
+    #[serde(default)]
+    pub interval: Option<Dur>,
+    /// Read GPUs.
+    #[serde(default)]
+    pub gpu: Option<bool>,
+    /// Read CPU, memory and network.
+    #[serde(default)]
+    pub host: Option<bool>,
+    /// Read InfiniBand and RoCE counters.
+    #[serde(default)]
+    pub rdma: Option<bool>,
+    /// Read the engines' own metrics.
+    #[serde(default)]
+    pub engine: Option<bool>,
+    /// Prometheus servers that already watch the hosts.
+    #[serde(default)]
+    pub prometheus: Vec<String>,
+    /// What a point's readings are integrated over; default `measure`.
+    #[serde(default)]
+    pub window: Option<WindowKind>,
+    /// Also give seed 4's power number: the mean of samples above this utilisation in percent.
+    #[serde(default)]
+    pub seed4_util_floor: Option<f64>,
+}
+
+/// What a point's readings are integrated over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowKind {
+    /// First send to last byte of measured requests.
+    Measure,
+    /// While at least 90 % of the asked concurrency is in flight.
+    Steady,
+}
+
+/// Kinds of report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportKind {
+    /// Rows are points, columns are metrics.
+    Table,
+    /// Deployments against a baseline.
+    Compare,
+    /// Efficiency over GPUs.
+    Scaling,
+    /// Metrics over a level.
+    Curve,
+    /// Two metrics against each other, with the front.
+    Pareto,
+    /// Small multiples of bars.
+    Panels,
+    /// What one class suffers from another.
+    Fairness,
+}
+
+/// A report to write.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportSpec {
+    /// Which kind.
+    pub kind: ReportKind,
+    /// Deployment that the others are held against.
+    #[serde(default)]
+    pub baseline: Option<String>,
+    /// Metrics, as `ttft.p95`.
+    #[serde(default)]
+    pub metrics: Vec<String>,
+    /// Horizontal axis.
+    #[serde(default)]
+    pub x: Option<String>,
+    /// Vertical axis.
+    #[serde(default)]
+    pub y: Option<String>,
+    /// What bars are grouped by: `load` or `point`; of a fairness report: the class that counts.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// Only these deployments.
+    #[serde(default)]
+    pub deploy: Vec<String>,
+    /// Only these loads.
+    #[serde(default)]
+    pub load: Vec<String>,
+    /// Fairness: the load where the class is alone.
+    #[serde(default)]
+    pub alone: Option<String>,
+    /// Fairness: the load where it is mixed.
+    #[serde(default)]
+    pub mixed: Option<String>,
+    /// Heading.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// File name without extension.
+    #[serde(default)]
+    pub file: Option<String>,
+}
+
+/// What must hold.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectSpec {
+    /// Metric, as `ttft.p95`.
+    pub metric: String,
+    /// `==`, `!=`, `<`, `<=`, `>` or `>=`.
+    pub op: String,
+    /// The bound, in the metric's own unit.
+    pub value: f64,
+    /// Only where these match.
+    #[serde(default, rename = "where")]
+    pub place: Option<ExpectWhere>,
+    /// `error` (default) or `warn`.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+}
+
+/// Where an expectation applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectWhere {
+    /// Only this deployment.
+    #[serde(default)]
+    pub deploy: Option<String>,
+    /// Only this load.
+    #[serde(default)]
+    pub load: Option<String>,
+}
+
+/// How much a failed expectation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Exit code 1.
+    Error,
+    /// A line in the report.
+    Warn,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    /// Directory that holds run directories; default `runs`.
+    #[serde(default)]
+    pub dir: Option<String>,
+    /// Formats beside the run's own.
+    #[serde(default)]
+    pub formats: Vec<FormatKind>,
+    /// Also write this seed's files.
+    #[serde(default)]
+    pub profile: Option<ProfileKind>,
+}
+
+/// Formats of results and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FormatKind {
+    /// `results.json`.
+    Json,
+    /// `results.csv`.
+    Csv,
+    /// `results.md`.
+    Md,
+    /// Charts as SVG.
+    Svg,
+    /// Charts as PNG.
+    Png,
+    /// `report.html`.
+    Html,
+    /// `results.parquet`.
+    Parquet,
+}
+
+/// Profiles of the seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileKind {
+    /// Seed 1.
+    Seed1,
+    /// Seed 2.
+    Seed2,
+    /// Seed 3.
+    Seed3,
+    /// Seed 4.
+    Seed4,
+    /// Seed 5.
+    Seed5,
+}
+
+impl Experiment {
+    /// Reads a file's text; the engines say which flags and parameters exist.
+    ///
+    /// # Errors
+    /// Every problem that was found, each with its place in the text.
+    pub fn parse(
+        text: &str,
+        file: &str,
+        engines: crate::engine::Engines<'_>,
+    ) -> Result<Self, Diagnostics> {
+        let raw: Self = toml::from_str(text)
+            .map_err(|e| Diagnostics::one(diagnostic::from_toml(text, file, &e)))?;
+        let (merged, mut problems) = extend::extend(raw);
+        problems.extend(check(&merged, engines));
+        if problems.is_empty() {
+            return Ok(merged);
+        }
+        Err(Diagnostics::locate(text, file, problems))
+    }
+
+    /// Deployments that are run, without templates.
+    pub fn deployments(&self) -> impl Iterator<Item = (usize, &Deploy)> + Clone {
+        self.deploy.iter().enumerate().filter(|(_, d)| !d.template)
+    }
+
+    /// The JSON schema of the file.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
