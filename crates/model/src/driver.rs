@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 
 /// How the load of a phase comes about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum LoadShape {
     /// `concurrency` slots; a slot sends its next request when its last one ended.
@@ -51,7 +51,7 @@ pub enum Balance {
 }
 
 /// One phase of a trial, as planned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PhasePlan {
     /// Warm-up or measurement.
     pub phase: Phase,

@@ -186,7 +186,7 @@ pub enum RankLauncher {
 }
 
 /// GPUs of one host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostGpus {
     /// Host name in the file.
     pub host: String,
@@ -195,7 +195,7 @@ pub struct HostGpus {
 }
 
 /// One engine: tp x pp x dp ranks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstancePlan {
     /// Position in the deployment.
     pub index: u32,
@@ -224,7 +224,7 @@ impl InstancePlan {
 }
 
 /// The value of an environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", untagged)]
 pub enum EnvValue {
     /// As given.
@@ -242,7 +242,7 @@ impl EnvValue {
 }
 
 /// A port that a process listens on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PortPlan {
     /// What it is for: `http`, `master`, `rpc`.
     pub name: String,
@@ -253,7 +253,7 @@ pub struct PortPlan {
 }
 
 /// One process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessPlan {
     /// Unique in the plan: `deployment/instance/what`.
     pub id: String,
@@ -279,7 +279,7 @@ pub struct ProcessPlan {
 }
 
 /// What must hold before a deployment is measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "gate")]
 pub enum Gate {
     /// Every process of the plan runs; watched at all times.
@@ -307,7 +307,7 @@ pub enum Gate {
 }
 
 /// Readiness.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReadyPlan {
     /// Give up after this long.
     pub timeout: Nanos,
@@ -316,7 +316,7 @@ pub struct ReadyPlan {
 }
 
 /// Teardown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StopPlan {
     /// Between SIGTERM and SIGKILL.
     pub grace: Nanos,
@@ -325,7 +325,7 @@ pub struct StopPlan {
 }
 
 /// Where requests go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EntryPlan {
     /// Base URL, without a path.
     pub url: String,
@@ -335,7 +335,7 @@ pub struct EntryPlan {
 }
 
 /// One deployment, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeploymentPlan {
     /// Its name.
     pub name: String,
@@ -387,7 +387,7 @@ pub struct DeploymentPlan {
 }
 
 /// The variable of a load that a point fixes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Level {
     /// Short label, part of the run directory's path: `c64`, `r5`, `b8`, `n200`.
     pub label: String,
@@ -435,7 +435,7 @@ impl Mode {
 }
 
 /// One repeat of a point.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TrialPlan {
     /// From 1.
     pub number: u32,
@@ -446,7 +446,7 @@ pub struct TrialPlan {
 }
 
 /// One deployment under one load level.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PointPlan {
     /// `deployment/load/level`.
     pub id: String,
@@ -474,7 +474,7 @@ pub struct PointPlan {
 }
 
 /// How long and how much, before anything is started. An estimate, not a promise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Estimate {
     /// Bring-up, load and teardown of everything.
     pub wall: Nanos,
@@ -486,7 +486,7 @@ pub struct Estimate {
 }
 
 /// Something a reader of the plan should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PlanNote {
     /// Where in the file, as `load[0].requests`.
     pub path: String,
@@ -497,7 +497,7 @@ pub struct PlanNote {
 }
 
 /// The model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ModelPlan {
     /// Id or path.
     pub id: String,
@@ -518,7 +518,7 @@ pub struct ModelPlan {
 }
 
 /// A machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostPlan {
     /// Name in the file.
     pub name: String,
@@ -538,7 +538,7 @@ pub struct HostPlan {
 }
 
 /// The whole plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Plan {
     /// [`PLAN_FORMAT`].
     pub format: u32,
@@ -562,6 +562,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The JSON schema of a plan.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// The deployment called `name`.
     pub fn deployment(&self, name: &str) -> Option<&DeploymentPlan> {
         self.deployments.iter().find(|d| d.name == name)

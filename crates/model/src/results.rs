@@ -269,6 +269,13 @@ pub struct Results {
     pub skipped: Vec<Skipped>,
 }
 
+impl Results {
+    /// The JSON schema of `results.json`.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
 /// Everything about a point that its analysis needs besides the records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointContext<'a> {

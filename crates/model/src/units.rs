@@ -7,7 +7,18 @@ use std::ops::{Add, AddAssign, Sub};
 /// An instant or a span in nanoseconds. Which of the two is said by the field's name
 /// (`_at` is an instant of the run's monotonic clock).
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(transparent)]
 pub struct Nanos(pub u64);

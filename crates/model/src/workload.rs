@@ -57,7 +57,7 @@ pub struct PromptText {
 }
 
 /// Lengths of a synthetic workload, in tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Lengths {
     /// Mean unique prompt length.
     pub isl: u32,
@@ -72,7 +72,7 @@ pub struct Lengths {
 }
 
 /// Where prompts come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Source {
     /// Texts in the experiment file.
@@ -106,7 +106,7 @@ pub enum Source {
 }
 
 /// One part of a mix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MixPart {
     /// Requests of this part per round.
     pub count: u32,
@@ -115,7 +115,7 @@ pub struct MixPart {
 }
 
 /// A workload, as planned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Workload {
     /// Its name in the file.
     pub name: String,
@@ -152,7 +152,7 @@ impl Workload {
 }
 
 /// How the length of a synthetic prompt was arranged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sizing {
     /// Words that are one token each by the model's tokenizer.
@@ -164,7 +164,7 @@ pub enum Sizing {
 }
 
 /// Words to write synthetic prompts with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Words {
     /// The words, without spaces.
     pub words: Vec<String>,
