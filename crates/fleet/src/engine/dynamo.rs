@@ -1,0 +1,305 @@
+//! NVIDIA Dynamo: a frontend, workers of one of three kinds, and etcd with NATS, or files on one host.
+//! Derived for the plan; not brought up by this version.
+//!
+//! Ports per worker: extra 0 ranks over hosts, 1 system port, 2 key-value side channel or bootstrap,
+//! 3 key-value events.
+
+use super::{
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, entry_port, extra_port, own_ip,
+    places, port, rank_interface, reach_addr, set, sglang, text, visible_gpus, vllm,
+};
+use scalebeam_model::engine::{Engine, Infra, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::plan::{EngineKind, HostPlan, Platform, Role};
+
+/// What the workers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dynamo {
+    Vllm,
+    Sglang,
+    Mocker,
+}
+
+const ETCD: u16 = 2379;
+const NATS: u16 = 4222;
+const SYSTEM_PORT: u16 = 8081;
+const SIDE_CHANNEL: u16 = 20_097;
+const MASTER_PORT: u16 = 29_501;
+
+impl Engine for Dynamo {
+    fn kind(&self) -> EngineKind {
+        match self {
+            Self::Vllm => EngineKind::DynamoVllm,
+            Self::Sglang => EngineKind::DynamoSglang,
+            Self::Mocker => EngineKind::DynamoMocker,
+        }
+    }
+
+    fn owned_flags(&self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Vllm => VLLM_OWNED,
+            Self::Sglang => sglang::OWNED,
+            Self::Mocker => MOCKER_OWNED,
+        }
+    }
+
+    fn params(&self) -> &'static [ParamSpec] {
+        &[
+            ParamSpec {
+                name: "python",
+                kind: ParamKind::Text,
+                doc: "path of the Python that has dynamo",
+            },
+            ParamSpec {
+                name: "router_mode",
+                kind: ParamKind::Text,
+                doc: "of the frontend: kv, round-robin or random",
+            },
+        ]
+    }
+
+    fn inherited_env(&self) -> &'static [&'static str] {
+        HUB_ENV
+    }
+
+    fn can_run_on(&self, platform: Platform) -> Result<(), String> {
+        match platform {
+            Platform::External => Ok(()),
+            other => Err(cannot(self.kind(), other)),
+        }
+    }
+
+    fn has_own_entry(&self) -> bool {
+        true
+    }
+
+    fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        if request.platform == Platform::External {
+            return Ok(Vec::new());
+        }
+        let anywhere = anywhere(request.platform);
+        let host = control_host(request, &anywhere)?;
+        let place = Place { rank: 0, host, ids: &[] };
+        let mut processes = Vec::new();
+        if let Some(infra) = request.infra {
+            processes.push(etcd(request, place, infra));
+            processes.push(nats(request, place, infra));
+        }
+        processes.push(frontend(request, place));
+        Ok(processes)
+    }
+
+    fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        if request.platform == Platform::External {
+            return Ok(Vec::new());
+        }
+        let anywhere = anywhere(request.platform);
+        let hosts = places(request, &anywhere)?;
+        if hosts.len() > 1 && request.infra.is_none() {
+            return Err("an instance over hosts cannot be discovered through files: say infra = \
+                        { host = \"..\", etcd = 2379, nats = 4222 }"
+                .to_owned());
+        }
+        let control = control_host(request, &anywhere)?;
+        let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+        let worker = |place: &Place<'_>| {
+            let mut args = match self {
+                Self::Vllm => vllm_worker(request, *place, hosts.len(), head),
+                Self::Sglang => sglang_worker(request, *place, hosts.len(), head),
+                Self::Mocker => mocker(request),
+            };
+            planes(&mut args, request);
+            args.user(request.args);
+            let env = self.environment(request, *place, control, hosts.len() > 1);
+            let what =
+                if place.rank == 0 { "worker".to_owned() } else { format!("rank{}", place.rank) };
+            let mut process = draft(&what, *place, python(request), args.done(), env);
+            let system = extra_port(request, 1, SYSTEM_PORT);
+            process.ports.push(port("system", &reach_addr(request, place.host), system));
+            process
+        };
+        Ok(hosts.iter().map(worker).collect())
+    }
+}
+
+const VLLM_OWNED: &[(&str, &str)] = &[
+    ("--model", "[model] id"),
+    ("--tensor-parallel-size", "tp"),
+    ("-tp", "tp"),
+    ("--pipeline-parallel-size", "pp"),
+    ("-pp", "pp"),
+    ("--data-parallel-size", "dp"),
+    ("-dp", "dp"),
+    ("--nnodes", "place"),
+    ("--node-rank", "place"),
+    ("--master-addr", "host.addr"),
+    ("--master-port", "place"),
+    ("--headless", "place"),
+    ("--disaggregation-mode", "role"),
+    ("--is-prefill-worker", "role"),
+    ("--is-decode-worker", "role"),
+    ("--distributed-executor-backend", "launcher"),
+];
+
+const MOCKER_OWNED: &[(&str, &str)] = &[
+    ("--model-path", "[model] id"),
+    ("--model-name", "[model] served"),
+    ("--disaggregation-mode", "role"),
+    ("--is-prefill-worker", "role"),
+    ("--is-decode-worker", "role"),
+    ("--bootstrap-ports", "place"),
+];
+
+impl Dynamo {
+    fn environment(
+        self,
+        request: &LaunchRequest<'_>,
+        place: Place<'_>,
+        control: &HostPlan,
+        spans: bool,
+    ) -> Env {
+        let mut env = control_env(request, control);
+        visible_gpus(&mut env, place.ids);
+        set(&mut env, "DYN_SYSTEM_PORT", extra_port(request, 1, SYSTEM_PORT));
+        if self == Self::Vllm {
+            own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+            // Equal hashes of equal prefixes on every worker.
+            set(&mut env, "PYTHONHASHSEED", 0);
+            if request.instance.role != Role::Aggregated {
+                // Its default is localhost, which the other host cannot reach.
+                set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", &place.host.addr);
+                let side = extra_port(request, 2, SIDE_CHANNEL);
+                set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_PORT", side);
+            }
+        }
+        if spans {
+            rank_interface(&mut env, place.host);
+        }
+        env
+    }
+}
+
+fn python<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
+    text(request.params, "python").unwrap_or("python3")
+}
+
+/// Where etcd, NATS and the frontend run.
+fn control_host<'a>(
+    request: &'a LaunchRequest<'_>,
+    anywhere: &'a HostPlan,
+) -> Result<&'a HostPlan, String> {
+    let name = match (request.infra, request.instance.place.first()) {
+        (Some(infra), _) => &infra.host,
+        (None, Some(place)) => &place.host,
+        (None, None) => return Ok(anywhere),
+    };
+    request.hosts.get(name).ok_or_else(|| format!("infra.host {name} is not a host of the plan"))
+}
+
+/// How a process finds the others. The namespace keeps leases of an earlier, killed deployment apart.
+fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
+    let mut env = Env::new();
+    set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{}", request.deployment));
+    match request.infra {
+        Some(infra) => {
+            let (etcd, nats) = (infra.etcd.unwrap_or(ETCD), infra.nats.unwrap_or(NATS));
+            set(&mut env, "ETCD_ENDPOINTS", format!("http://{}:{etcd}", control.addr));
+            set(&mut env, "NATS_SERVER", format!("nats://{}:{nats}", control.addr));
+        }
+        None => {
+            set(&mut env, "DYN_FILE_KV", format!("/tmp/scalebeam-{}-kv", request.deployment));
+        }
+    }
+    env
+}
+
+fn planes(args: &mut Args, request: &LaunchRequest<'_>) {
+    let (discovery, requests, events) =
+        if request.infra.is_some() { ("etcd", "tcp", "nats") } else { ("file", "tcp", "zmq") };
+    args.pair("--discovery-backend", discovery)
+        .pair("--request-plane", requests)
+        .pair("--event-plane", events);
+}
+
+fn etcd(request: &LaunchRequest<'_>, place: Place<'_>, infra: &Infra) -> ProcessDraft {
+    let at = infra.etcd.unwrap_or(ETCD);
+    let (bind, reach) = (bind_addr(request, place.host), reach_addr(request, place.host));
+    let mut args = Args::default();
+    // On a local disk: etcd on NFS loses leases.
+    args.pair("--data-dir", format!("/tmp/scalebeam-{}-etcd", request.deployment))
+        .pair("--listen-client-urls", format!("http://{bind}:{at}"))
+        .pair("--advertise-client-urls", format!("http://{reach}:{at}"));
+    let mut process = draft("etcd", place, "etcd", args.done(), Env::new());
+    process.ports.push(port("etcd", &reach, at));
+    process
+}
+
+fn nats(request: &LaunchRequest<'_>, place: Place<'_>, infra: &Infra) -> ProcessDraft {
+    let at = infra.nats.unwrap_or(NATS);
+    let mut args = Args::new(&["-js"]);
+    args.pair("-sd", format!("/tmp/scalebeam-{}-nats", request.deployment))
+        .pair("-a", bind_addr(request, place.host))
+        .pair("-p", at);
+    let mut process = draft("nats", place, "nats-server", args.done(), Env::new());
+    process.ports.push(port("nats", &reach_addr(request, place.host), at));
+    process
+}
+
+fn frontend(request: &LaunchRequest<'_>, place: Place<'_>) -> ProcessDraft {
+    let at = request.infra.and_then(|i| i.frontend).unwrap_or_else(|| entry_port(request));
+    let mut args = Args::new(&["-m", "dynamo.frontend"]);
+    args.pair("--http-host", bind_addr(request, place.host)).pair("--http-port", at);
+    if let Some(mode) = text(request.params, "router_mode") {
+        args.pair("--router-mode", mode);
+    }
+    planes(&mut args, request);
+    let env = control_env(request, place.host);
+    let mut process = draft("frontend", place, python(request), args.done(), env);
+    process.ports.push(port("http", &reach_addr(request, place.host), at));
+    process
+}
+
+fn vllm_worker(request: &LaunchRequest<'_>, place: Place<'_>, nodes: usize, head: &str) -> Args {
+    let mut args = Args::new(&["-m", "dynamo.vllm", "--model", &request.model.id]);
+    args.unless_given(request.args, &["--served-model-name"], Some(&request.model.served));
+    vllm::degrees(&mut args, request);
+    if request.instance.ep.is_some_and(|ep| ep > 1) {
+        args.flag("--enable-expert-parallel");
+    }
+    vllm::model_flags(&mut args, request);
+    if nodes > 1 {
+        args.pair("--nnodes", nodes)
+            .pair("--node-rank", place.rank)
+            .pair("--master-addr", head)
+            .pair("--master-port", extra_port(request, 0, MASTER_PORT));
+        if place.rank > 0 {
+            args.flag("--headless");
+        }
+    }
+    if request.instance.role != Role::Aggregated {
+        args.pair("--disaggregation-mode", request.instance.role.name()).unless_given(
+            request.args,
+            &["--kv-transfer-config"],
+            Some(vllm::KV_TRANSFER),
+        );
+    }
+    args
+}
+
+fn sglang_worker(request: &LaunchRequest<'_>, place: Place<'_>, nodes: usize, head: &str) -> Args {
+    let mut args = Args::new(&["-m", "dynamo.sglang", "--model-path", &request.model.id]);
+    args.unless_given(request.args, &["--served-model-name"], Some(&request.model.served));
+    sglang::shape(&mut args, request, place, nodes, head);
+    args
+}
+
+fn mocker(request: &LaunchRequest<'_>) -> Args {
+    let mut args = Args::new(&["-m", "dynamo.mocker", "--model-path", &request.model.id]);
+    args.pair("--model-name", &request.model.served);
+    if request.instance.role != Role::Aggregated {
+        args.pair("--disaggregation-mode", request.instance.role.name());
+    }
+    if request.instance.role == Role::Prefill {
+        args.pair("--bootstrap-ports", extra_port(request, 2, SIDE_CHANNEL));
+    }
+    args
+}

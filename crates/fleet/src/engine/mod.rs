@@ -1,0 +1,263 @@
+//! Engines: from a shape to command lines, while the plan is made.
+//!
+//! **Invariants.** Pure: no file, no environment, no clock. A flag that the shape decides is derived
+//! here and refused in `args` ([`Engine::owned_flags`]); everything else of the user's passes through
+//! verbatim, after what is derived. A value that `args` gives is never given twice. Secrets are
+//! inherited by name.
+//!
+//! Ports: of `LaunchRequest::extra_ports` an engine uses at most four, and llama.cpp one per rpc worker
+//! (the plan gives sixteen to each instance); what is missing falls back to the engine's documented
+//! default, shifted by the instance's index.
+//!
+//! To add an engine: one file here, one line in [`engines`]; the test below holds it to the rules.
+
+mod dynamo;
+mod emulated;
+mod llama_cpp;
+mod openai;
+mod ray_serve;
+mod sglang;
+mod vllm;
+
+#[cfg(test)]
+mod tests;
+
+use scalebeam_model::engine::{Engine, Engines, LaunchRequest, Params, ProcessDraft};
+use scalebeam_model::plan::{EngineKind, EnvValue, HostPlan, Platform, PortPlan};
+use std::collections::BTreeMap;
+
+/// Every engine.
+pub fn engines() -> Engines<'static> {
+    const ALL: &[&dyn Engine] = &[
+        &vllm::Vllm,
+        &sglang::Sglang,
+        &dynamo::Dynamo::Vllm,
+        &dynamo::Dynamo::Sglang,
+        &dynamo::Dynamo::Mocker,
+        &ray_serve::RayServe,
+        &llama_cpp::LlamaCpp,
+        &openai::Openai,
+        &emulated::Emulated,
+    ];
+    ALL
+}
+
+/// Tokens and caches that Hugging Face's libraries read; passed on by name where they are set.
+const HUB_ENV: &[&str] = &[
+    "HF_TOKEN",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "HUGGING_FACE_HUB_TOKEN",
+];
+
+/// The reason that most pairs of engine and platform share.
+fn cannot(engine: EngineKind, platform: Platform) -> String {
+    format!(
+        "engine {} on platform {} cannot be brought up by this version of scalebeam; bring it up by \
+         its own means and attach with platform = \"external\"",
+        engine.name(),
+        platform.name()
+    )
+}
+
+/// A host of the instance, with its share.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    rank: u32,
+    host: &'a HostPlan,
+    ids: &'a [u32],
+}
+
+/// The hosts of an instance in rank order. A platform that chooses hosts itself has one, nameless.
+fn places<'a>(
+    request: &'a LaunchRequest<'_>,
+    anywhere: &'a HostPlan,
+) -> Result<Vec<Place<'a>>, String> {
+    if request.instance.place.is_empty() {
+        return Ok(vec![Place { rank: 0, host: anywhere, ids: &[] }]);
+    }
+    let mut places = Vec::new();
+    for (rank, place) in (0u32..).zip(&request.instance.place) {
+        let host = request.hosts.get(&place.host).ok_or_else(|| {
+            format!(
+                "instance {} is placed on host {}, which is not in the plan",
+                request.instance.index, place.host
+            )
+        })?;
+        places.push(Place { rank, host, ids: &place.ids });
+    }
+    Ok(places)
+}
+
+/// What stands for the host where the platform chooses one.
+fn anywhere(platform: Platform) -> HostPlan {
+    HostPlan {
+        name: platform.name().to_owned(),
+        addr: "0.0.0.0".to_owned(),
+        ssh: None,
+        gpus: 0,
+        gpu: None,
+        iface: None,
+    }
+}
+
+/// Where a server on `host` listens. On this machine at the one address that the entry has, so that
+/// nobody else can reach it by accident; elsewhere on all.
+fn bind_addr(request: &LaunchRequest<'_>, host: &HostPlan) -> String {
+    let here = request.platform == Platform::Local
+        || (request.platform.places_processes() && request.hosts.values().all(|h| h.ssh.is_none()));
+    match host.addr.as_str() {
+        "" | "localhost" if here => "127.0.0.1".to_owned(),
+        addr if here && addr.parse::<std::net::IpAddr>().is_ok() => addr.to_owned(),
+        _ => "0.0.0.0".to_owned(),
+    }
+}
+
+/// Where that server is reached, and whose port must be free: the host's address unless bound closer.
+fn reach_addr(request: &LaunchRequest<'_>, host: &HostPlan) -> String {
+    match bind_addr(request, host) {
+        open if open == "0.0.0.0" => host.addr.clone(),
+        closed => closed,
+    }
+}
+
+/// The deployment's own port, where the engine has an entry of its own: the plan gives its first
+/// instance the next one.
+fn entry_port(request: &LaunchRequest<'_>) -> u16 {
+    request.instance.port.saturating_sub(1)
+}
+
+fn port(name: &str, addr: &str, port: u16) -> PortPlan {
+    PortPlan { name: name.to_owned(), addr: addr.to_owned(), port }
+}
+
+/// The `index`-th extra port, else `default` shifted so that instances do not meet.
+fn extra_port(request: &LaunchRequest<'_>, index: usize, default: u16) -> u16 {
+    let shift = u16::try_from(request.instance.index).unwrap_or(0);
+    request.extra_ports.get(index).copied().unwrap_or(default.saturating_add(shift))
+}
+
+/// Whether the user gave one of `flags`, as `--flag value` or `--flag=value`.
+fn given(args: &[String], flags: &[&str]) -> bool {
+    args.iter().any(|arg| {
+        flags.iter().any(|flag| {
+            arg == flag || arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+        })
+    })
+}
+
+/// A command line under construction.
+#[derive(Debug, Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn new(words: &[&str]) -> Self {
+        Self(words.iter().map(|w| (*w).to_owned()).collect())
+    }
+
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn pair(&mut self, name: &str, value: impl std::fmt::Display) -> &mut Self {
+        self.0.push(name.to_owned());
+        self.0.push(value.to_string());
+        self
+    }
+
+    /// `name value`, unless there is no value or the user gave the flag in one of its spellings.
+    fn unless_given(
+        &mut self,
+        user: &[String],
+        names: &[&str],
+        value: Option<impl std::fmt::Display>,
+    ) -> &mut Self {
+        if let (Some(value), Some(name)) = (value, names.first())
+            && !given(user, names)
+        {
+            self.pair(name, value);
+        }
+        self
+    }
+
+    fn degree(&mut self, name: &str, degree: u32) -> &mut Self {
+        if degree > 1 {
+            self.pair(name, degree);
+        }
+        self
+    }
+
+    fn user(&mut self, args: &[String]) -> &mut Self {
+        self.0.extend(args.iter().cloned());
+        self
+    }
+
+    fn done(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+type Env = BTreeMap<String, EnvValue>;
+
+fn set(env: &mut Env, name: &str, value: impl std::fmt::Display) {
+    env.insert(name.to_owned(), EnvValue::Set(value.to_string()));
+}
+
+/// `CUDA_VISIBLE_DEVICES`, where the plan gives ids.
+fn visible_gpus(env: &mut Env, ids: &[u32]) {
+    if !ids.is_empty() {
+        let ids = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        set(env, "CUDA_VISIBLE_DEVICES", ids);
+    }
+}
+
+/// Which interface the ranks talk over; a wrong guess of the libraries is the top cause of hangs.
+fn rank_interface(env: &mut Env, host: &HostPlan) {
+    if let Some(iface) = &host.iface {
+        set(env, "NCCL_SOCKET_IFNAME", iface);
+        set(env, "GLOO_SOCKET_IFNAME", iface);
+    }
+}
+
+/// An address that the engine may take for its own: a name would be resolved otherwise on each host.
+fn own_ip(env: &mut Env, name: &str, host: &HostPlan, spans: bool) {
+    if spans || host.addr.parse::<std::net::IpAddr>().is_ok() {
+        set(env, name, &host.addr);
+    }
+}
+
+fn text<'a>(params: &'a Params, key: &str) -> Option<&'a str> {
+    params.get(key).and_then(toml::Value::as_str)
+}
+
+fn integer(params: &Params, key: &str) -> Option<u64> {
+    params.get(key).and_then(toml::Value::as_integer).and_then(|n| u64::try_from(n).ok())
+}
+
+/// A scalar as the user would write it after a flag.
+fn scalar(params: &Params, key: &str) -> Option<String> {
+    match params.get(key)? {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// One process on `place`.
+fn draft(what: &str, place: Place<'_>, program: &str, args: Vec<String>, env: Env) -> ProcessDraft {
+    ProcessDraft {
+        what: what.to_owned(),
+        host: place.host.name.clone(),
+        program: program.to_owned(),
+        args,
+        env,
+        ports: Vec::new(),
+        gpus: place.ids.to_vec(),
+        rank: place.rank,
+    }
+}

@@ -1,0 +1,451 @@
+//! Every command line that a plan can hold, as snapshots, and the rules that every engine keeps.
+
+use super::*;
+use scalebeam_model::engine::{Infra, find};
+use scalebeam_model::plan::{HostGpus, InstancePlan, ModelPlan, RankLauncher, Role};
+use std::fmt::Write;
+
+/// A request, spelt as briefly as a file is.
+struct Case {
+    platform: Platform,
+    hosts: BTreeMap<String, HostPlan>,
+    model: ModelPlan,
+    instance: InstancePlan,
+    instances: u32,
+    launcher: Option<RankLauncher>,
+    args: Vec<String>,
+    params: Params,
+    infra: Option<Infra>,
+    extra: Vec<u16>,
+}
+
+fn host(name: &str, addr: &str, ssh: bool) -> HostPlan {
+    HostPlan {
+        name: name.into(),
+        addr: addr.into(),
+        ssh: ssh.then(|| format!("gpu-{name}")),
+        gpus: 8,
+        gpu: Some("H100".into()),
+        iface: ssh.then(|| "eno1".into()),
+    }
+}
+
+fn ids(text: &str) -> Vec<u32> {
+    text.split(',').filter(|t| !t.is_empty()).map(|t| t.parse().unwrap()).collect()
+}
+
+impl Case {
+    /// One instance on this machine.
+    fn new(place: &[(&str, &str)]) -> Self {
+        let hosts = [
+            host("box", "127.0.0.1", false),
+            host("n2", "127.0.0.2", false),
+            host("n3", "127.0.0.3", false),
+            host("head", "10.200.0.1", true),
+            host("worker", "10.200.0.2", true),
+        ];
+        let place: Vec<HostGpus> =
+            place.iter().map(|(h, g)| HostGpus { host: (*h).into(), ids: ids(g) }).collect();
+        let used = |h: &HostPlan| place.iter().any(|p| p.host == h.name);
+        Self {
+            platform: Platform::Local,
+            hosts: hosts.into_iter().filter(used).map(|h| (h.name.clone(), h)).collect(),
+            model: ModelPlan {
+                id: "org/Model-7B".into(),
+                served: "model".into(),
+                revision: None,
+                tokenizer: None,
+                dtype: None,
+                max_len: None,
+            },
+            instance: InstancePlan {
+                index: 0,
+                role: Role::Aggregated,
+                tp: 1,
+                pp: 1,
+                dp: 1,
+                ep: None,
+                place,
+                port: 8000,
+            },
+            instances: 1,
+            launcher: None,
+            args: Vec::new(),
+            params: Params::new(),
+            infra: None,
+            extra: (9001..9017).collect(),
+        }
+    }
+
+    fn ssh(mut self) -> Self {
+        self.platform = Platform::Ssh;
+        self
+    }
+
+    fn shape(mut self, tp: u32, pp: u32, dp: u32) -> Self {
+        (self.instance.tp, self.instance.pp, self.instance.dp) = (tp, pp, dp);
+        self
+    }
+
+    fn role(mut self, role: Role) -> Self {
+        self.instance.role = role;
+        self
+    }
+
+    fn launcher(mut self, launcher: RankLauncher) -> Self {
+        self.launcher = Some(launcher);
+        self
+    }
+
+    fn args(mut self, args: &str) -> Self {
+        self.args = args.split_whitespace().map(str::to_owned).collect();
+        self
+    }
+
+    fn params(mut self, params: &str) -> Self {
+        self.params = toml::from_str(params).unwrap();
+        self
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&LaunchRequest<'_>) -> T) -> T {
+        ask(&LaunchRequest {
+            deployment: "d",
+            platform: self.platform,
+            model: &self.model,
+            instance: &self.instance,
+            instances: self.instances,
+            hosts: &self.hosts,
+            launcher: self.launcher,
+            args: &self.args,
+            params: &self.params,
+            infra: self.infra.as_ref(),
+            extra_ports: &self.extra,
+        })
+    }
+
+    fn lines(&self, kind: EngineKind) -> String {
+        let engine = find(engines(), kind).unwrap();
+        let drafts = self.ask(|request| {
+            let mut drafts = engine.infra_processes(request)?;
+            drafts.extend(engine.processes(request)?);
+            Ok::<_, String>(drafts)
+        });
+        drafts.map_or_else(|why| format!("refused: {why}\n"), |drafts| render(&drafts))
+    }
+}
+
+fn render(drafts: &[ProcessDraft]) -> String {
+    let mut out = String::new();
+    for d in drafts {
+        let _ = writeln!(out, "{} on {} (rank {}, gpus {:?})", d.what, d.host, d.rank, d.gpus);
+        for (name, value) in &d.env {
+            let EnvValue::Set(value) = value else { continue };
+            let _ = writeln!(out, "  {name}={value}");
+        }
+        for p in &d.ports {
+            let _ = writeln!(out, "  listens: {} {}:{}", p.name, p.addr, p.port);
+        }
+        let _ = writeln!(out, "  {} {}", d.program, d.args.join(" "));
+    }
+    out
+}
+
+/// All of `cases` under their titles.
+fn book(kind: EngineKind, cases: &[(&str, Case)]) -> String {
+    cases.iter().map(|(title, case)| format!("# {title}\n{}\n", case.lines(kind))).collect()
+}
+
+#[test]
+fn vllm() {
+    let mut model = Case::new(&[("box", "0,1")]).shape(2, 1, 1);
+    model.model.revision = Some("abc".into());
+    model.model.dtype = Some("bfloat16".into());
+    model.model.max_len = Some(3500);
+    let mut wins = Case::new(&[("box", "0")]).args("--max-model-len 10000 --dtype=half");
+    wins.model.dtype = Some("bfloat16".into());
+    wins.model.max_len = Some(3500);
+    let mut experts = Case::new(&[("box", "0,1,2,3,4,5,6,7")]).shape(2, 2, 2);
+    experts.instance.ep = Some(4);
+    let mut modal = Case::new(&[]).shape(4, 1, 1);
+    modal.platform = Platform::Modal;
+    let cpu = "bin = \"/opt/vllm/bin/vllm\"";
+    let text = book(
+        EngineKind::Vllm,
+        &[
+            ("one GPU of this machine", Case::new(&[("box", "0")])),
+            ("what [model] says", model),
+            ("the user's flags win", wins),
+            ("pipeline, experts and data parallel on one host", experts),
+            ("no GPU, a program of a venv", Case::new(&[("box", "")]).params(cpu)),
+            ("one host over ssh", Case::new(&[("head", "0,1,2,3")]).ssh().shape(4, 1, 1)),
+            (
+                "two loopback hosts, mp",
+                Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1).launcher(RankLauncher::Mp),
+            ),
+            (
+                "two hosts, mp",
+                Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")])
+                    .ssh()
+                    .shape(4, 2, 1)
+                    .launcher(RankLauncher::Mp),
+            ),
+            (
+                "two hosts, ray (seed 1)",
+                Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")])
+                    .ssh()
+                    .shape(4, 2, 1)
+                    .launcher(RankLauncher::Ray),
+            ),
+            (
+                "data parallel over two hosts",
+                Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")])
+                    .ssh()
+                    .shape(2, 1, 4)
+                    .launcher(RankLauncher::Mp),
+            ),
+            ("a platform that chooses hosts (seed 4)", modal),
+            (
+                "a prefill pool over ssh",
+                Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1).role(Role::Prefill),
+            ),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn vllm_refusals() {
+    let two = || Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1);
+    let text = book(
+        EngineKind::Vllm,
+        &[
+            ("no launcher", two()),
+            ("ray on this machine", two().launcher(RankLauncher::Ray)),
+            ("a pool on this machine", Case::new(&[("box", "0")]).role(Role::Decode)),
+            (
+                "a rank of data parallel over hosts",
+                Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 2).launcher(RankLauncher::Mp),
+            ),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn emulated() {
+    let mut two_nodes =
+        Case::new(&[("n2", "0,1"), ("n3", "0,1")]).shape(2, 2, 1).params("inter_node_gbps = 100");
+    two_nodes.model.served = "org/Model-7B".into();
+    two_nodes.model.max_len = Some(4096);
+    let all = "gpu = \"A100\"\nmax_num_seqs = 64\nmax_num_batched_tokens = 2048\nmax_model_len = 8192\n\
+               ttft = \"50ms\"\nitl = \"10ms\"\nslots = 4\nspeed = 2.5\nseed = 7\ntruth_log = \"t.jsonl\"";
+    let text = book(
+        EngineKind::Emulated,
+        &[
+            ("an emulated H100", Case::new(&[("box", "0")])),
+            ("two emulated nodes", two_nodes),
+            ("every parameter", Case::new(&[("box", "0")]).params(all)),
+            ("dp", Case::new(&[("box", "0,1")]).shape(1, 1, 2)),
+            ("a pool", Case::new(&[("box", "0")]).role(Role::Prefill)),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn llama_cpp() {
+    let mut long = Case::new(&[("box", "")]).params("threads = 2\nparallel = 4");
+    long.model.max_len = Some(2048);
+    let rpc = "rpc_workers = 2\nserver = \"/opt/llama/llama-server\"";
+    let text = book(
+        EngineKind::LlamaCpp,
+        &[
+            ("defaults", Case::new(&[("box", "")]).args("--no-cache-prompt")),
+            ("context follows max_len", long),
+            ("layers over two rpc workers", Case::new(&[("box", "")]).params(rpc)),
+            ("two GPUs", Case::new(&[("box", "0,1")]).shape(2, 1, 1)),
+            ("tp without GPUs", Case::new(&[("box", "")]).shape(2, 1, 1)),
+            ("two hosts", Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1)),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn sglang() {
+    let two = Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")]).ssh().shape(8, 1, 1);
+    let pool = |role| Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1).role(role);
+    let text = book(
+        EngineKind::Sglang,
+        &[
+            ("one host", Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1)),
+            ("two hosts", two),
+            ("a prefill pool", pool(Role::Prefill)),
+            ("a decode pool", pool(Role::Decode)),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+fn seed3(role: Role, place: &str, tp: u32) -> Case {
+    let mut case = Case::new(&[("head", place), ("worker", "")]).ssh().shape(tp, 1, 1).role(role);
+    case.instance.place.truncate(1);
+    case.instance.port = 8081;
+    case.infra = Some(Infra {
+        host: "head".into(),
+        etcd: Some(2379),
+        nats: Some(4222),
+        frontend: Some(8080),
+    });
+    case
+}
+
+#[test]
+fn dynamo_vllm() {
+    let args = "--max-num-seqs 2 --max-model-len 10000 --block-size 128";
+    let mut one_host = Case::new(&[("box", "0")]);
+    one_host.instance.port = 8001;
+    let mut two_hosts = seed3(Role::Aggregated, "0,1", 2);
+    two_hosts.instance.pp = 2;
+    two_hosts.instance.place.push(HostGpus { host: "worker".into(), ids: ids("0,1") });
+    let text = book(
+        EngineKind::DynamoVllm,
+        &[
+            ("prefill (seed 3)", seed3(Role::Prefill, "0,1", 2).args(args)),
+            ("decode (seed 3)", seed3(Role::Decode, "4,5,6,7", 4).args("--block-size 128")),
+            ("one host, files instead of etcd", one_host),
+            ("an instance over two hosts", two_hosts),
+            (
+                "an instance over two hosts without etcd",
+                Case::new(&[("head", "0,1"), ("worker", "0,1")]).ssh().shape(2, 2, 1),
+            ),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn dynamo_sglang_and_mocker() {
+    let mut text = book(
+        EngineKind::DynamoSglang,
+        &[("prefill", seed3(Role::Prefill, "0,1", 2)), ("decode", seed3(Role::Decode, "2,3", 2))],
+    );
+    let mut mocker = Case::new(&[("box", "0")]).params("router_mode = \"kv\"");
+    mocker.instance.port = 8001;
+    text += &book(
+        EngineKind::DynamoMocker,
+        &[
+            ("mocker", mocker.args("--speedup-ratio 10")),
+            ("mocker, prefill", seed3(Role::Prefill, "0", 1)),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn ray_serve() {
+    let seed2 = |place: &[(&str, &str)]| {
+        let mut case = Case::new(place).shape(4, 1, 1).args("--max-num-seqs 32 --no-enable-x");
+        case.platform = Platform::Kuberay;
+        case.instances = 4;
+        case.instance.port = 8001;
+        case.model.dtype = Some("bfloat16".into());
+        case
+    };
+    let text = book(
+        EngineKind::RayServeLlm,
+        &[
+            ("four replicas (seed 2)", seed2(&[("head", "0,1,2,3")])),
+            ("across nodes (seed 2)", seed2(&[("head", "0,1"), ("worker", "0,1")])),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+const PLATFORMS: [Platform; 10] = [
+    Platform::Local,
+    Platform::Ssh,
+    Platform::Slurm,
+    Platform::K8s,
+    Platform::Lws,
+    Platform::Kuberay,
+    Platform::Dgd,
+    Platform::Modal,
+    Platform::Skypilot,
+    Platform::External,
+];
+
+#[test]
+fn what_this_version_brings_up() {
+    let mut text = String::new();
+    for engine in engines() {
+        let can = PLATFORMS.iter().filter(|p| engine.can_run_on(**p).is_ok()).map(|p| p.name());
+        let names = can.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "{}: {names}", engine.kind().name());
+        for platform in PLATFORMS {
+            if let Err(why) = engine.can_run_on(platform) {
+                assert!(why.contains(platform.name()), "{why}");
+                assert!(why.contains(engine.kind().name()), "{why}");
+            }
+        }
+    }
+    insta::assert_snapshot!(text, @r"
+    vllm: local, external
+    sglang: external
+    dynamo-vllm: external
+    dynamo-sglang: external
+    dynamo-mocker: external
+    ray-serve-llm: external
+    llama.cpp: local, external
+    openai: external
+    emulated: local, external
+    ");
+}
+
+#[test]
+fn every_engine_keeps_the_rules() {
+    for engine in engines() {
+        assert!(
+            std::ptr::eq(find(engines(), engine.kind()).unwrap(), *engine),
+            "twice: {engine:?}"
+        );
+        for (flag, key) in engine.owned_flags() {
+            assert!(flag.starts_with('-') && !key.is_empty(), "{engine:?} {flag}");
+        }
+        for param in engine.params() {
+            assert!(param.doc.len() > 8, "{engine:?} {param:?}");
+        }
+        let mut attached = Case::new(&[("box", "0")]);
+        attached.platform = Platform::External;
+        assert_eq!(attached.lines(engine.kind()), "", "{engine:?} starts something when attached");
+    }
+}
+
+/// A flag that the shape decides must be refused in `args`, or it would be given twice.
+#[test]
+fn derived_flags_are_owned_or_give_way() {
+    let gives_way = [
+        "--served-model-name",
+        "--kv-transfer-config",
+        "--metrics",
+        "--enable-metrics",
+        "--alias",
+        "--disaggregation-transfer-backend",
+        "--discovery-backend",
+        "--request-plane",
+        "--event-plane",
+        "-ngl",
+    ];
+    for engine in engines() {
+        let case = Case::new(&[("box", "0")]).params("rpc_workers = 1");
+        let drafts = case.ask(|r| engine.processes(r)).unwrap();
+        let server = drafts.last().into_iter().flat_map(|d| d.args.clone());
+        let owned: Vec<&str> = engine.owned_flags().iter().map(|(f, _)| *f).collect();
+        for flag in server.filter(|a| a.starts_with("--")) {
+            assert!(
+                owned.contains(&flag.as_str()) || gives_way.contains(&flag.as_str()),
+                "{engine:?} derives {flag} without owning it"
+            );
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! vLLM: `vllm serve`.
+//!
+//! On one host one process. Over hosts one process a host, joined by vLLM's own `--nnodes` (launcher
+//! mp) or by a Ray cluster (launcher ray: one raylet a host, and the server on the first). Data-parallel
+//! ranks over hosts have vLLM's internal load balancer on the first host. One extra port is used.
+
+use super::{
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, integer, own_ip,
+    places, port, rank_interface, reach_addr, set, text, visible_gpus,
+};
+use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::plan::{EngineKind, Platform, RankLauncher, Role};
+
+#[derive(Debug)]
+pub(super) struct Vllm;
+
+const MASTER_PORT: u16 = 29_501;
+const DP_RPC_PORT: u16 = 13_345;
+const RAY_PORT: u16 = 6379;
+const NIXL_PORT: u16 = 5600;
+/// Key-value blocks travel by NIXL in both directions.
+pub(super) const KV_TRANSFER: &str = r#"{"kv_connector":"NixlConnector","kv_role":"kv_both"}"#;
+
+/// Flags of vLLM that the shape decides, whoever starts it.
+pub(super) const OWNED: &[(&str, &str)] = &[
+    ("--model", "[model] id"),
+    ("--tensor-parallel-size", "tp"),
+    ("-tp", "tp"),
+    ("--pipeline-parallel-size", "pp"),
+    ("-pp", "pp"),
+    ("--data-parallel-size", "dp"),
+    ("-dp", "dp"),
+    ("--data-parallel-size-local", "place"),
+    ("--data-parallel-start-rank", "place"),
+    ("--data-parallel-rank", "place"),
+    ("--data-parallel-address", "host.addr"),
+    ("--data-parallel-rpc-port", "place"),
+    ("--enable-expert-parallel", "ep"),
+    ("--nnodes", "place"),
+    ("--node-rank", "place"),
+    ("--master-addr", "host.addr"),
+    ("--master-port", "place"),
+    ("--headless", "place"),
+    ("--host", "host.addr"),
+    ("--port", "port"),
+    ("--distributed-executor-backend", "launcher"),
+];
+
+impl Engine for Vllm {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Vllm
+    }
+
+    fn owned_flags(&self) -> &'static [(&'static str, &'static str)] {
+        OWNED
+    }
+
+    fn params(&self) -> &'static [ParamSpec] {
+        &[
+            ParamSpec {
+                name: "bin",
+                kind: ParamKind::Text,
+                doc: "path of the vllm program, for example of a venv",
+            },
+            ParamSpec {
+                name: "ray_port",
+                kind: ParamKind::Integer,
+                doc: "port of Ray's head; 6379 by default",
+            },
+        ]
+    }
+
+    fn inherited_env(&self) -> &'static [&'static str] {
+        HUB_ENV
+    }
+
+    fn can_run_on(&self, platform: Platform) -> Result<(), String> {
+        match platform {
+            Platform::Local | Platform::External => Ok(()),
+            other => Err(cannot(self.kind(), other)),
+        }
+    }
+
+    fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        if request.platform == Platform::External {
+            return Ok(Vec::new());
+        }
+        let instance = request.instance;
+        if instance.role != Role::Aggregated && request.platform == Platform::Local {
+            return Err(format!(
+                "a {} pool of plain vllm needs a router, which this version does not start: use \
+                 engine = \"dynamo-vllm\", or attach to a router with platform = \"external\"",
+                instance.role.name()
+            ));
+        }
+        let anywhere = anywhere(request.platform);
+        let hosts = places(request, &anywhere)?;
+        match (hosts.as_slice(), instance.dp > 1, request.launcher) {
+            ([place], ..) => Ok(vec![single(request, *place)]),
+            (_, true, _) => data_parallel(request, &hosts),
+            (_, false, Some(RankLauncher::Mp)) => Ok(multiprocessing(request, &hosts)),
+            (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => {
+                Err("launcher ray cannot be brought up by this version; use launcher = \"mp\", or \
+                     attach with platform = \"external\""
+                    .to_owned())
+            }
+            (_, false, Some(RankLauncher::Ray)) => Ok(over_ray(request, &hosts)),
+            (_, false, None) => {
+                Err("an instance spans hosts: say launcher = \"mp\" or \"ray\"".to_owned())
+            }
+        }
+    }
+}
+
+fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
+    text(request.params, "bin").unwrap_or("vllm")
+}
+
+/// `vllm serve MODEL`, names, degrees; without where it listens.
+fn common(request: &LaunchRequest<'_>) -> Args {
+    let (model, instance, user) = (request.model, request.instance, request.args);
+    let mut args = Args::new(&["serve", &model.id]);
+    args.unless_given(user, &["--served-model-name"], Some(&model.served));
+    degrees(&mut args, request);
+    if instance.ep.is_some_and(|ep| ep > 1) {
+        args.flag("--enable-expert-parallel");
+    }
+    model_flags(&mut args, request);
+    if instance.role != Role::Aggregated {
+        args.unless_given(user, &["--kv-transfer-config"], Some(KV_TRANSFER));
+    }
+    args
+}
+
+pub(super) fn degrees(args: &mut Args, request: &LaunchRequest<'_>) {
+    let instance = request.instance;
+    args.pair("--tensor-parallel-size", instance.tp)
+        .degree("--pipeline-parallel-size", instance.pp)
+        .degree("--data-parallel-size", instance.dp);
+}
+
+/// What `[model]` says, unless the user's flags say otherwise.
+pub(super) fn model_flags(args: &mut Args, request: &LaunchRequest<'_>) {
+    let (model, user) = (request.model, request.args);
+    args.unless_given(user, &["--revision"], model.revision.as_ref())
+        .unless_given(user, &["--dtype"], model.dtype.as_ref())
+        .unless_given(user, &["--max-model-len"], model.max_len);
+}
+
+fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
+    let mut env = Env::new();
+    visible_gpus(&mut env, place.ids);
+    if request.platform.places_processes() {
+        own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+    }
+    if spans {
+        rank_interface(&mut env, place.host);
+    }
+    if request.instance.role != Role::Aggregated {
+        set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", &place.host.addr);
+        set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_PORT", extra_port(request, 1, NIXL_PORT));
+    }
+    env
+}
+
+/// The process that answers requests.
+fn server(request: &LaunchRequest<'_>, place: Place<'_>, mut args: Args, env: Env) -> ProcessDraft {
+    args.pair("--host", bind_addr(request, place.host))
+        .pair("--port", request.instance.port)
+        .user(request.args);
+    let mut process = draft("serve", place, program(request), args.done(), env);
+    process.ports.push(port("http", &reach_addr(request, place.host), request.instance.port));
+    process
+}
+
+/// A process that only computes for [`server`].
+fn headless(request: &LaunchRequest<'_>, place: Place<'_>, mut args: Args) -> ProcessDraft {
+    args.flag("--headless").user(request.args);
+    let what = format!("rank{}", place.rank);
+    draft(&what, place, program(request), args.done(), environment(request, place, true))
+}
+
+fn single(request: &LaunchRequest<'_>, place: Place<'_>) -> ProcessDraft {
+    server(request, place, common(request), environment(request, place, false))
+}
+
+fn multiprocessing(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<ProcessDraft> {
+    let master = extra_port(request, 0, MASTER_PORT);
+    let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+    let rank = |place: &Place<'_>| {
+        let mut args = common(request);
+        args.pair("--nnodes", hosts.len())
+            .pair("--node-rank", place.rank)
+            .pair("--master-addr", head)
+            .pair("--master-port", master);
+        if place.rank > 0 {
+            return headless(request, *place, args);
+        }
+        let mut process = server(request, *place, args, environment(request, *place, true));
+        process.ports.push(port("master", head, master));
+        process
+    };
+    hosts.iter().map(rank).collect()
+}
+
+fn data_parallel(
+    request: &LaunchRequest<'_>,
+    hosts: &[Place<'_>],
+) -> Result<Vec<ProcessDraft>, String> {
+    let instance = request.instance;
+    let per_rank = usize::try_from(instance.tp * instance.pp).unwrap_or(usize::MAX);
+    let rpc = extra_port(request, 0, DP_RPC_PORT);
+    let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+    let mut start = 0;
+    let mut processes = Vec::new();
+    for place in hosts {
+        if place.ids.is_empty() || !place.ids.len().is_multiple_of(per_rank) {
+            return Err(format!(
+                "{} GPUs of host {} are not whole data-parallel ranks of {per_rank} (tp x pp); a rank \
+                 does not span hosts",
+                place.ids.len(),
+                place.host.name
+            ));
+        }
+        let local = place.ids.len() / per_rank;
+        let mut args = common(request);
+        args.pair("--data-parallel-size-local", local)
+            .pair("--data-parallel-address", head)
+            .pair("--data-parallel-rpc-port", rpc);
+        if place.rank == 0 {
+            let mut process = server(request, *place, args, environment(request, *place, true));
+            process.ports.push(port("dp-rpc", head, rpc));
+            processes.push(process);
+        } else {
+            args.pair("--data-parallel-start-rank", start);
+            processes.push(headless(request, *place, args));
+        }
+        start += local;
+    }
+    Ok(processes)
+}
+
+/// The environment of Ray's workers is that of their raylet, so it is set on each.
+fn over_ray(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<ProcessDraft> {
+    let given = integer(request.params, "ray_port").and_then(|p| u16::try_from(p).ok());
+    let ray_port = given.unwrap_or(RAY_PORT);
+    let ray = match program(request).rsplit_once('/') {
+        Some((dir, _)) => format!("{dir}/ray"),
+        None => "ray".to_owned(),
+    };
+    let Some(first) = hosts.first().copied() else { return Vec::new() };
+    let head = first.host.addr.as_str();
+    let mut processes: Vec<ProcessDraft> = hosts
+        .iter()
+        .map(|place| {
+            let mut args = Args::new(&["start"]);
+            if place.rank == 0 {
+                // A dashboard on 0.0.0.0 would run code for whoever reaches it.
+                args.flag("--head").pair("--port", ray_port).pair("--dashboard-host", "127.0.0.1");
+            } else {
+                args.pair("--address", format!("{head}:{ray_port}"));
+            }
+            args.pair("--node-ip-address", &place.host.addr).flag("--block");
+            let env = environment(request, *place, true);
+            let mut raylet = draft(&format!("ray{}", place.rank), *place, &ray, args.done(), env);
+            if place.rank == 0 {
+                raylet.ports.push(port("ray", head, ray_port));
+            }
+            raylet
+        })
+        .collect();
+    let mut args = common(request);
+    args.pair("--distributed-executor-backend", "ray");
+    let mut env = environment(request, first, true);
+    // Ray gives the GPUs; hiding them from the driver would hide them from its check too.
+    env.remove("CUDA_VISIBLE_DEVICES");
+    set(&mut env, "RAY_ADDRESS", format!("{head}:{ray_port}"));
+    let mut serve = server(request, first, args, env);
+    // They are the raylet's; a GPU is not in the plan twice.
+    serve.gpus.clear();
+    processes.push(serve);
+    processes
+}

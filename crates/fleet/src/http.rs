@@ -1,0 +1,245 @@
+//! The least HTTP client that readiness needs: one connection per request, bounded bodies.
+//!
+//! **Invariants.** Proxies of the environment are ignored: a gate asks the endpoint itself. Values of
+//! secret headers are marked sensitive and never part of an error.
+
+use crate::error::FleetError;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls_platform_verifier::BuilderVerifierExt;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// No answer of a gate is larger; a larger one is not what was asked for.
+const BODY_LIMIT: usize = 4 << 20;
+
+/// Asks endpoints.
+#[derive(Debug)]
+pub(crate) struct Client {
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Status.
+    pub(crate) status: u16,
+    /// `Content-Type`, empty where there is none.
+    pub(crate) content_type: String,
+    /// Body, as text.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Whether it is a page for people.
+    pub(crate) fn is_html(&self) -> bool {
+        self.content_type.contains("text/html") || self.body.trim_start().starts_with("<!")
+    }
+
+    /// `HTTP 503 (text/plain): first words`.
+    pub(crate) fn summary(&self) -> String {
+        let words: String =
+            self.body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
+        let kind = self.content_type.split(';').next().unwrap_or_default();
+        match (kind.is_empty(), words.is_empty()) {
+            (true, true) => format!("HTTP {}", self.status),
+            (true, false) => format!("HTTP {}: {words}", self.status),
+            (false, true) => format!("HTTP {} ({kind})", self.status),
+            (false, false) => format!("HTTP {} ({kind}): {words}", self.status),
+        }
+    }
+}
+
+/// Why nothing came back, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoAnswer(pub(crate) String);
+
+impl Client {
+    /// A client that sends the API key and the headers of a deployment.
+    pub(crate) fn new(
+        api_key_env: Option<&str>,
+        headers_env: &std::collections::BTreeMap<String, String>,
+    ) -> Result<Self, FleetError> {
+        let mut headers = Vec::new();
+        if let Some(variable) = api_key_env {
+            let key = secret(variable, "the API key")?;
+            headers.push((http::header::AUTHORIZATION, value(variable, format!("Bearer {key}"))?));
+        }
+        for (name, variable) in headers_env {
+            let what = format!("header {name}");
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| {
+                FleetError::SecretMissing { variable: variable.clone(), what: what.clone() }
+            })?;
+            headers.push((header, value(variable, secret(variable, &what)?)?));
+        }
+        Ok(Self { headers })
+    }
+
+    pub(crate) async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+        self.send(Method::GET, url, Bytes::new()).await
+    }
+
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        json: &serde_json::Value,
+    ) -> Result<Answer, NoAnswer> {
+        self.send(Method::POST, url, Bytes::from(json.to_string())).await
+    }
+
+    async fn send(&self, method: Method, url: &str, body: Bytes) -> Result<Answer, NoAnswer> {
+        let uri: Uri = url.parse().map_err(|e| NoAnswer(format!("bad address: {e}")))?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let request = self.request(method, &uri, body)?;
+        let stream = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(|e| NoAnswer(format!("cannot connect: {e}")))?;
+        let _ = stream.set_nodelay(true);
+        if secure {
+            exchange(tls(&host, stream).await?, request).await
+        } else {
+            exchange(stream, request).await
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        uri: &Uri,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, NoAnswer> {
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, authority)
+            .header(http::header::CONNECTION, "close")
+            .header(http::header::USER_AGENT, "scalebeam");
+        if !body.is_empty() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(body)).map_err(|e| NoAnswer(format!("bad request: {e}")))
+    }
+}
+
+/// Whether `url` has a scheme and a host that can be asked.
+pub(crate) fn check_url(url: &str) -> Result<(), FleetError> {
+    let bad = |reason: String| FleetError::BadUrl { url: url.to_owned(), reason };
+    let uri: Uri = url.parse().map_err(|e| bad(format!("{e}")))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        Some(other) => return Err(bad(format!("scheme '{other}' is neither http nor https"))),
+        None => return Err(bad("it has no scheme".to_owned())),
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(bad("it has no host".to_owned()));
+    }
+    Ok(())
+}
+
+fn secret(variable: &str, what: &str) -> Result<String, FleetError> {
+    std::env::var(variable).ok().filter(|v| !v.is_empty()).ok_or_else(|| {
+        FleetError::SecretMissing { variable: variable.to_owned(), what: what.to_owned() }
+    })
+}
+
+fn value(variable: &str, text: String) -> Result<HeaderValue, FleetError> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| FleetError::SecretMissing {
+        variable: variable.to_owned(),
+        what: "a header value (it holds characters that a header cannot)".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn tls(
+    host: &str,
+    stream: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, NoAnswer> {
+    let fail = |e: &dyn std::fmt::Display| NoAnswer(format!("TLS failed: {e}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(|e| fail(&e))?
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| fail(&e))?;
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|e| fail(&e))
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let fail = |e: hyper::Error| NoAnswer(format!("connection broke: {e}"));
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
+    // Ends with the sender, so no task outlives this exchange by more than a close.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let response = sender.send_request(request).await.map_err(fail)?;
+    let status = response.status().as_u16();
+    let content_type = response
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let mut body = response.into_body();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(fail)?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+        if bytes.len() > BODY_LIMIT {
+            return Err(NoAnswer(format!("answer is larger than {BODY_LIMIT} bytes")));
+        }
+    }
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Answer { status, content_type, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_before_they_are_asked() {
+        for (url, want) in [
+            ("http://localhost:8000", None),
+            ("https://x.modal.run", None),
+            ("http://[::1]:8000", None),
+            ("localhost:8000", Some("scheme")),
+            ("ftp://x", Some("neither http nor https")),
+            ("http://", Some("")),
+        ] {
+            let got = check_url(url).err().map(|e| e.to_string());
+            match want {
+                None => assert_eq!(got, None, "{url}"),
+                Some(part) => assert!(got.unwrap().contains(part), "{url}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_is_named_and_its_value_never_shown() {
+        let error = Client::new(Some("SCALEBEAM_NO_SUCH_KEY"), &Default::default()).unwrap_err();
+        assert!(error.to_string().contains("SCALEBEAM_NO_SUCH_KEY"), "{error}");
+        let client = Client::new(Some("PATH"), &Default::default()).unwrap();
+        assert!(!format!("{client:?}").contains("/bin"), "{client:?}");
+    }
+}

@@ -1,0 +1,361 @@
+//! Bringing a deployment up: start everything, watch everything, pass every gate, or leave nothing.
+//!
+//! **Invariants.** The state machine is `Absent -> Starting -> Alive -> Serving -> Verified -> Draining
+//! -> Gone`, with `Failed` from any; each step is in the journal. From the start of the first process
+//! on, every exit is noticed, also while a gate waits. A bring-up that fails takes down what it started
+//! (unless the plan says `stop.always = false`), so an error never leaves processes behind.
+
+mod external;
+mod local;
+mod log;
+
+pub(crate) use local::{Executable, Spawned, first_death};
+pub use local::{deployment_available, program_available};
+
+use crate::error::FleetError;
+use crate::http::{self, Client};
+use crate::journal::{Event, Journal};
+use crate::process::Mark;
+use crate::ready;
+use crate::teardown::{self, TeardownReport};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
+use scalebeam_model::units::Nanos;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What a bring-up needs to know beside the plan.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The run directory; it exists.
+    pub run_dir: PathBuf,
+    /// The run's id, which marks every process.
+    pub run_id: String,
+    /// This program, for processes whose program is `scalebeam`.
+    pub exe: PathBuf,
+    /// Where managed engines and models are.
+    pub cache_dir: PathBuf,
+    /// The run's journal.
+    pub journal: Arc<Journal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Becomes true when the caller wants to stop.
+    pub cancel: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Returns once the caller wants to stop; never, where it no longer can.
+    pub(crate) async fn cancelled(&self) {
+        let mut cancel = self.cancel.clone();
+        while !*cancel.borrow_and_update() {
+            if cancel.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What marks the processes of this run. Canonical, so that `down` may be given any spelling.
+    pub(crate) fn mark(&self) -> Mark {
+        let dir = std::fs::canonicalize(&self.run_dir).unwrap_or_else(|_| self.run_dir.clone());
+        Mark { run: self.run_id.clone(), dir: dir.to_string_lossy().into_owned() }
+    }
+}
+
+/// Where a deployment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing of it exists.
+    Absent,
+    /// Its processes are being started.
+    Starting,
+    /// All of them run.
+    Alive,
+    /// Entries answer and list the model.
+    Serving,
+    /// A real request was answered; it can be measured.
+    Verified,
+    /// It is being taken down.
+    Draining,
+    /// Nothing of it is left.
+    Gone,
+    /// It could not be brought up, or died.
+    Failed,
+}
+
+impl State {
+    /// The name in the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Starting => "starting",
+            Self::Alive => "alive",
+            Self::Serving => "serving",
+            Self::Verified => "verified",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One line for a display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The deployment.
+    pub deployment: String,
+    /// Where it stands.
+    pub state: State,
+    /// What is being done or waited for.
+    pub text: String,
+}
+
+/// Takes progress.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// A process of a running deployment, for telemetry and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningProcess {
+    /// Id in the plan.
+    pub id: String,
+    /// Its instance.
+    pub instance: Option<u32>,
+    /// Host in the file.
+    pub host: String,
+    /// Pid of the leader of its group.
+    pub pid: i32,
+    /// GPU ids it may use.
+    pub gpus: Vec<u32>,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+/// A deployment that passed every gate.
+///
+/// Dropping it leaves its processes running; they are in the journal, and `down_run` finds them. Call
+/// [`Running::take_down`].
+#[derive(Debug)]
+pub struct Running {
+    deployment: String,
+    entries: Vec<EntryPlan>,
+    processes: Vec<Spawned>,
+    deaths: watch::Receiver<Option<usize>>,
+    notes: Vec<String>,
+    ready_after: Nanos,
+    state: State,
+    ctx: Context,
+}
+
+/// Brings `plan` up and passes its gates.
+///
+/// # Errors
+/// When it cannot be started, a process ends, a gate is not passed in time or gets a wrong answer, or
+/// the caller cancels. What was started is taken down before the error is returned, unless the plan's
+/// `stop.always` is false.
+pub async fn bring_up(
+    plan: &DeploymentPlan,
+    ctx: &Context,
+    progress: OnProgress<'_>,
+) -> Result<Running, FleetError> {
+    refuse(plan)?;
+    for entry in &plan.entries {
+        http::check_url(&entry.url)?;
+    }
+    let client = Client::new(plan.api_key_env.as_deref(), &plan.headers_env)?;
+    let (died, deaths) = watch::channel(None);
+    let mut running = Running {
+        deployment: plan.name.clone(),
+        entries: plan.entries.clone(),
+        processes: Vec::new(),
+        deaths,
+        notes: Vec::new(),
+        ready_after: Nanos::ZERO,
+        state: State::Absent,
+        ctx: ctx.clone(),
+    };
+    match running.start_and_verify(plan, &client, &Arc::new(died), progress).await {
+        Ok(()) => Ok(running),
+        Err(error) => {
+            running.fail(&error, plan, progress).await;
+            Err(error)
+        }
+    }
+}
+
+fn refuse(plan: &DeploymentPlan) -> Result<(), FleetError> {
+    let unsupported =
+        |reason: String| FleetError::Unsupported { deployment: plan.name.clone(), reason };
+    if let Some(reason) = &plan.cannot_run {
+        return Err(unsupported(reason.clone()));
+    }
+    match plan.platform {
+        Platform::Local => Ok(()),
+        Platform::External => external::check(plan),
+        other => Err(unsupported(format!(
+            "platform {} is planned, not started, by this version",
+            other.name()
+        ))),
+    }
+}
+
+impl Running {
+    async fn start_and_verify(
+        &mut self,
+        plan: &DeploymentPlan,
+        client: &Client,
+        died: &Arc<watch::Sender<Option<usize>>>,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FleetError> {
+        let begun = self.ctx.clock.now();
+        self.enter(State::Starting, None)?;
+        if plan.platform == Platform::Local {
+            local::check_ports(plan)?;
+            let resolved = local::resolve_all(plan, &self.ctx)?;
+            for (index, (process, executable)) in plan.processes.iter().zip(resolved).enumerate() {
+                progress(self.progress(format!("starting {}", process.id)));
+                let start = local::Start { plan, process, executable, index, died: died.clone() };
+                self.processes.push(local::start(start, &self.ctx)?);
+            }
+        }
+        let deaths = self.deaths.clone();
+        let processes = std::mem::take(&mut self.processes);
+        let outcome = {
+            let ctx = self.ctx.clone();
+            let mut step = |state| self.step(state, &processes, progress);
+            let wait =
+                ready::Wait { plan, processes: &processes, deaths, client, progress, ctx: &ctx };
+            wait.until_ready(&mut step).await
+        };
+        self.processes = processes;
+        self.notes = outcome?;
+        for note in &self.notes {
+            self.ctx.journal.write(Event::Note { text: note.clone() })?;
+        }
+        self.ready_after = self.ctx.clock.now().since(begun);
+        Ok(())
+    }
+
+    /// Enters `state`, unless it is there already, and records who belongs to each process now.
+    fn step(
+        &mut self,
+        state: State,
+        processes: &[Spawned],
+        progress: OnProgress<'_>,
+    ) -> Result<(), FleetError> {
+        if self.state == state {
+            return Ok(());
+        }
+        for process in processes {
+            process.record_members(&self.ctx.journal)?;
+        }
+        self.enter(state, None)?;
+        progress(self.progress(String::new()));
+        Ok(())
+    }
+
+    fn enter(&mut self, to: State, reason: Option<String>) -> Result<(), FleetError> {
+        let from = std::mem::replace(&mut self.state, to);
+        self.ctx.journal.write(Event::DeploymentState {
+            deployment: self.deployment.clone(),
+            from: from.name().to_owned(),
+            to: to.name().to_owned(),
+            reason,
+        })
+    }
+
+    fn progress(&self, text: String) -> Progress {
+        Progress { deployment: self.deployment.clone(), state: self.state, text }
+    }
+
+    async fn fail(&mut self, error: &FleetError, plan: &DeploymentPlan, progress: OnProgress<'_>) {
+        // The error itself goes to the caller; a journal that cannot be written must not stop us here.
+        let _ = self.enter(State::Failed, Some(error.to_string()));
+        progress(self.progress(error.to_string()));
+        if plan.stop.always && !self.processes.is_empty() {
+            let report = self.drain(plan.stop.grace).await;
+            for problem in report.problems {
+                progress(self.progress(problem));
+            }
+        }
+    }
+
+    /// Name of the deployment.
+    pub fn name(&self) -> &str {
+        &self.deployment
+    }
+
+    /// Where requests go.
+    pub fn endpoints(&self) -> &[EntryPlan] {
+        &self.entries
+    }
+
+    /// Where it stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// From the first start to the last gate.
+    pub const fn ready_after(&self) -> Nanos {
+        self.ready_after
+    }
+
+    /// What a gate could not tell, for the report.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Its processes, in start order.
+    pub fn processes(&self) -> Vec<RunningProcess> {
+        self.processes.iter().map(Spawned::public).collect()
+    }
+
+    /// Whether every process still runs.
+    ///
+    /// # Errors
+    /// The first death, with exit status, log tail and hint.
+    pub fn check_alive(&self) -> Result<(), FleetError> {
+        let first = *self.deaths.borrow();
+        match first.and_then(|index| local::death(&self.processes, index)) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when a process ends; never for a deployment without processes.
+    pub async fn died(&self) -> FleetError {
+        local::first_death(&self.processes, self.deaths.clone()).await
+    }
+
+    /// Takes it down: entries, workers, infrastructure; SIGTERM, `grace`, SIGKILL, verify.
+    ///
+    /// Something that went wrong is in the report; nothing stops the rest.
+    pub async fn take_down(mut self, grace: Nanos) -> TeardownReport {
+        self.drain(grace).await
+    }
+
+    async fn drain(&mut self, grace: Nanos) -> TeardownReport {
+        let _ = self.enter(State::Draining, None);
+        for process in &self.processes {
+            let _ = process.record_members(&self.ctx.journal);
+        }
+        let mark = self.ctx.mark();
+        let targets =
+            self.processes.iter().map(|p| p.target(&self.deployment, &mark, grace)).collect();
+        let report = teardown::take_down(targets, Some(&self.ctx.journal)).await;
+        for process in &self.processes {
+            process.settled().await;
+        }
+        let (state, reason) = if report.is_clean() {
+            (State::Gone, None)
+        } else {
+            (State::Failed, Some(report.problems.join("; ")))
+        };
+        let _ = self.enter(state, reason);
+        report
+    }
+}
+
+/// A path of the run directory.
+fn within(run_dir: &Path, relative: &str) -> PathBuf {
+    run_dir.join(relative)
+}

@@ -1,0 +1,26 @@
+//! Makes a planned deployment exist on machines, and takes it down.
+//!
+//! **Architecture invariants.**
+//! - Executing a plan decides nothing: [`engine`] turns a shape into command lines while the plan is
+//!   made, [`launch`] starts exactly those.
+//! - Nothing is left behind: an intent is in the [`journal`], on the disk, before a process exists, and
+//!   [`teardown`] works from the journal alone, from any state, twice, and after `kill -9`.
+//! - Nothing that scalebeam did not start is ever signalled: a process is ours only while its start
+//!   time, boot and group or marker agree with what was recorded ([`process`]).
+//! - Secrets are passed on by name: no value of an inherited variable reaches a file or an argv.
+
+pub mod engine;
+pub mod failure;
+mod http;
+pub mod journal;
+pub mod launch;
+pub mod process;
+pub mod ready;
+pub mod setup;
+pub mod teardown;
+
+mod error;
+
+pub use error::{Death, Exit, FleetError, Stuck};
+pub use launch::{Context, Progress, Running, State, bring_up};
+pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

@@ -1,0 +1,320 @@
+//! Readiness is counted, not believed: every gate of the plan is passed, in order, or says why not.
+//!
+//! **Invariants.** While a gate waits, every process is watched: a death ends the wait at once. A wrong
+//! answer (a page for people, another model, a refusal) is an error as soon as it is steady, long
+//! before the timeout. "Not yet" (no connection, 503, an empty model list) is waited for. Nothing is
+//! measured before one real streamed completion came back from every entry.
+
+mod answers;
+
+use crate::error::FleetError;
+use crate::failure;
+use crate::http::Client;
+use crate::launch::{Context, OnProgress, Progress, Spawned, State};
+use answers::Verdict;
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two questions to an entry.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// A question that is not answered for so long is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The same for the completion, which on a CPU may be slow.
+const COMPLETION_WITHIN: Duration = Duration::from_secs(120);
+/// A wrong answer that stays for so long is an error.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So long a process that broke a connection has to be seen dead.
+const DEATH_WITHIN: Duration = Duration::from_millis(500);
+
+/// Waits until a deployment can be measured.
+pub(crate) struct Wait<'a> {
+    pub(crate) plan: &'a DeploymentPlan,
+    pub(crate) processes: &'a [Spawned],
+    pub(crate) deaths: watch::Receiver<Option<usize>>,
+    pub(crate) client: &'a Client,
+    pub(crate) progress: OnProgress<'a>,
+    pub(crate) ctx: &'a Context,
+}
+
+type OnState<'a> = &'a mut (dyn FnMut(State) -> Result<(), FleetError> + Send);
+
+/// What is waited for, for the display and for the error after the timeout.
+#[derive(Debug)]
+struct Doing {
+    state: State,
+    text: String,
+}
+
+/// What an entry is asked.
+#[derive(Debug)]
+enum Question<'a> {
+    Health { url: String },
+    Models { url: String, model: &'a str },
+    Instances { url: String, expected: &'a BTreeMap<String, u32> },
+    Completion { base: &'a str },
+}
+
+impl Wait<'_> {
+    /// Passes every gate; says what could not be told.
+    pub(crate) async fn until_ready(
+        &self,
+        on_state: OnState<'_>,
+    ) -> Result<Vec<String>, FleetError> {
+        let doing = Mutex::new(Doing { state: State::Starting, text: String::new() });
+        let gates =
+            tokio::time::timeout(self.plan.ready.timeout.to_std(), self.gates(on_state, &doing));
+        tokio::select! {
+            biased;
+            () = self.ctx.cancelled() => {
+                Err(FleetError::Cancelled { deployment: self.plan.name.clone() })
+            }
+            death = self.death() => Err(death),
+            outcome = gates => match outcome {
+                Ok(Ok(notes)) => Ok(notes),
+                // A crash breaks connections a moment before it is seen, and says more.
+                Ok(Err(error)) => Err(tokio::time::timeout(DEATH_WITHIN, self.death()).await.unwrap_or(error)),
+                Err(_) => Err(self.not_ready(&doing)),
+            },
+        }
+    }
+
+    async fn death(&self) -> FleetError {
+        crate::launch::first_death(self.processes, self.deaths.clone()).await
+    }
+
+    fn not_ready(&self, doing: &Mutex<Doing>) -> FleetError {
+        let doing = doing.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
+        FleetError::NotReady {
+            deployment: self.plan.name.clone(),
+            waited: self.plan.ready.timeout.to_string(),
+            doing,
+            stuck: self.processes.iter().map(Spawned::stuck).collect(),
+            known: self.processes.iter().find_map(Spawned::known_failure),
+        }
+    }
+
+    async fn gates(
+        &self,
+        on_state: OnState<'_>,
+        doing: &Mutex<Doing>,
+    ) -> Result<Vec<String>, FleetError> {
+        let mut notes = Vec::new();
+        for gate in &self.plan.ready.gates {
+            match gate {
+                Gate::Alive { processes } => {
+                    self.alive(*processes)?;
+                    self.enter(State::Alive, on_state, doing)?;
+                }
+                Gate::Http { path } => {
+                    for entry in &self.plan.entries {
+                        self.http(entry, path, doing).await?;
+                    }
+                    self.enter(State::Serving, on_state, doing)?;
+                }
+                Gate::ModelListed { model } => {
+                    for entry in &self.plan.entries {
+                        self.model_listed(entry, model, doing).await?;
+                    }
+                    self.enter(State::Serving, on_state, doing)?;
+                }
+                Gate::Instances { expected } => {
+                    notes.extend(self.instances(expected, doing).await?);
+                }
+                Gate::Completion => {
+                    for entry in &self.plan.entries {
+                        notes.extend(self.completion(entry, doing).await?);
+                    }
+                }
+            }
+        }
+        self.enter(State::Verified, on_state, doing)?;
+        Ok(notes)
+    }
+
+    fn enter(
+        &self,
+        state: State,
+        on_state: OnState<'_>,
+        doing: &Mutex<Doing>,
+    ) -> Result<(), FleetError> {
+        doing.lock().unwrap_or_else(PoisonError::into_inner).state = state;
+        on_state(state)
+    }
+
+    fn alive(&self, expected: u32) -> Result<(), FleetError> {
+        let running = self.processes.iter().filter(|p| p.is_running()).count();
+        if running >= usize::try_from(expected).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        Err(FleetError::InstanceCount {
+            deployment: self.plan.name.clone(),
+            found: format!("{running} running processes"),
+            expected: format!("{expected}"),
+        })
+    }
+
+    async fn http(
+        &self,
+        entry: &EntryPlan,
+        path: &str,
+        doing: &Mutex<Doing>,
+    ) -> Result<(), FleetError> {
+        let what = format!("waiting for {path} at {}", base(entry));
+        let question = Question::Health { url: format!("{}{path}", base(entry)) };
+        self.until_pass(&what, &question, doing).await.map(drop)
+    }
+
+    async fn model_listed(
+        &self,
+        entry: &EntryPlan,
+        model: &str,
+        doing: &Mutex<Doing>,
+    ) -> Result<(), FleetError> {
+        let url = format!("{}/v1/models", base(entry));
+        let what = format!("waiting for model {model} at {url}");
+        self.until_pass(&what, &Question::Models { url, model }, doing).await.map(drop)
+    }
+
+    /// Counts instances: by entries where each has one, by the frontend's own list where it gives one.
+    async fn instances(
+        &self,
+        expected: &BTreeMap<String, u32>,
+        doing: &Mutex<Doing>,
+    ) -> Result<Option<String>, FleetError> {
+        if self.plan.entries.iter().all(|e| e.instance.is_some()) {
+            return self.count_entries(expected).map(|()| None);
+        }
+        let Some(entry) = self.plan.entries.first() else { return Ok(None) };
+        let url = format!("{}/health", base(entry));
+        let what = format!("waiting for {} at {url}", counts(expected));
+        self.until_pass(&what, &Question::Instances { url, expected }, doing).await
+    }
+
+    fn count_entries(&self, expected: &BTreeMap<String, u32>) -> Result<(), FleetError> {
+        // Each of these entries has answered a gate before this one.
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        for entry in &self.plan.entries {
+            let instance = self.plan.instances.iter().find(|i| Some(i.index) == entry.instance);
+            let role = instance.map_or(Role::Aggregated, |i| i.role);
+            *found.entry(role.name().to_owned()).or_default() += 1;
+        }
+        if expected.iter().all(|(role, n)| found.get(role).copied().unwrap_or(0) >= *n) {
+            return Ok(());
+        }
+        Err(FleetError::InstanceCount {
+            deployment: self.plan.name.clone(),
+            found: counts(&found),
+            expected: counts(expected),
+        })
+    }
+
+    /// One real streamed completion.
+    async fn completion(
+        &self,
+        entry: &EntryPlan,
+        doing: &Mutex<Doing>,
+    ) -> Result<Option<String>, FleetError> {
+        let what = format!("waiting for a first answer of {}", base(entry));
+        self.until_pass(&what, &Question::Completion { base: base(entry) }, doing).await
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Verdict {
+        match question {
+            Question::Health { url } => answers::health(url, self.client.get(url).await),
+            Question::Models { url, model } => {
+                answers::models(url, model, self.client.get(url).await)
+            }
+            Question::Instances { url, expected } => {
+                answers::instances(url, expected, self.client.get(url).await)
+            }
+            Question::Completion { base } => self.ask_completion(base).await,
+        }
+    }
+
+    /// Chat, or plain text where there is no chat.
+    async fn ask_completion(&self, base: &str) -> Verdict {
+        let model = &self.plan.served_model;
+        let ours = self.plan.platform != Platform::External;
+        let url = format!("{base}/v1/chat/completions");
+        let answer = self.client.post(&url, &answers::chat_request(model)).await;
+        if !answers::has_no_chat(&answer) {
+            return answers::completion(&url, ours, answer);
+        }
+        let url = format!("{base}/v1/completions");
+        let answer = self.client.post(&url, &answers::plain_request(model)).await;
+        answers::completion(&url, ours, answer)
+    }
+
+    /// Asks until the verdict is final, or a wrong answer is steady.
+    async fn until_pass(
+        &self,
+        what: &str,
+        question: &Question<'_>,
+        doing: &Mutex<Doing>,
+    ) -> Result<Option<String>, FleetError> {
+        let within = match question {
+            Question::Completion { .. } => COMPLETION_WITHIN,
+            _ => ANSWER_WITHIN,
+        };
+        let mut tick = tokio::time::interval(ASK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut wrong_since = None;
+        loop {
+            tick.tick().await;
+            let verdict = match tokio::time::timeout(within, self.ask(question)).await {
+                Ok(verdict) => verdict,
+                Err(_) => Verdict::Wait(format!("no answer within {} s", within.as_secs())),
+            };
+            let why = match verdict {
+                Verdict::Pass(note) => return Ok(note),
+                Verdict::Fail(error) => return Err(error),
+                Verdict::Wait(why) => {
+                    wrong_since = None;
+                    why
+                }
+                Verdict::Wrong(error) => {
+                    let now = self.ctx.clock.now();
+                    let since = *wrong_since.get_or_insert(now);
+                    if now.since(since).to_std() >= PATIENCE {
+                        return Err(error);
+                    }
+                    error.to_string()
+                }
+            };
+            self.say(what, &why, doing);
+        }
+    }
+
+    fn say(&self, what: &str, why: &str, doing: &Mutex<Doing>) {
+        let mut text = format!("{what}: {why}");
+        let last = self.processes.iter().map(Spawned::last_line).rfind(|l| !l.is_empty());
+        if let Some(line) = last {
+            text = match failure::phase(&line) {
+                Some(phase) => format!("{what}: {phase} ({line})"),
+                None => format!("{text} (last log line: {line})"),
+            };
+        }
+        let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
+        if doing.text != text {
+            doing.text.clone_from(&text);
+            let (deployment, state) = (self.plan.name.clone(), doing.state);
+            drop(doing);
+            (self.progress)(Progress { deployment, state, text });
+        }
+    }
+}
+
+fn base(entry: &EntryPlan) -> &str {
+    entry.url.trim_end_matches('/')
+}
+
+/// `6 prefill and 1 decode`.
+fn counts(by_role: &BTreeMap<String, u32>) -> String {
+    if by_role.is_empty() {
+        return "no instances".to_owned();
+    }
+    by_role.iter().map(|(role, n)| format!("{n} {role}")).collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,385 @@
+//! What an answer means to a gate. Pure: text in, verdict out.
+
+use super::counts;
+use crate::error::FleetError;
+use crate::http::{Answer, NoAnswer};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What one answer says about a gate.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Passed, perhaps with something to note.
+    Pass(Option<String>),
+    /// Not yet.
+    Wait(String),
+    /// Wrong, but may still be starting.
+    Wrong(FleetError),
+    /// Wrong for good.
+    Fail(FleetError),
+}
+
+const AUTH: &str = "set `api_key_env` (and `headers_env`) of the deployment to the variables that hold \
+                    what the endpoint asks for";
+const OTHER_SERVER: &str = "something else answers there: check host, port and path of `endpoint`, and \
+                            proxies in between";
+const NOT_OPENAI: &str =
+    "the endpoint must speak the OpenAI API: streamed chat or text completions";
+
+fn wrong(url: &str, answer: &Answer, advice: &'static str) -> FleetError {
+    FleetError::WrongAnswer { url: url.to_owned(), got: answer.summary(), advice }
+}
+
+/// Statuses and pages that mean the same to every gate; the answer back if it is a plain 200.
+fn common(url: &str, answer: Result<Answer, NoAnswer>) -> Result<Answer, Verdict> {
+    let answer = answer.map_err(|NoAnswer(why)| Verdict::Wait(why))?;
+    match answer.status {
+        200 if answer.is_html() => Err(Verdict::Wrong(wrong(url, &answer, OTHER_SERVER))),
+        200 => Ok(answer),
+        401 | 403 => Err(Verdict::Fail(wrong(url, &answer, AUTH))),
+        300..=399 => Err(Verdict::Wrong(wrong(url, &answer, OTHER_SERVER))),
+        // Gateways say so while what is behind them starts.
+        429 | 500..=599 => Err(Verdict::Wait(answer.summary())),
+        _ => Err(Verdict::Wrong(wrong(url, &answer, OTHER_SERVER))),
+    }
+}
+
+/// Any plain 200 is health.
+pub(super) fn health(url: &str, answer: Result<Answer, NoAnswer>) -> Verdict {
+    match common(url, answer) {
+        Ok(_) => Verdict::Pass(None),
+        Err(verdict) => verdict,
+    }
+}
+
+/// The list must hold `model`; an empty list may still fill.
+pub(super) fn models(url: &str, model: &str, answer: Result<Answer, NoAnswer>) -> Verdict {
+    let answer = match common(url, answer) {
+        Ok(answer) => answer,
+        Err(verdict) => return verdict,
+    };
+    let parsed: Option<Value> = serde_json::from_str(&answer.body).ok();
+    let Some(data) = parsed.as_ref().and_then(|v| v.get("data")).and_then(Value::as_array) else {
+        return Verdict::Wrong(wrong(url, &answer, NOT_OPENAI));
+    };
+    let mut names: Vec<&str> =
+        data.iter().filter_map(|m| m.get("id").and_then(Value::as_str)).collect();
+    if names.is_empty() {
+        return Verdict::Wait("it lists no model yet".to_owned());
+    }
+    if names.contains(&model) {
+        return Verdict::Pass(None);
+    }
+    names.sort_by_key(|name| distance(name, model));
+    let nearest = names.first().filter(|n| is_near(n, model)).map(|n| (*n).to_owned());
+    let listed = names.iter().take(5).map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ");
+    Verdict::Wrong(FleetError::ModelNotServed {
+        url: url.to_owned(),
+        model: model.to_owned(),
+        listed,
+        nearest,
+    })
+}
+
+/// Near enough to be meant: part of each other, or a few letters apart.
+fn is_near(name: &str, wanted: &str) -> bool {
+    let (a, b) = (name.to_lowercase(), wanted.to_lowercase());
+    let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+    last(&a) == last(&b) || a.contains(&b) || b.contains(&a) || distance(&a, &b) <= 1 + b.len() / 4
+}
+
+/// Edit distance, ignoring case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Dynamo's frontend lists its instances in `/health`; one that does not cannot be counted.
+pub(super) fn instances(
+    url: &str,
+    expected: &BTreeMap<String, u32>,
+    answer: Result<Answer, NoAnswer>,
+) -> Verdict {
+    let uncounted = || {
+        let text =
+            format!("{url} does not list instances, so {} were not counted", counts(expected));
+        Verdict::Pass(Some(text))
+    };
+    let answer = match answer {
+        // An endpoint of somebody else may have no /health at all.
+        Ok(answer) if answer.status == 404 => return uncounted(),
+        other => match common(url, other) {
+            Ok(answer) => answer,
+            Err(verdict) => return verdict,
+        },
+    };
+    let parsed: Option<Value> = serde_json::from_str(&answer.body).ok();
+    let Some(list) = parsed.as_ref().and_then(|v| v.get("instances")).and_then(Value::as_array)
+    else {
+        return uncounted();
+    };
+    let mut found: BTreeMap<String, u32> = BTreeMap::new();
+    for instance in list {
+        let text = |key: &str| instance.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("endpoint") == "generate" {
+            *found.entry(role_of(text("component"), expected).to_owned()).or_default() += 1;
+        }
+    }
+    if expected.iter().all(|(role, n)| found.get(role).copied().unwrap_or(0) >= *n) {
+        return Verdict::Pass(None);
+    }
+    Verdict::Wait(format!("{} of {}", counts(&found), counts(expected)))
+}
+
+/// Dynamo calls the decode workers of a split deployment `decode` or, by the engine, `backend`.
+fn role_of<'a>(component: &'a str, expected: &BTreeMap<String, u32>) -> &'a str {
+    match component {
+        "prefill" | "decode" => component,
+        _ if expected.contains_key("decode") => "decode",
+        _ => "aggregated",
+    }
+}
+
+const PROMPT: &str = "Say hello.";
+const ASKED_TOKENS: u32 = 8;
+
+/// A small chat request.
+pub(super) fn chat_request(model: &str) -> Value {
+    json!({
+        "model": model,
+        "messages": [{ "role": "user", "content": PROMPT }],
+        "max_tokens": ASKED_TOKENS,
+        "temperature": 0.0,
+        "stream": true,
+        "stream_options": { "include_usage": true },
+    })
+}
+
+/// A small text completion request.
+pub(super) fn plain_request(model: &str) -> Value {
+    json!({
+        "model": model,
+        "prompt": PROMPT,
+        "max_tokens": ASKED_TOKENS,
+        "temperature": 0.0,
+        "stream": true,
+        "stream_options": { "include_usage": true },
+    })
+}
+
+/// Whether the server has no chat at all, or a model without a chat template.
+pub(super) fn has_no_chat(answer: &Result<Answer, NoAnswer>) -> bool {
+    answer.as_ref().is_ok_and(|a| {
+        matches!(a.status, 404 | 405)
+            || (a.status == 400 && a.body.to_lowercase().contains("chat template"))
+    })
+}
+
+/// A completion counts if it was streamed, held at least one token and its usage. An endpoint that is
+/// not `ours` may leave the usage out, which is noted.
+pub(super) fn completion(url: &str, ours: bool, answer: Result<Answer, NoAnswer>) -> Verdict {
+    let answer = match common(url, answer) {
+        Ok(answer) => answer,
+        Err(verdict) => return verdict,
+    };
+    let stream = Stream::read(&answer.body);
+    if let Some(error) = stream.error {
+        let advice = "the engine answers with an error inside the stream: see its log";
+        return Verdict::Wrong(FleetError::WrongAnswer { url: url.to_owned(), got: error, advice });
+    }
+    if stream.events == 0 {
+        return Verdict::Wrong(wrong(url, &answer, NOT_OPENAI));
+    }
+    match (stream.has_text, stream.usage_tokens) {
+        (_, Some(tokens)) if tokens >= 1 => Verdict::Pass(None),
+        (true, None) if !ours => {
+            Verdict::Pass(Some(format!("{url} sends no usage; tokens will be counted otherwise")))
+        }
+        (true, None) => Verdict::Wrong(FleetError::WrongAnswer {
+            url: url.to_owned(),
+            got: "a stream without usage".to_owned(),
+            advice: "the engine must honour stream_options.include_usage",
+        }),
+        _ => Verdict::Wrong(FleetError::WrongAnswer {
+            url: url.to_owned(),
+            got: "a stream without a single token".to_owned(),
+            advice: "the engine answers but generates nothing: see its log",
+        }),
+    }
+}
+
+/// What a whole stream of server-sent events held.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stream {
+    events: usize,
+    has_text: bool,
+    usage_tokens: Option<u64>,
+    error: Option<String>,
+}
+
+impl Stream {
+    fn read(body: &str) -> Self {
+        let mut stream = Self::default();
+        let payloads = body.split(['\n', '\r']).filter_map(|line| line.strip_prefix("data:"));
+        for event in payloads.filter_map(|p| serde_json::from_str::<Value>(p.trim()).ok()) {
+            stream.events += 1;
+            if let Some(error) = event.get("error").filter(|e| !e.is_null()) {
+                stream.error = Some(error.to_string().chars().take(300).collect());
+            }
+            let usage = event.get("usage").and_then(|u| u.get("completion_tokens"));
+            stream.usage_tokens = usage.and_then(Value::as_u64).or(stream.usage_tokens);
+            let choices = event.get("choices").and_then(Value::as_array);
+            stream.has_text |= choices.into_iter().flatten().any(has_text);
+        }
+        stream
+    }
+}
+
+fn has_text(choice: &Value) -> bool {
+    let filled = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(list)) => !list.is_empty(),
+        _ => false,
+    };
+    let delta = choice.get("delta");
+    filled(choice.get("text"))
+        || ["content", "reasoning_content", "reasoning", "tool_calls"]
+            .iter()
+            .any(|key| filled(delta.and_then(|d| d.get(*key))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok(body: &str) -> Result<Answer, NoAnswer> {
+        answer(200, "application/json", body)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for what the client returns")]
+    fn answer(status: u16, kind: &str, body: &str) -> Result<Answer, NoAnswer> {
+        Ok(Answer { status, content_type: kind.to_owned(), body: body.to_owned() })
+    }
+
+    fn text(verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Pass(None) => "pass".to_owned(),
+            Verdict::Pass(Some(note)) => format!("pass: {note}"),
+            Verdict::Wait(why) => format!("wait: {why}"),
+            Verdict::Wrong(error) => format!("wrong: {error}"),
+            Verdict::Fail(error) => format!("fail: {error}"),
+        }
+    }
+
+    #[test]
+    fn statuses_and_pages() {
+        for (got, want) in [
+            (ok("{}"), "pass"),
+            (
+                answer(200, "text/html", "<html>hi</html>"),
+                "wrong: U gave HTTP 200 (text/html): <html>hi</html>",
+            ),
+            (answer(503, "", "loading"), "wait: HTTP 503: loading"),
+            (answer(401, "", "no"), "fail: U gave HTTP 401: no"),
+            (answer(404, "", ""), "wrong: U gave HTTP 404"),
+            (Err(NoAnswer("refused".into())), "wait: refused"),
+        ] {
+            assert_eq!(text(health("U", got)), want);
+        }
+    }
+
+    #[test]
+    fn the_model_must_be_listed_under_its_name() {
+        for (body, want) in [
+            (r#"{"data":[{"id":"a"},{"id":"m"}]}"#, "pass"),
+            (r#"{"data":[]}"#, "wait: it lists no model yet"),
+            ("[]", "wrong: U gave HTTP 200 (application/json): []"),
+            (
+                r#"{"data":[{"id":"zzzzz"},{"id":"org/M"}]}"#,
+                "wrong: U does not list model 'm'; it lists 'org/M', 'zzzzz'",
+            ),
+        ] {
+            assert_eq!(text(models("U", "m", ok(body))), want, "{body}");
+        }
+        let Verdict::Wrong(error) =
+            models("U", "SmolLM2-135M", ok(r#"{"data":[{"id":"other"},{"id":"smollm2-135m"}]}"#))
+        else {
+            panic!("a near name is not the name");
+        };
+        assert_eq!(
+            error.hint().unwrap(),
+            "set `served = \"smollm2-135m\"` in [model] if that is the one you mean"
+        );
+    }
+
+    #[test]
+    fn dynamo_is_counted_by_component() {
+        let expected = BTreeMap::from([("prefill".to_owned(), 2), ("decode".to_owned(), 1)]);
+        let p = r#"{"component":"prefill","endpoint":"generate"}"#;
+        let d = r#"{"component":"backend","endpoint":"generate"}"#;
+        let c = r#"{"component":"backend","endpoint":"clear_kv"}"#;
+        for (body, want) in [
+            (
+                format!(r#"{{"status":"unhealthy","instances":[{p},{c}]}}"#),
+                "wait: 1 prefill of 1 decode and 2 prefill",
+            ),
+            (format!(r#"{{"instances":[{p},{d},{p}]}}"#), "pass"),
+            (
+                "ok".to_owned(),
+                "pass: U does not list instances, so 1 decode and 2 prefill were not counted",
+            ),
+        ] {
+            assert_eq!(text(instances("U", &expected, ok(&body))), want);
+        }
+    }
+
+    #[test]
+    fn a_completion_needs_a_token_and_its_usage() {
+        let role =
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+        let token = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\r\n\r\n";
+        let usage =
+            "data: {\"choices\":[],\"usage\":{\"completion_tokens\":1}}\n\ndata: [DONE]\n\n";
+        for (ours, body, want) in [
+            (true, format!("{role}{token}{usage}"), "pass"),
+            (true, format!("{role}{token}"), "wrong: U gave a stream without usage"),
+            (
+                false,
+                format!("{role}{token}"),
+                "pass: U sends no usage; tokens will be counted otherwise",
+            ),
+            (true, role.to_owned(), "wrong: U gave a stream without a single token"),
+            (
+                true,
+                "data: {\"error\":{\"message\":\"dead\"}}\n\n".to_owned(),
+                "wrong: U gave {\"message\":\"dead\"}",
+            ),
+            (
+                true,
+                "{\"choices\":[]}".to_owned(),
+                "wrong: U gave HTTP 200 (application/json): {\"choices\":[]}",
+            ),
+        ] {
+            assert_eq!(text(completion("U", ours, ok(&body))), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn servers_without_chat_are_recognised() {
+        assert!(has_no_chat(&answer(404, "", "")));
+        assert!(has_no_chat(&answer(400, "", "no Chat Template is set")));
+        assert!(!has_no_chat(&answer(400, "", "bad model")));
+        assert!(!has_no_chat(&ok("")));
+    }
+}

@@ -1,0 +1,201 @@
+//! `down`: from the journal of a run directory to nothing left.
+//!
+//! **Invariant:** needs nothing but the journal and `/proc`. It works on a journal whose last line is
+//! torn, on one that cannot be written any more, beside a run that is still going on, and after one
+//! that was killed between an intent and its record.
+
+use super::{ProcessEnd, Survey, Target, take_down};
+use crate::error::FleetError;
+use crate::journal::{self, Contents, Event, Intent, Journal};
+use crate::launch::Spawned;
+use crate::process::{self, Identity, Mark, Marked, Table};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::units::Nanos;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What `down` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DownReport {
+    /// Processes that were there and were ended, or could not be.
+    pub ends: Vec<ProcessEnd>,
+    /// What went wrong.
+    pub problems: Vec<String>,
+    /// What was looked at and left alone, with the reason.
+    pub untouched: Vec<String>,
+    /// Lines of the journal that a crash had torn.
+    pub torn: usize,
+}
+
+impl DownReport {
+    /// Whether there was nothing to take down.
+    pub fn nothing_left(&self) -> bool {
+        self.ends.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// A process of an earlier run that still lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its deployment.
+    pub deployment: String,
+    /// Id in the plan.
+    pub process: String,
+    /// Its host.
+    pub host: String,
+    /// Its command line.
+    pub command: String,
+    /// What lives of it.
+    pub pids: Vec<i32>,
+}
+
+/// Takes down whatever the run of `run_dir` has left, with `grace` or what its plan said.
+///
+/// # Errors
+/// When the journal or `/proc` is there and cannot be read. Anything later is in the report.
+pub async fn down_run(
+    run_dir: &Path,
+    grace: Option<Nanos>,
+    clock: Arc<dyn Clock>,
+) -> Result<DownReport, FleetError> {
+    let path = run_dir.join(journal::FILE);
+    let contents = journal::read(&path)?;
+    let (mut targets, untouched) = living(&contents)?;
+    let mut report = DownReport { untouched, torn: contents.torn.len(), ..DownReport::default() };
+    if targets.is_empty() {
+        return Ok(report);
+    }
+    if let Some(grace) = grace {
+        for target in &mut targets {
+            target.grace = grace;
+        }
+    }
+    let journal = match Journal::open(&path, clock) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            report.problems.push(format!("{error}; going on without it"));
+            None
+        }
+    };
+    let done = take_down(targets, journal.as_ref()).await;
+    report.ends = done.ends;
+    report.problems.extend(done.problems);
+    Ok(report)
+}
+
+/// What the run of `run_dir` has left, so that another is not started over it.
+///
+/// # Errors
+/// When the journal or `/proc` is there and cannot be read.
+pub fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
+    let contents = journal::read(&run_dir.join(journal::FILE))?;
+    let (table, marked, boot) = look(&targets_of(&contents))?;
+    let mut found = Vec::new();
+    for target in targets_of(&contents) {
+        let survey = target.survey(&table, &marked, &boot);
+        if survey.is_empty() {
+            continue;
+        }
+        let pids = survey.in_group.iter().chain(&survey.strays).map(|m| m.pid).collect();
+        let Target { deployment, process, host, command, .. } = target;
+        found.push(Leftover { deployment, process, host, command, pids });
+    }
+    Ok(found)
+}
+
+fn look(targets: &[Target]) -> Result<(Table, Vec<Marked>, String), FleetError> {
+    let boot = process::boot_id().map_err(|source| FleetError::File {
+        action: "read",
+        path: "/proc/sys/kernel/random/boot_id".into(),
+        source,
+    })?;
+    let marks: BTreeSet<Mark> = targets.iter().map(|t| t.mark.clone()).collect();
+    Ok((Table::read(), process::marked(&marks), boot))
+}
+
+/// Targets of which something lives, and what was left alone.
+fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError> {
+    let all = targets_of(contents);
+    let (table, marked, boot) = look(&all)?;
+    let mut untouched = Vec::new();
+    let mut targets = Vec::new();
+    for target in all {
+        let survey = target.survey(&table, &marked, &boot);
+        if !survey.is_empty() {
+            targets.push(target);
+        } else if !target.gone {
+            untouched.extend(why_untouched(&target, &survey, &boot));
+        }
+    }
+    Ok((targets, untouched))
+}
+
+fn why_untouched(target: &Target, survey: &Survey, boot: &str) -> Option<String> {
+    let leader = target.leader.as_ref()?;
+    if target.boot_id != boot {
+        return Some(format!(
+            "process {} (pid {}) was of an earlier boot of this machine",
+            target.process, leader.pid
+        ));
+    }
+    let now = process::stat(leader.pid).filter(|s| s.is_alive())?;
+    let reused = survey.group.is_none() && now.start_ticks != leader.start_ticks;
+    reused
+        .then(|| format!("pid {} of process {} is another process now", leader.pid, target.process))
+}
+
+/// Every start that the journal tells of, in order.
+fn targets_of(contents: &Contents) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    // The latest start of a process is the one that later lines speak of.
+    let find = |targets: &mut Vec<Target>, process: &str| -> Option<usize> {
+        targets.iter().rposition(|t| t.process == process)
+    };
+    for entry in &contents.entries {
+        match &entry.event {
+            Event::ProcessIntent(intent) => targets.push(from_intent(intent)),
+            Event::ProcessStarted { process, pid, pgid, start_ticks, boot_id } => {
+                if let Some(index) = find(&mut targets, process) {
+                    let leader = Identity {
+                        pid: *pid,
+                        pgid: *pgid,
+                        start_ticks: *start_ticks,
+                        boot_id: boot_id.clone(),
+                    };
+                    targets[index].known.insert(leader.leader());
+                    targets[index].leader = Some(leader);
+                }
+            }
+            Event::ProcessMembers { process, members } => {
+                if let Some(index) = find(&mut targets, process) {
+                    targets[index].known.extend(members.iter().copied());
+                }
+            }
+            Event::ProcessGone { process } | Event::ProcessFailed { process, .. } => {
+                if let Some(index) = find(&mut targets, process) {
+                    targets[index].gone = true;
+                }
+            }
+            _ => {}
+        }
+    }
+    targets
+}
+
+fn from_intent(intent: &Intent) -> Target {
+    Target {
+        process: intent.process.clone(),
+        deployment: intent.deployment.clone(),
+        host: intent.host.clone(),
+        command: Spawned::command_line(&intent.program, &intent.args),
+        stage: intent.stage,
+        grace: intent.grace,
+        mark: Mark { run: intent.run.clone(), dir: intent.run_dir.clone() },
+        boot_id: intent.boot_id.clone(),
+        leader: None,
+        known: BTreeSet::new(),
+        ports: intent.ports.clone(),
+        gone: false,
+    }
+}

@@ -1,0 +1,112 @@
+//! Deployments that do not come up: what is said, and that nothing is left.
+
+use crate::bench::{Bench, plan, process, servers};
+use scalebeam_fleet::FleetError;
+use scalebeam_model::plan::{EntryPlan, Gate, PortPlan};
+use scalebeam_model::units::Nanos;
+
+#[tokio::test]
+async fn a_crash_at_start_shows_the_log_and_a_hint() {
+    let bench = Bench::new();
+    let script = "for i in $(seq 30); do echo line $i; done; echo 'torch.OutOfMemoryError: CUDA out of memory.'; exit 7";
+    let mut plan = servers(&bench, 1);
+    plan.processes.push(process("d/1/serve", "/bin/sh", &["-c", script]));
+    let error = bench.up(&plan).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("d/1/serve on host box") && text.contains("status 7"), "{text}");
+    assert!(text.contains("line 30") && text.contains("CUDA out of memory"), "{text}");
+    assert!(!text.contains("line 16\n"), "only the last fifteen lines: {text}");
+    assert!(error.hint().unwrap().contains("raise tp"), "{error}");
+    let states = bench.states();
+    assert!(
+        states.contains(&"failed".to_owned()) && states.last().unwrap() == "gone",
+        "{states:?}"
+    );
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_hang_names_the_process_and_its_last_line() {
+    let bench = Bench::new();
+    let script = "echo Loading weights 3/7; sleep 600";
+    let mut plan = plan(vec![process("d/0/serve", "/bin/sh", &["-c", script])]);
+    let port = crate::bench::free_port();
+    plan.entries.push(EntryPlan { url: format!("http://127.0.0.1:{port}"), instance: Some(0) });
+    plan.ready.gates.push(Gate::Http { path: "/health".into() });
+    plan.ready.timeout = Nanos::from_millis(1500);
+    let error = bench.up(&plan).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, FleetError::NotReady { .. }), "{text}");
+    assert!(text.contains("waiting for /health at http://127.0.0.1"), "{text}");
+    assert!(text.contains("d/0/serve: last log line: Loading weights 3/7"), "{text}");
+    assert!(
+        bench
+            .said
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|s| s.contains("loading weights (Loading weights 3/7)"))
+    );
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_page_for_people_is_not_an_engine() {
+    let bench = Bench::new();
+    let script = bench.script(
+        "page.py",
+        "import http.server,sys\nclass H(http.server.BaseHTTPRequestHandler):\n  def do_GET(s):\n    s.send_response(200); s.send_header('Content-Type','text/html'); s.end_headers(); s.wfile.write(b'<html>hi</html>')\nhttp.server.HTTPServer(('127.0.0.1',int(sys.argv[1])),H).serve_forever()\n",
+    );
+    let mut plan = servers(&bench, 1);
+    plan.processes[0].args[0] = script;
+    let error = bench.up(&plan).await.unwrap_err();
+    assert!(matches!(error, FleetError::WrongAnswer { .. }), "{error}");
+    assert!(error.to_string().contains("text/html"), "{error}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_before_anything_starts() {
+    let bench = Bench::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut one = process("d/0/serve", "/bin/sh", &["-c", "sleep 60"]);
+    one.ports.push(PortPlan { name: "http".into(), addr: "127.0.0.1".into(), port });
+    let error = bench.up(&plan(vec![one])).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("port {port} on 127.0.0.1")), "{text}");
+    assert!(text.contains(&format!("(pid {})", std::process::id())), "{text}");
+    assert!(
+        !bench
+            .events()
+            .iter()
+            .any(|e| matches!(e, scalebeam_fleet::journal::Event::ProcessIntent(_)))
+    );
+}
+
+#[tokio::test]
+async fn a_missing_program_is_an_error_before_anything_starts() {
+    let bench = Bench::new();
+    let error =
+        bench.up(&plan(vec![process("d/0/serve", "no-such-engine", &[])])).await.unwrap_err();
+    assert!(matches!(error, FleetError::ProgramMissing { .. }), "{error}");
+    let error = bench.up(&plan(vec![process("d/0/serve", "llama-server", &[])])).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("scalebeam setup llama.cpp"), "{error}");
+}
+
+#[tokio::test]
+async fn an_interrupt_takes_everything_down() {
+    let bench = Bench::new();
+    let mut plan = servers(&bench, 1);
+    plan.ready.gates.push(Gate::Http { path: "/v1/models/never".into() });
+    plan.processes.push(process("d/1/serve", "/bin/sh", &["-c", "sleep 600"]));
+    plan.entries.push(EntryPlan { url: "http://127.0.0.1:9".into(), instance: Some(1) });
+    let stop = async {
+        let seen =
+            || bench.said.lock().unwrap().iter().any(|s| s.contains("127.0.0.1:9")).then_some(());
+        crate::bench::eventually(seen).await;
+        bench.cancel.send(true).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(bench.up(&plan), stop);
+    assert!(matches!(outcome.unwrap_err(), FleetError::Cancelled { .. }));
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+}
