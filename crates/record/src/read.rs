@@ -1,0 +1,330 @@
+//! Reading a run directory, at any moment of its life.
+//!
+//! Nothing in it is trusted: a file that was cut, edited or written by something else gives an error
+//! that names it.
+
+use crate::error::RecordError;
+use crate::file;
+use crate::layout;
+use crate::manifest::{Manifest, sha256};
+use crate::seal::FORMAT_KEY;
+use crate::segment::SegmentReader;
+use crate::table::{self, TokenRow};
+use crate::trial::{TrialFile, TrialInfo, TrialState};
+use crate::version::StoreFormat;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use scalebeam_model::analysis::{self, MeasuredPoint};
+use scalebeam_model::plan::{PLAN_FORMAT, Plan, PointPlan};
+use scalebeam_model::request::{Phase, RequestRecord};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A run directory, opened.
+#[derive(Debug)]
+pub struct RunReader {
+    dir: PathBuf,
+    manifest: Manifest,
+    plan: Plan,
+    experiment: String,
+}
+
+impl RunReader {
+    /// Opens the run in `dir`.
+    ///
+    /// # Errors
+    /// When it is no run, is of a version that cannot be read, or one of its files is damaged.
+    pub fn open(dir: &Path) -> Result<Self, RecordError> {
+        let manifest = Manifest::read(dir)?;
+        let plan = read_plan(&dir.join(layout::PLAN))?;
+        let path = dir.join(layout::EXPERIMENT);
+        let experiment = std::fs::read_to_string(&path).map_err(RecordError::io("read", &path))?;
+        Ok(Self { dir: dir.to_owned(), manifest, plan, experiment })
+    }
+
+    /// The run directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the run says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The plan, as executed.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The experiment file, as given.
+    pub fn experiment(&self) -> &str {
+        &self.experiment
+    }
+
+    /// Whether the experiment file is still the one that was run.
+    pub fn is_experiment_intact(&self) -> bool {
+        sha256(self.experiment.as_bytes()) == self.manifest.experiment.sha256
+    }
+
+    /// Whether some process is writing the run now.
+    pub fn is_being_written(&self) -> bool {
+        let Ok(lock) = File::open(self.dir.join(layout::LOCK)) else { return false };
+        matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+    }
+
+    /// Trials of a point that were begun, in order. Those that were set aside by a resume are not here.
+    ///
+    /// # Errors
+    /// When a state file is damaged.
+    pub fn trials(&self, point: &PointPlan) -> Result<Vec<TrialReader>, RecordError> {
+        let level = &point.level.label;
+        let numbers = point.trials.iter().map(|t| t.number);
+        numbers
+            .map(|n| layout::trial_dir(&self.dir, &point.deployment, &point.load, level, n))
+            .filter(|dir| dir.is_dir())
+            .map(|dir| TrialReader::open(&dir))
+            .collect()
+    }
+
+    /// The measured requests of every point, as analysis takes them. Points of which no trial was begun
+    /// have none; a trial that was cut short is marked so.
+    ///
+    /// # Errors
+    /// When a file is damaged.
+    pub fn measured_points(&self) -> Result<Vec<MeasuredPoint<'_>>, RecordError> {
+        let points = self.plan.points.iter().map(|plan| {
+            let mut trials = Vec::new();
+            for trial in &plan.trials {
+                trials.extend(self.measured(plan, trial.number)?);
+            }
+            Ok(MeasuredPoint { plan, trials })
+        });
+        points.collect()
+    }
+
+    fn measured(
+        &self,
+        point: &PointPlan,
+        number: u32,
+    ) -> Result<Option<analysis::TrialRecords>, RecordError> {
+        let level = &point.level.label;
+        let dir = layout::trial_dir(&self.dir, &point.deployment, &point.load, level, number);
+        if !dir.is_dir() {
+            return Ok(None);
+        }
+        let read = TrialReader::open(&dir)?.records()?;
+        let mut records = read.records;
+        records.retain(|r| r.phase == Phase::Measure);
+        let partial = read.state == TrialState::Partial;
+        Ok(Some(analysis::TrialRecords { number, records, partial }))
+    }
+
+    /// Whether every planned trial is complete.
+    ///
+    /// # Errors
+    /// When a state file is damaged.
+    pub fn is_complete(&self) -> Result<bool, RecordError> {
+        for point in &self.plan.points {
+            let trials = self.trials(point)?;
+            let complete = trials.iter().filter(|t| t.state() == TrialState::Complete).count();
+            if complete < point.trials.len() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(crate) fn read_plan(path: &Path) -> Result<Plan, RecordError> {
+    let format: u32 = file::read_format(path)?;
+    if format > PLAN_FORMAT {
+        let why = format!("it has plan format {format} and this scalebeam reads {PLAN_FORMAT}");
+        return Err(RecordError::damaged(path, why));
+    }
+    file::read_json(path)
+}
+
+/// One trial, as far as it got.
+#[derive(Debug)]
+pub struct TrialReader {
+    dir: PathBuf,
+    state: TrialState,
+    file: Option<TrialFile>,
+}
+
+/// Records of a trial and what is known of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialRecords {
+    /// The records, in the order in which their requests ended.
+    pub records: Vec<RequestRecord>,
+    /// Records that were cut off when the writer was killed: 0 or 1.
+    pub torn: u64,
+    /// Whether they are all there.
+    pub state: TrialState,
+    /// When its phases were; absent for a partial trial.
+    pub info: Option<TrialInfo>,
+}
+
+impl TrialReader {
+    /// Opens the trial in `dir`.
+    ///
+    /// # Errors
+    /// When its state file is damaged.
+    pub fn open(dir: &Path) -> Result<Self, RecordError> {
+        let (state, file) = TrialFile::state(dir)?;
+        Ok(Self { dir: dir.to_owned(), state, file })
+    }
+
+    /// Its directory, where telemetry and logs of the trial lie.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it can be used as a result.
+    pub fn state(&self) -> TrialState {
+        self.state
+    }
+
+    /// Its number, from 1; absent where it was killed before it could say so.
+    pub fn number(&self) -> Option<u32> {
+        self.file.as_ref().map(|f| f.trial)
+    }
+
+    /// Position in [`Manifest::sessions`] of the process that measured it.
+    pub fn session(&self) -> Option<u32> {
+        self.file.as_ref().map(|f| f.session)
+    }
+
+    /// When its phases were; absent for a partial trial.
+    pub fn info(&self) -> Option<&TrialInfo> {
+        self.file.as_ref()?.ended.as_ref().map(|e| &e.info)
+    }
+
+    /// Reads its records, from wherever they are.
+    ///
+    /// # Errors
+    /// When a file is damaged, or a complete trial has not the records that it said it had.
+    pub fn records(&self) -> Result<TrialRecords, RecordError> {
+        let requests = self.dir.join(layout::REQUESTS);
+        let segment = self.dir.join(layout::SEGMENT);
+        let (records, torn, source) = if requests.exists() {
+            (read_tables_guarded(&requests, &self.dir.join(layout::TOKENS))?, 0, requests)
+        } else if segment.exists() {
+            let (records, torn) = read_segment(&segment)?;
+            (records, torn, segment)
+        } else {
+            (Vec::new(), 0, segment)
+        };
+        let expected = self.file.as_ref().and_then(|f| f.ended.as_ref()).map(|e| e.records);
+        if expected.is_some_and(|n| n != records.len() as u64) {
+            let why = format!(
+                "it holds {} records where the trial made {}",
+                records.len(),
+                expected.unwrap_or(0)
+            );
+            return Err(RecordError::damaged(&source, why));
+        }
+        Ok(TrialRecords { records, torn, state: self.state, info: self.info().cloned() })
+    }
+}
+
+fn read_segment(path: &Path) -> Result<(Vec<RequestRecord>, u64), RecordError> {
+    let mut reader = SegmentReader::open(path)?;
+    let mut records = Vec::new();
+    while let Some(record) = reader.next_record()? {
+        records.push(record);
+    }
+    Ok((records, reader.torn()))
+}
+
+/// The Parquet reader asserts some properties of a file's metadata instead of checking them, so a
+/// damaged file can make it panic; here, at the border, that becomes an error like any other.
+fn read_tables_guarded(requests: &Path, tokens: &Path) -> Result<Vec<RequestRecord>, RecordError> {
+    std::panic::catch_unwind(|| read_tables(requests, tokens)).unwrap_or_else(|_| {
+        let why = format!("it, or {} beside it, has impossible metadata", layout::TOKENS);
+        Err(RecordError::damaged(requests, why))
+    })
+}
+
+fn read_tables(requests: &Path, tokens: &Path) -> Result<Vec<RequestRecord>, RecordError> {
+    let mut arrivals = Tokens::open(tokens)?;
+    let failed = RecordError::parquet("read", requests);
+    let mut records = Vec::new();
+    for batch in open_parquet(requests)? {
+        let batch = batch.map_err(|e| failed(e.into()))?;
+        for (mut record, count) in table::read_requests(requests, &batch)? {
+            let mut before = record.scheduled_at;
+            for _ in 0..count {
+                let arrival = arrivals.next_of(record.index)?.after(before);
+                before = arrival.at;
+                record.arrivals.push(arrival);
+            }
+            records.push(record);
+        }
+    }
+    arrivals.must_be_at_end()?;
+    Ok(records)
+}
+
+fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReader, RecordError> {
+    let file = File::open(path).map_err(RecordError::io("open", path))?;
+    let failed = RecordError::parquet("read", path);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(&failed)?;
+    let notes = builder.metadata().file_metadata().key_value_metadata();
+    let format = notes.and_then(|notes| notes.iter().find(|n| n.key == FORMAT_KEY));
+    check_format(path, format.and_then(|n| n.value.as_deref()))?;
+    builder.with_batch_size(8192).build().map_err(failed)
+}
+
+fn check_format(path: &Path, text: Option<&str>) -> Result<(), RecordError> {
+    let parsed = text.and_then(|t| t.split_once('.')).and_then(|(major, minor)| {
+        Some(StoreFormat { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    });
+    let Some(format) = parsed else {
+        return Err(RecordError::damaged(path, "it does not say its format version"));
+    };
+    format.check_readable().map_err(|source| RecordError::Version { path: path.to_owned(), source })
+}
+
+/// Rows of `tokens.parquet`, one after the other.
+struct Tokens<'a> {
+    path: &'a Path,
+    batches: ParquetRecordBatchReader,
+    rows: VecDeque<TokenRow>,
+}
+
+impl<'a> Tokens<'a> {
+    fn open(path: &'a Path) -> Result<Self, RecordError> {
+        Ok(Self { path, batches: open_parquet(path)?, rows: VecDeque::new() })
+    }
+
+    fn next(&mut self) -> Result<Option<TokenRow>, RecordError> {
+        while self.rows.is_empty() {
+            let Some(batch) = self.batches.next() else { return Ok(None) };
+            let batch = batch.map_err(|e| RecordError::parquet("read", self.path)(e.into()))?;
+            self.rows = table::read_tokens(self.path, &batch)?.into();
+        }
+        Ok(self.rows.pop_front())
+    }
+
+    fn next_of(&mut self, index: u64) -> Result<TokenRow, RecordError> {
+        match self.next()? {
+            Some(row) if row.index == index => Ok(row),
+            Some(row) => {
+                let why = format!("it has arrivals of request {} where {index} is due", row.index);
+                Err(RecordError::damaged(self.path, why))
+            }
+            None => Err(RecordError::damaged(self.path, "it has fewer arrivals than the requests")),
+        }
+    }
+
+    fn must_be_at_end(&mut self) -> Result<(), RecordError> {
+        match self.next()? {
+            None => Ok(()),
+            Some(_) => {
+                Err(RecordError::damaged(self.path, "it has more arrivals than the requests"))
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The state file of a trial.
+//!
+//! It is written when the trial begins, and again when it has ended and all its records are on disk.
+//! From the second writing on the trial is complete; turning the segment into Parquet is a change of
+//! form that can be done, or done again, at any later time.
+
+use crate::error::RecordError;
+use crate::file;
+use crate::layout;
+use scalebeam_model::units::Nanos;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// When a phase began and ended, on the run's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseSpan {
+    /// When the driver was started.
+    pub started_at: Nanos,
+    /// When its last request had ended.
+    pub ended_at: Nanos,
+}
+
+impl PhaseSpan {
+    /// How long it took.
+    pub const fn wall(&self) -> Nanos {
+        self.ended_at.since(self.started_at)
+    }
+}
+
+/// What is known of a trial besides its records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrialInfo {
+    /// The warm-up, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<PhaseSpan>,
+    /// The measurement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure: Option<PhaseSpan>,
+    /// CPU time of the load generator over wall time of the measurement, in cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cpu_cores: Option<f64>,
+    /// The busiest of its load threads: CPU time over wall time, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busiest_worker_cpu: Option<f64>,
+    /// Load generators that shared the schedule.
+    pub shards: u16,
+    /// What a reader should know, as how prompts were sized.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What the trial's own state file holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrialFile {
+    /// `deployment/load/level`.
+    pub(crate) point: String,
+    /// From 1.
+    pub(crate) trial: u32,
+    /// Position in [`crate::Manifest::sessions`] of the process that measured it.
+    pub(crate) session: u32,
+    /// When it was begun.
+    pub(crate) begun_at: Nanos,
+    /// Written when the trial has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Ended>,
+}
+
+/// The second half of a trial's state file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// Records that the trial has; a reader that finds another number calls the file damaged.
+    pub(crate) records: u64,
+    /// Everything else.
+    pub(crate) info: TrialInfo,
+}
+
+/// Whether a trial can be used as a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrialState {
+    /// It ran to its end and every record is there.
+    Complete,
+    /// It was begun and not ended: killed, interrupted, or still running.
+    Partial,
+}
+
+impl TrialFile {
+    pub(crate) fn read(dir: &Path) -> Result<Self, RecordError> {
+        file::read_json(&dir.join(layout::TRIAL))
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), RecordError> {
+        file::write_json(&dir.join(layout::TRIAL), self)
+    }
+
+    /// The state of the trial in `dir`; a directory without a state file was made and nothing more.
+    pub(crate) fn state(dir: &Path) -> Result<(TrialState, Option<Self>), RecordError> {
+        if !dir.join(layout::TRIAL).exists() {
+            return Ok((TrialState::Partial, None));
+        }
+        let file = Self::read(dir)?;
+        let state = if file.ended.is_some() { TrialState::Complete } else { TrialState::Partial };
+        Ok((state, Some(file)))
+    }
+}

@@ -1,0 +1,215 @@
+//! Metrics over a level or over another metric: one line a deployment.
+
+use super::axis::{Axis, ticks_between};
+use super::bars::draw_whisker;
+use super::figure::{Body, Figure, LABEL, Legend, Margins, Panel};
+use super::scene::{Anchor, Area, Mark, Text, Tone, text_width};
+use super::view::View;
+use crate::metric::Named;
+use crate::number;
+use crate::palette;
+use crate::spec::ReportSpec;
+use scalebeam_model::results::PointResult;
+use scalebeam_model::trust::TrustLevel;
+
+/// What a panel of lines shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Curves {
+    pub(crate) lines: Vec<Line>,
+    pub(crate) x_label: String,
+    /// The horizontal axis is a level: its ticks are the levels, and it doubles where they do.
+    pub(crate) is_level: bool,
+    pub(crate) suffix: &'static str,
+}
+
+/// A line.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) series: usize,
+    pub(crate) points: Vec<Spot>,
+}
+
+/// A point of a line.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spot {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) trust: TrustLevel,
+    pub(crate) tip: String,
+}
+
+/// Metrics of a curve that names none.
+const USUAL: [&str; 4] = ["output_tps", "ttft.p50", "tpot.p50", "e2e.p95"];
+
+/// Builds the figure of a `curve` report.
+pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
+    let asked = if spec.y.is_empty() { &spec.metrics } else { &spec.y };
+    let metrics = if asked.is_empty() { Named::all(&USUAL) } else { Named::all(asked) };
+    let x = spec.x.as_deref().unwrap_or("concurrency");
+    let lines = view.lines();
+    let panels = metrics.iter().map(|m| panel(view, m, x, &lines)).collect();
+    let legend = lines.iter().enumerate();
+    let legend =
+        legend.map(|(series, (label, _))| Legend { series, label: label.clone(), is_line: true });
+    Figure {
+        title: view.title(spec, "over the load"),
+        subtitle: view.subtitle(),
+        panels,
+        columns: if metrics.len() > 4 { 3 } else { 2 },
+        legend: legend.collect(),
+        notes: view.notes(&metrics),
+    }
+}
+
+fn panel(view: &View<'_>, metric: &Named, x: &str, lines: &[(String, Vec<&PointResult>)]) -> Panel {
+    let is_level = matches!(x, "concurrency" | "rate" | "rate_rps" | "batch" | "level" | "users");
+    let horizontal = Named::new(x);
+    let place = |p: &PointResult| if is_level { p.level_value() } else { horizontal.of(p) };
+    let (factor, unit) = view.unit(metric);
+    let lines: Vec<Line> = lines
+        .iter()
+        .enumerate()
+        .map(|(series, (_, points))| {
+            let spots = points.iter().filter_map(|p| {
+                Some(Spot {
+                    x: place(p)?,
+                    y: metric.of(p)? * factor,
+                    range: metric.range(p).map(|(low, high)| (low * factor, high * factor)),
+                    trust: p.trust.level,
+                    tip: view.tip(p, metric),
+                })
+            });
+            Line { series, points: spots.collect() }
+        })
+        .collect();
+    let x_label = match x {
+        _ if !is_level => label_with_unit(&horizontal),
+        "rate" | "rate_rps" => "requests per second asked for".to_owned(),
+        "batch" => "prompts per request".to_owned(),
+        _ => view.level_label(),
+    };
+    let is_empty = lines.iter().all(|l| l.points.is_empty());
+    let suffix = if unit == "%" { "%" } else { "" };
+    Panel {
+        title: metric.label.clone(),
+        subtitle: view.panel_subtitle(metric, &unit),
+        body: if is_empty {
+            Body::Empty(view.why_nothing(metric))
+        } else {
+            Body::Curves(Curves { lines, x_label, is_level, suffix })
+        },
+    }
+}
+
+fn label_with_unit(metric: &Named) -> String {
+    if metric.unit.is_empty() {
+        metric.label.clone()
+    } else {
+        format!("{} ({})", metric.label, metric.unit)
+    }
+}
+
+impl Curves {
+    fn axis(&self) -> Axis {
+        let spots = self.lines.iter().flat_map(|l| &l.points);
+        let highest = spots.map(|s| s.range.map_or(s.y, |(_, h)| h.max(s.y)));
+        Axis::up_to(highest.fold(0.0, f64::max) * 1.03, self.suffix)
+    }
+
+    pub(super) fn margins(&self) -> Margins {
+        Margins { left: self.axis().width(), below: 42.0 }
+    }
+
+    fn horizontal(&self) -> Horizontal {
+        let mut xs: Vec<f64> = self.lines.iter().flat_map(|l| &l.points).map(|s| s.x).collect();
+        xs.sort_by(f64::total_cmp);
+        xs.dedup();
+        let low = xs.first().copied().unwrap_or(0.0);
+        let high = xs.last().copied().unwrap_or(1.0);
+        let is_log = self.is_level && low > 0.0 && high / low >= 8.0;
+        if is_log {
+            return Horizontal { low, high, is_log, ticks: xs };
+        }
+        let low = if self.is_level || low < high * 0.5 { 0.0 } else { low };
+        let high = if high > low { high } else { low + 1.0 };
+        let ticks = if self.is_level && xs.len() <= 8 { xs } else { ticks_between(low, high) };
+        Horizontal { low, high, is_log, ticks }
+    }
+}
+
+/// The horizontal axis.
+struct Horizontal {
+    low: f64,
+    high: f64,
+    is_log: bool,
+    ticks: Vec<f64>,
+}
+
+impl Horizontal {
+    fn x(&self, plot: &Area, value: f64) -> f64 {
+        let share = if self.is_log {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        // A little room at both ends, so that markers do not sit on the frame.
+        plot.x + plot.w * (0.03 + 0.94 * share.clamp(0.0, 1.0))
+    }
+}
+
+pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
+    let axis = data.axis();
+    let horizontal = data.horizontal();
+    axis.draw(marks, &plot);
+    draw_ticks(marks, &horizontal, &plot);
+    let at = (plot.x + plot.w / 2.0, plot.bottom() + 36.0);
+    let label = Text::new(at, LABEL, data.x_label.clone()).anchored(Anchor::Middle);
+    marks.push(Mark::Text(label.toned(Tone::Soft)));
+    let mut alerts = Vec::new();
+    for line in &data.lines {
+        let place = |s: &Spot| (horizontal.x(&plot, s.x), axis.y(&plot, s.y));
+        let points: Vec<(f64, f64)> = line.points.iter().map(place).collect();
+        for (spot, at) in line.points.iter().zip(&points) {
+            if let Some((low, high)) = spot.range {
+                draw_whisker(marks, at.0, axis.y(&plot, low), axis.y(&plot, high), 20.0);
+            }
+        }
+        if points.len() > 1 {
+            marks.push(Mark::Path { points: points.clone(), series: line.series });
+        }
+        for (spot, at) in line.points.iter().zip(points) {
+            let is_invalid = spot.trust == TrustLevel::Invalid;
+            marks.push(Mark::Symbol {
+                at,
+                shape: palette::shape(line.series),
+                series: line.series,
+                is_hollow: is_invalid,
+                tip: spot.tip.clone(),
+            });
+            if is_invalid {
+                // Beside the point: other lines' points at the same level are above and below it.
+                let text = Text::new((at.0 + 8.0, at.1 + 4.6), 13.5, "!").bold();
+                alerts.push(Mark::Text(text.toned(Tone::Alert).on_paper()));
+            }
+        }
+    }
+    marks.extend(alerts);
+}
+
+fn draw_ticks(marks: &mut Vec<Mark>, horizontal: &Horizontal, plot: &Area) {
+    let mut free_from = f64::MIN;
+    for tick in &horizontal.ticks {
+        let x = horizontal.x(plot, *tick);
+        let label = number::tick(*tick);
+        let half = text_width(&label, LABEL) / 2.0;
+        let (from, to) = ((x, plot.bottom()), (x, plot.bottom() + 5.0));
+        marks.push(Mark::Line { from, to, tone: Tone::Ink, width: 1.0, dash: "" });
+        if x - half < free_from {
+            continue;
+        }
+        free_from = x + half + 6.0;
+        let text = Text::new((x, plot.bottom() + 18.0), LABEL, label).anchored(Anchor::Middle);
+        marks.push(Mark::Text(text.toned(Tone::Soft)));
+    }
+}

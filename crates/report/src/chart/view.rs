@@ -1,0 +1,229 @@
+//! The part of the results that a report shows, and the words around it.
+
+use crate::metric::{self, Better, Named};
+use crate::number::{self, ABSENT};
+use crate::spec::ReportSpec;
+use scalebeam_model::plan::{Mode, Plan};
+use scalebeam_model::results::{PointResult, Results};
+use scalebeam_model::trust::TrustLevel;
+
+/// Footnotes name at most this many points one by one.
+const MAX_NAMED: usize = 4;
+
+/// The part of the results that a report shows.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) results: &'a Results,
+    pub(crate) plan: &'a Plan,
+    pub(crate) points: Vec<&'a PointResult>,
+    /// Deployments of the whole run: their place decides colour and marker, also where some are hidden.
+    deployments: Vec<&'a str>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(results: &'a Results, plan: &'a Plan, spec: &ReportSpec) -> Self {
+        let mut deployments: Vec<&str> = Vec::new();
+        for point in &results.points {
+            if !deployments.contains(&point.deployment.as_str()) {
+                deployments.push(&point.deployment);
+            }
+        }
+        let points = results.points.iter().filter(|p| spec.shows(p)).collect();
+        Self { results, plan, points, deployments }
+    }
+
+    /// The series of a deployment.
+    pub(crate) fn series(&self, deployment: &str) -> usize {
+        self.deployments.iter().position(|d| *d == deployment).unwrap_or(0)
+    }
+
+    /// Deployments that are shown, with their series.
+    pub(crate) fn shown(&self) -> Vec<(usize, &'a str)> {
+        let all = self.deployments.iter().enumerate();
+        all.filter(|(_, d)| self.points.iter().any(|p| p.deployment == **d))
+            .map(|(i, d)| (i, *d))
+            .collect()
+    }
+
+    /// Points by load level, in order, under a label that is as short as it can be.
+    pub(crate) fn groups(&self) -> Vec<(String, Vec<&'a PointResult>)> {
+        let mut keys: Vec<(&str, &str)> = Vec::new();
+        for point in &self.points {
+            let key = (point.load.as_str(), point.level.as_str());
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys.iter()
+            .map(|(load, level)| {
+                let at = |p: &&&PointResult| p.load == *load && p.level == *level;
+                (self.level_name(load, level), self.points.iter().filter(at).copied().collect())
+            })
+            .collect()
+    }
+
+    fn level_name(&self, load: &str, level: &str) -> String {
+        let has_levels = self.points.iter().any(|p| p.load == load && p.level != level);
+        let has_loads = self.points.iter().any(|p| p.load != load);
+        match (has_loads, has_levels) {
+            (true, true) => format!("{load} {level}"),
+            (false, true) => level.to_owned(),
+            (_, false) => load.to_owned(),
+        }
+    }
+
+    /// Name of a single point.
+    pub(crate) fn point_name(&self, point: &PointResult) -> String {
+        if self.points.iter().all(|p| p.load == point.load && p.level == point.level) {
+            return point.deployment.clone();
+        }
+        format!("{} {}", point.deployment, self.level_name(&point.load, &point.level))
+    }
+
+    /// Lines of a curve: a deployment, or a deployment under a load where there are several, each by
+    /// level.
+    pub(crate) fn lines(&self) -> Vec<(String, Vec<&'a PointResult>)> {
+        let first = self.points.first().map(|p| &p.load);
+        let has_loads = self.points.iter().any(|p| Some(&p.load) != first);
+        let mut lines: Vec<(String, Vec<&PointResult>)> = Vec::new();
+        for point in &self.points {
+            let label = if has_loads {
+                format!("{}, {}", point.deployment, point.load)
+            } else {
+                point.deployment.clone()
+            };
+            match lines.iter_mut().find(|(name, _)| *name == label) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((label, vec![point])),
+            }
+        }
+        for (_, points) in &mut lines {
+            let level = |p: &PointResult| p.level_value().unwrap_or(f64::INFINITY);
+            points.sort_by(|a, b| level(a).total_cmp(&level(b)));
+        }
+        lines
+    }
+
+    /// What the level of the shown loads is.
+    pub(crate) fn level_label(&self) -> String {
+        let mode = self.points.first().map(|p| p.mode);
+        match mode {
+            Some(Mode::Open) => "requests per second asked for",
+            Some(Mode::Batch) => "prompts per request",
+            Some(Mode::Burst) => "requests sent at once",
+            Some(Mode::Closed | Mode::Serial) | None => "requests in flight asked for",
+        }
+        .to_owned()
+    }
+
+    /// A title, where the report has none.
+    pub(crate) fn title(&self, spec: &ReportSpec, what: &str) -> String {
+        if spec.title.is_empty() {
+            format!("{}, {what}", self.results.name)
+        } else {
+            spec.title.clone()
+        }
+    }
+
+    /// Model and run.
+    pub(crate) fn subtitle(&self) -> String {
+        let incomplete = if self.results.incomplete { " - the run was cut short" } else { "" };
+        format!("{} - run {}{incomplete}", self.plan.model.id, self.results.run)
+    }
+
+    /// What values in the unit of the metric are multiplied by for a chart, and the unit then: long
+    /// times are shown in seconds.
+    pub(crate) fn unit(&self, metric: &Named) -> (f64, String) {
+        let highest = self.points.iter().filter_map(|p| metric.of(p)).fold(0.0, f64::max);
+        if metric.unit == "ms" && highest >= 5000.0 {
+            (1e-3, "s".to_owned())
+        } else {
+            (1.0, metric.unit.clone())
+        }
+    }
+
+    /// Unit and direction.
+    pub(crate) fn panel_subtitle(&self, named: &Named, unit: &str) -> String {
+        match (unit, named.better) {
+            ("", better) => metric::words(better).to_owned(),
+            (unit, Better::Neither) => unit.to_owned(),
+            (unit, better) => format!("{unit}, {}", metric::words(better)),
+        }
+    }
+
+    /// What a browser shows of a point.
+    pub(crate) fn tip(&self, point: &PointResult, metric: &Named) -> String {
+        let id = format!("{} under {} {}", point.deployment, point.load, point.level);
+        let value = match metric.of(point) {
+            Some(v) => format!("{} {}", number::in_unit(v, &metric.unit), metric.unit),
+            None => format!("{ABSENT}: {}", metric.why_absent(point, self.plan)),
+        };
+        let range = metric.range(point).map_or(String::new(), |(low, high)| {
+            let show = |v| number::in_unit(v, &metric.unit);
+            format!(", trials from {} to {}", show(low), show(high))
+        });
+        let trust = match point.trust.reasons.first() {
+            Some(r) if point.trust.level != TrustLevel::Sound => {
+                format!(" ({}: {})", point.trust.level.name(), r.message)
+            }
+            _ => String::new(),
+        };
+        format!("{id}: {} {}{range}{trust}", metric.short, value.trim_end())
+    }
+
+    /// Why no point has a value.
+    pub(crate) fn why_nothing(&self, metric: &Named) -> String {
+        self.points
+            .first()
+            .map_or_else(|| "no points".to_owned(), |p| metric.why_absent(p, self.plan))
+    }
+
+    /// Footnotes: what is marked and why.
+    pub(crate) fn notes(&self, metrics: &[Named]) -> Vec<String> {
+        let mut notes = Vec::new();
+        let invalid: Vec<&&PointResult> =
+            self.points.iter().filter(|p| p.trust.level == TrustLevel::Invalid).collect();
+        for point in invalid.iter().take(MAX_NAMED) {
+            let why = point.trust.reasons.first().map_or("", |r| r.message.as_str());
+            notes.push(format!("! Not to be trusted: {}: {why}", self.point_name(point)));
+        }
+        if invalid.len() > MAX_NAMED {
+            notes.push(format!("! and {} more points", invalid.len() - MAX_NAMED));
+        }
+        notes.extend(self.absent_notes(metrics));
+        if metrics.iter().any(|m| self.points.iter().any(|p| m.range(p).is_some())) {
+            notes.push("Whiskers reach from the lowest to the highest trial.".to_owned());
+        }
+        for skipped in &self.results.skipped {
+            notes.push(format!("Not measured: {}: {}", skipped.deployment, skipped.reason));
+        }
+        notes
+    }
+
+    fn absent_notes(&self, metrics: &[Named]) -> Vec<String> {
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for metric in metrics {
+            let absent: Vec<&&PointResult> =
+                self.points.iter().filter(|p| metric.of(p).is_none()).collect();
+            // A panel without any value says why itself.
+            if absent.len() == self.points.len() {
+                continue;
+            }
+            for point in absent {
+                let why = metric.why_absent(point, self.plan);
+                let what = format!("{} of {}", metric.short, self.point_name(point));
+                match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+                    Some((_, list)) => list.push(what),
+                    None => reasons.push((why, vec![what])),
+                }
+            }
+        }
+        let note = |(why, list): (String, Vec<String>)| {
+            let more = list.len().saturating_sub(MAX_NAMED);
+            let named = list[..list.len().min(MAX_NAMED)].join(", ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{ABSENT} ({why}): {named}{more}")
+        };
+        reasons.into_iter().map(note).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! `results.csv`: one row a point, every metric and statistic in a column of its own.
+//!
+//! A value that is not there is an empty cell. Units are in the names: `ttft_ms_p50`.
+
+use crate::error::ReportError;
+use scalebeam_model::plan::Plan;
+use scalebeam_model::request::Outcome;
+use scalebeam_model::results::{MetricValue, PointResult, Results};
+use std::collections::BTreeSet;
+
+const STATISTICS: [&str; 13] =
+    ["mean", "std", "min", "p1", "p5", "p25", "p50", "p75", "p90", "p95", "p99", "p999", "max"];
+
+const FIXED: [&str; 15] = [
+    "run",
+    "experiment",
+    "deploy",
+    "load",
+    "level",
+    "mode",
+    "concurrency",
+    "rate_rps",
+    "batch",
+    "gpus",
+    "gpu",
+    "model",
+    "trials",
+    "trust",
+    "trust_codes",
+];
+
+/// A metric's column, and how to get its value.
+enum Column {
+    Number(String),
+    Statistic(String, &'static str),
+    Count(String),
+}
+
+impl Column {
+    fn head(&self) -> String {
+        match self {
+            Self::Number(name) => name.clone(),
+            Self::Statistic(name, stat) => format!("{name}_{stat}"),
+            Self::Count(name) => format!("{name}_count"),
+        }
+    }
+
+    fn value(&self, point: &PointResult) -> Option<f64> {
+        match self {
+            Self::Number(name) => match point.metrics.get(name)? {
+                MetricValue::Number(n) => Some(*n),
+                MetricValue::Distribution(_) => None,
+            },
+            Self::Statistic(name, _) | Self::Count(name) => match point.metrics.get(name)? {
+                MetricValue::Distribution(d) => match self {
+                    Self::Statistic(_, stat) => d.stat(stat),
+                    _ => d.stat("count"),
+                },
+                MetricValue::Number(_) => None,
+            },
+        }
+    }
+}
+
+fn metric_columns(results: &Results) -> Vec<Column> {
+    let mut numbers = BTreeSet::new();
+    let mut distributions = BTreeSet::new();
+    for (name, value) in results.points.iter().flat_map(|p| &p.metrics) {
+        match value {
+            MetricValue::Number(_) => numbers.insert(name.clone()),
+            MetricValue::Distribution(_) => distributions.insert(name.clone()),
+        };
+    }
+    let mut columns: Vec<Column> = numbers.into_iter().map(Column::Number).collect();
+    for name in distributions {
+        columns.extend(STATISTICS.map(|stat| Column::Statistic(name.clone(), stat)));
+        columns.push(Column::Count(name));
+    }
+    columns
+}
+
+/// Writes the points of a run as CSV.
+///
+/// # Errors
+/// Only when memory cannot be written.
+pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError> {
+    let failed =
+        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
+    let columns = metric_columns(results);
+    let mut out = csv::Writer::from_writer(Vec::new());
+    let mut head: Vec<String> = FIXED.map(str::to_owned).into_iter().collect();
+    head.extend(Outcome::ALL.map(|o| format!("requests_{}", o.name())));
+    head.extend(columns.iter().map(Column::head));
+    out.write_record(&head).map_err(|e| failed(&e))?;
+    for point in &results.points {
+        let mut row = fixed(results, plan, point);
+        let count = |o: Outcome| point.outcomes.get(o.name()).copied().unwrap_or(0).to_string();
+        row.extend(Outcome::ALL.map(count));
+        row.extend(columns.iter().map(|c| optional(c.value(point))));
+        out.write_record(&row).map_err(|e| failed(&e))?;
+    }
+    let bytes = out.into_inner().map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map_err(|e| failed(&e))
+}
+
+fn fixed(results: &Results, plan: &Plan, point: &PointResult) -> Vec<String> {
+    let deployment = plan.deployment(&point.deployment);
+    let codes: Vec<&str> = point.trust.reasons.iter().map(|r| r.code.as_str()).collect();
+    vec![
+        results.run.clone(),
+        results.name.clone(),
+        point.deployment.clone(),
+        point.load.clone(),
+        point.level.clone(),
+        point.mode.name().to_owned(),
+        optional(point.concurrency),
+        optional(point.rate_rps),
+        optional(point.batch),
+        optional((point.gpus > 0).then_some(point.gpus)),
+        deployment.map(|d| d.gpu_kinds.join("+")).unwrap_or_default(),
+        deployment.map_or_else(|| plan.model.id.clone(), |d| d.model.clone()),
+        point.trials.len().to_string(),
+        point.trust.level.name().to_owned(),
+        codes.join(" "),
+    ]
+}
+
+fn optional<T: ToString>(value: Option<T>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn every_point_is_a_row_and_every_value_is_exact() {
+        let (results, plan) = testing::run();
+        let text = results_csv(&results, &plan).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let head = reader.headers().unwrap().clone();
+        let place = |name: &str| head.iter().position(|h| h == name).unwrap();
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), results.points.len());
+        for (row, point) in rows.iter().zip(&results.points) {
+            let got: Option<f64> = row[place("ttft_ms_p95")].parse().ok();
+            assert_eq!(got, point.value("ttft_ms.p95"));
+            assert_eq!(row[place("rps")].parse().ok(), point.value("rps"));
+        }
+        insta::assert_snapshot!(head.iter().collect::<Vec<_>>().join("\n"));
+    }
+}

@@ -1,0 +1,316 @@
+//! One self-contained page: no script, nothing fetched, readable offline, on paper, light and dark.
+
+use crate::chart::{self, Scene};
+use crate::error::ReportError;
+use crate::glossary;
+use crate::metric::Named;
+use crate::number;
+use crate::spec::{Kind, ReportInput};
+use crate::svg::svg;
+use crate::table::{self, COLUMNS, Grid};
+use askama::Template;
+use scalebeam_model::results::{MetricValue, PointResult};
+use scalebeam_model::trust::TrustLevel;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    name: &'a str,
+    about: &'a str,
+    model: &'a str,
+    run: &'a str,
+    is_incomplete: bool,
+    verdicts: Vec<(String, &'a str)>,
+    sections: Vec<SectionRows<'a>>,
+    charts: Vec<Picture>,
+    grids: Vec<Grid>,
+    comparisons: Vec<Vec<String>>,
+    doubts: Vec<DoubtRow<'a>>,
+    missing: Vec<String>,
+    expects: Vec<ExpectRow<'a>>,
+    details: Vec<Detail>,
+    deployments: Vec<Vec<String>>,
+    glossary: Vec<(&'static str, &'static str)>,
+    tool: &'static str,
+}
+
+struct SectionRows<'a> {
+    title: String,
+    heads: Vec<(String, String)>,
+    against: String,
+    rows: Vec<PointRow<'a>>,
+}
+
+struct PointRow<'a> {
+    name: &'a str,
+    cells: Vec<String>,
+    ratio: String,
+    trust: &'static str,
+    level: &'static str,
+}
+
+struct Picture {
+    title: String,
+    svg: String,
+}
+
+struct DoubtRow<'a> {
+    level: &'static str,
+    word: &'static str,
+    code: &'a str,
+    points: String,
+    message: &'a str,
+    next_step: &'a str,
+}
+
+struct ExpectRow<'a> {
+    what: &'a str,
+    point: &'a str,
+    value: String,
+    word: &'static str,
+}
+
+/// All numbers of a point.
+struct Detail {
+    id: String,
+    outcomes: String,
+    numbers: Vec<(String, String)>,
+    distributions: Vec<Vec<String>>,
+}
+
+/// Makes the page; `charts` are drawn into it.
+///
+/// # Errors
+/// When the page cannot be filled in, which would be a defect of the template.
+pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportError> {
+    let results = input.results;
+    let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
+    let absences = table::absences(results, input.plan, &metrics).into_iter();
+    let skipped = results.skipped.iter();
+    let page = Page {
+        name: &results.name,
+        about: input.plan.about.as_deref().unwrap_or(""),
+        model: &input.plan.model.id,
+        run: &results.run,
+        is_incomplete: results.incomplete,
+        verdicts: results
+            .verdicts
+            .iter()
+            .map(|v| (format!("{} {}", v.load, v.level), v.text.as_str()))
+            .collect(),
+        sections: table::sections(results).iter().map(section_rows).collect(),
+        charts: charts
+            .iter()
+            .map(|scene| Picture { title: scene.title.clone(), svg: inline(scene) })
+            .collect(),
+        grids: input
+            .specs
+            .iter()
+            .filter(|s| s.kind == Kind::Table)
+            .map(|s| table::grid(results, s))
+            .collect(),
+        comparisons: comparisons(input),
+        doubts: doubts(input),
+        missing: absences
+            .map(|(why, what)| format!("{what}: {why}"))
+            .chain(skipped.map(|s| format!("{} was not measured: {}", s.deployment, s.reason)))
+            .collect(),
+        expects: expects(input),
+        details: results.points.iter().map(detail).collect(),
+        deployments: deployments(input),
+        glossary: glossary::of(results),
+        tool: env!("CARGO_PKG_VERSION"),
+    };
+    page.render().map_err(ReportError::Page)
+}
+
+/// Inside a page a picture takes the page's width and colours, and needs no namespace.
+fn inline(scene: &Scene) -> String {
+    let size = format!(" width=\"{}\" height=\"{}\"", scene.width, scene.height);
+    svg(scene).replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen(&size, "", 1)
+}
+
+fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
+    let against = section.against.as_ref();
+    SectionRows {
+        title: section.title.clone(),
+        heads: COLUMNS
+            .iter()
+            .map(|(_, top, below, _)| ((*top).to_owned(), (*below).to_owned()))
+            .collect(),
+        against: against.map_or(String::new(), |(m, b)| format!("{} vs {b}", m.short)),
+        rows: section
+            .points
+            .iter()
+            .map(|p| PointRow {
+                name: &p.deployment,
+                cells: COLUMNS.iter().map(|(n, ..)| table::cell(&Named::new(n), p)).collect(),
+                ratio: section.ratio(p),
+                trust: table::trust_word(p.trust.level),
+                level: p.trust.level.name(),
+            })
+            .collect(),
+    }
+}
+
+fn comparisons(input: &ReportInput<'_>) -> Vec<Vec<String>> {
+    let row = |c: &scalebeam_model::results::Comparison| {
+        let metric = Named::new(&c.metric);
+        let shown = |v: f64| number::in_unit(v * metric.scale(), &metric.unit);
+        vec![
+            c.load.clone(),
+            c.level.clone(),
+            metric.label.clone(),
+            c.deployment.clone(),
+            format!("{} {}", shown(c.value), metric.unit),
+            format!("{} {}", shown(c.baseline_value), metric.unit),
+            table::ratio(c),
+            chart::verdict_words(c.verdict).to_owned(),
+        ]
+    };
+    input.results.comparisons.iter().map(row).collect()
+}
+
+fn doubts<'a>(input: &ReportInput<'a>) -> Vec<DoubtRow<'a>> {
+    let row = |d: table::Doubt<'a>| DoubtRow {
+        level: d.level.name(),
+        word: if d.level == TrustLevel::Invalid { "Invalid" } else { "Caution" },
+        code: d.code,
+        points: d.points.join(", "),
+        message: d.message,
+        next_step: d.next_step,
+    };
+    table::doubts(input.results).into_iter().map(row).collect()
+}
+
+fn expects<'a>(input: &ReportInput<'a>) -> Vec<ExpectRow<'a>> {
+    let row = |e: &'a scalebeam_model::results::ExpectResult| ExpectRow {
+        what: &e.what,
+        point: &e.point,
+        value: e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain),
+        word: match (e.holds, e.warn_only) {
+            (true, _) => "holds",
+            (false, true) => "warning",
+            (false, false) => "failed",
+        },
+    };
+    input.results.expects.iter().map(row).collect()
+}
+
+fn detail(point: &PointResult) -> Detail {
+    let mut numbers = Vec::new();
+    let mut distributions = Vec::new();
+    for (name, value) in &point.metrics {
+        match value {
+            MetricValue::Number(n) => numbers.push((name.clone(), number::plain(*n))),
+            MetricValue::Distribution(d) => {
+                let mut row = vec![name.clone()];
+                let values = [d.mean, d.std, d.min, d.p50, d.p90, d.p95, d.p99, d.p999, d.max];
+                row.extend(values.map(number::plain));
+                row.push(d.count.to_string());
+                distributions.push(row);
+            }
+        }
+    }
+    let outcomes: Vec<String> =
+        point.outcomes.iter().map(|(name, n)| format!("{n} {}", name.replace('_', " "))).collect();
+    Detail {
+        id: format!("{} / {} / {}", point.deployment, point.load, point.level),
+        outcomes: outcomes.join(", "),
+        numbers,
+        distributions,
+    }
+}
+
+fn deployments(input: &ReportInput<'_>) -> Vec<Vec<String>> {
+    let row = |d: &scalebeam_model::plan::DeploymentPlan| {
+        let shapes: Vec<String> = d
+            .instances
+            .iter()
+            .map(|i| format!("{} tp{} pp{} dp{}", i.role.name(), i.tp, i.pp, i.dp))
+            .collect();
+        let mut counted: Vec<(String, u32)> = Vec::new();
+        for shape in shapes {
+            match counted.iter_mut().find(|(s, _)| *s == shape) {
+                Some((_, n)) => *n += 1,
+                None => counted.push((shape, 1)),
+            }
+        }
+        let shapes: Vec<String> = counted.into_iter().map(|(s, n)| format!("{n} x {s}")).collect();
+        vec![
+            d.name.clone(),
+            d.engine.name().to_owned(),
+            d.version.clone().unwrap_or_default(),
+            d.platform.name().to_owned(),
+            if d.gpus > 0 { d.gpus.to_string() } else { number::ABSENT.to_owned() },
+            d.gpu_kinds.join(", "),
+            shapes.join(", "),
+        ]
+    };
+    input.plan.deployments.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ReportSpec;
+    use crate::testing;
+
+    fn page() -> (String, scalebeam_model::results::Results) {
+        let (results, plan) = testing::run();
+        let specs = testing::specs();
+        let input = ReportInput {
+            results: &results,
+            plan: &plan,
+            specs: &specs,
+            formats: &[],
+            profile: None,
+        };
+        let charts: Vec<Scene> =
+            specs.iter().filter_map(|s| chart::of_spec(&results, &plan, s)).collect();
+        let text = html(&input, &charts).unwrap();
+        if let Some(dir) = std::env::var_os("SCALEBEAM_LOOK") {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(std::path::PathBuf::from(dir).join("report.html"), &text).unwrap();
+        }
+        (text, results)
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        let (text, _) = page();
+        for forbidden in ["http://", "https://", "src=", "<script", "@import", "<link"] {
+            assert!(!text.contains(forbidden), "the page has {forbidden}");
+        }
+        for reference in text.split("url(").skip(1) {
+            assert!(reference.starts_with('#'), "the page refers to {reference:.40}");
+        }
+    }
+
+    #[test]
+    fn every_points_numbers_and_reasons_are_there() {
+        let (text, results) = page();
+        for point in &results.points {
+            for (name, ..) in COLUMNS {
+                let cell = table::cell(&Named::new(name), point);
+                // The template engine writes text for HTML.
+                assert!(text.contains(&cell.replace('>', "&#62;")), "{}: {name}", point.deployment);
+            }
+            for reason in &point.trust.reasons {
+                assert!(text.contains(&reason.message) && text.contains(&reason.next_step));
+            }
+        }
+        assert!(text.contains("n/a") && text.contains("prefers-color-scheme"));
+    }
+
+    #[test]
+    fn names_cannot_become_markup() {
+        let (mut results, plan) = testing::run();
+        results.name = "<script>alert(1)</script>".to_owned();
+        let spec = ReportSpec { kind: Kind::Panels, ..ReportSpec::default() };
+        let scene = chart::of_spec(&results, &plan, &spec).unwrap();
+        let input =
+            ReportInput { results: &results, plan: &plan, specs: &[], formats: &[], profile: None };
+        assert!(!html(&input, &[scene]).unwrap().contains("<script"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Draws and writes what the model computed from a record.
+//!
+//! **Architecture invariant:** nothing is computed here that another report would have to compute
+//! again: every number comes from `model::results`. A metric that has no value at a point is shown as
+//! `n/a` with its reason, never as 0; a point that is not to be trusted is marked wherever it appears.
+//!
+//! A chart is data → [`chart::Scene`] → SVG, and PNG from that same SVG with an embedded font, so a
+//! picture is the same on every machine.
+
+pub mod chart;
+mod csv;
+mod error;
+mod files;
+mod glossary;
+mod html;
+mod json;
+mod markdown;
+pub mod metric;
+mod number;
+mod palette;
+mod png;
+mod profile;
+mod spec;
+mod svg;
+mod table;
+#[cfg(test)]
+mod testing;
+mod text;
+
+pub use chart::chart;
+pub use csv::results_csv;
+pub use error::ReportError;
+pub use files::write_all;
+pub use html::html;
+pub use json::results_json;
+pub use markdown::markdown;
+pub use png::png;
+pub use spec::{Format, Kind, Profile, ReportInput, ReportSpec};
+pub use svg::svg;
+pub use text::{terminal, terminal_table};

@@ -1,0 +1,183 @@
+//! A page for a repository or a pull request.
+
+use crate::chart::shortened;
+use crate::metric::Named;
+use crate::number;
+use crate::spec::Kind;
+use crate::spec::ReportInput;
+use crate::table::{self, COLUMNS, Section};
+use scalebeam_model::trust::TrustLevel;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Writes the run as Markdown; `charts` are pictures by title, relative to the page.
+pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]) -> String {
+    let results = input.results;
+    let mut out = String::new();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(out, "# {}\n", escaped(&results.name));
+    let _ = writeln!(out, "Model `{}`, run `{}`.\n", input.plan.model.id, results.run);
+    if results.incomplete {
+        out.push_str(
+            "**The run was cut short: points that are here are whole, others are missing.**\n\n",
+        );
+    }
+    for verdict in &results.verdicts {
+        let _ = writeln!(
+            out,
+            "- **{} {}**: {}",
+            escaped(&verdict.load),
+            escaped(&verdict.level),
+            escaped(&verdict.text)
+        );
+    }
+    for section in table::sections(results) {
+        let _ = writeln!(out, "\n## {}\n", escaped(&section.title));
+        write_section(&mut out, &section);
+    }
+    for spec in input.specs.iter().filter(|s| s.kind == Kind::Table) {
+        let grid = table::grid(results, spec);
+        let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
+        let rule = grid.head.iter().enumerate();
+        let rule: Vec<String> =
+            rule.map(|(i, _)| if i < 3 { "---" } else { "---:" }.to_owned()).collect();
+        write_row(&mut out, &grid.head);
+        write_row(&mut out, &rule);
+        for row in &grid.rows {
+            write_row(&mut out, row);
+        }
+    }
+    if !charts.is_empty() {
+        out.push_str("\n## Charts\n");
+    }
+    for (title, path) in charts {
+        let title = escaped(&shortened(title, 10.0, 900.0));
+        let _ = writeln!(out, "\n![{title}]({})", link(path));
+    }
+    closing(&mut out, input);
+    out
+}
+
+fn write_section(out: &mut String, section: &Section<'_>) {
+    let mut head = vec!["Deployment".to_owned()];
+    let mut rule = vec!["---".to_owned()];
+    for (_, top, below, _) in COLUMNS {
+        head.push(format!("{top} {below}").trim_end().to_owned());
+        rule.push("---:".to_owned());
+    }
+    if let Some((metric, baseline)) = &section.against {
+        head.push(format!("{} vs {baseline}", metric.short));
+        rule.push("---".to_owned());
+    }
+    head.push("Trust".to_owned());
+    rule.push("---".to_owned());
+    write_row(out, &head);
+    write_row(out, &rule);
+    for point in &section.points {
+        let mut row = vec![point.deployment.clone()];
+        row.extend(COLUMNS.map(|(name, ..)| table::cell(&Named::new(name), point)));
+        if section.against.is_some() {
+            row.push(section.ratio(point));
+        }
+        row.push(table::trust_word(point.trust.level).to_owned());
+        write_row(out, &row);
+    }
+}
+
+fn closing(out: &mut String, input: &ReportInput<'_>) {
+    let results = input.results;
+    let doubts = table::doubts(results);
+    if !doubts.is_empty() {
+        out.push_str("\n## Trust\n\n");
+    }
+    for doubt in doubts {
+        let word = if doubt.level == TrustLevel::Invalid { "INVALID" } else { "caution" };
+        let _ = writeln!(
+            out,
+            "- **{word}** (`{}`) {}: {} Next: {}.",
+            doubt.code,
+            escaped(&doubt.points.join(", ")),
+            sentence(doubt.message),
+            escaped(doubt.next_step)
+        );
+    }
+    let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
+    let absences = table::absences(results, input.plan, &metrics);
+    if !absences.is_empty() || !results.skipped.is_empty() {
+        out.push_str("\n## Missing\n\n");
+    }
+    for (why, what) in absences {
+        let _ = writeln!(out, "- {}: {}: {}", number::ABSENT, escaped(&what), escaped(&why));
+    }
+    for skipped in &results.skipped {
+        let (name, why) = (escaped(&skipped.deployment), escaped(&skipped.reason));
+        let _ = writeln!(out, "- not measured: {name}: {why}");
+    }
+    if !results.expects.is_empty() {
+        out.push_str("\n## Expectations\n\n");
+    }
+    for e in &results.expects {
+        let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
+        let word = match (e.holds, e.warn_only) {
+            (true, _) => "holds",
+            (false, true) => "**warning**",
+            (false, false) => "**FAILED**",
+        };
+        let _ = writeln!(out, "- {word}: `{}` at {} (is {got})", e.what, escaped(&e.point));
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let text = escaped(text.trim_end_matches('.'));
+    format!("{text}.")
+}
+
+fn write_row(out: &mut String, cells: &[String]) {
+    let is_rule = |c: &String| c.trim_matches('-').trim_matches(':').is_empty();
+    let cells: Vec<String> =
+        cells.iter().map(|c| if is_rule(c) { c.clone() } else { escaped(c) }).collect();
+    let _ = writeln!(out, "| {} |", cells.join(" | "));
+}
+
+/// Text that Markdown leaves as it is.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '|' | '*' | '`' | '\\' | '<' | '>' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '\n' | '\r' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn link(path: &Path) -> String {
+    let parts: Vec<String> =
+        path.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    parts.join("/").replace(' ', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_page() {
+        let (results, plan) = testing::run();
+        let specs = testing::specs();
+        let input = ReportInput {
+            results: &results,
+            plan: &plan,
+            specs: &specs,
+            formats: &[],
+            profile: None,
+        };
+        let charts = [("How it scales".to_owned(), Path::new("charts/how-it-scales.svg").into())];
+        insta::assert_snapshot!(markdown(&input, &charts));
+    }
+}

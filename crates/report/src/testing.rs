@@ -1,0 +1,319 @@
+//! A made-up run for tests: three deployments under three levels, one point not to be trusted, one with
+//! metrics missing, one long name.
+
+use crate::spec::{Kind, ReportSpec};
+use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
+use scalebeam_model::plan::{
+    Estimate, Level, Mode, ModelPlan, PLAN_FORMAT, Plan, PointPlan, TrialPlan,
+};
+use scalebeam_model::request::Phase;
+use scalebeam_model::results::{
+    Comparison, ComparisonVerdict, Distribution, ExpectResult, MetricValue, Metrics, PointResult,
+    RESULTS_FORMAT, Results, Skipped, TrialResult, Verdict,
+};
+use scalebeam_model::trust::{Reason, Trust, TrustLevel};
+use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::{Api, Lengths, Source, Workload};
+use std::collections::BTreeMap;
+
+pub(crate) const DEPLOYMENTS: [(&str, u32, f64); 3] =
+    [("single-4gpu", 4, 1.0), ("dual-8gpu-tp4-pp2-over-ray", 8, 0.86), ("dual-2x4gpu", 8, 1.94)];
+const LEVELS: [u32; 3] = [16, 64, 256];
+
+fn spread(mean: f64) -> MetricValue {
+    MetricValue::Distribution(Distribution {
+        mean,
+        std: mean * 0.2,
+        min: mean * 0.5,
+        p1: mean * 0.55,
+        p5: mean * 0.6,
+        p25: mean * 0.85,
+        p50: mean * 0.96,
+        p75: mean * 1.1,
+        p90: mean * 1.4,
+        p95: mean * 1.7,
+        p99: mean * 2.3,
+        p999: mean * 2.6,
+        max: mean * 2.75,
+        count: 480,
+    })
+}
+
+fn metrics(speed: f64, gpus: u32, users: u32, success: f64) -> Metrics {
+    let users = f64::from(users);
+    let busy = users / (users + 40.0 * speed);
+    let output = 3100.0 * speed * busy;
+    let tpot = 21.0 + 30.0 * busy / speed;
+    let ttft = 140.0 + 9.0 * users / speed;
+    let number = MetricValue::Number;
+    [
+        ("rps", number(output / 256.0)),
+        ("output_tps", number(output)),
+        ("output_tps_steady", number(output * 1.06)),
+        ("total_tps", number(output * 5.0)),
+        ("output_tps_per_gpu", number(output / f64::from(gpus))),
+        ("success_rate", number(success)),
+        ("concurrency_reached", number(users * 0.96)),
+        ("concurrency_effective_ratio", number(0.96)),
+        ("wall_s", number(480.0 * 256.0 / output)),
+        ("ttft_ms", spread(ttft)),
+        ("tpot_ms", spread(tpot)),
+        ("itl_ms", spread(tpot)),
+        ("e2e_ms", spread(ttft + 255.0 * tpot)),
+        ("interactivity_tps", spread(1000.0 / tpot)),
+        ("prompt_tokens", spread(1024.0)),
+        ("output_tokens", spread(256.0)),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
+    let is_bad = users == 256 && gpus == 8 && speed < 1.0;
+    let failed: u64 = if is_bad { 81 } else { 0 };
+    let success = 1.0 - failed as f64 / 480.0;
+    let mut trust = Trust::default();
+    if is_bad {
+        trust.add(Reason {
+            code: "failures".to_owned(),
+            level: TrustLevel::Invalid,
+            message: "81 of 480 requests were not completed, so the rates count survivors only"
+                .to_owned(),
+            next_step: "raise `timeout` or lower the concurrency, and look at logs/".to_owned(),
+        });
+    } else if users == 16 && speed > 1.5 {
+        trust.add(Reason {
+            code: "short".to_owned(),
+            level: TrustLevel::Caution,
+            message: "the measurement took 9 s; ramp and tail are a large part of it".to_owned(),
+            next_step: "ask for more requests".to_owned(),
+        });
+    }
+    let mut values = metrics(speed, gpus, users, success);
+    if users == 16 && speed > 1.5 {
+        for name in ["ttft_ms", "tpot_ms", "itl_ms", "interactivity_tps"] {
+            values.remove(name);
+        }
+    }
+    let trial = |(i, f): (u32, f64)| TrialResult {
+        number: i,
+        metrics: metrics(speed * f, gpus, users, success),
+        outcomes: BTreeMap::new(),
+    };
+    let mut outcomes = BTreeMap::from([("completed".to_owned(), 480 - failed)]);
+    let mut failures = BTreeMap::new();
+    if failed > 0 {
+        outcomes.insert("timed_out".to_owned(), failed);
+        failures.insert("timeout".to_owned(), failed);
+    }
+    PointResult {
+        deployment: name.to_owned(),
+        load: "users".to_owned(),
+        level: format!("c{users}"),
+        mode: Mode::Closed,
+        concurrency: Some(users),
+        rate_rps: None,
+        batch: None,
+        gpus,
+        metrics: values,
+        outcomes,
+        failures,
+        classes: BTreeMap::new(),
+        by_target: Vec::new(),
+        trust,
+        trials: [(1, 0.97), (2, 1.0), (3, 1.04)].into_iter().map(trial).collect(),
+    }
+}
+
+fn comparisons(points: &[PointResult]) -> Vec<Comparison> {
+    let mut rows = Vec::new();
+    for metric in ["output_tps_per_gpu", "rps", "ttft_ms.p50", "e2e_ms.p95"] {
+        for p in points.iter().filter(|p| p.deployment != DEPLOYMENTS[0].0) {
+            let base =
+                points.iter().find(|b| b.deployment == DEPLOYMENTS[0].0 && b.level == p.level);
+            let Some(base) = base else { continue };
+            let (Some(value), Some(baseline_value)) = (p.value(metric), base.value(metric)) else {
+                continue;
+            };
+            let ratio = value / baseline_value;
+            let is_more_better = !metric.contains("_ms");
+            rows.push(Comparison {
+                metric: metric.to_owned(),
+                load: p.load.clone(),
+                level: p.level.clone(),
+                deployment: p.deployment.clone(),
+                baseline: DEPLOYMENTS[0].0.to_owned(),
+                value,
+                baseline_value,
+                ratio: scalebeam_model::results::Estimate {
+                    point: ratio,
+                    low: ratio * 0.95,
+                    high: ratio * 1.04,
+                    confidence: 0.95,
+                    method: "bootstrap over trials".to_owned(),
+                },
+                verdict: match () {
+                    () if p.trust.level == TrustLevel::Invalid => ComparisonVerdict::NotTrusted,
+                    () if ratio * 0.95 < 1.0 && ratio * 1.04 > 1.0 => {
+                        ComparisonVerdict::NoDifferenceSeen
+                    }
+                    () if (ratio > 1.0) == is_more_better => ComparisonVerdict::Better,
+                    () => ComparisonVerdict::Worse,
+                },
+            });
+        }
+    }
+    rows
+}
+
+/// The made-up run.
+pub(crate) fn run() -> (Results, Plan) {
+    let points: Vec<PointResult> =
+        DEPLOYMENTS.into_iter().flat_map(|d| LEVELS.map(|users| point(d, users))).collect();
+    let verdict = |level: &str, best: Option<&str>, text: &str| Verdict {
+        load: "users".to_owned(),
+        level: level.to_owned(),
+        metric: "output_tps_per_gpu".to_owned(),
+        best: best.map(str::to_owned),
+        text: text.to_owned(),
+    };
+    let results = Results {
+        format: RESULTS_FORMAT,
+        name: "r1-32b-4gpu-vs-8gpu".to_owned(),
+        run: "20261121T101500Z-r1-32b-4gpu-vs-8gpu".to_owned(),
+        incomplete: false,
+        comparisons: comparisons(&points),
+        points,
+        verdicts: vec![
+            verdict(
+                "c16",
+                Some("single-4gpu"),
+                "single-4gpu gives the most tokens per GPU; dual-2x4gpu follows at 0.63x [0.60, 0.66].",
+            ),
+            verdict(
+                "c256",
+                None,
+                "No deployment can be called best: one of the points is not trusted.",
+            ),
+        ],
+        expects: vec![ExpectResult {
+            what: "success_rate == 1".to_owned(),
+            point: "dual-8gpu-tp4-pp2-over-ray/users/c256".to_owned(),
+            value: Some(0.831_25),
+            holds: false,
+            warn_only: false,
+        }],
+        skipped: vec![Skipped {
+            deployment: "quad-16gpu".to_owned(),
+            reason: "host 'c' did not answer".to_owned(),
+        }],
+    };
+    let plan = plan(&results);
+    (results, plan)
+}
+
+fn plan(results: &Results) -> Plan {
+    let workload = Workload {
+        name: "isl1024-osl256".to_owned(),
+        api: Api::Chat,
+        stream: true,
+        temperature: None,
+        system: None,
+        force_len: true,
+        body: serde_json::Map::new(),
+        seed: 7,
+        source: Source::Synthetic {
+            lengths: Lengths { isl: 1024, isl_dev: 0.0, prefix: 0, osl: 256, osl_dev: 0.0 },
+            entries: None,
+        },
+    };
+    let phase = |users: u32| PhasePlan {
+        phase: Phase::Measure,
+        shape: LoadShape::Closed { concurrency: users },
+        requests: Some(480),
+        duration: None,
+        timeout: Nanos::from_secs(180),
+        targets: 1,
+        balance: Balance::LeastInflight,
+    };
+    let points = results.points.iter().map(|p| PointPlan {
+        id: format!("{}/{}/{}", p.deployment, p.load, p.level),
+        deployment: p.deployment.clone(),
+        load: p.load.clone(),
+        mode: p.mode,
+        level: Level {
+            label: p.level.clone(),
+            concurrency: p.concurrency,
+            rate_rps: None,
+            batch: None,
+        },
+        workload: workload.clone(),
+        batch: 1,
+        warmup: None,
+        measure: phase(p.concurrency.unwrap_or(1)),
+        pause: Nanos::ZERO,
+        trials: vec![TrialPlan { number: 1, warmup_seed: 1, measure_seed: 2 }],
+    });
+    Plan {
+        format: PLAN_FORMAT,
+        name: results.name.clone(),
+        about: Some("4 GPUs of one node against 8 of two".to_owned()),
+        model: ModelPlan {
+            id: "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B".to_owned(),
+            served: "llm".to_owned(),
+            revision: None,
+            tokenizer: None,
+            dtype: None,
+            max_len: None,
+        },
+        hosts: Vec::new(),
+        deployments: Vec::new(),
+        points: points.collect(),
+        notes: Vec::new(),
+        estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
+    }
+}
+
+/// Six deployments under eight levels, to see what happens where there is little room.
+pub(crate) fn crowded() -> (Results, Plan) {
+    let (mut results, _) = run();
+    let names = ["a-name-that-goes-on-and-on-tp8-pp2", "b", "c-2x4", "d-4x2", "e-pd-1p3d", "f-8x1"];
+    results.points = names
+        .iter()
+        .zip(1_u32..)
+        .flat_map(|(name, i)| {
+            let speed = 0.7 + 0.25 * f64::from(i);
+            [1, 2, 4, 8, 16, 32, 64, 128].map(|users| point((name, i, speed), users))
+        })
+        .collect();
+    let plan = plan(&results);
+    (results, plan)
+}
+
+/// One report of each kind, and some odd ones.
+pub(crate) fn specs() -> Vec<ReportSpec> {
+    let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+    let seed1 = ["rps", "output_tps", "e2e.mean", "e2e.p95", "ttft.mean", "success_rate"];
+    let seed4 =
+        ["output_tps_per_gpu", "e2e.mean", "interactivity_tps", "ttft.mean", "output_tps_per_kw"];
+    let of = |kind| ReportSpec { kind, ..ReportSpec::default() };
+    vec![
+        ReportSpec { metrics: names(&seed1), by: Some("load".to_owned()), ..of(Kind::Panels) },
+        ReportSpec { metrics: names(&seed4), by: Some("point".to_owned()), ..of(Kind::Panels) },
+        ReportSpec { baseline: Some("single-4gpu".to_owned()), ..of(Kind::Compare) },
+        ReportSpec { title: "How it scales".to_owned(), ..of(Kind::Curve) },
+        ReportSpec {
+            x: Some("interactivity_tps".to_owned()),
+            y: names(&["output_tps_per_gpu"]),
+            title: "Throughput against interactivity".to_owned(),
+            ..of(Kind::Curve)
+        },
+        ReportSpec { metrics: names(&["rps", "ttft.p95", "output_tps_per_kw"]), ..of(Kind::Table) },
+        ReportSpec {
+            metrics: names(&["rps"]),
+            deploy: names(&["dual-2x4gpu"]),
+            ..of(Kind::Panels)
+        },
+    ]
+}

@@ -1,0 +1,329 @@
+//! What the terminal shows: a table per load level, the verdicts, and why a number is doubted.
+//!
+//! The same text with and without colour: nothing is said by colour alone.
+
+use crate::metric::Named;
+use crate::number;
+use crate::spec::ReportSpec;
+use crate::table::{self, COLUMNS, Section};
+use scalebeam_model::plan::Plan;
+use scalebeam_model::results::Results;
+use scalebeam_model::trust::TrustLevel;
+use std::fmt::Write;
+
+/// Narrower than this no table can be laid out.
+const MIN_WIDTH: usize = 60;
+const MAX_NAME: usize = 28;
+const MIN_NAME: usize = 10;
+
+/// The verdict tables of a run, at most `width` columns wide where that is possible.
+pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> String {
+    let width = width.max(MIN_WIDTH);
+    let pen = Pen { colour };
+    let mut out = String::new();
+    line(&mut out, &pen.bold(&format!("{}  {}", results.name, plan.model.id)));
+    line(&mut out, &pen.dim(&format!("run {}", results.run)));
+    if results.incomplete {
+        let text = "The run was cut short: points that are here are whole, others are missing.";
+        line(&mut out, &pen.alert(text));
+    }
+    for section in table::sections(results) {
+        out.push('\n');
+        line(&mut out, &pen.bold(&section.title));
+        draw_section(&mut out, &section, width, pen);
+    }
+    closing(&mut out, results, plan, width, pen);
+    out
+}
+
+/// A `table` report as text.
+pub fn terminal_table(results: &Results, spec: &ReportSpec) -> String {
+    let grid = table::grid(results, spec);
+    let widths: Vec<usize> = (0..grid.head.len())
+        .map(|i| {
+            let cells = grid.rows.iter().map(|r| &r[i]).chain([&grid.head[i]]);
+            cells.map(|c| c.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let is_left = |i: usize| i < 3 || i + 1 == grid.head.len();
+    let row = |cells: &[String]| {
+        let cells = cells.iter().enumerate().map(|(i, c)| pad(c, widths[i], is_left(i)));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut out = String::new();
+    line(&mut out, &grid.title);
+    line(&mut out, &row(&grid.head));
+    line(&mut out, &"─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)));
+    for cells in &grid.rows {
+        line(&mut out, &row(cells));
+    }
+    out
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pen {
+    colour: bool,
+}
+
+impl Pen {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn alert(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn trust(self, level: TrustLevel, text: &str) -> String {
+        match level {
+            TrustLevel::Sound => self.with("32", text),
+            TrustLevel::Caution => self.with("33", text),
+            TrustLevel::Invalid => self.with("1;31", text),
+        }
+    }
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+/// A column: two lines of head, cells, and its rank in giving way.
+struct Column {
+    head: [String; 2],
+    cells: Vec<String>,
+    gives_way: u8,
+    is_left: bool,
+}
+
+impl Column {
+    fn width(&self) -> usize {
+        let all = self.cells.iter().chain(&self.head);
+        all.map(|c| c.chars().count()).max().unwrap_or(0)
+    }
+}
+
+fn columns(section: &Section<'_>) -> Vec<Column> {
+    let of = |head: [&str; 2], gives_way, is_left, cells| Column {
+        head: head.map(str::to_owned),
+        cells,
+        gives_way,
+        is_left,
+    };
+    let names = section.points.iter().map(|p| shorten(&p.deployment, MAX_NAME)).collect();
+    let mut all = vec![of(["", "deployment"], 0, true, names)];
+    for (name, head, below, gives_way) in COLUMNS {
+        let metric = Named::new(name);
+        let cells = section.points.iter().map(|p| table::cell(&metric, p)).collect();
+        all.push(of([head, below], gives_way, false, cells));
+    }
+    if let Some((metric, baseline)) = &section.against {
+        let cells = section.points.iter().map(|p| section.ratio(p)).collect();
+        let head = format!("vs {}", shorten(baseline, 16));
+        all.push(of([metric.short.as_str(), head.as_str()], 6, true, cells));
+    }
+    let trust = section.points.iter().map(|p| table::trust_word(p.trust.level).to_owned());
+    all.push(of(["", "trust"], 0, true, trust.collect()));
+    all
+}
+
+fn draw_section(out: &mut String, section: &Section<'_>, width: usize, pen: Pen) {
+    let mut columns = columns(section);
+    let total = |columns: &[Column]| {
+        columns.iter().map(Column::width).sum::<usize>() + 2 * columns.len().saturating_sub(1)
+    };
+    // First the long names give way, then columns, the least telling first.
+    shorten_names(&mut columns, MIN_NAME.max(14), total, width);
+    for rank in 1..=6 {
+        if total(&columns) > width {
+            columns.retain(|c| c.gives_way != rank);
+        }
+    }
+    shorten_names(&mut columns, MIN_NAME, total, width);
+    let widths: Vec<usize> = columns.iter().map(Column::width).collect();
+    for head in 0..2 {
+        let cells = columns.iter().zip(&widths).map(|(c, w)| pad(&c.head[head], *w, c.is_left));
+        line(out, &pen.dim(cells.collect::<Vec<_>>().join("  ").trim_end()));
+    }
+    line(out, &pen.dim(&"─".repeat(total(&columns))));
+    for (row, point) in section.points.iter().enumerate() {
+        let last = columns.len() - 1;
+        let cells = columns.iter().zip(&widths).enumerate().map(|(i, (c, w))| {
+            let cell = pad(&c.cells[row], *w, c.is_left);
+            if i == last { pen.trust(point.trust.level, cell.trim_end()) } else { cell }
+        });
+        line(out, &cells.collect::<Vec<_>>().join("  "));
+    }
+}
+
+fn shorten_names(
+    columns: &mut [Column],
+    at_least: usize,
+    total: impl Fn(&[Column]) -> usize,
+    width: usize,
+) {
+    let excess = total(columns).saturating_sub(width);
+    let Some(names) = columns.first_mut() else { return };
+    let target = names.width().saturating_sub(excess).max(at_least);
+    for cell in &mut names.cells {
+        *cell = shorten(cell, target);
+    }
+}
+
+fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: Pen) {
+    if !results.verdicts.is_empty() {
+        heading(out, "Verdict", pen);
+        for verdict in &results.verdicts {
+            let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
+            item(out, "", &text, width);
+        }
+    }
+    let doubts = table::doubts(results);
+    if !doubts.is_empty() {
+        heading(out, "Trust", pen);
+        for doubt in doubts {
+            let word = format!("{} ({})", table::trust_word(doubt.level), doubt.code);
+            let text = format!("{}: {}", doubt.points.join(", "), doubt.message);
+            item(out, &pen.trust(doubt.level, &word), &text, width);
+            item(out, "   next:", doubt.next_step, width);
+        }
+    }
+    let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
+    let absences = table::absences(results, plan, &metrics);
+    if !absences.is_empty() || !results.skipped.is_empty() {
+        heading(out, "Missing", pen);
+        for (why, what) in absences {
+            item(out, &format!("{}:", number::ABSENT), &format!("{what}: {why}"), width);
+        }
+        for skipped in &results.skipped {
+            let text = format!("{}: {}", skipped.deployment, skipped.reason);
+            item(out, "not measured:", &text, width);
+        }
+    }
+    let broken: Vec<_> = results.expects.iter().filter(|e| !e.holds).collect();
+    if !results.expects.is_empty() {
+        heading(out, "Expectations", pen);
+        let held = results.expects.len() - broken.len();
+        item(out, "", &format!("{held} of {} hold", results.expects.len()), width);
+        for e in broken {
+            let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
+            let word = if e.warn_only { "warning:" } else { "FAILED:" };
+            let text = format!("{} at {} (is {got})", e.what, e.point);
+            item(out, &pen.alert(word), &text, width);
+        }
+    }
+}
+
+fn heading(out: &mut String, text: &str, pen: Pen) {
+    out.push('\n');
+    line(out, &pen.bold(text));
+}
+
+/// A sentence, wrapped, with its further lines indented.
+fn item(out: &mut String, mark: &str, text: &str, width: usize) {
+    let mut current = if mark.is_empty() { "  ".to_owned() } else { format!("  {mark} ") };
+    let mut used = visible(&current);
+    let mut is_first = true;
+    for word in text.split_whitespace() {
+        let size = word.chars().count();
+        if !is_first && used + 1 + size > width {
+            line(out, &current);
+            current = "     ".to_owned();
+            used = 5;
+            is_first = true;
+        }
+        if !is_first {
+            current.push(' ');
+            used += 1;
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(current, "{word}");
+        used += size;
+        is_first = false;
+    }
+    line(out, &current);
+}
+
+/// Columns that a text takes, without its colour codes.
+fn visible(text: &str) -> usize {
+    let mut is_code = false;
+    text.chars()
+        .filter(|c| {
+            let counts = !is_code && *c != '\x1b';
+            is_code = *c == '\x1b' || (is_code && *c != 'm');
+            counts
+        })
+        .count()
+}
+
+fn pad(text: &str, width: usize, is_left: bool) -> String {
+    if is_left { format!("{text:<width$}") } else { format!("{text:>width$}") }
+}
+
+/// Cuts in the middle, so that both ends can be told apart.
+fn shorten(text: &str, width: usize) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let head = kept.div_ceil(2);
+    let tail = chars.len() - (kept - head);
+    chars[..head].iter().chain(&['…']).chain(&chars[tail..]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_verdict_fits_the_terminal() {
+        let (results, plan) = testing::run();
+        for width in [60, 80, 100, 110, 160] {
+            let text = terminal(&results, &plan, width, false);
+            let longest = text.lines().map(|l| l.chars().count()).max().unwrap();
+            assert!(longest <= width.max(84), "{width}: {longest}\n{text}");
+            assert!(!text.contains('\x1b'));
+        }
+    }
+
+    #[test]
+    fn the_verdict_at_110_columns() {
+        let (results, plan) = testing::run();
+        insta::assert_snapshot!(terminal(&results, &plan, 110, false));
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let (results, plan) = testing::run();
+        let plain = terminal(&results, &plan, 110, false);
+        let colour = terminal(&results, &plan, 110, true);
+        let lines = colour.lines().map(|l| {
+            let mut is_code = false;
+            l.chars()
+                .filter(|c| {
+                    let counts = !is_code && *c != '\x1b';
+                    is_code = *c == '\x1b' || (is_code && *c != 'm');
+                    counts
+                })
+                .collect::<String>()
+        });
+        let stripped: Vec<String> = lines.collect();
+        assert_eq!(stripped.join("\n"), plain.trim_end());
+    }
+
+    #[test]
+    fn a_table_report_as_text() {
+        let (results, _) = testing::run();
+        insta::assert_snapshot!(terminal_table(&results, &testing::specs()[5]));
+    }
+}
