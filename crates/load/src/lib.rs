@@ -1,0 +1,36 @@
+//! Sends requests on time and stamps what comes back.
+//!
+//! [`run_phase`] is the way in: it runs [`scalebeam_model::driver`] on the wall clock and hands out one
+//! [`scalebeam_model::request::RequestRecord`] for every request of the plan. The way of a request:
+//!
+//! ```text
+//!   stock (body written ahead) ─► wall (due: send) ─► exchange ─► http::conn ─► http::io (stamps)
+//!                                                                                   │ read + stamp
+//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ openai::chunk ◄─ sse ◄────┘
+//! ```
+//!
+//! **Invariants:** time comes from the [`scalebeam_model::clock::Clock`] that is handed in; a stamp is
+//! taken before what it stamps is looked at; nothing is retried in silence; nothing is lost.
+
+mod control;
+mod cpu;
+mod error;
+mod exchange;
+pub mod http;
+pub mod openai;
+mod pace;
+mod phase;
+pub mod probe;
+pub mod sse;
+mod stock;
+mod stream;
+#[cfg(test)]
+mod testing;
+pub mod tokenizer;
+mod wall;
+
+pub use crate::control::{Control, Progress};
+pub use crate::error::LoadError;
+pub use crate::http::target::{Endpoint, Secret, Target};
+pub use crate::phase::{AnswerText, PhaseReport, PhaseSpec, run_phase};
+pub use crate::tokenizer::Tokenizer;

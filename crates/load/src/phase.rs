@@ -1,0 +1,422 @@
+//! One phase from plan to records: threads up, clock started, records out, threads down.
+//!
+//! **Invariants:** everything that can fail for want of a thread, a runtime or a valid URL fails before
+//! the first request is due; every request of the plan reaches the sink exactly once; the sink and the
+//! tokenizer run on the calling thread, so neither can delay a send or a stamp.
+
+use crate::LoadError;
+use crate::control::{Control, Level};
+use crate::exchange::Lines;
+use crate::http::target::{Address, Endpoint};
+use crate::http::tls;
+use crate::openai::chunk;
+use crate::pace::Pacer;
+use crate::stock::{CloseOnDrop, Recipe, Stock};
+use crate::stream::Finished;
+use crate::tokenizer::Tokenizer;
+use crate::wall::{Post, Report, ShardEnd, run_shard};
+use futures_util::task::AtomicWaker;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::driver::{LoadShape, PhasePlan, Shard};
+use scalebeam_model::request::{Failure, FailureClass, Outcome, RequestRecord, TokenSource};
+use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::{Prompt, Workload};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use tokio::runtime::Runtime;
+
+/// How long after the threads are up the phase begins, so that all of them are waiting by then.
+const HEAD_START: Nanos = Nanos::from_millis(2);
+
+/// One phase of one point, ready to run.
+#[derive(Clone)]
+pub struct PhaseSpec<'a> {
+    /// What to send when.
+    pub plan: PhasePlan,
+    /// Where to.
+    pub endpoint: Arc<Endpoint>,
+    /// The content of request `index`. Called ahead of time and from several threads, so it must
+    /// depend on nothing but the index.
+    pub prompts: &'a (dyn Fn(u64) -> Prompt + Sync),
+    /// How requests are written.
+    pub workload: &'a Workload,
+    /// Load threads.
+    pub shards: u16,
+    /// Counts the answers for which the server reports no usage.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Return the answers' texts.
+    pub keep_text: bool,
+    /// Each request carries `x-request-id: PREFIX-INDEX`, so that a server's log can be joined.
+    pub request_id_prefix: String,
+}
+
+impl fmt::Debug for PhaseSpec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PhaseSpec")
+            .field("plan", &self.plan)
+            .field("endpoint", &self.endpoint)
+            .field("shards", &self.shards)
+            .field("request_id_prefix", &self.request_id_prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An answer's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerText {
+    /// The request's position in the phase.
+    pub index: u64,
+    /// Which of its prompts is answered; 0 except in batch mode.
+    pub choice: u32,
+    /// Reasoning, content and tool calls, in the order in which they came.
+    pub text: String,
+}
+
+/// What a phase was, records apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseReport {
+    /// The instant from which due times count.
+    pub started_at: Nanos,
+    /// When the last shard was done.
+    pub ended_at: Nanos,
+    /// Load threads that ran.
+    pub shards: u16,
+    /// CPU time of the load threads, where the system tells.
+    pub client_cpu: Option<Nanos>,
+    /// Requests that were sent again on a fresh connection, because the kept one turned out to be
+    /// closed before one byte of an answer had come.
+    pub reconnects: u64,
+    /// Prompt tokens that the server took from a cache, where it says so.
+    pub cached_prompt_tokens: Option<u64>,
+    /// The texts, where [`PhaseSpec::keep_text`] asks for them; ordered by index and choice.
+    pub texts: Vec<AnswerText>,
+}
+
+/// Runs one phase to its end and hands every record to `sink`, in the order in which requests ended
+/// (those that wait for the tokenizer come last). Blocks; `control` stops it from another thread.
+///
+/// # Errors
+/// Before the first request is due: when the endpoint is malformed, or a thread or runtime cannot be
+/// had. A request that fails is no error but a record.
+pub fn run_phase(
+    spec: &PhaseSpec<'_>,
+    clock: Arc<dyn Clock>,
+    control: &Control,
+    sink: &(dyn Fn(RequestRecord) + Sync),
+) -> Result<PhaseReport, LoadError> {
+    let shards = spec.shards.max(1);
+    let links = Links::new(spec, &clock)?;
+    let engines = engines(shards, &clock)?;
+    let recipe = Recipe {
+        prompts: spec.prompts,
+        workload: spec.workload,
+        api: spec.endpoint.api,
+        model: &spec.endpoint.model,
+    };
+    let stocks: Vec<Stock<'_>> = (0..shards)
+        .map(|index| {
+            let shard = Shard { index, count: shards };
+            Stock::new(&recipe, shard, spec.plan.requests, at_once(&spec.plan.shape, shards))
+        })
+        .collect();
+    thread::scope(|scope| {
+        let closing: Vec<_> = stocks.iter().map(CloseOnDrop).collect();
+        let writers = spawn_writers(scope, &stocks)?;
+        stocks.iter().for_each(|stock| wait_for(stock, control));
+        let started_at = clock.now() + HEAD_START;
+        let (reports, collected) = channel();
+        let jobs = jobs(spec, &links, &stocks, control, engines, started_at, &reports);
+        drop(reports);
+        let loads = spawn_loads(scope, control, jobs)?;
+        let mut collector = Collector::new(spec, sink);
+        collector.collect(&collected);
+        let ends = join_all(loads);
+        drop(closing);
+        join_all(writers)?;
+        Ok(collector.finish(started_at, &ends?))
+    })
+}
+
+/// Waits for every thread, also after one has panicked: a scope would panic for those left.
+fn join_all<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Result<Vec<T>, LoadError> {
+    let joined: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+    joined.into_iter().collect::<Result<_, _>>().map_err(|_| LoadError::Panicked)
+}
+
+fn spawn_writers<'scope, 'env, 's: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    stocks: &'s [Stock<'s>],
+) -> Result<Vec<ScopedJoinHandle<'scope, ()>>, LoadError> {
+    let spawn = |stock: &'s Stock<'s>| {
+        let thread = thread::Builder::new().name("load-stock".to_owned());
+        thread.spawn_scoped(scope, || stock.fill()).map_err(LoadError::Thread)
+    };
+    stocks.iter().map(spawn).collect()
+}
+
+fn jobs<'a>(
+    spec: &'a PhaseSpec<'a>,
+    links: &'a Links,
+    stocks: &'a [Stock<'a>],
+    control: &'a Control,
+    engines: Vec<Engine>,
+    started_at: Nanos,
+    reports: &Sender<Report>,
+) -> Vec<ShardJob<'a>> {
+    let wakers = control.attach(spec.shards.max(1));
+    let parts = stocks.iter().zip(engines).zip(wakers);
+    parts
+        .map(|((stock, engine), waker)| ShardJob {
+            links,
+            post: PostParts { plan: &spec.plan, stock, control, waker, reports: reports.clone() },
+            engine,
+            started_at,
+        })
+        .collect()
+}
+
+fn spawn_loads<'scope, 'env, 'a: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    control: &Control,
+    jobs: Vec<ShardJob<'a>>,
+) -> Result<Vec<ScopedJoinHandle<'scope, ShardEnd>>, LoadError> {
+    let spawn = |(index, job): (usize, ShardJob<'a>)| {
+        let thread = thread::Builder::new().name(format!("load-{index}"));
+        thread.spawn_scoped(scope, move || job.run())
+    };
+    let spawned: Result<Vec<_>, _> = jobs.into_iter().enumerate().map(spawn).collect();
+    // Those that are up already must not carry out a phase that lacks a part.
+    spawned.map_err(|e| {
+        control.abort();
+        LoadError::Thread(e)
+    })
+}
+
+/// Requests of one shard that are due at the same time, as far as the shape says.
+fn at_once(shape: &LoadShape, shards: u16) -> usize {
+    let n = match shape {
+        LoadShape::Closed { concurrency } => *concurrency,
+        LoadShape::Burst => 0,
+        LoadShape::Open { max_in_flight, .. } => max_in_flight.unwrap_or(0),
+    };
+    n.div_ceil(u32::from(shards)) as usize
+}
+
+/// A stock is worth waiting for, unless nothing of it will be sent.
+fn wait_for(stock: &Stock<'_>, control: &Control) {
+    if control.level() == Level::Run {
+        stock.wait_until_filled();
+    }
+}
+
+/// A shard's runtime and timer, made where failure can still be reported.
+struct Engine {
+    runtime: Runtime,
+    pacer: Pacer,
+}
+
+fn engines(shards: u16, clock: &Arc<dyn Clock>) -> Result<Vec<Engine>, LoadError> {
+    let build = |_| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(LoadError::Runtime)?;
+        let entered = runtime.enter();
+        let pacer = Pacer::new(Arc::clone(clock)).map_err(LoadError::Runtime)?;
+        drop(entered);
+        Ok(Engine { runtime, pacer })
+    };
+    (0..shards).map(build).collect()
+}
+
+/// What every shard makes its [`Lines`] from.
+struct Links {
+    clock: Arc<dyn Clock>,
+    addresses: Arc<[Address]>,
+    headers: http::HeaderMap,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    id_prefix: String,
+    keep_text: bool,
+}
+
+impl Links {
+    fn new(spec: &PhaseSpec<'_>, clock: &Arc<dyn Clock>) -> Result<Self, LoadError> {
+        let endpoint = &spec.endpoint;
+        if endpoint.targets.is_empty() || endpoint.targets.len() < usize::from(spec.plan.targets) {
+            let have = endpoint.targets.len();
+            return Err(LoadError::Targets { have, want: spec.plan.targets.max(1) });
+        }
+        let path = endpoint.api.path();
+        let resolve = |target: &crate::Target| Address::resolve(&target.base_url, path);
+        let addresses =
+            endpoint.targets.iter().map(resolve).collect::<Result<Vec<_>, LoadError>>()?;
+        let is_tls = addresses.iter().any(|a| a.is_tls);
+        let ca_file = endpoint.ca_file.as_deref();
+        http::HeaderValue::try_from(spec.request_id_prefix.as_str())
+            .map_err(|_| LoadError::Header { name: "x-request-id".to_owned() })?;
+        Ok(Self {
+            clock: Arc::clone(clock),
+            addresses: addresses.into(),
+            headers: endpoint.header_map()?,
+            tls: if is_tls { Some(tls::client_config(ca_file)?) } else { None },
+            id_prefix: spec.request_id_prefix.clone(),
+            keep_text: spec.keep_text || spec.tokenizer.is_some(),
+        })
+    }
+
+    /// A shard's own connections; they hold no lock and so cannot be shared.
+    fn lines(&self) -> Lines {
+        Lines::new(
+            Arc::clone(&self.clock),
+            Arc::clone(&self.addresses),
+            &self.headers,
+            self.tls.clone(),
+            self.id_prefix.clone(),
+            self.keep_text,
+        )
+    }
+}
+
+/// What a shard carries out. Its connections are not in it: they belong to one thread.
+struct ShardJob<'a> {
+    links: &'a Links,
+    post: PostParts<'a>,
+    engine: Engine,
+    started_at: Nanos,
+}
+
+struct PostParts<'a> {
+    plan: &'a PhasePlan,
+    stock: &'a Stock<'a>,
+    control: &'a Control,
+    waker: Arc<AtomicWaker>,
+    reports: Sender<Report>,
+}
+
+impl ShardJob<'_> {
+    fn run(self) -> ShardEnd {
+        let lines = self.links.lines();
+        let PostParts { plan, stock, control, waker, reports } = self.post;
+        let post = Post { plan, lines: &lines, stock, control, waker, reports };
+        let shard = run_shard(post, self.engine.pacer, self.started_at);
+        // tokio's budget is for fairness between tasks, and there is only this one: it would leave
+        // sockets unread that are ready.
+        self.engine.runtime.block_on(tokio::task::unconstrained(shard))
+    }
+}
+
+/// Takes records from the shards and hands them on.
+struct Collector<'a> {
+    spec: &'a PhaseSpec<'a>,
+    sink: &'a (dyn Fn(RequestRecord) + Sync),
+    /// Records that the tokenizer completes, once nothing is measured any more.
+    uncounted: Vec<(RequestRecord, Vec<String>)>,
+    dropped: Vec<RequestRecord>,
+    texts: Vec<AnswerText>,
+    cached: Option<u64>,
+}
+
+impl<'a> Collector<'a> {
+    fn new(spec: &'a PhaseSpec<'a>, sink: &'a (dyn Fn(RequestRecord) + Sync)) -> Self {
+        let (uncounted, dropped, texts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { spec, sink, uncounted, dropped, texts, cached: None }
+    }
+
+    fn collect(&mut self, reports: &Receiver<Report>) {
+        for report in reports {
+            match report {
+                Report::Ended(finished) => self.ended(*finished),
+                Report::Dropped { record } => self.dropped.push(*record),
+            }
+        }
+    }
+
+    fn ended(&mut self, finished: Finished) {
+        let Finished { record, texts, cached_tokens } = finished;
+        if let Some(n) = cached_tokens {
+            self.cached = Some(self.cached.unwrap_or(0) + u64::from(n));
+        }
+        let texts: Vec<String> = texts.unwrap_or_default().iter().map(|t| unescape(t)).collect();
+        if self.spec.keep_text {
+            let named = (0..).zip(&texts).map(|(choice, text)| AnswerText {
+                index: record.index,
+                choice,
+                text: text.clone(),
+            });
+            self.texts.extend(named);
+        }
+        let wants_count = record.token_source == Some(TokenSource::Chunks);
+        if self.spec.tokenizer.is_some() && wants_count {
+            self.uncounted.push((record, texts));
+        } else {
+            (self.sink)(record);
+        }
+    }
+
+    /// What is only done when nothing is in flight: counting tokens, and naming the dropped requests.
+    fn finish(mut self, started_at: Nanos, ends: &[ShardEnd]) -> PhaseReport {
+        for (mut record, texts) in self.uncounted.drain(..) {
+            let counts = texts.iter().map(|text| self.spec.tokenizer.as_ref()?.count(text));
+            if let Some(total) = counts.sum::<Option<u32>>() {
+                record.output_tokens = Some(total);
+                record.token_source = Some(TokenSource::Tokenizer);
+            }
+            (self.sink)(record);
+        }
+        for record in self.dropped.drain(..) {
+            (self.sink)(self.spec.name_dropped(record));
+        }
+        self.texts.sort_by_key(|t| (t.index, t.choice));
+        PhaseReport {
+            started_at,
+            ended_at: ends.iter().map(|e| e.ended_at).max().unwrap_or(started_at),
+            shards: self.spec.shards.max(1),
+            client_cpu: ends.iter().try_fold(Nanos::ZERO, |sum, e| Some(sum + e.cpu?)),
+            reconnects: ends.iter().map(|e| e.reconnects).sum(),
+            cached_prompt_tokens: self.cached,
+            texts: self.texts,
+        }
+    }
+}
+
+impl PhaseSpec<'_> {
+    fn name_dropped(&self, mut record: RequestRecord) -> RequestRecord {
+        record.class = (self.prompts)(record.index).class;
+        record.outcome = Outcome::Dropped;
+        record.failure = Some(Failure {
+            class: FailureClass::NeverSent,
+            status: None,
+            detail: "the load ended before a slot was free".to_owned(),
+        });
+        record
+    }
+}
+
+/// Raw JSON strings, one after the other, as text. A piece that is no valid string by itself (half
+/// of a surrogate pair) is left out.
+fn unescape(raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while !rest.is_empty() {
+        let mut pieces =
+            serde_json::Deserializer::from_slice(rest).into_iter::<&serde_json::value::RawValue>();
+        let Some(Ok(piece)) = pieces.next() else { break };
+        text.push_str(&chunk::string(piece).unwrap_or_default());
+        let used = pieces.byte_offset();
+        rest = &rest[used..];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_pieces_become_text() {
+        assert_eq!(unescape(br#""a"" b\n""\u00e9""#), "a b\n\u{e9}");
+        assert_eq!(unescape(br#""a""\ud83d""b""#), "ab", "half a pair is left out");
+        assert_eq!(unescape(b""), "");
+        assert_eq!(unescape(br#""a""cut"#), "a");
+    }
+}

@@ -1,0 +1,321 @@
+//! From reads to a record: what each read brought is parsed, counted and held until the answer ends.
+//!
+//! **Invariants:** no IO and no clock: bytes come in with the stamp of the read that brought them, so
+//! a stamp can never include the cost of parsing. Every way an answer can end ([`End`]) becomes
+//! exactly one outcome, in one place.
+
+use crate::openai::chunk::{self, Choice, Chunk, Said, Usage};
+use crate::sse::{self, SseError};
+use scalebeam_model::driver::CancelReason;
+use scalebeam_model::request::{
+    Arrival, Failure, FailureClass, Outcome, RequestRecord, TokenSource,
+};
+use scalebeam_model::units::Nanos;
+
+/// The longest answer without a stream, or error body, that is kept.
+const BODY_LIMIT: usize = 64 << 20;
+
+/// Arrivals for which room is made before the request is sent.
+const ARRIVALS_AHEAD: u32 = 8_192;
+
+/// Longest text of a failure.
+const DETAIL_CHARS: usize = 240;
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Server-sent events.
+    Events,
+    /// One JSON document.
+    Json,
+    /// The words of an HTTP error.
+    Error(u16),
+}
+
+/// How an exchange ended, as far as the connection knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The body ended as HTTP says it ends.
+    Whole,
+    /// The connection was closed inside the body.
+    Cut(String),
+    /// The connection broke.
+    Reset(String),
+    /// What came is not HTTP, or not of a content type that can be read.
+    Malformed(String),
+    /// No connection.
+    Connect(String),
+    /// No TLS session.
+    Tls(String),
+    /// Given up by the driver.
+    Cancelled(CancelReason),
+}
+
+/// One answer as it arrives.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    record: RequestRecord,
+    parser: sse::Parser,
+    format: Format,
+    progress: Progress,
+    /// A body that is only read when it is whole.
+    body: Vec<u8>,
+}
+
+/// What the events said so far.
+#[derive(Debug, Default)]
+struct Progress {
+    done_at: Option<Nanos>,
+    /// By choice index, which of the prompts' answers said that they ended.
+    finished: Vec<bool>,
+    finish_reason: Option<String>,
+    contents: u32,
+    usage: Option<Usage>,
+    error: Option<String>,
+    unparsed: u32,
+    /// Raw JSON strings by choice, where the text is wanted.
+    texts: Option<Vec<Vec<u8>>>,
+}
+
+/// A finished answer.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) record: RequestRecord,
+    /// The texts by choice, as the raw JSON strings that arrived one after the other.
+    pub(crate) texts: Option<Vec<Vec<u8>>>,
+    pub(crate) cached_tokens: Option<u32>,
+}
+
+impl Answer {
+    /// An answer of which nothing has come; makes room for its arrivals, so that none is made later.
+    pub(crate) fn new(mut record: RequestRecord, keep_text: bool) -> Self {
+        let prompts = record.prompts.max(1) as usize;
+        let room = record.asked_output_tokens.saturating_add(1).min(ARRIVALS_AHEAD);
+        record.arrivals = Vec::with_capacity(room as usize);
+        let texts = keep_text.then(|| vec![Vec::new(); prompts]);
+        let progress = Progress { finished: vec![false; prompts], texts, ..Progress::default() };
+        Self {
+            record,
+            parser: sse::Parser::new(),
+            format: Format::Events,
+            progress,
+            body: Vec::new(),
+        }
+    }
+
+    /// The record under way, for the stamps that the connection sets.
+    pub(crate) fn record_mut(&mut self) -> &mut RequestRecord {
+        &mut self.record
+    }
+
+    /// The head has come; the body will be of `format`.
+    pub(crate) fn begin(&mut self, format: Format) {
+        self.format = format;
+    }
+
+    /// Whether `[DONE]` was seen, so that nothing of interest can follow.
+    pub(crate) fn is_done(&self) -> bool {
+        self.progress.done_at.is_some()
+    }
+
+    /// Whether no more of the body is wanted (the words of an error are long enough).
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.format, Format::Error(_)) && self.body.len() > 4 * DETAIL_CHARS
+    }
+
+    /// Takes in bytes of the body that the read at `at` brought.
+    ///
+    /// # Errors
+    /// When the answer is too long to be one.
+    pub(crate) fn read(&mut self, bytes: &[u8], at: Nanos) -> Result<(), SseError> {
+        if self.format == Format::Events {
+            let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
+            return self.parser.feed(bytes, |event| progress.event(event, at, arrivals));
+        }
+        if self.body.len() + bytes.len() > BODY_LIMIT {
+            return Err(SseError::TooLong(BODY_LIMIT));
+        }
+        self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The exchange ended at `at`. `host` names the server in the words of a failure.
+    pub(crate) fn finish(mut self, end: End, at: Nanos, host: &str) -> Finished {
+        if end == End::Whole {
+            self.read_rest(at);
+        }
+        // A server that says `[DONE]` and then dawdles, or breaks off, had answered by then.
+        let finished_at = self.progress.done_at.filter(|_| end != End::Whole).unwrap_or(at);
+        let Self { mut record, mut progress, format, body, .. } = self;
+        let verdict = judge(&progress, format, &body, end);
+        record.finished_at = finished_at;
+        record.outcome = verdict.as_ref().map_or(Outcome::Completed, |v| v.0);
+        record.failure = verdict.map(|(_, class, text)| failure(class, format, host, &text));
+        record.first_token_at = record.arrivals.first().map(|a| a.at);
+        record.last_token_at = record.arrivals.last().map(|a| a.at);
+        record.unparsed_events = progress.unparsed;
+        record.finish_reason = progress.finish_reason.take();
+        count_tokens(&mut record, progress.usage);
+        let cached_tokens = progress.usage.and_then(|u| u.cached_tokens());
+        Finished { record, texts: progress.texts, cached_tokens }
+    }
+
+    /// What only the end of the body completes: a last event without its blank line, a JSON document.
+    fn read_rest(&mut self, at: Nanos) {
+        let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
+        match self.format {
+            Format::Events => {
+                let fed = self.parser.finish(|event| progress.event(event, at, arrivals));
+                progress.unparsed += u32::from(fed.is_err());
+            }
+            Format::Json => {
+                // Without a stream there is no time of a token, so no arrivals are noted.
+                let data = std::mem::take(&mut self.body);
+                progress.event(sse::Event { name: b"", data: &data }, at, &mut Vec::new());
+            }
+            Format::Error(_) => {}
+        }
+    }
+}
+
+impl Progress {
+    fn event(&mut self, event: sse::Event<'_>, at: Nanos, arrivals: &mut Vec<Arrival>) {
+        match chunk::parse(event.name, event.data) {
+            Ok(Said::Chunk(chunk)) => self.chunk(&chunk, at, arrivals),
+            Ok(Said::Done) => self.done_at = self.done_at.or(Some(at)),
+            Ok(Said::Error(text)) => self.error = self.error.take().or(Some(text)),
+            Err(_) => self.unparsed += 1,
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk<'_>, at: Nanos, arrivals: &mut Vec<Arrival>) {
+        for choice in chunk.choices.iter() {
+            self.choice(choice);
+        }
+        let contents = chunk.contents();
+        if contents > 0 {
+            self.contents += contents;
+            note_arrival(arrivals, at, contents);
+        }
+        // Engines that report usage with every chunk count up; the last one is the whole.
+        if chunk.usage.is_some() {
+            self.usage = chunk.usage;
+        }
+    }
+
+    fn choice(&mut self, choice: &Choice<'_>) {
+        let index = choice.index as usize;
+        if let Some(reason) = choice.finish_reason() {
+            if let Some(finished) = self.finished.get_mut(index) {
+                *finished = true;
+            }
+            if self.finish_reason.as_deref() != Some(&*reason) {
+                self.finish_reason = Some(reason.into_owned());
+            }
+        }
+        if let Some(text) = self.texts.as_mut().and_then(|t| t.get_mut(index)) {
+            for raw in choice.texts() {
+                text.extend_from_slice(raw.get().as_bytes());
+            }
+        }
+    }
+
+    fn says_whole(&self) -> bool {
+        self.done_at.is_some() || self.finished.iter().all(|&f| f)
+    }
+}
+
+/// Chunks that one read brought cannot be told apart in time: they are one arrival.
+fn note_arrival(arrivals: &mut Vec<Arrival>, at: Nanos, chunks: u32) {
+    match arrivals.last_mut() {
+        Some(last) if last.at == at => last.chunks += chunks,
+        _ => arrivals.push(Arrival { at, chunks }),
+    }
+}
+
+/// What is wrong with the answer; `None` when nothing is.
+fn judge(
+    progress: &Progress,
+    format: Format,
+    body: &[u8],
+    end: End,
+) -> Option<(Outcome, FailureClass, String)> {
+    let failed = |class, text| Some((Outcome::Failed, class, text));
+    if let Format::Error(status) = format {
+        let outcome = if matches!(status, 429 | 503) { Outcome::Rejected } else { Outcome::Failed };
+        return Some((outcome, FailureClass::HttpStatus, chunk::error_text(body)));
+    }
+    if let Some(text) = &progress.error {
+        return failed(FailureClass::ServerError, text.clone());
+    }
+    let is_done = progress.done_at.is_some();
+    match end {
+        End::Connect(text) => failed(FailureClass::Connect, text),
+        End::Tls(text) => failed(FailureClass::Tls, text),
+        End::Reset(text) if !is_done => failed(FailureClass::Reset, text),
+        End::Malformed(text) if !is_done => failed(FailureClass::MalformedStream, text),
+        End::Cut(text) if !is_done => Some((Outcome::Truncated, FailureClass::Truncated, text)),
+        End::Cancelled(CancelReason::TimedOut) if !is_done => {
+            let seen = format!("time-out after {} chunks", progress.contents);
+            Some((Outcome::TimedOut, FailureClass::Timeout, seen))
+        }
+        End::Cancelled(CancelReason::Interrupted) if !is_done => {
+            Some((Outcome::Cancelled, FailureClass::Interrupted, "interrupted".to_owned()))
+        }
+        _ if progress.says_whole() => judge_whole(progress),
+        _ if progress.unparsed > 0 => {
+            let text = format!("{} events could not be parsed", progress.unparsed);
+            failed(FailureClass::MalformedStream, text)
+        }
+        _ => {
+            let text = "the stream ended without a finish reason or [DONE]".to_owned();
+            Some((Outcome::Truncated, FailureClass::Truncated, text))
+        }
+    }
+}
+
+fn judge_whole(progress: &Progress) -> Option<(Outcome, FailureClass, String)> {
+    let text = || "the whole answer held no token".to_owned();
+    (progress.contents == 0).then(|| (Outcome::Failed, FailureClass::EmptyOutput, text()))
+}
+
+fn failure(class: FailureClass, format: Format, host: &str, text: &str) -> Failure {
+    let status = match format {
+        Format::Error(status) => Some(status),
+        Format::Events | Format::Json => None,
+    };
+    Failure { class, status, detail: shorten(&format!("{host}: {text}")) }
+}
+
+/// One line, at most [`DETAIL_CHARS`] characters.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut line = String::new();
+    for (i, word) in text.split_whitespace().enumerate() {
+        if i > 0 {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > 4 * DETAIL_CHARS {
+            break;
+        }
+    }
+    match line.char_indices().nth(DETAIL_CHARS) {
+        Some((end, _)) => {
+            line.truncate(end);
+            line + "..."
+        }
+        None => line,
+    }
+}
+
+fn count_tokens(record: &mut RequestRecord, usage: Option<Usage>) {
+    record.prompt_tokens = usage.and_then(|u| u.prompt_tokens);
+    let counted = usage.and_then(|u| u.completion_tokens).map(|n| (n, TokenSource::Usage));
+    let chunks = record.chunks();
+    let counted = counted.or((chunks > 0).then_some((chunks, TokenSource::Chunks)));
+    record.output_tokens = counted.map(|(n, _)| n);
+    record.token_source = counted.map(|(_, source)| source);
+}
+
+#[cfg(test)]
+mod tests;
