@@ -84,6 +84,15 @@ impl Shard {
     /// The only shard.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
+    /// A closed loop with fewer slots than shards is carried by as many shards as it has slots: a
+    /// request that fell to a shard without a slot would never be sent.
+    fn among_slots(self, shape: &LoadShape) -> (Self, bool) {
+        let LoadShape::Closed { concurrency } = shape else { return (self, true) };
+        let slots = u16::try_from(*concurrency).unwrap_or(u16::MAX).max(1);
+        let shard = Self { index: self.index, count: self.count.min(slots) };
+        (shard, self.index < shard.count)
+    }
+
     /// How many of `total` things fall to this shard.
     fn share(self, total: u64) -> u64 {
         let (index, count) = (u64::from(self.index), u64::from(self.count));
@@ -217,7 +226,12 @@ impl Schedule {
 impl Driver {
     /// A driver for `shard` of the phase.
     pub fn new(plan: &PhasePlan, shard: Shard) -> Self {
-        let budget = plan.requests.map_or(u64::MAX, |n| shard.share(n));
+        let (shard, has_work) = shard.among_slots(&plan.shape);
+        let budget = match plan.requests {
+            _ if !has_work => 0,
+            Some(n) => shard.share(n),
+            None => u64::MAX,
+        };
         let (slots, schedule) = match &plan.shape {
             LoadShape::Closed { concurrency } => (Some(shard.share(u64::from(*concurrency))), None),
             LoadShape::Burst => (None, None),

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The part of a trial that a request belongs to.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Sent so that caches, graphs and connections are as they will be; never in a result.
@@ -245,7 +243,7 @@ pub struct RequestRecord {
     pub token_source: Option<TokenSource>,
     /// Prompt tokens that the plan asked for, where the workload has a length.
     pub asked_input_tokens: Option<u32>,
-    /// The `max_tokens` of the request.
+    /// The `max_tokens` of the request, times its prompts.
     pub asked_output_tokens: u32,
     /// The output length was forced (`ignore_eos`), so `output_tokens` should equal `asked_output_tokens`.
     pub forced_length: bool,

@@ -637,8 +637,6 @@ pub enum FormatKind {
     Png,
     /// `report.html`.
     Html,
-    /// `results.parquet`.
-    Parquet,
 }
 
 /// Profiles of the seeds.

@@ -56,7 +56,7 @@ pub fn write_all(input: &ReportInput<'_>, dir: &Path) -> Result<Vec<PathBuf>, Re
                 let scenes: Vec<Scene> = charts.iter().map(|(_, scene)| scene.clone()).collect();
                 out.write("report.html", html(&input, &scenes)?.as_bytes())?;
             }
-            Format::Markdown => out.write("report.md", markdown(&input, &pictures).as_bytes())?,
+            Format::Markdown => out.write("results.md", markdown(&input, &pictures).as_bytes())?,
             Format::Text => out.write("report.txt", text(&input).as_bytes())?,
             Format::Svg | Format::Png => {}
         }

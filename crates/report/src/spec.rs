@@ -121,7 +121,6 @@ impl Format {
             FormatKind::Svg => Self::Svg,
             FormatKind::Png => Self::Png,
             FormatKind::Html => Self::Html,
-            FormatKind::Parquet => return None,
         })
     }
 

@@ -370,7 +370,6 @@ fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
 fn osl_mismatch(t: &TrialView<'_>) -> Option<f64> {
     let forced = t.completed().filter(|r| r.forced_length && r.output_tokens.is_some());
     let n = forced.clone().count();
-    let wrong =
-        forced.filter(|r| r.output_tokens != r.asked_output_tokens.checked_mul(r.prompts)).count();
+    let wrong = forced.filter(|r| r.output_tokens != Some(r.asked_output_tokens)).count();
     (n > 0).then(|| wrong as f64 / n as f64)
 }

@@ -125,6 +125,7 @@ fn a_batch_counts_all_its_answers_and_no_gap_between_them() {
     let mut r = request(0, 0, 50, 10, 11);
     r.prompts = 2;
     r.output_tokens = Some(22);
+    r.asked_output_tokens = 22;
     let m = metrics(&[r], 1);
     near(&m, "tpot.p50", 10.0);
     assert_eq!(lookup(&m, "itl.mean"), None);

@@ -1,7 +1,8 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, PointPlan};
-use crate::spec::{Experiment, ReportKind};
+use crate::spec::{Experiment, ProfileKind, ReportKind};
+use std::collections::BTreeMap;
 
 fn note(path: String, message: String, hint: &str) -> PlanNote {
     PlanNote { path, message, hint: hint.to_owned() }
@@ -16,21 +17,30 @@ pub(super) fn notes(
     loads(experiment, points, &mut out);
     control(experiment, deployments, &mut out);
     later(experiment, &mut out);
-    for (i, deploy) in experiment.deployments() {
-        let plan = deployments.iter().find(|d| d.name == deploy.name);
-        if let Some(why) = plan.and_then(|d| d.cannot_run.as_ref()) {
-            let path = format!("deploy[{i}]");
-            out.push(note(
-                path,
-                why.clone(),
-                "plan and check it here; attach with platform = \"external\"",
-            ));
-        }
-    }
+    cannot_run(experiment, deployments, &mut out);
     out
 }
 
+/// One note for each reason, however many deployments share it.
+fn cannot_run(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
+    let mut by_reason: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, deploy) in experiment.deployments() {
+        let plan = deployments.iter().find(|d| d.name == deploy.name);
+        if let Some(why) = plan.and_then(|d| d.cannot_run.as_deref()) {
+            by_reason.entry(why).or_default().push(i);
+        }
+    }
+    for (why, indices) in by_reason {
+        let names: Vec<&str> =
+            indices.iter().filter_map(|i| Some(experiment.deploy.get(*i)?.name.as_str())).collect();
+        let path = indices.first().map_or_else(String::new, |i| format!("deploy[{i}]"));
+        let message = format!("{}: {why}", names.join(", "));
+        out.push(note(path, message, "check and plan work; run refuses before it starts anything"));
+    }
+}
+
 fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>) {
+    let mut cold = Vec::new();
     for (i, load) in experiment.load.iter().enumerate() {
         let mut mine = points.iter().filter(|p| p.load == load.name);
         let few = mine.clone().find(|p| {
@@ -49,12 +59,19 @@ fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>)
         }
         let first = mine.next();
         if first.is_some_and(|p| p.warmup.is_none() && p.mode != Mode::Serial) {
-            out.push(note(
-                format!("load[{i}].warmup"),
-                "no warm-up: the first requests pay for cold caches and connections".to_owned(),
-                "add warmup = 8",
-            ));
+            cold.push((i, load.name.as_str()));
         }
+    }
+    if let Some((i, _)) = cold.first() {
+        let names: Vec<&str> = cold.iter().map(|(_, name)| *name).collect();
+        out.push(note(
+            format!("load[{i}].warmup"),
+            format!(
+                "no warm-up in {}: the first requests pay for cold caches and connections",
+                names.join(", ")
+            ),
+            "add warmup = 8",
+        ));
     }
 }
 
@@ -90,13 +107,21 @@ fn later(experiment: &Experiment, out: &mut Vec<PlanNote>) {
             "they are shown as n/a, never as 0",
         ));
     }
-    for (i, report) in experiment.report.iter().enumerate() {
-        if matches!(report.kind, ReportKind::Scaling | ReportKind::Pareto | ReportKind::Fairness) {
-            out.push(note(
-                format!("report[{i}].kind"),
-                "this version does not draw this kind of report yet".to_owned(),
-                "table, compare, panels and curve are there",
-            ));
-        }
+    let undrawn =
+        |kind| matches!(kind, ReportKind::Scaling | ReportKind::Pareto | ReportKind::Fairness);
+    if let Some(i) = experiment.report.iter().position(|r| undrawn(r.kind)) {
+        out.push(note(
+            format!("report[{i}].kind"),
+            "this version does not draw scaling, pareto and fairness reports yet".to_owned(),
+            "table, compare, panels and curve are there",
+        ));
+    }
+    let profile = experiment.output.as_ref().and_then(|o| o.profile);
+    if profile.is_some_and(|p| !matches!(p, ProfileKind::Seed1 | ProfileKind::Seed4)) {
+        out.push(note(
+            "output.profile".to_owned(),
+            "this version does not write this seed's files yet".to_owned(),
+            "seed1 and seed4 are there",
+        ));
     }
 }

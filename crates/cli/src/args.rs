@@ -1,0 +1,313 @@
+//! The command line: clap types only.
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+mod serve;
+
+pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
+
+/// Weighs distributed LLM inference deployments against each other.
+#[derive(Debug, Parser)]
+#[command(
+    name = "scalebeam",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  scalebeam run experiments/quickstart.toml\n  \
+        scalebeam bench http://localhost:8000 --concurrency 1,8,64 --requests 200\n  \
+        scalebeam plan experiments/quickstart.toml --json | jq .points[].id\n\n\
+        Exit codes: 0 measured, expectations hold; 1 an expectation failed; 2 wrong command line or \
+        file; 3 a point is not trustworthy; 4 could not deploy or reach; 5 a defect; 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check an experiment file
+    #[command(
+        after_help = "Examples:\n  scalebeam check experiment.toml\n  scalebeam check experiment.toml --json"
+    )]
+    Check(FileArgs),
+    /// Print everything that a run would do
+    #[command(
+        after_help = "Examples:\n  scalebeam plan experiment.toml\n  scalebeam plan experiment.toml --deploy tp4 --json"
+    )]
+    Plan(PlanArgs),
+    /// Bring up, load, take down and compare every deployment of a file
+    #[command(after_help = "Examples:\n  scalebeam run experiments/quickstart.toml\n  \
+        scalebeam run experiment.toml --deploy tp4 --load users --out /data/runs\n  \
+        scalebeam run --resume runs/20260101T000000Z-name")]
+    Run(RunArgs),
+    /// Load an endpoint that is already there
+    #[command(
+        after_help = "Examples:\n  scalebeam bench http://localhost:8000 --concurrency 1,8,64\n  \
+        scalebeam bench http://localhost:8000 --model m --request-rate 5 --duration 60s --isl 1024 --osl 128\n  \
+        scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
+    )]
+    Bench(BenchArgs),
+    /// Serve the emulated engine over HTTP
+    #[command(
+        after_help = "Examples:\n  scalebeam serve --model Qwen/Qwen2.5-7B-Instruct --gpu H100 --tp 2\n  \
+        scalebeam serve --ttft 50ms --itl 10ms --truth-log truth.jsonl"
+    )]
+    Serve(Box<ServeArgs>),
+    /// Make reports of a run again
+    #[command(after_help = "Examples:\n  scalebeam report runs/20260101T000000Z-name\n  \
+        scalebeam report runs/20260101T000000Z-name --format png,html --json")]
+    Report(ReportArgs),
+    /// Bring one deployment of a file up and leave it running
+    #[command(
+        after_help = "Examples:\n  scalebeam up experiment.toml --deploy tp4\n  scalebeam down experiment.toml"
+    )]
+    Up(UpArgs),
+    /// Take down whatever scalebeam has left running
+    #[command(
+        after_help = "Examples:\n  scalebeam down experiment.toml\n  scalebeam down runs/20260101T000000Z-name\n  scalebeam down"
+    )]
+    Down(DownArgs),
+    /// Install a managed engine into the user's cache folder
+    #[command(after_help = "Examples:\n  scalebeam setup llama.cpp")]
+    Setup(SetupArgs),
+    /// Print a JSON schema
+    Schema {
+        /// Of what
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// Experiment file
+    pub(crate) file: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelectArgs {
+    /// Only this deployment (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) deploy: Vec<String>,
+    /// Only this load (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) load: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Experiment file
+    #[arg(required_unless_present = "resume")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Directory that holds run directories [default: runs, or output.dir of the file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Continue this interrupted run: measure what is missing, keep what is there
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["file", "deploy", "load", "out"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Print results.json on stdout in place of the tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EndpointKind {
+    /// POST /v1/chat/completions
+    Chat,
+    /// POST /v1/completions
+    Completions,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ArrivalArg {
+    /// Independent arrivals, exponential gaps
+    Poisson,
+    /// Equal gaps
+    Constant,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Base URL, as http://localhost:8000 (several: separated by commas)
+    #[arg(value_delimiter = ',', required = true)]
+    pub(crate) url: Vec<String>,
+    /// Model name in requests [default: the first that /v1/models lists]
+    #[arg(long, short)]
+    pub(crate) model: Option<String>,
+    /// Requests in flight; several levels separated by commas [default: 8]
+    #[arg(
+        long,
+        short = 'c',
+        value_delimiter = ',',
+        value_name = "N",
+        conflicts_with = "request_rate"
+    )]
+    pub(crate) concurrency: Vec<u32>,
+    /// Arrivals per second in an open loop; several levels separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "R")]
+    pub(crate) request_rate: Vec<f64>,
+    /// Arrival process of an open loop
+    #[arg(long, value_enum, default_value = "poisson", requires = "request_rate")]
+    pub(crate) arrival: ArrivalArg,
+    /// Requests per level [default: ten times the concurrency, at least 100]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) requests: Option<u64>,
+    /// Send nothing new after this long, as 30s
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) duration: Option<String>,
+    /// Prompt length in tokens
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub(crate) isl: u32,
+    /// Answer length in tokens
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub(crate) osl: u32,
+    /// Let answers end where the model ends them (no ignore_eos)
+    #[arg(long)]
+    pub(crate) no_force_len: bool,
+    /// Which endpoint to load
+    #[arg(long, value_enum, default_value = "chat")]
+    pub(crate) endpoint: EndpointKind,
+    /// Tokenizer directory or tokenizer.json, for token-exact prompts
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Requests before the measurement
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub(crate) warmup: u64,
+    /// A request is given up after this long
+    #[arg(long, default_value = "10m", value_name = "SPAN")]
+    pub(crate) timeout: String,
+    /// Repeats of each level, with fresh prompts
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) repeats: u32,
+    /// Seed of prompts and arrivals
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Sampling temperature [default: the server's]
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f64>,
+    /// Send a header whose value is in an environment variable (may be repeated)
+    #[arg(long, value_name = "NAME=ENV")]
+    pub(crate) header: Vec<String>,
+    /// Environment variable that holds the API key
+    #[arg(long, value_name = "ENV")]
+    pub(crate) api_key_env: Option<String>,
+    /// GPUs behind the endpoint, for numbers per GPU
+    #[arg(long, value_name = "N")]
+    pub(crate) gpus: Option<u32>,
+    /// Directory that holds run directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print results.json on stdout in place of the tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Run directory
+    pub(crate) run: PathBuf,
+    /// Formats to write, separated by commas [default: as the experiment file says]
+    #[arg(long, value_delimiter = ',', value_name = "FORMAT")]
+    pub(crate) format: Vec<String>,
+    /// Print results.json on stdout in place of the tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Experiment file
+    pub(crate) file: PathBuf,
+    /// The deployment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) deploy: String,
+    /// Directory that holds run directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the endpoints as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Experiment file or run directory [default: every run below --out]
+    pub(crate) what: Option<PathBuf>,
+    /// Directory that holds run directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Between SIGTERM and SIGKILL [default: as the plan of the run says]
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) grace: Option<String>,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    /// The engine
+    #[arg(value_enum)]
+    pub(crate) engine: SetupEngine,
+    /// Print what is installed as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SetupEngine {
+    /// llama.cpp's server with a small model
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// The experiment file
+    Experiment,
+    /// plan --json
+    Plan,
+    /// results.json and bench --json
+    Results,
+}
+
+/// Reads the command line, or says what is wrong with it and with which code to end.
+pub(crate) fn parse() -> Result<Command, ExitCode> {
+    Cli::try_parse().map(|cli| cli.command).map_err(|e| {
+        // clap chooses the stream itself; a closed one is no error.
+        let _ = e.print();
+        u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    })
+}
+
+/// The whole command, for completions and man pages.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}

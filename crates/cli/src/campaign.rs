@@ -1,0 +1,325 @@
+//! One life of a run: preflight, then for every deployment bring up, load, take down.
+//!
+//! Executing decides nothing: everything here follows the plan. Whatever happens to one deployment,
+//! it is taken down, what was measured is kept, and the others are still weighed.
+
+use crate::clock::WallClock;
+use crate::exit::{Failure, Status, chain};
+use crate::experiment::Loaded;
+use crate::interrupt::{self, Asked, reached};
+use crate::{printer, settings};
+use scalebeam_fleet::journal::{self, Journal};
+use scalebeam_fleet::{Context, Running, bring_up};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
+use scalebeam_model::results::Skipped;
+use scalebeam_model::units::Nanos;
+use scalebeam_record::{HostInfo, NewRun, RunStatus, RunWriter};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub(crate) mod outcome;
+mod prepare;
+mod progress;
+pub(crate) mod reach;
+mod trial;
+
+use prepare::Prepared;
+use progress::Display;
+
+/// The machine that sends the load, in a manifest.
+pub(crate) const CLIENT: &str = "client";
+/// Where relative paths of the experiment file start, in a manifest.
+pub(crate) const BASE: &str = "base";
+/// What was not measured, and why, beside the manifest.
+pub(crate) const SKIPPED: &str = "skipped.json";
+
+/// Begin a run, or go on with one.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    /// A new run directory below `out`.
+    New {
+        /// Directory of run directories.
+        out: PathBuf,
+    },
+    /// This run directory.
+    Resume(PathBuf),
+}
+
+/// What came of a run, results apart.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) dir: PathBuf,
+    pub(crate) status: Status,
+}
+
+/// A deployment that was left running.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) dir: PathBuf,
+    pub(crate) endpoints: Vec<String>,
+}
+
+/// Runs everything that the plan holds and the run directory lacks.
+pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
+    let asked = watch_signals()?;
+    let clock = WallClock::shared();
+    let prepared = prepare::prepare(loaded, &goal)?;
+    let writer = open(loaded, &goal, clock.as_ref())?;
+    let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
+    printer::say(&format!("run {}", campaign.writer.dir().display()));
+    campaign.deployments().await?;
+    campaign.finish()
+}
+
+/// Brings the one deployment of the plan up and leaves it; nothing where the user interrupted.
+pub(crate) async fn up(loaded: &Loaded, goal: Goal) -> Result<Option<Up>, Failure> {
+    let asked = watch_signals()?;
+    let clock = WallClock::shared();
+    let prepared = prepare::prepare(loaded, &goal)?;
+    let writer = open(loaded, &goal, clock.as_ref())?;
+    let campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
+    let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
+    let outcome = bring_up(deployment, &campaign.context, &campaign.display.on_fleet()).await;
+    let dir = campaign.writer.dir().to_owned();
+    let endpoints = |running: &Running| running.endpoints().iter().map(|e| e.url.clone()).collect();
+    match outcome {
+        Ok(running) => {
+            let endpoints = endpoints(&running);
+            campaign.writer.finish(RunStatus::Complete, Some("brought up by hand".to_owned()))?;
+            Ok(Some(Up { dir, endpoints }))
+        }
+        Err(error) => {
+            let interrupted = *campaign.asked.borrow() != Asked::Not;
+            let status = if interrupted { RunStatus::Interrupted } else { RunStatus::Failed };
+            campaign.writer.finish(status, Some(error.to_string()))?;
+            if interrupted { Ok(None) } else { Err(error.into()) }
+        }
+    }
+}
+
+fn watch_signals() -> Result<watch::Receiver<Asked>, Failure> {
+    interrupt::watch().map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))
+}
+
+fn open(loaded: &Loaded, goal: &Goal, clock: &dyn Clock) -> Result<RunWriter, Failure> {
+    match goal {
+        Goal::Resume(dir) => Ok(RunWriter::reopen(dir, clock, settings::TOOL)?),
+        Goal::New { out } => {
+            let base = std::path::absolute(&loaded.base).unwrap_or_else(|_| loaded.base.clone());
+            let facts = BTreeMap::from([
+                (BASE.to_owned(), base.display().to_string()),
+                ("cores".to_owned(), settings::cores().to_string()),
+            ]);
+            let new = NewRun {
+                name: &loaded.plan.name,
+                experiment_text: &loaded.text,
+                plan: &loaded.plan,
+                tool: settings::TOOL,
+                hosts: vec![HostInfo { name: CLIENT.to_owned(), facts }],
+            };
+            Ok(RunWriter::create(out, clock, new)?)
+        }
+    }
+}
+
+/// Why the rest of a deployment's points is not measured.
+enum Ended {
+    /// All that was planned is measured.
+    Whole,
+    /// The user asked to stop.
+    Interrupted,
+    /// It died or could not be reached.
+    Failed(String),
+}
+
+struct Campaign<'a> {
+    loaded: &'a Loaded,
+    prepared: Prepared,
+    writer: RunWriter,
+    context: Context,
+    clock: Arc<dyn Clock>,
+    asked: watch::Receiver<Asked>,
+    display: Display,
+    skipped: Vec<Skipped>,
+    failed: bool,
+    interrupted: bool,
+}
+
+impl<'a> Campaign<'a> {
+    fn new(
+        loaded: &'a Loaded,
+        prepared: Prepared,
+        writer: RunWriter,
+        clock: Arc<dyn Clock>,
+        asked: watch::Receiver<Asked>,
+    ) -> Result<Self, Failure> {
+        let journal = Journal::open(&writer.dir().join(journal::FILE), Arc::clone(&clock))?;
+        let (cancel, cancelled) = watch::channel(false);
+        let signals = asked.clone();
+        tokio::spawn(async move {
+            reached(&signals, Asked::Once).await;
+            let _ = cancel.send(true);
+        });
+        let context = Context {
+            run_dir: writer.dir().to_owned(),
+            run_id: writer.id().to_owned(),
+            exe: std::env::current_exe()
+                .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?,
+            cache_dir: settings::cache_dir(),
+            journal: Arc::new(journal),
+            clock: Arc::clone(&clock),
+            cancel: cancelled,
+        };
+        let skipped = prepared.skipped.clone();
+        Ok(Self {
+            loaded,
+            prepared,
+            writer,
+            context,
+            clock,
+            asked,
+            display: Display::new(),
+            skipped,
+            failed: false,
+            interrupted: false,
+        })
+    }
+
+    fn asked(&self) -> Asked {
+        *self.asked.borrow()
+    }
+
+    async fn deployments(&mut self) -> Result<(), Failure> {
+        for deployment in &self.loaded.plan.deployments {
+            let left: Vec<(PointPlan, TrialPlan)> = self
+                .writer
+                .remaining()?
+                .into_iter()
+                .filter(|(p, _)| p.deployment == deployment.name && self.is_selected(p))
+                .map(|(p, t)| (p.clone(), t.clone()))
+                .collect();
+            if left.is_empty() || self.prepared.is_skipped(&deployment.name) {
+                continue;
+            }
+            if self.asked() != Asked::Not {
+                self.interrupted = true;
+                break;
+            }
+            self.deployment(deployment, &left).await?;
+        }
+        Ok(())
+    }
+
+    /// A resumed run has the plan of the run; a new one has what was selected of the file.
+    fn is_selected(&self, point: &PointPlan) -> bool {
+        self.loaded.plan.points.iter().any(|p| p.id == point.id)
+    }
+
+    async fn deployment(
+        &mut self,
+        deployment: &DeploymentPlan,
+        left: &[(PointPlan, TrialPlan)],
+    ) -> Result<(), Failure> {
+        let outcome = bring_up(deployment, &self.context, &self.display.on_fleet()).await;
+        let running = match outcome {
+            Ok(running) => running,
+            Err(error) => {
+                self.display.clear();
+                if self.asked() != Asked::Not {
+                    self.interrupted = true;
+                    return Ok(());
+                }
+                let failure = Failure::from(error);
+                self.give_up(deployment, failure.text());
+                return Ok(());
+            }
+        };
+        self.display.line(&format!("{}: ready after {}", deployment.name, running.ready_after()));
+        let ended = self.points(deployment, &running, left).await;
+        self.take_down(deployment, running, &ended).await;
+        match ended {
+            Ok(Ended::Whole) => {}
+            Ok(Ended::Interrupted) => self.interrupted = true,
+            Ok(Ended::Failed(why)) => self.give_up(deployment, why),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, deployment: &DeploymentPlan, why: String) {
+        self.failed = true;
+        printer::say(&format!("error: {}: {why}", deployment.name));
+        self.skipped.push(Skipped { deployment: deployment.name.clone(), reason: why });
+    }
+
+    async fn points(
+        &mut self,
+        deployment: &DeploymentPlan,
+        running: &Running,
+        left: &[(PointPlan, TrialPlan)],
+    ) -> Result<Ended, Failure> {
+        let mut bench = trial::Bench::new(deployment, &self.prepared, &self.clock)?;
+        for (point, trial) in left {
+            if self.asked() != Asked::Not {
+                return Ok(Ended::Interrupted);
+            }
+            let words = match bench.words(point).await {
+                Ok(words) => words,
+                Err(failure) => return Ok(Ended::Failed(failure.text())),
+            };
+            let ended = trial::measure(self, running, &bench, point, trial, words).await?;
+            if !matches!(ended, Ended::Whole) {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::Whole)
+    }
+
+    async fn take_down(
+        &self,
+        deployment: &DeploymentPlan,
+        running: Running,
+        ended: &Result<Ended, Failure>,
+    ) {
+        let failed = !matches!(ended, Ok(Ended::Whole | Ended::Interrupted));
+        if failed && !deployment.stop.always {
+            self.display.line(&format!(
+                "{}: left running, as stop.always = false asks; take it down with: scalebeam down {}",
+                deployment.name,
+                self.writer.dir().display()
+            ));
+            return;
+        }
+        let hurry = self.asked() == Asked::Twice;
+        let grace = if hurry { Nanos::ZERO } else { deployment.stop.grace };
+        let has_processes = !deployment.processes.is_empty();
+        let report = running.take_down(grace).await;
+        for problem in &report.problems {
+            self.display.line(&format!("{}: {problem}", deployment.name));
+        }
+        if has_processes && report.is_clean() {
+            self.display.line(&format!("{}: taken down", deployment.name));
+        }
+    }
+
+    fn finish(self) -> Result<Done, Failure> {
+        self.display.clear();
+        let dir = self.writer.dir().to_owned();
+        let text =
+            serde_json::to_vec_pretty(&self.skipped).map_err(|e| Failure::internal(chain(&e)))?;
+        scalebeam_record::write_atomically(&dir.join(SKIPPED), &text)?;
+        let (run, status) = match (self.interrupted, self.failed) {
+            (true, _) => (RunStatus::Interrupted, Status::Interrupted),
+            (_, true) => (RunStatus::Failed, Status::Deployment),
+            _ => (RunStatus::Complete, Status::Ok),
+        };
+        self.writer.finish(run, None)?;
+        if self.interrupted {
+            printer::say(&format!("continue with: scalebeam run --resume {}", dir.display()));
+        }
+        Ok(Done { dir, status })
+    }
+}

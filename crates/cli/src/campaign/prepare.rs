@@ -1,0 +1,155 @@
+//! Preflight: whatever can be known to fail fails here, before anything is started.
+
+use super::{Goal, reach};
+use crate::exit::{Failure, chain};
+use crate::experiment::Loaded;
+use crate::settings;
+use scalebeam_fleet::launch::deployment_available;
+use scalebeam_fleet::leftovers;
+use scalebeam_load::Tokenizer;
+use scalebeam_model::plan::{DeploymentPlan, Plan};
+use scalebeam_model::results::Skipped;
+use scalebeam_model::workload::{FileLine, Source, Workload, parse_prompt_file};
+use scalebeam_record::list_runs;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a run needs beside its plan.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Prompt files by their name in the plan.
+    pub(super) files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    /// The model's tokenizer, where there is one at hand.
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
+    /// Optional deployments whose programs are not installed.
+    pub(super) skipped: Vec<Skipped>,
+}
+
+impl Prepared {
+    pub(super) fn is_skipped(&self, deployment: &str) -> bool {
+        self.skipped.iter().any(|s| s.deployment == deployment)
+    }
+}
+
+pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
+    let plan = &loaded.plan;
+    runnable(plan)?;
+    let skipped = installed(plan)?;
+    for deployment in &plan.deployments {
+        reach::secrets(deployment)?;
+    }
+    let files = prompt_files(plan, &loaded.base)?;
+    let tokenizer = tokenizer(plan, &loaded.base)?;
+    nothing_left(goal)?;
+    Ok(Prepared { files: Arc::new(files), tokenizer, skipped })
+}
+
+fn wanted(plan: &Plan) -> impl Iterator<Item = &DeploymentPlan> {
+    // `up` has a deployment and no points.
+    let needed =
+        |d: &&DeploymentPlan| plan.points.is_empty() || plan.points_of(&d.name).next().is_some();
+    plan.deployments.iter().filter(needed)
+}
+
+/// Every deployment that this version cannot bring up, at once.
+fn runnable(plan: &Plan) -> Result<(), Failure> {
+    let cannot: Vec<String> = wanted(plan)
+        .filter_map(|d| Some(format!("  {}: {}", d.name, d.cannot_run.as_ref()?)))
+        .collect();
+    if cannot.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::deployment(format!(
+        "nothing was started; these cannot be run yet\n{}",
+        cannot.join("\n")
+    ))
+    .hint("check and plan work on them; run the others with --deploy NAME"))
+}
+
+fn installed(plan: &Plan) -> Result<Vec<Skipped>, Failure> {
+    let exe = std::env::current_exe()
+        .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?;
+    let mut skipped = Vec::new();
+    for deployment in wanted(plan) {
+        match deployment_available(deployment, &exe, &settings::cache_dir()) {
+            Ok(()) => {}
+            Err(error) if deployment.optional => {
+                let reason = chain(&error);
+                crate::printer::say(&format!("{}: skipped: {reason}", deployment.name));
+                skipped.push(Skipped { deployment: deployment.name.clone(), reason });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(skipped)
+}
+
+fn each_workload(workload: &Workload, visit: &mut dyn FnMut(&Workload)) {
+    visit(workload);
+    if let Source::Mix { parts } = &workload.source {
+        parts.iter().for_each(|p| each_workload(&p.workload, visit));
+    }
+}
+
+fn prompt_files(plan: &Plan, base: &Path) -> Result<BTreeMap<String, Vec<FileLine>>, Failure> {
+    let mut names = std::collections::BTreeSet::new();
+    for point in &plan.points {
+        each_workload(&point.workload, &mut |w| {
+            if let Source::File { file, .. } = &w.source {
+                names.insert(file.clone());
+            }
+        });
+    }
+    let mut files = BTreeMap::new();
+    for name in names {
+        let path = base.join(&name);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Failure::usage(format!("cannot read the prompt file {}: {e}", path.display()))
+                .hint("'file' of a [[workload]] is relative to the experiment file")
+        })?;
+        let lines = parse_prompt_file(&text)
+            .map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?;
+        files.insert(name, lines);
+    }
+    Ok(files)
+}
+
+/// The tokenizer that the file names, or the one that lies in the model's own directory.
+fn tokenizer(plan: &Plan, base: &Path) -> Result<Option<Arc<Tokenizer>>, Failure> {
+    let given = plan.model.tokenizer.as_ref().map(|t| base.join(t));
+    let beside = PathBuf::from(&plan.model.id);
+    let found = beside.join("tokenizer.json").is_file().then_some(beside);
+    let Some(path) = given.clone().or(found) else { return Ok(None) };
+    match Tokenizer::load(&path) {
+        Ok(tokenizer) => Ok(Some(Arc::new(tokenizer))),
+        Err(error) if given.is_some() => Err(Failure::usage(chain(&error))
+            .hint("'tokenizer' is a directory with tokenizer.json, or that file")),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Refuses to start over what an earlier run has left running: its GPUs and ports are taken.
+fn nothing_left(goal: &Goal) -> Result<(), Failure> {
+    let runs = match goal {
+        Goal::New { out } => list_runs(out)?.into_iter().map(|r| r.dir).collect(),
+        Goal::Resume(dir) => vec![dir.clone()],
+    };
+    for dir in runs {
+        let left = leftovers(&dir)?;
+        if left.is_empty() {
+            continue;
+        }
+        let rows: Vec<String> = left
+            .iter()
+            .map(|l| format!("  {} on {}: pids {:?}", l.process, l.host, l.pids))
+            .collect();
+        return Err(Failure::deployment(format!(
+            "{} has left processes running\n{}",
+            dir.display(),
+            rows.join("\n")
+        ))
+        .hint(format!("take them down with: scalebeam down {}", dir.display())));
+    }
+    Ok(())
+}

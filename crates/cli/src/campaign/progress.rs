@@ -1,0 +1,144 @@
+//! What a person sees meanwhile: bars on a terminal, a line a step elsewhere.
+
+use crate::printer;
+use indicatif::{ProgressBar, ProgressStyle};
+use scalebeam_fleet::{Progress, State};
+use scalebeam_load::Control;
+use scalebeam_model::plan::{PointPlan, TrialPlan};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(200);
+
+/// The display of one run.
+#[derive(Debug)]
+pub(super) struct Display {
+    interactive: bool,
+    spinner: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Display {
+    pub(super) fn new() -> Self {
+        Self { interactive: printer::is_interactive(), spinner: Arc::default() }
+    }
+
+    /// Writes a line above whatever moves.
+    pub(super) fn line(&self, text: &str) {
+        self.clear();
+        printer::say(text);
+    }
+
+    /// Removes what moves.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = self.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.spinner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the fleet says while a deployment comes up.
+    pub(super) fn on_fleet(&self) -> impl Fn(Progress) + Send + Sync + '_ {
+        let last = Mutex::new(State::Absent);
+        move |progress: Progress| {
+            let Progress { deployment, state, text } = progress;
+            let text = if text.is_empty() { state.name().to_owned() } else { text };
+            if self.interactive {
+                let mut guard = self.lock();
+                let bar = guard.get_or_insert_with(|| {
+                    let bar = ProgressBar::new_spinner();
+                    bar.enable_steady_tick(TICK);
+                    bar
+                });
+                bar.set_message(format!("{deployment}: {text}"));
+                return;
+            }
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last != state && state == State::Starting {
+                printer::say(&format!("{deployment}: starting"));
+            }
+            *last = state;
+        }
+    }
+
+    /// The bar of one trial; it lives until it is finished.
+    pub(super) fn trial(
+        &self,
+        point: &PointPlan,
+        trial: &TrialPlan,
+        control: &Control,
+    ) -> TrialBar {
+        self.clear();
+        let label = match point.trials.len() {
+            1 => point.id.clone(),
+            n => format!("{} trial {}/{n}", point.id, trial.number),
+        };
+        let warmup = point.warmup.as_ref().and_then(|w| w.requests).unwrap_or(0);
+        let total = point.measure.requests.map(|n| n + warmup);
+        let bar = self.interactive.then(|| bar(&label, total));
+        let stop = Arc::new(AtomicBool::new(false));
+        if let Some(bar) = &bar {
+            let (bar, control, stop) = (bar.clone(), control.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(TICK);
+                while !stop.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    show(&bar, &control);
+                }
+            });
+        }
+        TrialBar { label, bar, stop, control: control.clone() }
+    }
+}
+
+fn bar(label: &str, total: Option<u64>) -> ProgressBar {
+    let bar = match total {
+        Some(n) => ProgressBar::new(n),
+        None => ProgressBar::new_spinner(),
+    };
+    let template = match total {
+        Some(_) => "{prefix} [{bar:30}] {pos}/{len} {msg} {elapsed}",
+        None => "{prefix} {spinner} {pos} {msg} {elapsed}",
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_prefix(label.to_owned());
+    bar
+}
+
+fn show(bar: &ProgressBar, control: &Control) {
+    let p = control.progress();
+    bar.set_position(p.finished);
+    let failed = if p.failed > 0 { format!(", {} failed", p.failed) } else { String::new() };
+    bar.set_message(format!("{} in flight{failed}", p.in_flight));
+}
+
+/// A trial that is under way.
+#[derive(Debug)]
+pub(super) struct TrialBar {
+    label: String,
+    bar: Option<ProgressBar>,
+    stop: Arc<AtomicBool>,
+    control: Control,
+}
+
+impl TrialBar {
+    /// Ends it, with a line that stays.
+    pub(super) fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let p = self.control.progress();
+        let failed =
+            if p.failed > 0 { format!(", {} not completed", p.failed) } else { String::new() };
+        printer::say(&format!(
+            "{}: {} requests, {} tokens{failed}",
+            self.label, p.finished, p.output_tokens
+        ));
+    }
+}

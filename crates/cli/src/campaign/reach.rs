@@ -1,0 +1,75 @@
+//! Where requests go, and with which headers. Secrets are read from the environment by name, when they
+//! are needed, and are nowhere else.
+
+use crate::clock::WallClock;
+use crate::exit::Failure;
+use scalebeam_load::{Endpoint, Secret, Target, probe};
+use scalebeam_model::plan::DeploymentPlan;
+use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
+use std::collections::BTreeMap;
+
+fn from_env(what: &str, name: &str) -> Result<String, Failure> {
+    match std::env::var(name) {
+        Ok(value) if !value.is_empty() => Ok(value),
+        _ => Err(Failure::usage(format!("{what}: the environment variable {name} is not set"))
+            .hint(format!("export {name}=.. before you start scalebeam"))),
+    }
+}
+
+/// The secrets of a deployment's requests: API key, and headers.
+pub(super) fn secrets(
+    d: &DeploymentPlan,
+) -> Result<(Option<Secret>, Vec<(String, String)>), Failure> {
+    let key = match &d.api_key_env {
+        Some(name) => Some(Secret::new(from_env(&format!("api_key_env of '{}'", d.name), name)?)),
+        None => None,
+    };
+    Ok((key, read_headers(&d.headers_env)?))
+}
+
+fn read_headers(headers: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
+    let read = |(name, env): (&String, &String)| {
+        Ok((name.clone(), from_env(&format!("header {name}"), env)?))
+    };
+    headers.iter().map(read).collect()
+}
+
+/// The endpoint of `deployment` for requests of family `api`.
+pub(super) fn endpoint(deployment: &DeploymentPlan, api: Api) -> Result<Endpoint, Failure> {
+    let (api_key, headers) = secrets(deployment)?;
+    Ok(Endpoint {
+        targets: deployment.entries.iter().map(|e| Target { base_url: e.url.clone() }).collect(),
+        api,
+        model: deployment.served_model.clone(),
+        headers,
+        api_key,
+        ca_file: None,
+    })
+}
+
+/// The first model that the endpoint lists.
+pub(crate) fn first_model(
+    url: &str,
+    api_key_env: Option<&str>,
+    headers_env: &BTreeMap<String, String>,
+) -> Result<String, Failure> {
+    let mut headers = read_headers(headers_env)?;
+    if let Some(name) = api_key_env {
+        headers
+            .push(("authorization".into(), format!("Bearer {}", from_env("--api-key-env", name)?)));
+    }
+    let base = url.trim_end_matches('/').trim_end_matches("/v1");
+    let clock = WallClock::shared();
+    let wait = Nanos::from_secs(30);
+    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, None, wait)?;
+    let give = "give the model's name with --model";
+    if status != 200 {
+        return Err(Failure::deployment(format!("{base}/v1/models answers {status}")).hint(give));
+    }
+    let listed: serde_json::Value = serde_json::from_slice(&body).map_err(|e| {
+        Failure::deployment(format!("{base}/v1/models is not JSON: {e}")).hint(give)
+    })?;
+    let id = listed["data"][0]["id"].as_str().map(str::to_owned);
+    id.ok_or_else(|| Failure::deployment(format!("{base}/v1/models lists no model")).hint(give))
+}

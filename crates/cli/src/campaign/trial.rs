@@ -1,0 +1,290 @@
+//! One trial: warm-up, measurement, seal.
+
+use super::{Campaign, Ended, prepare::Prepared, reach};
+use crate::exit::{Failure, chain};
+use crate::interrupt::{Asked, reached};
+use crate::settings;
+use scalebeam_fleet::Running;
+use scalebeam_load::{
+    Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, probe, run_phase,
+};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::driver::{LoadShape, PhasePlan};
+use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
+use scalebeam_model::request::RequestRecord;
+use scalebeam_model::workload::{Api, FileLine, PromptStream, Sizing, Words, Workload};
+use scalebeam_record::{PhaseSpan, RecordError, TrialInfo, TrialWriter};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// After Ctrl-C, how long requests in flight may still take.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Streams that one load thread carries before a second one is worth its cost.
+const STREAMS_PER_THREAD: u64 = 512;
+
+/// What all trials of a deployment share.
+pub(super) struct Bench {
+    chat: Arc<Endpoint>,
+    completions: Arc<Endpoint>,
+    files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    clock: Arc<dyn Clock>,
+    /// By API: a chat template and a plain prompt are counted by the same tokenizer, but a server may
+    /// report usage for one only.
+    words: BTreeMap<&'static str, Arc<Words>>,
+}
+
+impl Bench {
+    pub(super) fn new(
+        deployment: &DeploymentPlan,
+        prepared: &Prepared,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            chat: Arc::new(reach::endpoint(deployment, Api::Chat)?),
+            completions: Arc::new(reach::endpoint(deployment, Api::Completions)?),
+            files: Arc::clone(&prepared.files),
+            tokenizer: prepared.tokenizer.clone(),
+            clock: Arc::clone(clock),
+            words: BTreeMap::new(),
+        })
+    }
+
+    fn endpoint(&self, api: Api) -> &Arc<Endpoint> {
+        match api {
+            Api::Chat => &self.chat,
+            Api::Completions => &self.completions,
+        }
+    }
+
+    /// Words to write the point's prompts with: sized by the tokenizer, else by the server's own usage.
+    pub(super) async fn words(&mut self, point: &PointPlan) -> Result<Arc<Words>, Failure> {
+        let api = point.workload.api;
+        if let Some(words) = self.words.get(api.path()) {
+            return Ok(Arc::clone(words));
+        }
+        let words = match &self.tokenizer {
+            _ if !point.workload.is_synthetic() => {
+                return Ok(Arc::new(Words::common(1.0, Sizing::Guess)));
+            }
+            Some(tokenizer) => tokenizer.words().map_err(|e| Failure::usage(chain(&e)))?,
+            None => self.measured_words(api, &point.workload).await?,
+        };
+        let words = Arc::new(words);
+        self.words.insert(api.path(), Arc::clone(&words));
+        Ok(words)
+    }
+
+    async fn measured_words(&self, api: Api, workload: &Workload) -> Result<Words, Failure> {
+        let (clock, endpoint) = (Arc::clone(&self.clock), Arc::clone(self.endpoint(api)));
+        let workload = workload.clone();
+        let probed =
+            tokio::task::spawn_blocking(move || probe::measure_words(&clock, &endpoint, &workload));
+        Ok(probed.await.map_err(|e| Failure::internal(e.to_string()))??)
+    }
+}
+
+/// What a reader of the trial should know of its prompts.
+fn sizing_note(words: &Words) -> String {
+    let per_word = words.tokens_per_word;
+    match words.sizing {
+        Sizing::Tokenizer => "prompts are token-exact by the model's tokenizer".to_owned(),
+        Sizing::ServerUsage => {
+            format!("prompts are sized by the server's usage: {per_word:.3} tokens a word")
+        }
+        Sizing::Guess => {
+            format!(
+                "prompt lengths are a guess ({per_word:.2} tokens a word): no tokenizer, no usage"
+            )
+        }
+    }
+}
+
+/// One trial's work, which a thread of its own does.
+struct Job {
+    point: PointPlan,
+    trial: TrialPlan,
+    words: Arc<Words>,
+    files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    endpoint: Arc<Endpoint>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    clock: Arc<dyn Clock>,
+    control: Control,
+    writer: TrialWriter,
+    id_prefix: String,
+}
+
+/// Why a trial has no result.
+enum Lost {
+    Load(LoadError),
+    Record(RecordError),
+}
+
+/// Measures one trial and seals it; a trial that is cut short stays readable, and partial.
+pub(super) async fn measure(
+    campaign: &Campaign<'_>,
+    running: &Running,
+    bench: &Bench,
+    point: &PointPlan,
+    trial: &TrialPlan,
+    words: Arc<Words>,
+) -> Result<Ended, Failure> {
+    if pause(campaign, point).await {
+        return Ok(Ended::Interrupted);
+    }
+    let writer = campaign.writer.trial(&point.id, trial.number, campaign.clock.now())?;
+    let control = Control::new();
+    let job = Job {
+        point: point.clone(),
+        trial: trial.clone(),
+        words,
+        files: Arc::clone(&bench.files),
+        endpoint: Arc::clone(bench.endpoint(point.workload.api)),
+        tokenizer: bench.tokenizer.clone(),
+        clock: Arc::clone(&campaign.clock),
+        control: control.clone(),
+        writer,
+        id_prefix: format!("{}-{}", campaign.writer.id(), point.id.replace('/', "-")),
+    };
+    let bar = campaign.display.trial(point, trial, &control);
+    let work = tokio::task::spawn_blocking(move || job.run());
+    let (done, death) = attend(campaign, running, &control, work).await?;
+    bar.finish();
+    match (done, death) {
+        (Ok(()), None) if !control.is_stopped() => Ok(Ended::Whole),
+        (_, Some(death)) => Ok(Ended::Failed(death)),
+        (Err(Lost::Record(error)), _) => Err(error.into()),
+        (Err(Lost::Load(error)), _) => Ok(Ended::Failed(chain(&error))),
+        (Ok(()), None) => Ok(Ended::Interrupted),
+    }
+}
+
+/// Waits as the load asks; whether the user interrupted.
+async fn pause(campaign: &Campaign<'_>, point: &PointPlan) -> bool {
+    let asked = reached(&campaign.asked, Asked::Once);
+    tokio::time::timeout(point.pause.to_std(), asked).await.is_ok() && point.pause.0 > 0
+}
+
+/// Waits for the work, while it watches the deployment and the user.
+async fn attend(
+    campaign: &Campaign<'_>,
+    running: &Running,
+    control: &Control,
+    work: tokio::task::JoinHandle<Result<(), Lost>>,
+) -> Result<(Result<(), Lost>, Option<String>), Failure> {
+    tokio::pin!(work);
+    let mut death = None;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                let done = done.map_err(|e| Failure::internal(format!("the load generator failed: {e}")))?;
+                return Ok((done, death));
+            }
+            error = running.died(), if death.is_none() => {
+                let failure = Failure::from(error);
+                death = Some(failure.text());
+                control.abort();
+            }
+            () = reached(&campaign.asked, Asked::Once), if !draining => {
+                draining = true;
+                control.stop();
+            }
+            () = give_up(campaign), if draining => {
+                control.abort();
+                // Aborting takes a moment; the work ends by itself.
+                let done = work.await.map_err(|e| Failure::internal(e.to_string()))?;
+                return Ok((done, death));
+            }
+        }
+    }
+}
+
+/// Returns when requests in flight have had their time, or the user asked twice.
+async fn give_up(campaign: &Campaign<'_>) {
+    let _ = tokio::time::timeout(DRAIN, reached(&campaign.asked, Asked::Twice)).await;
+}
+
+impl Job {
+    fn run(mut self) -> Result<(), Lost> {
+        let mut info = TrialInfo { shards: shards(&self.point.measure), ..TrialInfo::default() };
+        if self.point.workload.is_synthetic() {
+            info.notes.push(sizing_note(&self.words));
+        }
+        if let Some(warmup) = self.point.warmup.clone() {
+            let report = self.phase(warmup, self.trial.warmup_seed, "w")?;
+            info.warmup = Some(span(&report));
+        }
+        if !self.control.is_stopped() {
+            let report = self.phase(self.point.measure.clone(), self.trial.measure_seed, "m")?;
+            let wall = report.ended_at.since(report.started_at).as_secs_f64();
+            info.measure = Some(span(&report));
+            info.client_cpu_cores =
+                report.client_cpu.filter(|_| wall > 0.0).map(|cpu| cpu.as_secs_f64() / wall);
+        }
+        if self.control.is_stopped() {
+            return self.writer.abandon().map_err(Lost::Record);
+        }
+        self.writer.seal(info).map_err(Lost::Record)
+    }
+
+    fn phase(&mut self, plan: PhasePlan, seed: u64, tag: &str) -> Result<PhaseReport, Lost> {
+        let stream = PromptStream::new(
+            &self.point.workload,
+            &self.words,
+            &self.files,
+            seed,
+            self.point.batch,
+        );
+        let prompts = |index: u64| stream.prompt(index);
+        let spec = PhaseSpec {
+            shards: shards(&plan),
+            plan,
+            endpoint: Arc::clone(&self.endpoint),
+            prompts: &prompts,
+            workload: &self.point.workload,
+            tokenizer: self.tokenizer.clone(),
+            keep_text: false,
+            request_id_prefix: format!("{}-{}{tag}", self.id_prefix, self.trial.number),
+        };
+        let writer = Mutex::new((&mut self.writer, None));
+        let sink = |record: RequestRecord| {
+            let mut guard = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = guard.0.append(record) {
+                // A record that cannot be kept makes the rest worthless.
+                guard.1.get_or_insert(error);
+                self.control.abort();
+            }
+        };
+        let report =
+            run_phase(&spec, Arc::clone(&self.clock), &self.control, &sink).map_err(Lost::Load)?;
+        let (_, failed) = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            Some(error) => Err(Lost::Record(error)),
+            None => Ok(report),
+        }
+    }
+}
+
+fn span(report: &PhaseReport) -> PhaseSpan {
+    PhaseSpan { started_at: report.started_at, ended_at: report.ended_at }
+}
+
+/// Load threads: one, until there are more streams than one carries well.
+fn shards(plan: &PhasePlan) -> u16 {
+    let streams = match &plan.shape {
+        LoadShape::Closed { concurrency } => u64::from(*concurrency),
+        LoadShape::Burst => plan.requests.unwrap_or(1),
+        LoadShape::Open { max_in_flight: Some(n), .. } => u64::from(*n),
+        // Requests of an open loop that take a second each.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive rate; `as` saturates"
+        )]
+        LoadShape::Open { rate_rps, .. } => *rate_rps as u64,
+    };
+    let cores = u64::try_from(settings::cores()).unwrap_or(1);
+    u16::try_from(streams.div_ceil(STREAMS_PER_THREAD).clamp(1, cores)).unwrap_or(1)
+}

@@ -1,0 +1,72 @@
+//! One module a command; each is the table of contents of what it does.
+
+use crate::args::{Command, SchemaOf};
+use crate::exit::{Failure, Status};
+use crate::printer;
+
+mod bench;
+mod check;
+mod down;
+mod plan;
+mod report;
+mod run;
+mod serve;
+mod setup;
+mod up;
+
+/// Carries `command` out.
+pub(crate) fn run(command: Command) -> Result<Status, Failure> {
+    match command {
+        Command::Check(args) => check::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Up(args) => up::run(&args),
+        Command::Down(args) => down::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Schema { of } => schema(of),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { dir } => man(&dir),
+    }
+}
+
+fn schema(of: SchemaOf) -> Result<Status, Failure> {
+    use scalebeam_model::{plan::Plan, results::Results, spec::Experiment};
+    printer::json(&match of {
+        SchemaOf::Experiment => Experiment::json_schema(),
+        SchemaOf::Plan => Plan::json_schema(),
+        SchemaOf::Results => Results::json_schema(),
+    })?;
+    Ok(Status::Ok)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Status, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut crate::args::command(), "scalebeam", &mut text);
+    printer::data(&String::from_utf8_lossy(&text));
+    Ok(Status::Ok)
+}
+
+fn man(dir: &std::path::Path) -> Result<Status, Failure> {
+    let fail =
+        |e: std::io::Error| Failure::usage(format!("cannot write to {}: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(fail)?;
+    clap_mangen::generate_to(crate::args::command(), dir).map_err(fail)?;
+    Ok(Status::Ok)
+}
+
+/// The control plane's runtime. Load is sent from threads of its own.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))
+}
+
+/// Reads a span given on the command line.
+fn span(flag: &str, text: &str) -> Result<scalebeam_model::units::Nanos, Failure> {
+    scalebeam_model::units::parse_duration(text).map_err(|e| Failure::usage(format!("{flag}: {e}")))
+}

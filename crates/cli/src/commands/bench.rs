@@ -1,0 +1,161 @@
+//! `bench`: an experiment written from the command line, against an endpoint that is already there.
+
+use super::span;
+use crate::args::{ArrivalArg, BenchArgs, EndpointKind};
+use crate::campaign::{Goal, reach};
+use crate::exit::{Failure, Status};
+use crate::{experiment, settings};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// What stands for the file in messages.
+const SHOWN: &str = "the command line";
+
+pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
+    let headers = headers(&args.header)?;
+    let base = std::env::current_dir().unwrap_or_default();
+    // A wrong flag is told before anybody is asked for a model.
+    let asked = args.model.as_deref().unwrap_or("model");
+    experiment::from_text(text(args, asked, &headers)?, SHOWN, base.clone())?;
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => reach::first_model(&args.url[0], args.api_key_env.as_deref(), &headers)?,
+    };
+    let text = text(args, &model, &headers)?;
+    let loaded = experiment::from_text(text, SHOWN, base)?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(settings::RUNS));
+    super::run::weigh(&loaded, Goal::New { out }, args.json)
+}
+
+/// `NAME=ENV` by name: a value on the command line would be in the shell's history.
+fn headers(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let read = |text: &String| {
+        let (name, env) = text.split_once('=').filter(|(n, e)| !n.is_empty() && !e.is_empty())?;
+        Some((name.to_owned(), env.to_owned()))
+    };
+    let wrong = |text: &String| {
+        Failure::usage(format!("--header: '{text}' is not of the form NAME=ENV"))
+            .hint("give the name of an environment variable that holds the header's value")
+    };
+    given.iter().map(|text| read(text).ok_or_else(|| wrong(text))).collect()
+}
+
+fn table(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Table {
+    entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+fn one(table: Table) -> Value {
+    Value::Array(vec![Value::Table(table)])
+}
+
+fn integer(n: impl Into<i64>) -> Value {
+    Value::Integer(n.into())
+}
+
+/// The experiment file that says the same.
+fn text(
+    args: &BenchArgs,
+    model: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<String, Failure> {
+    let mut of_model = table([("id", Value::from(model))]);
+    if let Some(tokenizer) = &args.tokenizer {
+        of_model.insert("tokenizer".into(), tokenizer.display().to_string().into());
+    }
+    let mut deploy = table([
+        ("name", "endpoint".into()),
+        ("platform", "external".into()),
+        ("engine", "openai".into()),
+        ("endpoint", Value::from(args.url.clone())),
+    ]);
+    if let Some(gpus) = args.gpus {
+        deploy.insert("tp".into(), integer(gpus));
+    }
+    if let Some(env) = &args.api_key_env {
+        deploy.insert("api_key_env".into(), env.clone().into());
+    }
+    if !headers.is_empty() {
+        let of = headers.iter().map(|(k, v)| (k.clone(), Value::from(v.clone())));
+        deploy.insert("headers_env".into(), Value::Table(of.collect()));
+    }
+    let file = table([
+        ("schema", integer(1)),
+        ("name", "bench".into()),
+        ("model", Value::Table(of_model)),
+        ("deploy", one(deploy)),
+        ("workload", one(workload(args)?)),
+        ("load", one(load(args)?)),
+    ]);
+    toml::to_string(&file)
+        .map_err(|e| Failure::internal(format!("cannot write the experiment: {e}")))
+}
+
+fn workload(args: &BenchArgs) -> Result<Table, Failure> {
+    let seed = i64::try_from(args.seed)
+        .map_err(|_| Failure::usage(format!("--seed: {} is above {}", args.seed, i64::MAX)))?;
+    let api = match args.endpoint {
+        EndpointKind::Chat => "chat",
+        EndpointKind::Completions => "completions",
+    };
+    let mut out = table([
+        ("name", "synthetic".into()),
+        ("kind", "synthetic".into()),
+        ("api", api.into()),
+        ("isl", integer(args.isl)),
+        ("osl", integer(args.osl)),
+        ("force_len", (!args.no_force_len).into()),
+        ("seed", integer(seed)),
+    ]);
+    if let Some(t) = args.temperature {
+        out.insert("temperature".into(), t.into());
+    }
+    Ok(out)
+}
+
+fn load(args: &BenchArgs) -> Result<Table, Failure> {
+    span("--timeout", &args.timeout)?;
+    let count = |flag: &str, n: u64| {
+        i64::try_from(n)
+            .map(Value::Integer)
+            .map_err(|_| Failure::usage(format!("{flag}: {n} is too many")))
+    };
+    let mut out = table([
+        ("name", "load".into()),
+        ("workload", "synthetic".into()),
+        ("warmup", count("--warmup", args.warmup)?),
+        ("timeout", args.timeout.clone().into()),
+        ("repeats", integer(args.repeats)),
+    ]);
+    if args.request_rate.is_empty() {
+        let levels = if args.concurrency.is_empty() { vec![8] } else { args.concurrency.clone() };
+        out.insert("mode".into(), "closed".into());
+        out.insert("concurrency".into(), Value::Array(levels.into_iter().map(integer).collect()));
+    } else {
+        let arrival = match args.arrival {
+            ArrivalArg::Poisson => "poisson",
+            ArrivalArg::Constant => "constant",
+        };
+        out.insert("mode".into(), "open".into());
+        out.insert("arrival".into(), arrival.into());
+        let rates = args.request_rate.iter().map(|r| Value::from(format!("{r}/s")));
+        out.insert("rate".into(), Value::Array(rates.collect()));
+    }
+    if let Some(duration) = &args.duration {
+        span("--duration", duration)?;
+        out.insert("duration".into(), duration.clone().into());
+    }
+    match (args.requests, &args.duration) {
+        (Some(n), _) => {
+            out.insert("requests".into(), count("--requests", n)?);
+        }
+        (None, None) if args.request_rate.is_empty() => {
+            out.insert("requests".into(), "10x>=100".into());
+        }
+        (None, None) => {
+            out.insert("requests".into(), integer(100));
+        }
+        (None, Some(_)) => {}
+    }
+    Ok(out)
+}

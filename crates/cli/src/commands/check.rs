@@ -1,0 +1,60 @@
+//! `check`: is the file right, and if not, where.
+
+use crate::args::FileArgs;
+use crate::exit::{Failure, Status};
+use crate::experiment::{self, Unreadable};
+use crate::printer;
+use scalebeam_model::plan::Plan;
+use scalebeam_model::spec::Diagnostics;
+use serde_json::json;
+
+pub(super) fn run(args: &FileArgs) -> Result<Status, Failure> {
+    match experiment::load(&args.file) {
+        Ok(loaded) => {
+            if args.json {
+                printer::json(&json!({
+                    "file": args.file, "ok": true,
+                    "deployments": loaded.plan.deployments.len(),
+                    "points": loaded.plan.points.len(),
+                    "problems": [], "notes": loaded.plan.notes,
+                }))?;
+            } else {
+                printer::data(&summary(&args.file.display().to_string(), &loaded.plan));
+            }
+            Ok(Status::Ok)
+        }
+        Err(Unreadable::Problems(problems)) if args.json => {
+            printer::json(&json!({
+                "file": args.file, "ok": false, "problems": as_json(&problems),
+            }))?;
+            Ok(Status::Usage)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn summary(file: &str, plan: &Plan) -> String {
+    let plural = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    let mut text = format!(
+        "{file}: ok, {}, {}",
+        plural(plan.deployments.len(), "deployment"),
+        plural(plan.points.len(), "point")
+    );
+    for note in &plan.notes {
+        text.push_str(&format!(
+            "\nnote: {}: {}\n      hint: {}",
+            note.path, note.message, note.hint
+        ));
+    }
+    text
+}
+
+fn as_json(problems: &Diagnostics) -> Vec<serde_json::Value> {
+    let one = |d: &scalebeam_model::spec::Diagnostic| {
+        json!({
+            "file": d.file, "line": d.line, "column": d.column, "key": d.key,
+            "message": d.message, "hint": d.hint,
+        })
+    };
+    problems.0.iter().map(one).collect()
+}

@@ -1,0 +1,61 @@
+//! `run`: plan, deploy, load, record, analyse, report.
+
+use crate::args::RunArgs;
+use crate::campaign::{self, Goal, outcome};
+use crate::exit::{Failure, Status};
+use crate::experiment::{self, Loaded, Selection};
+use crate::settings;
+use scalebeam_model::spec::Experiment;
+use scalebeam_record::RunReader;
+use std::path::{Path, PathBuf};
+
+pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
+    let (loaded, goal) = match (&args.resume, &args.file) {
+        (Some(dir), _) => (resumed(dir)?, Goal::Resume(dir.clone())),
+        (None, Some(file)) => {
+            let mut loaded = experiment::load(file)?;
+            loaded.select(&Selection { deploy: args.select.deploy, load: args.select.load })?;
+            let out = out_dir(args.out.as_deref(), &loaded.experiment);
+            (loaded, Goal::New { out })
+        }
+        (None, None) => {
+            return Err(Failure::usage("name an experiment file, or a run with --resume"));
+        }
+    };
+    weigh(&loaded, goal, args.json)
+}
+
+/// Runs what was loaded and says what came of it; `bench` ends here too.
+pub(super) fn weigh(loaded: &Loaded, goal: Goal, json: bool) -> Result<Status, Failure> {
+    let done = super::runtime()?.block_on(campaign::run(loaded, goal))?;
+    let reader = RunReader::open(&done.dir)?;
+    let said = outcome::conclude(&reader, None, json);
+    match (done.status, said) {
+        (Status::Ok, said) => said,
+        // What went wrong on the way weighs more than what the numbers say.
+        (status, Ok(_)) => Ok(status),
+        (_, Err(failure)) => Err(failure),
+    }
+}
+
+/// An interrupted run's own experiment and plan; the file that it came from may have changed since.
+fn resumed(dir: &Path) -> Result<Loaded, Failure> {
+    let reader = RunReader::open(dir)?;
+    let shown = dir.join("experiment.toml").display().to_string();
+    let mut loaded =
+        experiment::from_text(reader.experiment().to_owned(), &shown, base_of(&reader))?;
+    loaded.plan = reader.plan().clone();
+    Ok(loaded)
+}
+
+/// Where the experiment file was, for its relative paths.
+fn base_of(reader: &RunReader) -> PathBuf {
+    let client = reader.manifest().hosts.iter().find(|h| h.name == campaign::CLIENT);
+    client.and_then(|h| h.facts.get(campaign::BASE)).map(PathBuf::from).unwrap_or_default()
+}
+
+/// Where run directories go: the command line, the file, `runs`.
+pub(super) fn out_dir(asked: Option<&Path>, experiment: &Experiment) -> PathBuf {
+    let of_file = experiment.output.as_ref().and_then(|o| o.dir.as_ref()).map(PathBuf::from);
+    asked.map(Path::to_path_buf).or(of_file).unwrap_or_else(|| PathBuf::from(settings::RUNS))
+}

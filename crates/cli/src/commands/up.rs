@@ -1,0 +1,29 @@
+//! `up`: bring one deployment up, prove it, and leave it running.
+
+use crate::args::UpArgs;
+use crate::campaign::{self, Goal};
+use crate::exit::{Failure, Status};
+use crate::experiment::{self, Selection};
+use crate::printer;
+use serde_json::json;
+
+pub(super) fn run(args: &UpArgs) -> Result<Status, Failure> {
+    let mut loaded = experiment::load(&args.file)?;
+    loaded.select(&Selection { deploy: vec![args.deploy.clone()], load: Vec::new() })?;
+    loaded.plan.points.clear();
+    let out = super::run::out_dir(args.out.as_deref(), &loaded.experiment);
+    let up = super::runtime()?.block_on(campaign::up(&loaded, Goal::New { out }))?;
+    let Some(up) = up else { return Ok(Status::Interrupted) };
+    if args.json {
+        printer::json(
+            &json!({ "deployment": args.deploy, "endpoints": up.endpoints, "run": up.dir }),
+        )?;
+    } else {
+        let dir = up.dir.display();
+        printer::data(&format!(
+            "{}\ntake it down with: scalebeam down {dir}",
+            up.endpoints.join("\n")
+        ));
+    }
+    Ok(Status::Ok)
+}

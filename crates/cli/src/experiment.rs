@@ -1,0 +1,105 @@
+//! From a path to a checked experiment and its plan.
+
+use crate::exit::Failure;
+use scalebeam_model::plan::{Plan, resolve};
+use scalebeam_model::spec::{Diagnostics, Experiment};
+use std::path::{Path, PathBuf};
+
+/// A file that was read, checked and planned.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// As given.
+    pub(crate) text: String,
+    /// Prompt files and tokenizers are relative to this.
+    pub(crate) base: PathBuf,
+    pub(crate) experiment: Experiment,
+    pub(crate) plan: Plan,
+}
+
+/// Which part of an experiment is wanted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    pub(crate) deploy: Vec<String>,
+    pub(crate) load: Vec<String>,
+}
+
+/// Why a file is no experiment.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// It cannot be opened.
+    File(Failure),
+    /// It has problems.
+    Problems(Diagnostics),
+}
+
+impl From<Unreadable> for Failure {
+    fn from(error: Unreadable) -> Self {
+        match error {
+            Unreadable::File(failure) => failure,
+            Unreadable::Problems(d) => Self::usage(format!(
+                "{} in the experiment file\n\n{d}",
+                match d.0.len() {
+                    1 => "a problem".to_owned(),
+                    n => format!("{n} problems"),
+                }
+            )),
+        }
+    }
+}
+
+/// Reads `path`.
+pub(crate) fn load(path: &Path) -> Result<Loaded, Unreadable> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let failure = Failure::usage(format!("cannot read {shown}: {e}"));
+        Unreadable::File(match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                failure.hint("name an experiment file, as experiments/quickstart.toml")
+            }
+            _ => failure,
+        })
+    })?;
+    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    from_text(text, &shown, base)
+}
+
+/// Reads a text as the file `shown`.
+pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Loaded, Unreadable> {
+    let engines = scalebeam_fleet::engine::engines();
+    let experiment = Experiment::parse(&text, shown, engines).map_err(Unreadable::Problems)?;
+    let plan = resolve(&experiment, engines)
+        .map_err(|e| Unreadable::Problems(Diagnostics::locate(&text, shown, e.0)))?;
+    Ok(Loaded { text, base, experiment, plan })
+}
+
+impl Loaded {
+    /// Keeps what was selected; a name that is not there is an error.
+    pub(crate) fn select(&mut self, selection: &Selection) -> Result<(), Failure> {
+        let plan = &mut self.plan;
+        let deployments: Vec<String> = plan.deployments.iter().map(|d| d.name.clone()).collect();
+        let mut loads: Vec<String> = plan.points.iter().map(|p| p.load.clone()).collect();
+        loads.dedup();
+        known("deployment", &selection.deploy, &deployments)?;
+        known("load", &selection.load, &loads)?;
+        let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+        plan.deployments.retain(|d| wanted(&selection.deploy, &d.name));
+        plan.points.retain(|p| {
+            wanted(&selection.deploy, &p.deployment) && wanted(&selection.load, &p.load)
+        });
+        Ok(())
+    }
+}
+
+fn known(what: &str, asked: &[String], there: &[String]) -> Result<(), Failure> {
+    use scalebeam_model::spec::diagnostic::nearest;
+    for name in asked {
+        if !there.contains(name) {
+            let hint = match nearest(name, there.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("known are {}", there.join(", ")),
+            };
+            return Err(Failure::usage(format!("no {what} '{name}' in this file")).hint(hint));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The binary `scalebeam`: flags, settings, terminal, exit codes. Everything else is in the rooms.
+
+use std::process::ExitCode;
+
+mod args;
+mod campaign;
+mod clock;
+mod commands;
+mod exit;
+mod experiment;
+mod interrupt;
+mod printer;
+mod settings;
+mod show;
+
+fn main() -> ExitCode {
+    let command = match args::parse() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    match commands::run(command) {
+        Ok(status) => status.into(),
+        Err(failure) => {
+            printer::error(&failure);
+            failure.status().into()
+        }
+    }
+}

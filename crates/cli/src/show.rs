@@ -1,0 +1,187 @@
+//! A plan in words.
+
+use scalebeam_model::driver::{LoadShape, PhasePlan};
+use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
+use scalebeam_model::units::significant;
+use std::fmt::Write as _;
+
+/// Everything that a run would do.
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut out = format!(
+        "{}: {} deployments, {} points\n",
+        plan.name,
+        plan.deployments.len(),
+        plan.points.len()
+    );
+    if let Some(about) = &plan.about {
+        let _ = writeln!(out, "  {about}");
+    }
+    let _ = writeln!(out, "model {} (in requests: {})", plan.model.id, plan.model.served);
+    for host in &plan.hosts {
+        let at =
+            host.ssh.as_ref().map_or_else(|| "this machine".to_owned(), |s| format!("ssh {s}"));
+        let gpu = host.gpu.as_deref().unwrap_or("GPU");
+        let _ =
+            writeln!(out, "host {}: {at}, address {}, {} x {gpu}", host.name, host.addr, host.gpus);
+    }
+    for d in &plan.deployments {
+        deployment(&mut out, d);
+        for point in plan.points_of(&d.name) {
+            show_point(&mut out, point);
+        }
+    }
+    for note in &plan.notes {
+        let _ = write!(out, "\nnote: {}: {}\n      hint: {}", note.path, note.message, note.hint);
+    }
+    let cost =
+        plan.estimate.cost.map_or(String::new(), |c| format!(", cost about {}", significant(c)));
+    let _ = write!(out, "\nestimate: {}{cost} ({})", plan.estimate.wall, plan.estimate.basis);
+    out
+}
+
+fn deployment(out: &mut String, d: &DeploymentPlan) {
+    let gpus = match (d.gpus, d.gpu_kinds.as_slice()) {
+        (0, _) => "GPUs not known".to_owned(),
+        (n, []) => format!("{n} GPUs"),
+        (n, kinds) => format!("{n} GPUs ({})", kinds.join(", ")),
+    };
+    let _ = writeln!(
+        out,
+        "\ndeployment {}: {} on {}, {gpus}",
+        d.name,
+        d.engine.name(),
+        d.platform.name()
+    );
+    if let Some(why) = &d.cannot_run {
+        let _ = writeln!(out, "  cannot be run: {why}");
+    }
+    for i in &d.instances {
+        let place: Vec<String> =
+            i.place
+                .iter()
+                .map(|p| {
+                    if p.ids.is_empty() {
+                        p.host.clone()
+                    } else {
+                        format!("{} {:?}", p.host, p.ids)
+                    }
+                })
+                .collect();
+        let place =
+            if place.is_empty() { "placed by the platform".to_owned() } else { place.join(" + ") };
+        let _ = writeln!(
+            out,
+            "  instance {}: {}, tp {} x pp {} x dp {}, {place}, port {}",
+            i.index,
+            i.role.name(),
+            i.tp,
+            i.pp,
+            i.dp,
+            i.port
+        );
+    }
+    d.processes.iter().for_each(|p| process(out, p));
+    let entries: Vec<&str> = d.entries.iter().map(|e| e.url.as_str()).collect();
+    let balance =
+        if entries.len() > 1 { format!(", balance {}", kebab(d.balance)) } else { String::new() };
+    let _ = writeln!(out, "  entry {}{balance}", entries.join(", "));
+    let gates: Vec<String> = d.ready.gates.iter().map(gate).collect();
+    let _ = writeln!(out, "  ready within {}: {}", d.ready.timeout, gates.join(", then "));
+    let always = if d.stop.always { "always" } else { "unless the run fails" };
+    let _ = writeln!(out, "  stop: SIGTERM, {} grace, SIGKILL; {always}", d.stop.grace);
+}
+
+fn kebab(balance: scalebeam_model::driver::Balance) -> &'static str {
+    use scalebeam_model::driver::Balance;
+    match balance {
+        Balance::RoundRobin => "round-robin",
+        Balance::LeastInflight => "least-inflight",
+        Balance::None => "none",
+    }
+}
+
+fn gate(gate: &Gate) -> String {
+    match gate {
+        Gate::Alive { processes } => format!("{processes} processes alive"),
+        Gate::Http { path } => format!("GET {path} is 200"),
+        Gate::ModelListed { model } => format!("'{model}' listed"),
+        Gate::Instances { expected } => {
+            let of = expected.iter().map(|(role, n)| format!("{n} {role}"));
+            format!("instances: {}", of.collect::<Vec<_>>().join(", "))
+        }
+        Gate::Completion => "one streamed completion".to_owned(),
+    }
+}
+
+fn process(out: &mut String, p: &ProcessPlan) {
+    let _ = writeln!(out, "  process {} on {}", p.id, p.host);
+    let mut inherited = Vec::new();
+    for (name, value) in &p.env {
+        match value {
+            EnvValue::Set(value) => {
+                let _ = writeln!(out, "    env {name}={}", quoted(value));
+            }
+            EnvValue::Inherit { .. } => inherited.push(name.as_str()),
+        }
+    }
+    if !inherited.is_empty() {
+        let _ = writeln!(out, "    env inherited where set: {}", inherited.join(" "));
+    }
+    let words: Vec<String> =
+        std::iter::once(&p.program).chain(&p.args).map(|w| quoted(w)).collect();
+    let _ = writeln!(out, "    {}", words.join(" "));
+    if !p.ports.is_empty() {
+        let ports: Vec<String> =
+            p.ports.iter().map(|x| format!("{} {}:{}", x.name, x.addr, x.port)).collect();
+        let _ = writeln!(out, "    ports {}", ports.join(", "));
+    }
+    let _ = writeln!(out, "    log {}", p.log);
+}
+
+/// As a shell would need it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn show_point(out: &mut String, p: &PointPlan) {
+    let warmup = p
+        .warmup
+        .as_ref()
+        .and_then(|w| w.requests)
+        .map_or(String::new(), |n| format!(", warm-up {n}"));
+    let seeds: Vec<String> = p.trials.iter().map(|t| format!("{:016x}", t.measure_seed)).collect();
+    let _ = writeln!(
+        out,
+        "  point {}: {} {}{warmup}, time-out {}, workload {} (seed {}), {} trial{} (seeds {})",
+        p.id,
+        p.mode.name(),
+        phase(&p.measure),
+        p.measure.timeout,
+        p.workload.name,
+        p.workload.seed,
+        p.trials.len(),
+        if p.trials.len() == 1 { "" } else { "s" },
+        seeds.join(" ")
+    );
+}
+
+fn phase(p: &PhasePlan) -> String {
+    let end = match (p.requests, p.duration) {
+        (Some(n), Some(d)) => format!("{n} requests or {d}"),
+        (Some(n), None) => format!("{n} requests"),
+        (None, Some(d)) => format!("for {d}"),
+        (None, None) => "without end".to_owned(),
+    };
+    match &p.shape {
+        LoadShape::Closed { concurrency } => format!("at concurrency {concurrency}, {end}"),
+        LoadShape::Burst => format!("of {end}"),
+        LoadShape::Open { rate_rps, arrival, .. } => {
+            format!("at {} requests/s ({arrival:?}), {end}", significant(*rate_rps)).to_lowercase()
+        }
+    }
+}

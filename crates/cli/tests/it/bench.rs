@@ -1,0 +1,119 @@
+//! `bench`: no file needed, words that users of other tools know.
+
+use crate::support::{emulator, say};
+
+fn bench(url: &str, args: &[&str]) -> crate::support::Said {
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().to_str().unwrap();
+    say([&["bench", url, "--out", out], args].concat())
+}
+
+#[test]
+fn levels_counts_and_the_model_come_out() {
+    let server = emulator(&["--ttft", "10ms", "--itl", "2ms", "--model", "the-model"]);
+    let args = [
+        "--concurrency",
+        "1,4",
+        "--requests",
+        "20",
+        "--isl",
+        "64",
+        "--osl",
+        "16",
+        "--warmup",
+        "2",
+        "--json",
+    ];
+    let results = bench(&server.url, &args).expect_code(0).json();
+    let points = results["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    for (point, c) in points.iter().zip([1, 4]) {
+        assert_eq!(point["concurrency"], c);
+        assert_eq!(point["outcomes"]["completed"], 20);
+        assert_eq!(point["metrics"]["output_tokens"]["mean"], 16.0);
+        // Sized by the server's own usage: within a few tokens of what was asked.
+        let prompt = point["metrics"]["prompt_tokens"]["p50"].as_f64().unwrap();
+        assert!((prompt - 64.0).abs() <= 24.0, "{prompt}");
+        for name in
+            ["ttft_ms", "ttft_sent_ms", "tpot_ms", "itl_ms", "e2e_ms", "e2e_sent_ms", "lateness_ms"]
+        {
+            for stat in [
+                "mean", "std", "min", "p1", "p5", "p25", "p50", "p75", "p90", "p95", "p99", "p999",
+                "max", "count",
+            ] {
+                assert!(point["metrics"][name][stat].is_number(), "{name}.{stat}");
+            }
+        }
+        for name in ["output_tps", "rps"] {
+            assert!(point["metrics"][name].is_number(), "{name}");
+        }
+        assert!(point["metrics"].get("output_tps_per_gpu").is_none(), "GPUs are not known");
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_against_a_server_that_queues() {
+    let server = emulator(&["--ttft", "100ms", "--itl", "1ms", "--slots", "1", "--model", "m"]);
+    let args = [
+        "--request-rate",
+        "50",
+        "--arrival",
+        "constant",
+        "--requests",
+        "20",
+        "--osl",
+        "2",
+        "--warmup",
+        "0",
+        "--json",
+    ];
+    let results = bench(&server.url, &args).json();
+    let metrics = &results["points"][0]["metrics"];
+    assert_eq!(results["points"][0]["outcomes"]["completed"], 20);
+    // One at a time at 101 ms each: the last of twenty waits some 1.6 s, and its TTFT says so.
+    let last = metrics["ttft_ms"]["max"].as_f64().unwrap();
+    assert!(last > 1_300.0, "{last}");
+    assert!(
+        metrics["lateness_ms"]["p50"].as_f64().unwrap() < 50.0,
+        "the generator itself is on time"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_a_reason() {
+    for (args, want) in [
+        (&["--duration", "30"][..], "--duration: '30' has no unit"),
+        (&["--header", "nope"], "--header: 'nope' is not of the form NAME=ENV"),
+        (
+            &["--model", "m", "--header", "X=NO_SUCH_VARIABLE"],
+            "environment variable NO_SUCH_VARIABLE is not set",
+        ),
+        (&["--concurrency", "0", "--model", "m"], "0 is not between 1 and 1000000"),
+        (&["--request-rate", "-1"], "-1"),
+    ] {
+        let said = bench("http://127.0.0.1:9", args).expect_code(2);
+        assert!(said.stderr.contains(want), "{args:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_is_told_at_once() {
+    let url = format!("http://127.0.0.1:{}", crate::support::free_port());
+    let said = bench(&url, &[]).expect_code(4);
+    assert!(said.stderr.contains(&url), "{}", said.stderr);
+}
+
+#[test]
+fn help_has_examples_for_every_command() {
+    for command in ["check", "plan", "run", "bench", "serve", "report", "up", "down", "setup"] {
+        let said = say([command, "--help"]).expect_code(0);
+        assert!(said.stdout.contains("Examples:"), "{command}");
+        assert!(said.stdout.contains(&format!("scalebeam {command}")), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(say(["completions", shell]).expect_code(0).stdout.contains("scalebeam"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    say(["man", dir.path().to_str().unwrap()]).expect_code(0);
+    assert!(dir.path().join("scalebeam-run.1").exists());
+}

@@ -1,0 +1,221 @@
+//! `check`: the acceptance set is read as it should be, and every mistake is refused with a useful line.
+
+use crate::support::{Lab, root, say};
+
+fn base() -> String {
+    std::fs::read_to_string(root().join("experiments/quickstart.toml")).unwrap()
+}
+
+/// What `check` says of the quickstart with `from` replaced by `to`, without the file's path.
+fn refused(from: &str, to: &str) -> String {
+    let text = base();
+    assert!(text.contains(from), "{from} is not in the quickstart");
+    let lab = Lab::new(&text.replacen(from, to, 1));
+    let said = lab.say("check", &[]).expect_code(2);
+    assert_eq!(said.stdout, "");
+    said.stderr.replace(&lab.file().display().to_string(), "FILE")
+}
+
+#[test]
+fn the_seeds_expand_to_what_they_mean() {
+    for (file, deployments, points) in [
+        ("seed1-4gpu-vs-8gpu", 3, 15),
+        ("seed2-kuberay-scaling", 9, 9),
+        ("seed3-dynamo-pd-multinode", 3, 24),
+        ("seed4-modal-gpu-users", 3, 6),
+        ("seed5-course-week5", 6, 38),
+        ("quickstart", 3, 6),
+        ("real-cpu", 3, 6),
+        ("real-vllm-cpu", 6, 12),
+    ] {
+        let path = root().join(format!("experiments/{file}.toml"));
+        let json = say(["check", path.to_str().unwrap(), "--json"]).expect_code(0).json();
+        let got = (json["deployments"].as_u64(), json["points"].as_u64());
+        assert_eq!(got, (Some(deployments), Some(points)), "{file}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_names_the_nearest() {
+    insta::assert_snapshot!(refused("warmup      = 8", "warmpu      = 8"), @"
+    error: a problem in the experiment file
+
+    FILE:63:1: unknown key 'warmpu'
+      63 | warmpu      = 8
+         | ^
+      hint: did you mean 'warmup'?
+    ");
+}
+
+#[test]
+fn a_gpu_taken_twice_names_both() {
+    insta::assert_snapshot!(
+        refused("place    = [\"head:0-3\", \"worker:0-3\"]", "place    = [\"head:0-3\", \"head:0-3\"]"),
+        @r#"
+    error: a problem in the experiment file
+
+    FILE:46:25: deploy[3].place[1]: GPU 0 of head taken twice (aggregated)
+      46 | place    = ["head:0-3", "head:0-3"]
+         |                         ^
+      hint: each GPU holds one instance; see deploy[3]
+    "#
+    );
+}
+
+#[test]
+fn a_gpu_taken_by_prefill_and_decode_names_both() {
+    let seed =
+        std::fs::read_to_string(root().join("experiments/seed3-dynamo-pd-multinode.toml")).unwrap();
+    // Seed 3's README puts decode on node0 as well.
+    let lab = Lab::new(&seed.replacen("place   = [\"node1:4-7\"]", "place   = [\"node0:4-7\"]", 1));
+    let said = lab.say("check", &[]).expect_code(2);
+    insta::assert_snapshot!(said.stderr.replace(&lab.file().display().to_string(), "FILE"), @r#"
+    error: a problem in the experiment file
+
+    FILE:40:12: deploy[0].pool[1].place[0]: GPU 4 of node0 taken twice (prefill and decode)
+      40 | place   = ["node0:4-7"]
+         |            ^
+      hint: each GPU holds one instance; see deploy[0].pool[1]
+    "#);
+}
+
+#[test]
+fn an_instance_over_hosts_must_say_what_joins_it() {
+    let seed = std::fs::read_to_string(root().join("experiments/seed1-4gpu-vs-8gpu.toml")).unwrap();
+    let lab = Lab::new(&seed.replacen("launcher = \"ray\"", "# no launcher", 1));
+    let said = lab.say("check", &[]).expect_code(2);
+    insta::assert_snapshot!(said.stderr.replace(&lab.file().display().to_string(), "FILE"), @r#"
+    error: a problem in the experiment file
+
+    FILE:38:1: deploy[1].launcher: an instance spans hosts, say launcher
+      38 | [[deploy]]
+         | ^
+      hint: launcher = "mp" (--nnodes, --node-rank) or "ray" (a Ray cluster)
+    "#);
+}
+
+#[test]
+fn a_flag_that_the_shape_decides_is_refused() {
+    insta::assert_snapshot!(
+        refused("tp       = 4\n", "tp       = 4\nargs     = [\"--seed\", \"3\", \"--tp\", \"2\"]\n"),
+        @"
+    error: 3 problems in the experiment file
+
+    FILE:32:1: deploy[1].args[2]: '--tp' follows from the shape and must not be given in args
+      32 | [[deploy]]
+         | ^
+      hint: use the key 'tp' of [[deploy]] or [[deploy.pool]]
+
+    FILE:37:1: deploy[2].args[2]: '--tp' follows from the shape and must not be given in args
+      37 | [[deploy]]
+         | ^
+      hint: use the key 'tp' of [[deploy]] or [[deploy.pool]]
+
+    FILE:43:1: deploy[3].args[2]: '--tp' follows from the shape and must not be given in args
+      43 | [[deploy]]
+         | ^
+      hint: use the key 'tp' of [[deploy]] or [[deploy.pool]]
+    "
+    );
+}
+
+#[test]
+fn a_shape_that_does_not_fit_its_place_is_refused() {
+    insta::assert_snapshot!(refused("pp      = 2", "pp      = 4"), @r#"
+    error: a problem in the experiment file
+
+    FILE:40:12: deploy[2].place[0]: the place has 8 GPUs, the shape needs 16 (tp 4 x pp 4 x dp 1)
+      40 | place   = ["head:0-3 + worker:0-3"]
+         |            ^
+      hint: change the ids, or tp, pp or dp
+    "#);
+}
+
+#[test]
+fn a_value_without_its_unit_is_refused() {
+    insta::assert_snapshot!(refused("timeout     = \"60s\"", "timeout     = 60"), @r#"
+    error: a problem in the experiment file
+
+    FILE:64:15: the number 60 has no unit; expected a span with its unit, as "30s"
+      64 | timeout     = 60
+         |               ^
+    "#);
+}
+
+#[test]
+fn a_reference_to_nothing_names_the_nearest() {
+    insta::assert_snapshot!(refused("workload    = \"chat\"", "workload    = \"caht\""), @r#"
+    error: a problem in the experiment file
+
+    FILE:59:1: load[0].workload: no workload 'caht'
+      59 | workload    = "caht"
+         | ^
+      hint: did you mean 'chat'?
+    "#);
+}
+
+#[test]
+fn an_unknown_parameter_names_the_nearest() {
+    insta::assert_snapshot!(refused("inter_node_gbps", "inter_node_gps"), @"
+    error: 3 problems in the experiment file
+
+    FILE:31:1: deploy[1].params.inter_node_gps: unknown parameter 'inter_node_gps' of emulated
+      31 | [[deploy]]
+         | ^
+      hint: did you mean 'inter_node_gbps'?
+
+    FILE:36:1: deploy[2].params.inter_node_gps: unknown parameter 'inter_node_gps' of emulated
+      36 | [[deploy]]
+         | ^
+      hint: did you mean 'inter_node_gbps'?
+
+    FILE:42:1: deploy[3].params.inter_node_gps: unknown parameter 'inter_node_gps' of emulated
+      42 | [[deploy]]
+         | ^
+      hint: did you mean 'inter_node_gbps'?
+    ");
+}
+
+#[test]
+fn an_unknown_metric_names_the_nearest() {
+    insta::assert_snapshot!(refused("metric = \"success_rate\"", "metric = \"sucess_rate\""), @r#"
+    error: a problem in the experiment file
+
+    FILE:80:1: expect[0].metric: unknown metric 'sucess_rate'
+      80 | metric = "sucess_rate"
+         | ^
+      hint: did you mean 'success_rate'?
+    "#);
+}
+
+#[test]
+fn a_secret_is_refused_and_not_repeated() {
+    let said = refused("[host.head]", "[env]\nHF_TOKEN = \"hf_verysecret\"\n[host.head]");
+    assert!(said.contains("env.HF_TOKEN: 'HF_TOKEN' looks like a secret"), "{said}");
+}
+
+#[test]
+fn all_problems_are_found_in_one_pass() {
+    let text = base()
+        .replacen("\nextends = \"base\"", "\nextends = \"bas\"", 1)
+        .replacen("workload    = \"chat\"", "workload    = \"chatt\"", 1)
+        .replacen("op     = \"==\"", "op     = \"=\"", 1);
+    let lab = Lab::new(&text);
+    let json = lab.say("check", &["--json"]).expect_code(2).json();
+    let keys: Vec<_> =
+        json["problems"].as_array().unwrap().iter().map(|p| p["key"].clone()).collect();
+    for key in ["deploy[1].extends", "load[0].workload", "expect[0].op"] {
+        assert!(keys.iter().any(|k| k == key), "{key} is not among {keys:?}");
+    }
+    assert!(json["problems"][0]["line"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn a_file_that_is_no_toml_or_not_there_is_refused() {
+    let lab = Lab::new("schema = 1\nname = \"x\nmodel");
+    let said = lab.say("check", &[]).expect_code(2);
+    assert!(said.stderr.contains("experiment.toml:3:6"), "{}", said.stderr);
+    let said = say(["check", "/no/such/file.toml"]).expect_code(2);
+    assert!(said.stderr.contains("cannot read /no/such/file.toml"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: name an experiment file"));
+}

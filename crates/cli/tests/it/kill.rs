@@ -1,0 +1,92 @@
+//! `kill -9` of scalebeam at any moment: `down` leaves nothing, the run opens, `--resume` completes it.
+
+use crate::interrupt::{records, signal, start};
+use crate::support::{Lab, emulated, marked_processes, say, wait_for};
+use std::time::Duration;
+
+const LOAD: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 120\nwarmup = 4\n";
+
+fn kill_and_continue(lab: &Lab, until: impl FnMut() -> bool) {
+    let mut child = start(lab);
+    wait_for("the phase to be killed in", until);
+    signal(child.id(), "KILL");
+    child.wait().unwrap();
+    let dir = lab.run_dir();
+
+    let left = !marked_processes(&lab.runs()).is_empty();
+    if left {
+        // A second run does not start over the leftovers, and names the cure.
+        let said = lab.say("run", &[]).expect_code(4);
+        assert!(said.stderr.contains("scalebeam down"), "{}", said.stderr);
+    }
+    let said = say(["down", dir.to_str().unwrap()]).expect_code(0);
+    assert_eq!(marked_processes(&lab.runs()), [], "{}", said.stdout);
+    let said = say(["down", dir.to_str().unwrap()]).expect_code(0);
+    assert!(said.stdout.contains("nothing left running"), "{}", said.stdout);
+
+    // It opens, whatever was torn; what is there is not taken for a result.
+    let said = say(["report", dir.to_str().unwrap(), "--json"]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
+    assert_eq!(said.json()["incomplete"], true);
+
+    let results = say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0).json();
+    assert_eq!(results["incomplete"], false);
+    let points = results["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    assert!(points.iter().all(|p| p["outcomes"]["completed"] == 120), "{results:#}");
+    assert_eq!(marked_processes(&lab.runs()), []);
+}
+
+fn lab() -> Lab {
+    Lab::new(&emulated(&["one", "two"], "ttft = \"10ms\", itl = \"2ms\"", LOAD))
+}
+
+#[test]
+fn while_the_first_engine_comes_up() {
+    let lab = lab();
+    kill_and_continue(&lab, || !marked_processes(&lab.runs()).is_empty());
+}
+
+#[test]
+fn while_the_first_load_runs() {
+    let lab = lab();
+    kill_and_continue(&lab, || records(&lab.runs(), "one") > 20);
+}
+
+#[test]
+fn while_the_second_load_runs() {
+    let lab = lab();
+    kill_and_continue(&lab, || records(&lab.runs(), "two") > 20);
+}
+
+#[test]
+fn between_deployments() {
+    let lab = lab();
+    let sealed = lab.runs();
+    kill_and_continue(&lab, || {
+        let Ok(dirs) = std::fs::read_dir(&sealed) else { return false };
+        dirs.flatten().any(|d| d.path().join("points/one/l/c4/1/requests.parquet").exists())
+    });
+}
+
+/// At instants that no phase was chosen for.
+#[test]
+fn at_random_moments() {
+    for ms in [3, 17, 60, 140, 333, 700, 1_100] {
+        let lab = lab();
+        let mut child = start(&lab);
+        std::thread::sleep(Duration::from_millis(ms));
+        if child.try_wait().unwrap().is_none() {
+            signal(child.id(), "KILL");
+        }
+        child.wait().unwrap();
+        let down = say(["down", "--out", lab.runs().to_str().unwrap()]).expect_code(0);
+        assert_eq!(marked_processes(&lab.runs()), [], "after {ms} ms: {}", down.stdout);
+        let Ok(mut dirs) = std::fs::read_dir(lab.runs()) else { continue };
+        let Some(dir) = dirs.next() else { continue };
+        let dir = dir.unwrap().path();
+        if dir.join("manifest.json").exists() {
+            say(["run", "--resume", dir.to_str().unwrap()]).expect_code(0);
+        }
+    }
+}

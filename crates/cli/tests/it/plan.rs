@@ -1,0 +1,90 @@
+//! `plan`: complete, deterministic, and valid by its published schema.
+
+use crate::support::{root, say};
+
+fn experiment(name: &str) -> String {
+    root().join(format!("experiments/{name}.toml")).display().to_string()
+}
+
+#[test]
+fn the_quickstart_in_words() {
+    insta::assert_snapshot!(say(["plan", &experiment("quickstart")]).expect_code(0).stdout);
+}
+
+#[test]
+fn the_two_node_vllm_in_words() {
+    let file = experiment("real-vllm-cpu");
+    let said = say(["plan", &file, "--deploy", "tp2-two-nodes", "--deploy", "two-replicas"]);
+    insta::assert_snapshot!(said.expect_code(0).stdout);
+}
+
+#[test]
+fn the_same_file_gives_the_same_bytes_and_the_published_form() {
+    let schema = std::fs::read_to_string(root().join("schemas/plan.schema.json")).unwrap();
+    let schema = serde_json::from_str(&schema).unwrap();
+    for name in [
+        "seed1-4gpu-vs-8gpu",
+        "seed2-kuberay-scaling",
+        "seed3-dynamo-pd-multinode",
+        "seed4-modal-gpu-users",
+        "seed5-course-week5",
+        "quickstart",
+        "real-cpu",
+        "real-vllm-cpu",
+    ] {
+        let first = say(["plan", &experiment(name), "--json"]).expect_code(0);
+        let second = say(["plan", &experiment(name), "--json"]).expect_code(0);
+        assert_eq!(first.stdout, second.stdout, "{name}");
+        let plan = first.json();
+        assert!(plan["deployments"].is_array() && plan["points"].is_array());
+        let problems: Vec<_> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&plan)
+            .map(|e| e.to_string())
+            .collect();
+        assert_eq!(problems, [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn experiments_are_valid_by_the_published_schema() {
+    let schema = std::fs::read_to_string(root().join("schemas/experiment.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for entry in std::fs::read_dir(root().join("experiments")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let value: serde_json::Value = toml::from_str(&text).unwrap();
+        let problems: Vec<_> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert_eq!(problems, [""; 0], "{}", path.display());
+    }
+}
+
+#[test]
+fn seeds_requests_and_weak_scaling_are_as_the_file_says() {
+    let plan = say(["plan", &experiment("seed2-kuberay-scaling"), "--json"]).expect_code(0).json();
+    let users: Vec<_> = plan["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["level"]["concurrency"].as_u64().unwrap())
+        .collect();
+    assert_eq!(users, [32, 64, 96, 128, 256, 512, 768, 1024, 32]);
+    let plan =
+        say(["plan", &experiment("seed3-dynamo-pd-multinode"), "--json"]).expect_code(0).json();
+    let requests: Vec<_> = plan["points"].as_array().unwrap()[..8]
+        .iter()
+        .map(|p| p["measure"]["requests"].as_u64().unwrap())
+        .collect();
+    assert_eq!(requests, [100, 100, 100, 100, 160, 320, 640, 1280]);
+    assert_eq!(plan["deployments"][0]["gpus"], 16);
+}
+
+#[test]
+fn a_selection_keeps_what_it_names_and_refuses_what_is_not_there() {
+    let file = experiment("seed5-course-week5");
+    let plan = say(["plan", &file, "--load", "exp4-mixed", "--json"]).expect_code(0).json();
+    assert_eq!(plan["points"].as_array().unwrap().len(), 2);
+    let said = say(["plan", &file, "--load", "exp4-mixd"]).expect_code(2);
+    assert!(said.stderr.contains("hint: did you mean 'exp4-mixed'?"), "{}", said.stderr);
+}

@@ -1,0 +1,1 @@
+//! Reads machines and engines while the load runs.
