@@ -23,12 +23,16 @@ use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{Prompt, Workload};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// How long after the threads are up the phase begins, so that all of them are waiting by then.
 const HEAD_START: Nanos = Nanos::from_millis(2);
+
+/// Between two looks for records that are ready to be written.
+const COLLECT_EVERY: Duration = Duration::from_millis(10);
 
 /// One phase of one point, ready to run.
 #[derive(Clone)]
@@ -322,11 +326,15 @@ impl<'a> Collector<'a> {
         Self { spec, sink, uncounted, dropped, texts, cached: None }
     }
 
+    /// Looks for reports at intervals and never waits for one: a load thread that had to wake this one
+    /// would pay for the wake-up between two stamps, and on few cores be set aside for it.
     fn collect(&mut self, reports: &Receiver<Report>) {
-        for report in reports {
-            match report {
-                Report::Ended(finished) => self.ended(*finished),
-                Report::Dropped { record } => self.dropped.push(*record),
+        loop {
+            match reports.try_recv() {
+                Ok(Report::Ended(finished)) => self.ended(*finished),
+                Ok(Report::Dropped { record }) => self.dropped.push(*record),
+                Err(TryRecvError::Empty) => thread::sleep(COLLECT_EVERY),
+                Err(TryRecvError::Disconnected) => return,
             }
         }
     }

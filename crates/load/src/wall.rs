@@ -24,13 +24,16 @@ use futures_util::task::AtomicWaker;
 use scalebeam_model::driver::{Action, Dispatch, Driver, Input, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll};
+
+/// Exchanges that may end before the first of them frees its slot.
+const READ_AHEAD: usize = 256;
 
 /// What a shard reports while it runs.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ struct Wall<'a> {
     driver: Driver,
     pacer: Pacer,
     exchanges: FuturesUnordered<LocalBoxFuture<'a, Finished>>,
+    /// Exchanges that ended and that the driver does not know of yet.
+    ended: VecDeque<Box<Finished>>,
     cancels: HashMap<u64, Rc<Cancel>>,
     wake_at: Option<Nanos>,
     level: Level,
@@ -103,6 +108,7 @@ impl<'a> Wall<'a> {
             post,
             pacer,
             exchanges: FuturesUnordered::new(),
+            ended: VecDeque::new(),
             cancels: HashMap::new(),
             wake_at: None,
             level: Level::Run,
@@ -151,9 +157,21 @@ impl<'a> Wall<'a> {
         {
             return Poll::Ready(Event::Due);
         }
-        match Pin::new(&mut self.exchanges).poll_next(cx) {
-            Poll::Ready(Some(finished)) => Poll::Ready(Event::Ended(Box::new(finished))),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        self.read_all(cx);
+        match self.ended.pop_front() {
+            Some(finished) => Poll::Ready(Event::Ended(finished)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Reads every socket that is ready before any slot that became free sends again. Streams that end
+    /// together would otherwise wait for each other's next request, and their last tokens be stamped
+    /// late; what a send is late for it is on record, a stamp's error is not.
+    fn read_all(&mut self, cx: &mut Context<'_>) {
+        while self.ended.len() < READ_AHEAD
+            && let Poll::Ready(Some(finished)) = Pin::new(&mut self.exchanges).poll_next(cx)
+        {
+            self.ended.push_back(Box::new(finished));
         }
     }
 
