@@ -17,15 +17,18 @@ fn from_env(what: &str, name: &str) -> Result<String, Failure> {
     }
 }
 
-/// The secrets of a deployment's requests: API key, and headers.
-pub(super) fn secrets(
-    d: &DeploymentPlan,
-) -> Result<(Option<Secret>, Vec<(String, String)>), Failure> {
-    let key = match &d.api_key_env {
-        Some(name) => Some(Secret::new(from_env(&format!("api_key_env of '{}'", d.name), name)?)),
-        None => None,
-    };
-    Ok((key, read_headers(&d.headers_env)?))
+/// What a deployment's requests carry and no file may.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    api_key: Option<Secret>,
+    headers: Vec<(String, String)>,
+}
+
+/// Reads the secrets of a deployment's requests.
+pub(super) fn secrets(d: &DeploymentPlan) -> Result<Secrets, Failure> {
+    let what = || format!("api_key_env of '{}'", d.name);
+    let key = d.api_key_env.as_ref().map(|name| from_env(&what(), name)).transpose()?;
+    Ok(Secrets { api_key: key.map(Secret::new), headers: read_headers(&d.headers_env)? })
 }
 
 fn read_headers(headers: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
@@ -37,7 +40,7 @@ fn read_headers(headers: &BTreeMap<String, String>) -> Result<Vec<(String, Strin
 
 /// The endpoint of `deployment` for requests of family `api`.
 pub(super) fn endpoint(deployment: &DeploymentPlan, api: Api) -> Result<Endpoint, Failure> {
-    let (api_key, headers) = secrets(deployment)?;
+    let Secrets { api_key, headers } = secrets(deployment)?;
     Ok(Endpoint {
         targets: deployment.entries.iter().map(|e| Target { base_url: e.url.clone() }).collect(),
         api,

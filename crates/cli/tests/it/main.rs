@@ -1,5 +1,7 @@
 //! Tests through the public door: the binary, real servers, real files, real signals.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bench;
 mod check;
 mod e2e_llama;
