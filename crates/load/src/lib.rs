@@ -16,6 +16,7 @@ mod control;
 mod cpu;
 mod error;
 mod exchange;
+mod gate;
 pub mod http;
 pub mod openai;
 mod pace;

@@ -7,6 +7,7 @@
 use crate::LoadError;
 use crate::control::{Control, Level};
 use crate::exchange::Lines;
+use crate::gate::Gate;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
 use crate::openai::chunk;
@@ -27,9 +28,6 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-
-/// How long after the threads are up the phase begins, so that all of them are waiting by then.
-const HEAD_START: Nanos = Nanos::from_millis(2);
 
 /// Between two looks for records that are ready to be written.
 const COLLECT_EVERY: Duration = Duration::from_millis(10);
@@ -125,15 +123,16 @@ pub fn run_phase(
             Stock::new(&recipe, shard, spec.plan.requests, at_once(&spec.plan.shape, shards))
         })
         .collect();
+    let gate = Gate::default();
     thread::scope(|scope| {
         let closing: Vec<_> = stocks.iter().map(CloseOnDrop).collect();
         let writers = spawn_writers(scope, &stocks)?;
         stocks.iter().for_each(|stock| wait_for(stock, control));
-        let started_at = clock.now() + HEAD_START;
         let (reports, collected) = channel();
-        let jobs = jobs(spec, &links, &stocks, control, engines, started_at, &reports);
+        let jobs = jobs(spec, &links, &stocks, control, engines, &gate, &reports);
         drop(reports);
-        let loads = spawn_loads(scope, control, jobs)?;
+        let loads = spawn_loads(scope, control, &gate, jobs)?;
+        let started_at = gate.open_for(loads.len(), clock.as_ref());
         let mut collector = Collector::new(spec, sink);
         collector.collect(&collected);
         let ends = join_all(loads);
@@ -166,7 +165,7 @@ fn jobs<'a>(
     stocks: &'a [Stock<'a>],
     control: &'a Control,
     engines: Vec<Engine>,
-    started_at: Nanos,
+    gate: &'a Gate,
     reports: &Sender<Report>,
 ) -> Vec<ShardJob<'a>> {
     let wakers = control.attach(spec.shards.max(1));
@@ -176,7 +175,7 @@ fn jobs<'a>(
             links,
             post: PostParts { plan: &spec.plan, stock, control, waker, reports: reports.clone() },
             engine,
-            started_at,
+            gate,
         })
         .collect()
 }
@@ -184,6 +183,7 @@ fn jobs<'a>(
 fn spawn_loads<'scope, 'env, 'a: 'scope>(
     scope: &'scope Scope<'scope, 'env>,
     control: &Control,
+    gate: &Gate,
     jobs: Vec<ShardJob<'a>>,
 ) -> Result<Vec<ScopedJoinHandle<'scope, ShardEnd>>, LoadError> {
     let spawn = |(index, job): (usize, ShardJob<'a>)| {
@@ -194,6 +194,7 @@ fn spawn_loads<'scope, 'env, 'a: 'scope>(
     // Those that are up already must not carry out a phase that lacks a part.
     spawned.map_err(|e| {
         control.abort();
+        gate.open(Nanos::ZERO);
         LoadError::Thread(e)
     })
 }
@@ -286,7 +287,7 @@ struct ShardJob<'a> {
     links: &'a Links,
     post: PostParts<'a>,
     engine: Engine,
-    started_at: Nanos,
+    gate: &'a Gate,
 }
 
 struct PostParts<'a> {
@@ -302,7 +303,9 @@ impl ShardJob<'_> {
         let lines = self.links.lines();
         let PostParts { plan, stock, control, waker, reports } = self.post;
         let post = Post { plan, lines: &lines, stock, control, waker, reports };
-        let shard = run_shard(post, self.engine.pacer, self.started_at);
+        let gate = self.gate;
+        let pacer = self.engine.pacer;
+        let shard = async move { run_shard(post, pacer, gate.pass()).await };
         // tokio's budget is for fairness between tasks, and there is only this one: it would leave
         // sockets unread that are ready.
         self.engine.runtime.block_on(tokio::task::unconstrained(shard))
