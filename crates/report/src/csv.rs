@@ -3,6 +3,7 @@
 //! A value that is not there is an empty cell. Units are in the names: `ttft_ms_p50`.
 
 use crate::error::ReportError;
+use crate::number::unsigned_zero;
 use scalebeam_model::plan::Plan;
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{MetricValue, PointResult, Results};
@@ -71,7 +72,9 @@ fn metric_columns(results: &Results) -> Vec<Column> {
             MetricValue::Distribution(_) => distributions.insert(name.clone()),
         };
     }
-    let mut columns: Vec<Column> = numbers.into_iter().map(Column::Number).collect();
+    // Some metrics repeat what the plan says: a column of a name is there once.
+    let is_new = |name: &String| !FIXED.contains(&name.as_str());
+    let mut columns: Vec<Column> = numbers.into_iter().filter(is_new).map(Column::Number).collect();
     for name in distributions {
         columns.extend(STATISTICS.map(|stat| Column::Statistic(name.clone(), stat)));
         columns.push(Column::Count(name));
@@ -96,7 +99,7 @@ pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError
         let mut row = fixed(results, plan, point);
         let count = |o: Outcome| point.outcomes.get(o.name()).copied().unwrap_or(0).to_string();
         row.extend(Outcome::ALL.map(count));
-        row.extend(columns.iter().map(|c| optional(c.value(point))));
+        row.extend(columns.iter().map(|c| optional(c.value(point).map(unsigned_zero))));
         out.write_record(&row).map_err(|e| failed(&e))?;
     }
     let bytes = out.into_inner().map_err(|e| failed(&e))?;
@@ -143,11 +146,47 @@ mod tests {
         let place = |name: &str| head.iter().position(|h| h == name).unwrap();
         let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
         assert_eq!(rows.len(), results.points.len());
+        let number = |row: &csv::StringRecord, name: &str| row[place(name)].parse::<f64>().ok();
         for (row, point) in rows.iter().zip(&results.points) {
-            let got: Option<f64> = row[place("ttft_ms_p95")].parse().ok();
-            assert_eq!(got, point.value("ttft_ms.p95"));
-            assert_eq!(row[place("rps")].parse().ok(), point.value("rps"));
+            for (name, value) in &point.metrics {
+                match value {
+                    MetricValue::Number(n) => assert_eq!(number(row, name), Some(*n), "{name}"),
+                    MetricValue::Distribution(d) => {
+                        for stat in STATISTICS.into_iter().chain(["count"]) {
+                            let head = format!("{name}_{stat}");
+                            assert_eq!(number(row, &head), d.stat(stat), "{head}");
+                        }
+                    }
+                }
+            }
+            let of_metrics = head.iter().skip(FIXED.len() + Outcome::ALL.len());
+            let filled = of_metrics.filter(|h| !row[place(h)].is_empty()).count();
+            let values = point.metrics.values().map(|v| match v {
+                MetricValue::Number(_) => 1,
+                MetricValue::Distribution(_) => STATISTICS.len() + 1,
+            });
+            assert_eq!(filled, values.sum::<usize>(), "what is absent is an empty cell");
+            for outcome in Outcome::ALL {
+                let count = point.outcomes.get(outcome.name()).copied().unwrap_or(0);
+                let head = format!("requests_{}", outcome.name());
+                assert_eq!(row[place(&head)], count.to_string());
+            }
         }
         insta::assert_snapshot!(head.iter().collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_column_has_a_name_of_its_own() {
+        let (mut results, plan) = testing::run();
+        for (name, value) in [("gpus", 4.0), ("concurrency", 16.0), ("output_tps", -0.0)] {
+            results.points[0].metrics.insert(name.to_owned(), MetricValue::Number(value));
+        }
+        let text = results_csv(&results, &plan).unwrap();
+        let mut head: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+        let all = head.len();
+        head.sort_unstable();
+        head.dedup();
+        assert_eq!(head.len(), all);
+        assert!(!text.contains(",-0,"), "zero has no sign");
     }
 }

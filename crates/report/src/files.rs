@@ -99,6 +99,10 @@ fn usual_specs(results: &Results) -> Vec<ReportSpec> {
 /// Charts with their file names, which are all different.
 fn charts(input: &ReportInput<'_>) -> Vec<(String, Scene)> {
     let mut all: Vec<(String, Scene)> = Vec::new();
+    if input.results.points.is_empty() {
+        // Empty axes would say nothing.
+        return all;
+    }
     for spec in input.specs {
         let Some(scene) = chart::of_spec(input.results, input.plan, spec) else { continue };
         let wanted = spec.file.as_deref().unwrap_or(&scene.title);

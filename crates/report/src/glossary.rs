@@ -1,5 +1,6 @@
 //! What the words of a report mean: the metrics from the model's catalogue, and a few more.
 
+use crate::metric::Named;
 use scalebeam_model::metrics::METRICS;
 use scalebeam_model::results::Results;
 
@@ -26,8 +27,27 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Words of a report with what they mean: [`WORDS`], and the metrics that the results have.
-pub(crate) fn of(results: &Results) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn of(results: &Results) -> Vec<Word> {
     let is_there = |name: &str| results.points.iter().any(|p| p.metrics.contains_key(name));
-    let metrics = METRICS.iter().filter(|m| is_there(m.name)).map(|m| (m.name, m.doc));
-    WORDS.iter().copied().chain(metrics).collect()
+    let words =
+        WORDS.iter().map(|(word, meaning)| Word { word: (*word).to_owned(), key: "", meaning });
+    let metrics = METRICS.iter().filter(|m| is_there(m.name)).map(|m| {
+        let named = Named::new(m.name);
+        let is_known = named.short != m.name;
+        Word {
+            word: if is_known { named.short } else { String::new() },
+            key: m.name,
+            meaning: m.doc,
+        }
+    });
+    words.chain(metrics).collect()
+}
+
+/// A word with what it means.
+pub(crate) struct Word {
+    /// As tables show it; empty for a metric that they show under its key.
+    pub(crate) word: String,
+    /// The name in `results.json`; empty for what is no metric.
+    pub(crate) key: &'static str,
+    pub(crate) meaning: &'static str,
 }

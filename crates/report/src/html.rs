@@ -9,7 +9,7 @@ use crate::spec::{Kind, ReportInput};
 use crate::svg::svg;
 use crate::table::{self, COLUMNS, Grid};
 use askama::Template;
-use scalebeam_model::results::{MetricValue, PointResult};
+use scalebeam_model::results::{MetricValue, PointResult, Results, Skipped};
 use scalebeam_model::trust::TrustLevel;
 
 #[derive(Template)]
@@ -21,16 +21,22 @@ struct Page<'a> {
     run: &'a str,
     is_incomplete: bool,
     verdicts: Vec<(String, &'a str)>,
+    no_verdict: Option<String>,
+    trust: String,
+    expectations: Option<String>,
     sections: Vec<SectionRows<'a>>,
     charts: Vec<Picture>,
     grids: Vec<Grid>,
+    failures: Vec<(String, String)>,
+    skipped: Vec<SkippedRow<'a>>,
     comparisons: Vec<Vec<String>>,
     doubts: Vec<DoubtRow<'a>>,
-    missing: Vec<String>,
-    expects: Vec<ExpectRow<'a>>,
+    missing: Vec<(String, String)>,
+    broken: Vec<ExpectRow<'a>>,
+    held: Vec<ExpectRow<'a>>,
     details: Vec<Detail>,
     deployments: Vec<Vec<String>>,
-    glossary: Vec<(&'static str, &'static str)>,
+    glossary: Vec<glossary::Word>,
     tool: &'static str,
 }
 
@@ -52,6 +58,13 @@ struct PointRow<'a> {
 struct Picture {
     title: String,
     svg: String,
+    width: f64,
+}
+
+struct SkippedRow<'a> {
+    name: &'a str,
+    why: &'a str,
+    rest: String,
 }
 
 struct DoubtRow<'a> {
@@ -86,7 +99,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
     let results = input.results;
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let absences = table::absences(results, input.plan, &metrics).into_iter();
-    let skipped = results.skipped.iter();
+    let (held, broken) = expects(input).into_iter().partition(|e| e.word == "holds");
     let page = Page {
         name: &results.name,
         about: input.plan.about.as_deref().unwrap_or(""),
@@ -98,24 +111,33 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .iter()
             .map(|v| (format!("{} {}", v.load, v.level), v.text.as_str()))
             .collect(),
+        no_verdict: table::no_verdict(results),
+        trust: trust_summary(results),
+        expectations: table::expectations(results),
         sections: table::sections(results).iter().map(section_rows).collect(),
         charts: charts
             .iter()
-            .map(|scene| Picture { title: scene.title.clone(), svg: inline(scene) })
+            .enumerate()
+            .map(|(i, scene)| Picture {
+                title: scene.title.clone(),
+                svg: inline(scene, i),
+                width: scene.width,
+            })
             .collect(),
         grids: input
             .specs
             .iter()
             .filter(|s| s.kind == Kind::Table)
             .map(|s| table::grid(results, s))
+            .filter(|g| !g.rows.is_empty())
             .collect(),
         comparisons: comparisons(input),
         doubts: doubts(input),
-        missing: absences
-            .map(|(why, what)| format!("{what}: {why}"))
-            .chain(skipped.map(|s| format!("{} was not measured: {}", s.deployment, s.reason)))
-            .collect(),
-        expects: expects(input),
+        missing: absences.collect(),
+        failures: table::failures(results),
+        skipped: results.skipped.iter().map(skipped).collect(),
+        broken,
+        held,
         details: results.points.iter().map(detail).collect(),
         deployments: deployments(input),
         glossary: glossary::of(results),
@@ -124,10 +146,37 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
     page.render().map_err(ReportError::Page)
 }
 
-/// Inside a page a picture takes the page's width and colours, and needs no namespace.
-fn inline(scene: &Scene) -> String {
+/// Inside a page a picture takes the page's width and colours, needs no namespace, and names its
+/// patterns apart from those of other pictures.
+fn inline(scene: &Scene, number: usize) -> String {
     let size = format!(" width=\"{}\" height=\"{}\"", scene.width, scene.height);
-    svg(scene).replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen(&size, "", 1)
+    svg(scene)
+        .replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
+        .replacen(&size, "", 1)
+        .replace("<pattern id=\"hatch", &format!("<pattern id=\"chart{number}-hatch"))
+        .replace("fill=\"url(#hatch", &format!("fill=\"url(#chart{number}-hatch"))
+}
+
+/// How many points can be relied on.
+fn trust_summary(results: &Results) -> String {
+    let all = results.points.len();
+    let of = |level| results.points.iter().filter(|p| p.trust.level == level).count();
+    let (invalid, caution) = (of(TrustLevel::Invalid), of(TrustLevel::Caution));
+    match (all, invalid, caution) {
+        (0, ..) => String::new(),
+        (1, 0, 0) => "the one point is sound".to_owned(),
+        (_, 0, 0) => format!("all {all} points are sound"),
+        _ => format!(
+            "{} of {all} points sound, {caution} to be taken with caution, {invalid} INVALID",
+            of(TrustLevel::Sound)
+        ),
+    }
+}
+
+fn skipped(skipped: &Skipped) -> SkippedRow<'_> {
+    let (why, rest) = table::first_line(&skipped.reason);
+    let rest: Vec<&str> = rest.iter().map(|l| l.trim_start()).collect();
+    SkippedRow { name: &skipped.deployment, why, rest: rest.join("\n") }
 }
 
 fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
@@ -174,7 +223,7 @@ fn comparisons(input: &ReportInput<'_>) -> Vec<Vec<String>> {
 fn doubts<'a>(input: &ReportInput<'a>) -> Vec<DoubtRow<'a>> {
     let row = |d: table::Doubt<'a>| DoubtRow {
         level: d.level.name(),
-        word: if d.level == TrustLevel::Invalid { "Invalid" } else { "Caution" },
+        word: table::trust_word(d.level),
         code: d.code,
         points: d.points.join(", "),
         message: d.message,
@@ -240,7 +289,7 @@ fn deployments(input: &ReportInput<'_>) -> Vec<Vec<String>> {
         vec![
             d.name.clone(),
             d.engine.name().to_owned(),
-            d.version.clone().unwrap_or_default(),
+            d.version.clone().unwrap_or_else(|| number::ABSENT.to_owned()),
             d.platform.name().to_owned(),
             if d.gpus > 0 { d.gpus.to_string() } else { number::ABSENT.to_owned() },
             d.gpu_kinds.join(", "),
@@ -301,6 +350,66 @@ mod tests {
             }
         }
         assert!(text.contains("n/a") && text.contains("prefers-color-scheme"));
+    }
+
+    #[test]
+    fn the_rows_are_the_results() {
+        let (text, results) = page();
+        for section in table::sections(&results) {
+            let (_, rest) = text.split_once(&format!("<h3>{}</h3>", section.title)).unwrap();
+            let (table, _) = rest.split_once("</table>").unwrap();
+            let rows: Vec<&str> = table.lines().filter(|l| l.contains("scope=\"row\"")).collect();
+            assert_eq!(rows.len(), section.points.len());
+            for (row, point) in rows.iter().zip(&section.points) {
+                let mut wanted = format!("<th scope=\"row\">{}</th>", point.deployment);
+                for (name, ..) in COLUMNS {
+                    // Said here once more, from the results themselves.
+                    let value = match name {
+                        "gpus" => Some(f64::from(point.gpus)),
+                        "success_rate" => point.value(name).map(|v| v * 100.0),
+                        _ => point.value(name),
+                    };
+                    let cell = match (name, value) {
+                        (_, None) => "n/a".to_owned(),
+                        ("gpus", Some(v)) => format!("{v:.0}"),
+                        ("success_rate", Some(v)) => number::percent(v),
+                        (_, Some(v)) => number::plain(v),
+                    };
+                    wanted.push_str(&format!("<td>{}</td>", cell.replace('>', "&#62;")));
+                }
+                assert!(row.contains(&wanted), "{row}\nhas not\n{wanted}");
+            }
+        }
+        let details = text.matches("<details><summary><strong>").count();
+        assert_eq!(details, results.points.len());
+        assert!(
+            text.contains("81 of 480 requests not completed (81 timed out); failures: 81 timeout")
+        );
+    }
+
+    #[test]
+    fn a_run_without_points_says_so_and_why() {
+        let (mut results, plan) = testing::run();
+        results.points.clear();
+        results.comparisons.clear();
+        results.verdicts.clear();
+        results.incomplete = true;
+        let specs = testing::specs();
+        let input = ReportInput {
+            results: &results,
+            plan: &plan,
+            specs: &specs,
+            formats: &[],
+            profile: None,
+        };
+        let page = html(&input, &[]).unwrap();
+        for text in
+            [page, crate::markdown(&input, &[]), crate::terminal(&results, &plan, 80, false)]
+        {
+            for said in ["nothing was measured", "was cut short", "did not answer", "ssh_config"] {
+                assert!(text.contains(said), "{said}: {text}");
+            }
+        }
     }
 
     #[test]

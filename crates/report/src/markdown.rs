@@ -22,6 +22,10 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
             "**The run was cut short: points that are here are whole, others are missing.**\n\n",
         );
     }
+    out.push_str("## Verdict\n\n");
+    if let Some(text) = table::no_verdict(results) {
+        let _ = writeln!(out, "- {}", escaped(&text));
+    }
     for verdict in &results.verdicts {
         let _ = writeln!(
             out,
@@ -35,8 +39,8 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
         let _ = writeln!(out, "\n## {}\n", escaped(&section.title));
         write_section(&mut out, &section);
     }
-    for spec in input.specs.iter().filter(|s| s.kind == Kind::Table) {
-        let grid = table::grid(results, spec);
+    let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
+    for grid in grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty()) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
         let rule = grid.head.iter().enumerate();
         let rule: Vec<String> =
@@ -101,6 +105,13 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             escaped(doubt.next_step)
         );
     }
+    let failures = table::failures(results);
+    if !failures.is_empty() {
+        out.push_str("\n## Failures\n\n");
+    }
+    for (point, text) in failures {
+        let _ = writeln!(out, "- {}: {}", escaped(&point), escaped(&text));
+    }
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let absences = table::absences(results, input.plan, &metrics);
     if !absences.is_empty() || !results.skipped.is_empty() {
@@ -110,13 +121,19 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
         let _ = writeln!(out, "- {}: {}: {}", number::ABSENT, escaped(&what), escaped(&why));
     }
     for skipped in &results.skipped {
-        let (name, why) = (escaped(&skipped.deployment), escaped(&skipped.reason));
-        let _ = writeln!(out, "- not measured: {name}: {why}");
+        let (why, rest) = table::first_line(&skipped.reason);
+        let _ = writeln!(out, "- not measured: {}: {}", escaped(&skipped.deployment), escaped(why));
+        if !rest.is_empty() {
+            let rest: String = rest.iter().map(|l| format!("  {}\n", l.trim_start())).collect();
+            // A fence of a length that no log has.
+            let _ = write!(out, "\n  ~~~~~~text\n{rest}  ~~~~~~\n");
+        }
     }
-    if !results.expects.is_empty() {
-        out.push_str("\n## Expectations\n\n");
+    if let Some(text) = table::expectations(results) {
+        let _ = writeln!(out, "\n## Expectations\n\n{text}.\n");
     }
-    for e in &results.expects {
+    let (held, broken): (Vec<_>, Vec<_>) = results.expects.iter().partition(|e| e.holds);
+    for e in broken.into_iter().chain(held) {
         let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
         let word = match (e.holds, e.warn_only) {
             (true, _) => "holds",

@@ -5,6 +5,7 @@ pub(crate) const ABSENT: &str = "n/a";
 
 /// For a table: digits as the size needs them, thousands told apart by a thin comma.
 pub(crate) fn plain(value: f64) -> String {
+    let value = unsigned_zero(value);
     let size = value.abs();
     if size >= 1000.0 {
         return grouped(value);
@@ -24,12 +25,15 @@ pub(crate) fn plain(value: f64) -> String {
     }
 }
 
-/// A percentage: `100`, `98.2`, and never 100 where one request failed.
+/// A percentage: `100`, `98.2`; never 100 where one request failed, nor 0 where one did not.
 pub(crate) fn percent(value: f64) -> String {
+    let value = unsigned_zero(value);
     let rounded = format!("{value:.1}");
     match rounded.as_str() {
         "100.0" if value < 100.0 => ">99.9".to_owned(),
         "100.0" => "100".to_owned(),
+        "0.0" if value > 0.0 => "<0.1".to_owned(),
+        "0.0" => "0".to_owned(),
         _ => rounded,
     }
 }
@@ -39,7 +43,9 @@ pub(crate) fn in_unit(value: f64, unit: &str) -> String {
     match unit {
         "%" => percent(value),
         // Counts of things.
-        "" if value.fract().abs() < f64::EPSILON && value.abs() < 1000.0 => format!("{value:.0}"),
+        "" if value.fract().abs() < f64::EPSILON && value.abs() < 1000.0 => {
+            format!("{:.0}", unsigned_zero(value))
+        }
         _ => plain(value),
     }
 }
@@ -58,6 +64,7 @@ pub(crate) fn tick(value: f64) -> String {
 
 /// Short, for labels inside a chart: `1.20k`, `37.1`.
 pub(crate) fn compact(value: f64) -> String {
+    let value = unsigned_zero(value);
     let size = value.abs();
     let (scaled, suffix) = match size {
         999_500_000.0.. => (value / 1e9, "G"),
@@ -72,7 +79,17 @@ pub(crate) fn compact(value: f64) -> String {
         _ if size < f64::EPSILON => 0,
         _ => 3,
     };
-    format!("{scaled:.digits$}{suffix}")
+    let text = format!("{scaled:.digits$}{suffix}");
+    if digits == 3 && text.trim_start_matches('-') == "0.000" {
+        format!("{value:.1e}")
+    } else {
+        text
+    }
+}
+
+/// Zero without a sign: a sum over nothing is -0.
+pub(crate) fn unsigned_zero(value: f64) -> f64 {
+    value + 0.0
 }
 
 /// A ratio: `1.23x`.
@@ -101,7 +118,8 @@ mod tests {
     fn numbers_are_readable() {
         for (value, in_table, in_chart) in [
             (0.0, "0", "0"),
-            (0.000_02, "2.0e-5", "0.000"),
+            (-0.0, "0", "0"),
+            (0.000_02, "2.0e-5", "2.0e-5"),
             (0.123_4, "0.123", "0.123"),
             (37.123, "37.1", "37.1"),
             (100.0, "100", "100"),
@@ -115,6 +133,7 @@ mod tests {
         assert_eq!((in_unit(8.0, "").as_str(), in_unit(8.0, "req/s").as_str()), ("8", "8.00"));
         assert_eq!(percent(99.99), ">99.9");
         assert_eq!(percent(98.2), "98.2");
+        assert_eq!([-0.0, 0.0, 0.01].map(percent), ["0", "0", "<0.1"]);
         assert_eq!(ratio(0.876), "0.88x");
     }
 }

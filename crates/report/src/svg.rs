@@ -8,7 +8,7 @@ use crate::palette::{self, Shape};
 use std::fmt::Write;
 
 /// The font family that PNG is drawn with, then what browsers have.
-const FONTS: &str = "Ubuntu, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif";
+const FONTS: &str = "Ubuntu, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', Roboto, 'Noto Sans', sans-serif";
 
 /// Writes `scene` as a standalone SVG document.
 pub fn svg(scene: &Scene) -> String {

@@ -6,6 +6,7 @@ use crate::spec::ReportSpec;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::results::{Comparison, PointResult, Results};
 use scalebeam_model::trust::TrustLevel;
+use std::collections::BTreeMap;
 
 /// Metrics of the verdict table: name, head, and the order in which columns give way on a narrow
 /// terminal (0 = never).
@@ -64,13 +65,17 @@ fn section<'a>(results: &'a Results, (load, level): (&'a str, &'a str)) -> Secti
 fn title(points: &[&PointResult], load: &str, level: &str) -> String {
     let Some(point) = points.first() else { return load.to_owned() };
     let asked = match (point.mode, point.concurrency, point.rate_rps, point.batch) {
-        (Mode::Open, _, Some(rate), _) => format!("{} req/s asked for", number::plain(rate)),
-        (Mode::Batch, _, _, Some(batch)) => format!("{batch} prompts per request"),
-        (Mode::Burst, Some(n), _, _) => format!("{n} requests at once"),
-        (Mode::Closed, Some(n), _, _) => format!("{n} requests in flight"),
+        (Mode::Open, _, Some(rate), _) => format!("{} req/s asked for", number::tick(rate)),
+        (Mode::Batch, _, _, Some(n)) => format!("{n} prompt{} per request", plural(n)),
+        (Mode::Burst, Some(n), _, _) => format!("{n} request{} at once", plural(n)),
+        (Mode::Closed, Some(n), _, _) => format!("{n} request{} in flight", plural(n)),
         (mode, ..) => format!("{} load", mode.name()),
     };
     format!("{load} {level}: {asked}")
+}
+
+const fn plural(n: u32) -> &'static str {
+    if n == 1 { "" } else { "s" }
 }
 
 impl Section<'_> {
@@ -84,10 +89,18 @@ impl Section<'_> {
     }
 }
 
-/// `0.88x [0.85, 0.91]`.
+/// `0.88x [0.85, 0.91]`, with as many digits as show on which side of 1 an end lies.
 pub(crate) fn ratio(c: &Comparison) -> String {
-    let (low, high) = (c.ratio.low, c.ratio.high);
-    format!("{} [{low:.2}, {high:.2}]", number::ratio(c.ratio.point))
+    let (point, low, high) = (c.ratio.point, c.ratio.low, c.ratio.high);
+    let is_shown = |digits: usize| {
+        let is_one = |text: String| text.trim_end_matches('0') == "1.";
+        [low, high]
+            .iter()
+            .all(|end| (end - 1.0).abs() < f64::EPSILON || !is_one(format!("{end:.digits$}")))
+    };
+    let digits = (2..5).find(|d| is_shown(*d)).unwrap_or(5);
+    let first = if digits == 2 { number::ratio(point) } else { format!("{point:.digits$}x") };
+    format!("{first} [{low:.digits$}, {high:.digits$}]")
 }
 
 /// The value of a metric, or that there is none.
@@ -143,7 +156,8 @@ pub(crate) fn doubts(results: &Results) -> Vec<Doubt<'_>> {
 
 /// Missing values of the given metrics: `(why, what)`.
 pub(crate) fn absences(results: &Results, plan: &Plan, metrics: &[Named]) -> Vec<(String, String)> {
-    let mut all: Vec<(String, Vec<String>)> = Vec::new();
+    // Why, which metrics, of which points.
+    let mut all: Vec<(String, String, Vec<String>)> = Vec::new();
     for point in &results.points {
         let mut by_reason: Vec<(String, Vec<&str>)> = Vec::new();
         for metric in metrics.iter().filter(|m| m.of(point).is_none()) {
@@ -155,14 +169,75 @@ pub(crate) fn absences(results: &Results, plan: &Plan, metrics: &[Named]) -> Vec
         }
         for (why, list) in by_reason {
             let id = format!("{}/{}/{}", point.deployment, point.load, point.level);
-            let what = format!("{} of {id}", list.join(", "));
-            match all.iter_mut().find(|(w, _)| *w == why) {
-                Some((_, whats)) => whats.push(what),
-                None => all.push((why, vec![what])),
+            let what = list.join(", ");
+            match all.iter_mut().find(|(w, m, _)| *w == why && *m == what) {
+                Some((.., ids)) => ids.push(id),
+                None => all.push((why, what, vec![id])),
             }
         }
     }
-    all.into_iter().map(|(why, whats)| (why, whats.join("; "))).collect()
+    let row = |(why, what, ids): (String, String, Vec<String>)| {
+        (why, format!("{what} of {}", ids.join(", ")))
+    };
+    all.into_iter().map(row).collect()
+}
+
+/// Points whose requests were not all completed: the point, and what became of them.
+pub(crate) fn failures(results: &Results) -> Vec<(String, String)> {
+    let row = |p: &PointResult| {
+        let all: u64 = p.outcomes.values().sum();
+        let lost = all - p.outcomes.get("completed").copied().unwrap_or(0);
+        if lost == 0 && p.failures.is_empty() {
+            return None;
+        }
+        let counted = |counts: &BTreeMap<String, u64>| {
+            let named = counts.iter().filter(|(name, _)| *name != "completed");
+            let named = named.map(|(name, n)| format!("{n} {}", name.replace('_', " ")));
+            named.collect::<Vec<_>>().join(", ")
+        };
+        let mut text = format!("{lost} of {all} requests not completed");
+        let outcomes = counted(&p.outcomes);
+        if !outcomes.is_empty() {
+            text.push_str(&format!(" ({outcomes})"));
+        }
+        let classes = counted(&p.failures);
+        if !classes.is_empty() {
+            text.push_str(&format!("; failures: {classes}"));
+        }
+        Some((format!("{}/{}/{}", p.deployment, p.load, p.level), text))
+    };
+    results.points.iter().filter_map(row).collect()
+}
+
+/// Why there is no verdict, where analysis gives none.
+pub(crate) fn no_verdict(results: &Results) -> Option<String> {
+    if !results.verdicts.is_empty() {
+        return None;
+    }
+    let mut names: Vec<&str> = results.points.iter().map(|p| p.deployment.as_str()).collect();
+    names.dedup();
+    Some(match names.as_slice() {
+        [] => "no verdict: nothing was measured".to_owned(),
+        [one] => {
+            format!(
+                "no verdict: only one deployment, {one}, was measured; nothing to hold it against"
+            )
+        }
+        _ => "no verdict: no two deployments were measured under the same load".to_owned(),
+    })
+}
+
+/// How many expectations hold, in words; absent where there are none.
+pub(crate) fn expectations(results: &Results) -> Option<String> {
+    let all = results.expects.len();
+    let held = results.expects.iter().filter(|e| e.holds).count();
+    (all > 0).then(|| format!("{held} of {all} hold"))
+}
+
+/// A reason of several lines: its first line, and the others as they were written.
+pub(crate) fn first_line(text: &str) -> (&str, Vec<&str>) {
+    let mut lines = text.lines().map(str::trim_end).filter(|l| !l.trim().is_empty());
+    (lines.next().unwrap_or("").trim_start(), lines.collect())
 }
 
 /// A `table` report: points in rows, metrics in columns.
@@ -171,6 +246,8 @@ pub(crate) struct Grid {
     pub(crate) title: String,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
+    /// Of each row.
+    pub(crate) trust: Vec<TrustLevel>,
 }
 
 /// Builds a `table` report.
@@ -198,5 +275,43 @@ pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
         title: if spec.title.is_empty() { "Table".to_owned() } else { spec.title.clone() },
         head,
         rows: results.points.iter().filter(|p| spec.shows(p)).map(row).collect(),
+        trust: results.points.iter().filter(|p| spec.shows(p)).map(|p| p.trust.level).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_ratio_shows_on_which_side_of_one_it_lies() {
+        let (results, _) = testing::run();
+        let mut c = results.comparisons[0].clone();
+        for ((point, low, high), shown) in [
+            ((0.88, 0.851, 0.91), "0.88x [0.85, 0.91]"),
+            ((1.000_9, 1.000_4, 1.001_2), "1.0009x [1.0004, 1.0012]"),
+            ((1.0, 0.98, 1.004), "1.000x [0.980, 1.004]"),
+            ((1.0, 1.0, 1.0), "1.00x [1.00, 1.00]"),
+            ((12.34, 11.0, 14.0), "12.3x [11.00, 14.00]"),
+        ] {
+            (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
+            assert_eq!(ratio(&c), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_once_for_all_points() {
+        let (mut results, plan) = testing::run();
+        for point in &mut results.points[..2] {
+            point.metrics.remove("ttft_ms");
+        }
+        let rows = absences(&results, &plan, &[Named::new("ttft.p50"), Named::new("ttft.p95")]);
+        let (first, second) = (&results.points[0], &results.points[1]);
+        let what = format!(
+            "TTFT p50, TTFT p95 of {}/{}/{}, {}/{}/{}",
+            first.deployment, first.load, first.level, second.deployment, second.load, second.level
+        );
+        assert!(rows[0].1.starts_with(&what), "{rows:?}");
     }
 }

@@ -206,7 +206,8 @@ pub(crate) fn run() -> (Results, Plan) {
         }],
         skipped: vec![Skipped {
             deployment: "quad-16gpu".to_owned(),
-            reason: "host 'c' did not answer".to_owned(),
+            reason: "host 'c' did not answer\n    tried: ssh c true\n\nhint: see ssh_config(5)"
+                .to_owned(),
         }],
     };
     let plan = plan(&results);

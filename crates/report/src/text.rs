@@ -9,6 +9,7 @@ use crate::table::{self, COLUMNS, Section};
 use scalebeam_model::plan::Plan;
 use scalebeam_model::results::Results;
 use scalebeam_model::trust::TrustLevel;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Narrower than this no table can be laid out.
@@ -34,6 +35,15 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
     }
     closing(&mut out, results, plan, width, pen);
     out
+}
+
+/// A reason that may have several lines: the further ones below it as they were written.
+fn reason(out: &mut String, mark: &str, text: &str, width: usize) {
+    let (first, rest) = table::first_line(text);
+    item(out, mark, first, width);
+    for text in rest {
+        item(out, "    ", text.trim_start(), width);
+    }
 }
 
 /// A `table` report as text.
@@ -118,7 +128,9 @@ fn columns(section: &Section<'_>) -> Vec<Column> {
         gives_way,
         is_left,
     };
-    let names = section.points.iter().map(|p| shorten(&p.deployment, MAX_NAME)).collect();
+    let names: Vec<String> = section.points.iter().map(|p| p.deployment.clone()).collect();
+    let longest = told_apart(&names, MAX_NAME);
+    let names = names.iter().map(|n| shorten(n, longest)).collect();
     let mut all = vec![of(["", "deployment"], 0, true, names)];
     for (name, head, below, gives_way) in COLUMNS {
         let metric = Named::new(name);
@@ -164,6 +176,15 @@ fn draw_section(out: &mut String, section: &Section<'_>, width: usize, pen: Pen)
     }
 }
 
+/// The least width from `target` on at which no two names look the same.
+fn told_apart(names: &[String], target: usize) -> usize {
+    let distinct =
+        |width: usize| names.iter().map(|n| shorten(n, width)).collect::<BTreeSet<String>>().len();
+    let full = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let wanted = distinct(full);
+    (target..full).find(|width| distinct(*width) == wanted).unwrap_or(full.max(target))
+}
+
 fn shorten_names(
     columns: &mut [Column],
     at_least: usize,
@@ -173,18 +194,20 @@ fn shorten_names(
     let excess = total(columns).saturating_sub(width);
     let Some(names) = columns.first_mut() else { return };
     let target = names.width().saturating_sub(excess).max(at_least);
+    let target = told_apart(&names.cells, target);
     for cell in &mut names.cells {
         *cell = shorten(cell, target);
     }
 }
 
 fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: Pen) {
-    if !results.verdicts.is_empty() {
-        heading(out, "Verdict", pen);
-        for verdict in &results.verdicts {
-            let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
-            item(out, "", &text, width);
-        }
+    heading(out, "Verdict", pen);
+    for verdict in &results.verdicts {
+        let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
+        item(out, "", &text, width);
+    }
+    if let Some(text) = table::no_verdict(results) {
+        item(out, "", &text, width);
     }
     let doubts = table::doubts(results);
     if !doubts.is_empty() {
@@ -196,6 +219,13 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
             item(out, "   next:", doubt.next_step, width);
         }
     }
+    let failures = table::failures(results);
+    if !failures.is_empty() {
+        heading(out, "Failures", pen);
+        for (point, text) in failures {
+            item(out, "", &format!("{point}: {text}"), width);
+        }
+    }
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let absences = table::absences(results, plan, &metrics);
     if !absences.is_empty() || !results.skipped.is_empty() {
@@ -205,15 +235,13 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
         }
         for skipped in &results.skipped {
             let text = format!("{}: {}", skipped.deployment, skipped.reason);
-            item(out, "not measured:", &text, width);
+            reason(out, "not measured:", &text, width);
         }
     }
-    let broken: Vec<_> = results.expects.iter().filter(|e| !e.holds).collect();
-    if !results.expects.is_empty() {
+    if let Some(text) = table::expectations(results) {
         heading(out, "Expectations", pen);
-        let held = results.expects.len() - broken.len();
-        item(out, "", &format!("{held} of {} hold", results.expects.len()), width);
-        for e in broken {
+        item(out, "", &text, width);
+        for e in results.expects.iter().filter(|e| !e.holds) {
             let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
             let word = if e.warn_only { "warning:" } else { "FAILED:" };
             let text = format!("{} at {} (is {got})", e.what, e.point);
@@ -319,6 +347,35 @@ mod tests {
         });
         let stripped: Vec<String> = lines.collect();
         assert_eq!(stripped.join("\n"), plain.trim_end());
+    }
+
+    #[test]
+    fn names_are_never_cut_until_two_look_the_same() {
+        let (mut results, plan) = testing::run();
+        let names = [
+            ("qwen-32b-tensor-4-over-ray-a", "qwen-32b-tensor-8-over-ray-a"),
+            (
+                "qwen-32b-on-the-large-machine-tensor-4-over-ray-with-chunks",
+                "qwen-32b-on-the-large-machine-tensor-8-over-ray-with-chunks",
+            ),
+        ];
+        let (old, _) = testing::run();
+        for (first, second) in names {
+            for (point, before) in results.points.iter_mut().zip(&old.points) {
+                point.deployment = match before.deployment.as_str() {
+                    "single-4gpu" => first.to_owned(),
+                    "dual-2x4gpu" => second.to_owned(),
+                    other => other.to_owned(),
+                };
+            }
+            for width in [60, 80, 120] {
+                let text = terminal(&results, &plan, width, false);
+                let (table, _) = text.split_once("users c64").unwrap();
+                let names = table.lines().filter_map(|l| l.split(' ').next());
+                let names: BTreeSet<&str> = names.filter(|n| n.starts_with("qwen")).collect();
+                assert_eq!(names.len(), 2, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Bars {
     fn values(&self, plot_width: f64) -> Values {
         let bar = self.bar_width(plot_width);
         let group = plot_width / self.groups.len().max(1) as f64;
-        let room = if self.slots == 1 { group - 4.0 } else { bar - 1.0 };
+        let room = if self.slots == 1 { group - 6.0 } else { bar - 3.0 };
         let labels = self.bars.iter().filter_map(|b| b.label(self.quantity));
         let widest = labels.map(|l| text_width(&l, VALUE)).fold(0.0, f64::max);
         match () {
@@ -145,7 +145,7 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Bars, plot: Area) {
         let first = plot.x + group * (bar.group as f64 + 0.5) - width * data.slots as f64 / 2.0;
         let x = first + width * bar.slot as f64;
         draw_bar(marks, bar, &axis, &plot, (x, width));
-        labels.extend(value_label(bar, &axis, &plot, x + width / 2.0, (values, data.quantity)));
+        labels.extend(value_label(bar, &axis, &plot, x + width / 2.0, (values, data)));
     }
     if let Some(reference) = data.reference {
         let y = axis.y(&plot, reference);
@@ -180,10 +180,17 @@ fn value_label(
     axis: &Axis,
     plot: &Area,
     middle: f64,
-    (values, quantity): (Values, Quantity),
+    (values, data): (Values, &Bars),
 ) -> Option<Mark> {
-    let above = axis.y(plot, bar.high()?) - 5.0;
-    let label = bar.label(quantity)?;
+    let mut above = axis.y(plot, bar.high()?) - 5.0;
+    if let Some(line) = data.reference.map(|r| axis.y(plot, r)) {
+        // A line through a number reads as if it were crossed out.
+        let is_crossed = above - VALUE < line && line < above + 4.0;
+        if is_crossed && values != Values::Turned {
+            above = line - 4.5;
+        }
+    }
+    let label = bar.label(data.quantity)?;
     let is_invalid = bar.trust == TrustLevel::Invalid;
     let text = match values {
         Values::Upright => Text::new((middle, above), VALUE, label).anchored(Anchor::Middle),

@@ -4,7 +4,7 @@ use super::axis::{Axis, ticks_between};
 use super::bars::draw_whisker;
 use super::figure::{Body, Figure, LABEL, Legend, Margins, Panel};
 use super::scene::{Anchor, Area, Mark, Text, Tone, text_width};
-use super::view::View;
+use super::view::{View, level_label};
 use crate::metric::Named;
 use crate::number;
 use crate::palette;
@@ -47,23 +47,32 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let asked = if spec.y.is_empty() { &spec.metrics } else { &spec.y };
     let metrics = if asked.is_empty() { Named::all(&USUAL) } else { Named::all(asked) };
     let x = spec.x.as_deref().unwrap_or("concurrency");
+    let (of_mode, left_out) = view.of_mode(view.level_mode(x));
+    let view = if is_level(x) { &of_mode } else { view };
     let lines = view.lines();
     let panels = metrics.iter().map(|m| panel(view, m, x, &lines)).collect();
     let legend = lines.iter().enumerate();
     let legend =
         legend.map(|(series, (label, _))| Legend { series, label: label.clone(), is_line: true });
+    let mut notes = view.notes(&metrics);
+    notes.extend(left_out.filter(|_| is_level(x)));
     Figure {
         title: view.title(spec, "over the load"),
         subtitle: view.subtitle(),
         panels,
         columns: if metrics.len() > 4 { 3 } else { 2 },
         legend: legend.collect(),
-        notes: view.notes(&metrics),
+        notes,
     }
 }
 
+/// Whether the horizontal axis is the variable that was stepped.
+fn is_level(x: &str) -> bool {
+    matches!(x, "concurrency" | "rate" | "rate_rps" | "batch" | "level" | "users")
+}
+
 fn panel(view: &View<'_>, metric: &Named, x: &str, lines: &[(String, Vec<&PointResult>)]) -> Panel {
-    let is_level = matches!(x, "concurrency" | "rate" | "rate_rps" | "batch" | "level" | "users");
+    let is_level = is_level(x);
     let horizontal = Named::new(x);
     let place = |p: &PointResult| if is_level { p.level_value() } else { horizontal.of(p) };
     let (factor, unit) = view.unit(metric);
@@ -85,9 +94,7 @@ fn panel(view: &View<'_>, metric: &Named, x: &str, lines: &[(String, Vec<&PointR
         .collect();
     let x_label = match x {
         _ if !is_level => label_with_unit(&horizontal),
-        "rate" | "rate_rps" => "requests per second asked for".to_owned(),
-        "batch" => "prompts per request".to_owned(),
-        _ => view.level_label(),
+        _ => level_label(view.level_mode(x)).to_owned(),
     };
     let is_empty = lines.iter().all(|l| l.points.is_empty());
     let suffix = if unit == "%" { "%" } else { "" };

@@ -132,3 +132,64 @@ fn every_file_that_is_drawn_is_a_picture() {
         }
     }
 }
+
+#[test]
+fn levels_of_different_kinds_are_not_on_one_axis() {
+    let (mut results, plan) = testing::run();
+    let mut steady = results.points[0].clone();
+    steady.load = "steady".to_owned();
+    steady.level = "r5".to_owned();
+    steady.mode = scalebeam_model::plan::Mode::Open;
+    (steady.concurrency, steady.rate_rps) = (None, Some(5.0));
+    results.points.push(steady);
+    let texts = |x: &str| {
+        let spec = ReportSpec { x: Some(x.to_owned()), ..ReportSpec::default() };
+        let scene = chart("curve", &results, &plan, &spec).unwrap();
+        let text = |m: &Mark| match m {
+            Mark::Text(t) => Some(t.text.clone()),
+            _ => None,
+        };
+        scene.marks.iter().filter_map(text).collect::<Vec<_>>().join("\n")
+    };
+    let users = texts("concurrency");
+    assert!(
+        users.contains("requests in flight asked for") && users.contains("of another kind: steady")
+    );
+    assert!(!users.contains(", steady"), "{users}");
+    let rates = texts("rate");
+    assert!(
+        rates.contains("requests per second asked for") && rates.contains("another kind: users")
+    );
+}
+
+#[test]
+fn no_number_is_struck_through_by_the_baseline() {
+    let (results, plan) = testing::run();
+    for near in [0.9, 0.93, 0.96, 1.0, 1.03] {
+        let mut results = results.clone();
+        for c in &mut results.comparisons {
+            (c.ratio.point, c.ratio.low, c.ratio.high) = (near, near - 0.01, near + 0.01);
+        }
+        let scene = chart("compare", &results, &plan, &ReportSpec::default()).unwrap();
+        let lines: Vec<(f64, f64, f64)> = scene
+            .marks
+            .iter()
+            .filter_map(|m| match m {
+                Mark::Line { from, to, dash: "5 3", .. } => Some((from.0, to.0, from.1)),
+                _ => None,
+            })
+            .collect();
+        assert!(!lines.is_empty());
+        for mark in &scene.marks {
+            let Mark::Text(text) = mark else { continue };
+            if !text.is_on_paper || text.turn.abs() > 1.0 {
+                continue;
+            }
+            let b = bounds(text);
+            let is_crossed = lines
+                .iter()
+                .any(|(x, to, y)| *x <= b.x && b.right() <= *to && b.y < *y && *y < b.bottom());
+            assert!(!is_crossed, "{near}: '{}' at {b:?}", text.text);
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! The part of the results that a report shows, and the words around it.
 
+use super::figure::NOTE;
+use super::scene::shortened;
 use crate::metric::{self, Better, Named};
 use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
+use crate::table::first_line;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::results::{PointResult, Results};
 use scalebeam_model::trust::TrustLevel;
@@ -18,6 +21,16 @@ pub(crate) struct View<'a> {
     pub(crate) points: Vec<&'a PointResult>,
     /// Deployments of the whole run: their place decides colour and marker, also where some are hidden.
     deployments: Vec<&'a str>,
+}
+
+/// What the level of a load is.
+pub(crate) const fn level_label(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Open => "requests per second asked for",
+        Mode::Batch => "prompts per request",
+        Mode::Burst => "requests sent at once",
+        Mode::Closed | Mode::Serial => "requests in flight asked for",
+    }
 }
 
 impl<'a> View<'a> {
@@ -104,16 +117,36 @@ impl<'a> View<'a> {
         lines
     }
 
-    /// What the level of the shown loads is.
-    pub(crate) fn level_label(&self) -> String {
-        let mode = self.points.first().map(|p| p.mode);
-        match mode {
-            Some(Mode::Open) => "requests per second asked for",
-            Some(Mode::Batch) => "prompts per request",
-            Some(Mode::Burst) => "requests sent at once",
-            Some(Mode::Closed | Mode::Serial) | None => "requests in flight asked for",
+    /// The mode whose levels an axis called `x` holds: levels of different kinds are not on one axis.
+    pub(crate) fn level_mode(&self, x: &str) -> Mode {
+        let is_asked = |mode: Mode| match x {
+            "rate" | "rate_rps" => mode == Mode::Open,
+            "batch" => mode == Mode::Batch,
+            "concurrency" | "users" => !matches!(mode, Mode::Open | Mode::Batch),
+            _ => true,
+        };
+        let modes = || self.points.iter().map(|p| p.mode);
+        modes().find(|m| is_asked(*m)).or_else(|| modes().next()).unwrap_or(Mode::Closed)
+    }
+
+    /// The same view with the points of one kind of level only, and what is left out, in words.
+    pub(crate) fn of_mode(&self, mode: Mode) -> (Self, Option<String>) {
+        let is_alike = |p: &PointResult| level_label(p.mode) == level_label(mode);
+        let mut left_out: Vec<&str> = Vec::new();
+        for point in self.points.iter().filter(|p| !is_alike(p)) {
+            if !left_out.contains(&point.load.as_str()) {
+                left_out.push(&point.load);
+            }
         }
-        .to_owned()
+        let note = (!left_out.is_empty()).then(|| {
+            format!(
+                "Not on this axis, because its levels are of another kind: {}",
+                left_out.join(", ")
+            )
+        });
+        let points = self.points.iter().filter(|p| is_alike(p)).copied().collect();
+        let deployments = self.deployments.clone();
+        (Self { results: self.results, plan: self.plan, points, deployments }, note)
     }
 
     /// A title, where the report has none.
@@ -188,14 +221,18 @@ impl<'a> View<'a> {
             notes.push(format!("! Not to be trusted: {}: {why}", self.point_name(point)));
         }
         if invalid.len() > MAX_NAMED {
-            notes.push(format!("! and {} more points", invalid.len() - MAX_NAMED));
+            let more = invalid.len() - MAX_NAMED;
+            let points = if more == 1 { "point" } else { "points" };
+            notes.push(format!("! Not to be trusted: {more} more {points}"));
         }
         notes.extend(self.absent_notes(metrics));
         if metrics.iter().any(|m| self.points.iter().any(|p| m.range(p).is_some())) {
             notes.push("Whiskers reach from the lowest to the highest trial.".to_owned());
         }
         for skipped in &self.results.skipped {
-            notes.push(format!("Not measured: {}: {}", skipped.deployment, skipped.reason));
+            let (why, _) = first_line(&skipped.reason);
+            let why = shortened(why, NOTE, 560.0);
+            notes.push(format!("Not measured: {}: {why}", skipped.deployment));
         }
         notes
     }
