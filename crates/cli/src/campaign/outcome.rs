@@ -40,7 +40,10 @@ pub(crate) fn conclude(
         printer::data(&text);
     }
     say_where(reader, &files);
-    Ok(status(&results))
+    Ok(match reader.manifest().status {
+        RunStatus::Failed => Status::Deployment,
+        _ => status(&results),
+    })
 }
 
 fn say_where(reader: &RunReader, files: &[std::path::PathBuf]) {
@@ -65,7 +68,8 @@ fn results(reader: &RunReader, experiment: &Experiment) -> Result<Results, Failu
     let compared = experiment.report.iter().filter(|r| r.kind == ReportKind::Compare);
     let frame = Frame {
         run: &reader.manifest().run,
-        incomplete: reader.manifest().status != RunStatus::Complete,
+        // A deployment that failed is named with its reason; the rest of the run went on.
+        incomplete: matches!(reader.manifest().status, RunStatus::Running | RunStatus::Interrupted),
         skipped: skipped(reader)?,
         baseline: compared.clone().find_map(|r| r.baseline.as_deref()),
         metrics: compared.flat_map(|r| &r.metrics).map(String::as_str).collect(),

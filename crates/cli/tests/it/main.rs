@@ -10,5 +10,6 @@ mod interrupt;
 mod kill;
 mod plan;
 mod run;
+mod seeds;
 mod support;
 mod truth;

@@ -2,7 +2,9 @@
 //!
 //! With three or more trials on each side the interval is Welch's on the logarithms of the trials'
 //! values, so it holds the variance between trials. With fewer it is a bootstrap over requests, which
-//! holds the variance within the run alone; its method says so.
+//! holds the variance within the run alone; its method says so. Where both sides answered the same
+//! requests, which one plan gives them, the bootstrap draws pairs: what differs between requests is then
+//! not taken for a difference between deployments.
 
 use super::{Frame, TrialRecords};
 use crate::metrics::{self, Better, Metric, Of, TrialView};
@@ -140,19 +142,26 @@ fn ratio(
         return welch(name, side, base, point);
     }
     let (a, b) = (blocks(plan, metric, side)?, blocks(plan, metric, base)?);
+    let is_paired = a.keys == b.keys;
     let (mut pick, mut pool) = (Vec::new(), Vec::new());
-    let mut draw = |blocks: &Blocks, rng: &mut Xoshiro256PlusPlus| {
-        resample(blocks.len(), rng, &mut pick);
-        blocks.value(&pick, stat, &mut pool)
+    let mut draw = |rng: &mut Xoshiro256PlusPlus| {
+        resample(a.keys.len(), rng, &mut pick);
+        let over = a.of.value(&pick, stat, &mut pool)?;
+        if !is_paired {
+            resample(b.keys.len(), rng, &mut pick);
+        }
+        Some(over / b.of.value(&pick, stat, &mut pool)?)
     };
-    let seed = crate::workload::derive_seed(&[a.len() as u64, b.len() as u64]);
-    let (low, high) = interval(seed, |rng| Some(draw(&a, rng)? / draw(&b, rng)?))?;
+    let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
+    let (low, high) = interval(seed, |rng| draw(rng))?;
+    let how =
+        if is_paired { "bootstrap over pairs of like requests" } else { "bootstrap over requests" };
     Some(Estimate {
         point,
         low: low.min(point),
         high: high.max(point),
         confidence: 0.95,
-        method: "bootstrap over requests; differences between runs are not in it".to_owned(),
+        method: format!("{how}; differences between runs are not in it"),
     })
 }
 
@@ -190,8 +199,14 @@ fn welch(name: &str, side: &Side<'_>, base: &Side<'_>, point: f64) -> Option<Est
     })
 }
 
-/// Requests as resampling units.
-enum Blocks {
+/// Requests as resampling units, in the order of their keys.
+struct Blocks {
+    /// Trial and index: the same request of one plan has the same key on every deployment.
+    keys: Vec<(u32, u64)>,
+    of: Values,
+}
+
+enum Values {
     /// Samples of each request.
     Samples(Vec<Vec<f64>>),
     /// Amount, and seconds in flight, of each request, and the mean number in flight: by Little's law
@@ -199,14 +214,7 @@ enum Blocks {
     Rate { amounts: Vec<(f64, f64)>, in_flight: f64, scale: f64 },
 }
 
-impl Blocks {
-    fn len(&self) -> usize {
-        match self {
-            Self::Samples(s) => s.len(),
-            Self::Rate { amounts, .. } => amounts.len(),
-        }
-    }
-
+impl Values {
     fn value(&self, pick: &[usize], stat: &str, pool: &mut Vec<f64>) -> Option<f64> {
         match self {
             Self::Samples(samples) => {
@@ -241,42 +249,53 @@ fn statistic(values: &mut [f64], stat: &str) -> Option<f64> {
 }
 
 fn blocks(plan: &Plan, metric: &Metric, side: &Side<'_>) -> Option<Blocks> {
-    let all = || side.trials.iter().flat_map(|t| &t.records);
+    let mut all: Vec<((u32, u64), &RequestRecord)> = side
+        .trials
+        .iter()
+        .flat_map(|t| t.records.iter().map(|r| ((t.number, r.index), r)))
+        .collect();
+    all.sort_by_key(|(key, _)| *key);
     let blocks = match metric.of {
         Of::Completed(_) | Of::Sent(_) => {
-            let one = |r: &RequestRecord| {
+            let one = |(key, r): &((u32, u64), &RequestRecord)| {
                 let mut out = Vec::new();
                 metric.sample_one(r, &mut out);
-                (!out.is_empty()).then_some(out)
+                (!out.is_empty()).then_some((*key, out))
             };
-            Blocks::Samples(all().filter_map(one).collect())
+            let (keys, samples) = all.iter().filter_map(one).unzip();
+            Blocks { keys, of: Values::Samples(samples) }
         }
-        Of::Trial(_) => {
-            let context = super::context(plan, side.plan);
-            let amount: fn(&RequestRecord) -> Option<f64> = match metric.name {
-                "rps" | "rps_per_gpu" => |_| Some(1.0),
-                "output_tps" | "output_tps_per_gpu" => |r| r.output_tokens.map(f64::from),
-                "total_tps" => |r| Some(f64::from(r.output_tokens?) + f64::from(r.prompt_tokens?)),
-                _ => return None,
-            };
-            let amounts: Option<Vec<(f64, f64)>> = all()
-                .filter(|r| r.sent_at.is_some())
-                .map(|r| {
-                    let seconds = (r.finished_at - r.sent_at?).as_secs_f64();
-                    Some((if r.is_completed() { amount(r)? } else { 0.0 }, seconds))
-                })
-                .collect();
-            let views =
-                side.trials.iter().map(|t| TrialView { context: &context, records: &t.records });
-            let reached = metrics::of_trials(&views.collect::<Vec<_>>());
-            let scale = match metric.name.ends_with("_per_gpu") {
-                true if context.gpus == 0 => return None,
-                true => 1.0 / f64::from(context.gpus),
-                false => 1.0,
-            };
-            let in_flight = lookup(&reached, "concurrency_reached")?;
-            Blocks::Rate { amounts: amounts?, in_flight, scale }
-        }
+        Of::Trial(_) => rate_blocks(plan, metric, side, &all)?,
     };
-    (blocks.len() >= 2).then_some(blocks)
+    (blocks.keys.len() >= 2).then_some(blocks)
+}
+
+fn rate_blocks(
+    plan: &Plan,
+    metric: &Metric,
+    side: &Side<'_>,
+    all: &[((u32, u64), &RequestRecord)],
+) -> Option<Blocks> {
+    let context = super::context(plan, side.plan);
+    let amount: fn(&RequestRecord) -> Option<f64> = match metric.name {
+        "rps" | "rps_per_gpu" => |_| Some(1.0),
+        "output_tps" | "output_tps_per_gpu" => |r| r.output_tokens.map(f64::from),
+        "total_tps" => |r| Some(f64::from(r.output_tokens?) + f64::from(r.prompt_tokens?)),
+        _ => return None,
+    };
+    let of = |(key, r): &((u32, u64), &RequestRecord)| {
+        let seconds = (r.finished_at - r.sent_at?).as_secs_f64();
+        Some((*key, (if r.is_completed() { amount(r)? } else { 0.0 }, seconds)))
+    };
+    let pairs: Option<Vec<_>> = all.iter().filter(|(_, r)| r.sent_at.is_some()).map(of).collect();
+    let (keys, amounts) = pairs?.into_iter().unzip();
+    let views = side.trials.iter().map(|t| TrialView { context: &context, records: &t.records });
+    let reached = metrics::of_trials(&views.collect::<Vec<_>>());
+    let scale = match metric.name.ends_with("_per_gpu") {
+        true if context.gpus == 0 => return None,
+        true => 1.0 / f64::from(context.gpus),
+        false => 1.0,
+    };
+    let in_flight = lookup(&reached, "concurrency_reached")?;
+    Some(Blocks { keys, of: Values::Rate { amounts, in_flight, scale } })
 }

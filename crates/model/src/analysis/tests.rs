@@ -155,6 +155,29 @@ fn the_same_thing_twice_is_no_difference() {
     assert!(results.verdicts[0].text.starts_with("no difference that we can see between"));
 }
 
+/// Requests of very different lengths, each exactly 1.2 times as long on one side: pairs show it at
+/// once, where the spread of lengths would hide it.
+#[test]
+fn what_differs_between_requests_is_not_taken_for_a_difference_between_deployments() {
+    let stretched = |factor_percent: u64| {
+        let mut t = trial(1, 60, 1_000, 500);
+        let mut at = 0;
+        for r in &mut t.records {
+            let span = (r.finished_at - r.scheduled_at).0 * factor_percent / 100;
+            r.scheduled_at = Nanos(at);
+            r.sent_at = Some(Nanos(at));
+            r.finished_at = Nanos(at + span);
+            at += span;
+        }
+        t
+    };
+    let results = weigh(vec![stretched(100)], vec![stretched(120)], [4, 4]);
+    let mut compared = results.comparisons.iter().filter(|c| c.metric == "e2e.p95");
+    let ratio = &compared.next().unwrap().ratio;
+    assert!(ratio.method.starts_with("bootstrap over pairs"), "{}", ratio.method);
+    assert!(ratio.low > 1.19 && ratio.high < 1.21, "{ratio:?}");
+}
+
 #[test]
 fn twice_the_gpus_for_the_same_rate_is_half_as_good() {
     let results = weigh(vec![trial(1, 60, 1_000, 5)], vec![trial(1, 60, 1_000, 5)], [4, 8]);

@@ -122,8 +122,8 @@ pub const METRICS: &[Metric] = &[
         better: Better::Higher,
         doc: "prompt and output tokens of completed requests / measured wall time",
         of: Of::Trial(|t| {
-            let prompt: Option<f64> = t.completed().map(|r| r.prompt_tokens.map(f64::from)).sum();
-            Some((prompt? + output_tokens(t)?) / t.wall_s()?)
+            let prompt = total(t, |r| r.prompt_tokens)?;
+            Some((prompt + output_tokens(t)?) / t.wall_s()?)
         }),
     },
     Metric {
@@ -339,7 +339,12 @@ fn itl_ms(r: &RequestRecord, out: &mut Vec<f64>) {
 
 /// Absent where any completed request has no count: a sum over some is not the sum.
 fn output_tokens(t: &TrialView<'_>) -> Option<f64> {
-    t.completed().map(|r| r.output_tokens.map(f64::from)).sum()
+    total(t, |r| r.output_tokens)
+}
+
+/// The sum over completed requests. Counted in integers: a sum of no floats at all is minus zero.
+fn total(t: &TrialView<'_>, of: fn(&RequestRecord) -> Option<u32>) -> Option<f64> {
+    t.completed().map(|r| of(r).map(u64::from)).sum::<Option<u64>>().map(|n| n as f64)
 }
 
 fn per_gpu(t: &TrialView<'_>, value: f64) -> Option<f64> {
