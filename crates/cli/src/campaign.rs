@@ -132,7 +132,7 @@ enum Ended {
     /// The user asked to stop.
     Interrupted,
     /// It died or could not be reached.
-    Failed(String),
+    Failed(Failure),
 }
 
 struct Campaign<'a> {
@@ -232,8 +232,7 @@ impl<'a> Campaign<'a> {
                     self.interrupted = true;
                     return Ok(());
                 }
-                let failure = Failure::from(error);
-                self.give_up(deployment, failure.text());
+                self.give_up(deployment, error.into());
                 return Ok(());
             }
         };
@@ -243,16 +242,18 @@ impl<'a> Campaign<'a> {
         match ended {
             Ok(Ended::Whole) => {}
             Ok(Ended::Interrupted) => self.interrupted = true,
-            Ok(Ended::Failed(why)) => self.give_up(deployment, why),
+            Ok(Ended::Failed(failure)) => self.give_up(deployment, failure),
             Err(failure) => return Err(failure),
         }
         Ok(())
     }
 
-    fn give_up(&mut self, deployment: &DeploymentPlan, why: String) {
+    /// The user is told at once and with the hint; the record keeps what happened.
+    fn give_up(&mut self, deployment: &DeploymentPlan, failure: Failure) {
         self.failed = true;
-        printer::say(&format!("error: {}: {why}", deployment.name));
-        self.skipped.push(Skipped { deployment: deployment.name.clone(), reason: why });
+        printer::say(&format!("error: {}: {}", deployment.name, failure.text()));
+        let reason = failure.message().to_owned();
+        self.skipped.push(Skipped { deployment: deployment.name.clone(), reason });
     }
 
     async fn points(
@@ -268,7 +269,7 @@ impl<'a> Campaign<'a> {
             }
             let words = match bench.words(point).await {
                 Ok(words) => words,
-                Err(failure) => return Ok(Ended::Failed(failure.text())),
+                Err(failure) => return Ok(Ended::Failed(failure)),
             };
             let ended = trial::measure(self, running, &bench, point, trial, words).await?;
             if !matches!(ended, Ended::Whole) {

@@ -71,6 +71,11 @@ impl Failure {
         self.status
     }
 
+    /// What happened, without the next step.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What the user reads.
     pub(crate) fn text(&self) -> String {
         match &self.hint {

@@ -5,14 +5,16 @@ use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, Pro
 use scalebeam_model::units::significant;
 use std::fmt::Write as _;
 
+/// How much there is to do.
+pub(crate) fn size(plan: &Plan) -> String {
+    let counted = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    let deployments = counted(plan.deployments.len(), "deployment");
+    format!("{deployments}, {}", counted(plan.points.len(), "point"))
+}
+
 /// Everything that a run would do.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let mut out = format!(
-        "{}: {} deployments, {} points\n",
-        plan.name,
-        plan.deployments.len(),
-        plan.points.len()
-    );
+    let mut out = format!("{}: {}\n", plan.name, size(plan));
     if let Some(about) = &plan.about {
         let _ = writeln!(out, "  {about}");
     }

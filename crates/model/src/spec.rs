@@ -257,7 +257,7 @@ pub struct Pool {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadySpec {
-    /// Give up after this long; default 30 minutes.
+    /// Give up after this long; default 30 minutes, or 30 s for an endpoint that is already there.
     #[serde(default)]
     pub timeout: Option<Dur>,
     /// `completion` (default) or `health` for a server that cannot answer a probe.

@@ -103,7 +103,7 @@ pub(crate) struct FaultArgs {
     /// Send no usage
     #[arg(long)]
     pub(crate) omit_usage: bool,
-    /// Send no [DONE]
+    /// Send no `[DONE]`
     #[arg(long)]
     pub(crate) omit_done: bool,
     /// End lines with CR LF

@@ -41,7 +41,9 @@ pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure>
     }
     let files = prompt_files(plan, &loaded.base)?;
     let tokenizer = tokenizer(plan, &loaded.base)?;
-    nothing_left(goal)?;
+    if plan.deployments.iter().any(|d| !d.processes.is_empty()) {
+        nothing_left(goal)?;
+    }
     Ok(Prepared { files: Arc::new(files), tokenizer, skipped })
 }
 

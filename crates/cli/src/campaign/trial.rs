@@ -155,7 +155,7 @@ pub(super) async fn measure(
         (Ok(()), None) if !control.is_stopped() => Ok(Ended::Whole),
         (_, Some(death)) => Ok(Ended::Failed(death)),
         (Err(Lost::Record(error)), _) => Err(error.into()),
-        (Err(Lost::Load(error)), _) => Ok(Ended::Failed(chain(&error))),
+        (Err(Lost::Load(error)), _) => Ok(Ended::Failed(error.into())),
         (Ok(()), None) => Ok(Ended::Interrupted),
     }
 }
@@ -172,7 +172,7 @@ async fn attend(
     running: &Running,
     control: &Control,
     work: tokio::task::JoinHandle<Result<(), Lost>>,
-) -> Result<(Result<(), Lost>, Option<String>), Failure> {
+) -> Result<(Result<(), Lost>, Option<Failure>), Failure> {
     tokio::pin!(work);
     let mut death = None;
     let mut draining = false;
@@ -183,8 +183,7 @@ async fn attend(
                 return Ok((done, death));
             }
             error = running.died(), if death.is_none() => {
-                let failure = Failure::from(error);
-                death = Some(failure.text());
+                death = Some(Failure::from(error));
                 control.abort();
             }
             () = reached(&campaign.asked, Asked::Once), if !draining => {

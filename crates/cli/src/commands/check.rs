@@ -34,12 +34,7 @@ pub(super) fn run(args: &FileArgs) -> Result<Status, Failure> {
 }
 
 fn summary(file: &str, plan: &Plan) -> String {
-    let plural = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
-    let mut text = format!(
-        "{file}: ok, {}, {}",
-        plural(plan.deployments.len(), "deployment"),
-        plural(plan.points.len(), "point")
-    );
+    let mut text = format!("{file}: ok, {}", crate::show::size(plan));
     for note in &plan.notes {
         text.push_str(&format!(
             "\nnote: {}: {}\n      hint: {}",

@@ -10,7 +10,7 @@ fn setting(name: &str) -> String {
 fn experiment(model: &str) -> String {
     let text = std::fs::read_to_string(root().join("experiments/real-vllm-cpu.toml")).unwrap();
     let bin = setting("SCALEBEAM_E2E_VLLM");
-    text.replacen("smollm2-135m-12heads", model, 1).replacen(
+    text.replacen("/path/to/smollm2", model, 1).replacen(
         "ready    = {",
         &format!("params   = {{ bin = \"{bin}\" }}\nready    = {{"),
         1,

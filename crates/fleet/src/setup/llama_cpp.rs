@@ -89,7 +89,7 @@ pub async fn install(
     let stamp = home.join("stamp.json");
     remove(&stamp)?;
     if venv.exists() {
-        progress("removing a half-made venv");
+        progress("removing an incomplete or older install");
         std::fs::remove_dir_all(&venv).map_err(|e| file("remove", &venv, e))?;
     }
     progress("making a Python venv");

@@ -58,7 +58,7 @@ fn words(plan: &Plan, group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<
         .map(|c| {
             let r = |x: f64| significant(x);
             let (p, l, h) = (r(c.ratio.point), r(c.ratio.low), r(c.ratio.high));
-            format!("{p}x of {} (95 % interval {l} to {h})", c.baseline)
+            format!("{p} times {} (95 % interval {l} to {h})", c.baseline)
         })
         .collect();
     let value = significant(*value);
@@ -72,5 +72,27 @@ fn words(plan: &Plan, group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<
         }
         return (None, text + &note);
     }
-    (Some(name.clone()), format!("{name} is best: {value} {unit}, {}{note}", beaten.join(", ")))
+    let most = most_in_all(group, name);
+    (
+        Some(name.clone()),
+        format!("{name} is best: {value} {unit}, {}{most}{note}", beaten.join(", ")),
+    )
+}
+
+/// Per GPU the smallest often wins; a reader who has the GPUs wants to know which gives the most.
+fn most_in_all(group: &[&Side<'_>], best: &str) -> String {
+    let sound = group.iter().filter(|s| s.result.trust.level < TrustLevel::Invalid);
+    let all: Option<Vec<_>> =
+        sound.map(|s| Some((s.result.value("output_tps")?, s.result))).collect();
+    let most = all.and_then(|v| v.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)));
+    match most {
+        Some((tps, result)) if result.deployment != best => {
+            format!(
+                "; {} gives the most in all, {} output tokens/s",
+                result.deployment,
+                significant(tps)
+            )
+        }
+        _ => String::new(),
+    }
 }

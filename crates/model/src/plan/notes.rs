@@ -107,13 +107,12 @@ fn later(experiment: &Experiment, out: &mut Vec<PlanNote>) {
             "they are shown as n/a, never as 0",
         ));
     }
-    let undrawn =
-        |kind| matches!(kind, ReportKind::Scaling | ReportKind::Pareto | ReportKind::Fairness);
+    let undrawn = |kind| matches!(kind, ReportKind::Scaling | ReportKind::Fairness);
     if let Some(i) = experiment.report.iter().position(|r| undrawn(r.kind)) {
         out.push(note(
             format!("report[{i}].kind"),
-            "this version does not draw scaling, pareto and fairness reports yet".to_owned(),
-            "table, compare, panels and curve are there",
+            "this version does not draw scaling and fairness reports yet".to_owned(),
+            "table, compare, panels and curve are there; pareto is drawn as a curve without its front",
         ));
     }
     let profile = experiment.output.as_ref().and_then(|o| o.profile);

@@ -12,6 +12,8 @@ use crate::units::Nanos;
 use std::collections::BTreeMap;
 
 const DEFAULT_READY_TIMEOUT: Nanos = Nanos::from_secs(30 * 60);
+/// A server of somebody else is there or it is not.
+const DEFAULT_ATTACH_TIMEOUT: Nanos = Nanos::from_secs(30);
 const DEFAULT_GRACE: Nanos = Nanos::from_secs(60);
 /// Ports beside the one it serves on that each instance may use.
 const EXTRA_PORTS: u16 = 16;
@@ -286,8 +288,11 @@ impl Ctx<'_> {
     fn plan(self, instances: Vec<InstancePlan>, processes: Vec<ProcessPlan>) -> DeploymentPlan {
         let d = self.deploy;
         let says_shape = d.tp.or(d.pp).or(d.dp).is_some() || !d.pool.is_empty();
-        let counts =
-            self.engine.takes_gpus() && (self.platform != Platform::External || says_shape);
+        // What is behind somebody else's endpoint is known where the file says so.
+        let counts = match self.platform {
+            Platform::External => says_shape,
+            _ => self.engine.takes_gpus(),
+        };
         let gpus = if counts { instances.iter().map(InstancePlan::gpus).sum() } else { 0 };
         let entries = self.entries(&instances);
         let ready = self.ready(&instances, &processes);
@@ -392,7 +397,11 @@ impl Ctx<'_> {
         if spec.probe != Some(ProbeKind::Health) {
             gates.push(Gate::Completion);
         }
-        ReadyPlan { timeout: spec.timeout.map_or(DEFAULT_READY_TIMEOUT, |t| t.0), gates }
+        let default = match self.platform {
+            Platform::External => DEFAULT_ATTACH_TIMEOUT,
+            _ => DEFAULT_READY_TIMEOUT,
+        };
+        ReadyPlan { timeout: spec.timeout.map_or(default, |t| t.0), gates }
     }
 }
 
