@@ -263,6 +263,9 @@ pub(crate) struct DownArgs {
     /// Directory that holds run directories
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Also take down a run that is being measured right now
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Between SIGTERM and SIGKILL [default: as the plan of the run says]
     #[arg(long, value_name = "SPAN")]
     pub(crate) grace: Option<String>,

@@ -70,8 +70,10 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
     let writer = open(loaded, &goal, clock.as_ref())?;
     let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
-    campaign.deployments().await?;
-    campaign.finish()
+    match campaign.deployments().await {
+        Ok(()) => campaign.finish(),
+        Err(failure) => Err(campaign.abandon(failure)),
+    }
 }
 
 /// Brings the one deployment of the plan up and leaves it; nothing where the user interrupted.
@@ -304,6 +306,15 @@ impl<'a> Campaign<'a> {
         if has_processes && report.is_clean() {
             self.display.line(&format!("{}: taken down", deployment.name));
         }
+    }
+
+    /// Writes down that the run failed, as far as that can still be written.
+    fn abandon(self, failure: Failure) -> Failure {
+        self.display.clear();
+        let dir = self.writer.dir().display().to_string();
+        let _ = self.writer.finish(RunStatus::Failed, Some(failure.message().to_owned()));
+        printer::say(&format!("continue with: scalebeam run --resume {dir}"));
+        failure
     }
 
     fn finish(self) -> Result<Done, Failure> {

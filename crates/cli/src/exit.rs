@@ -106,7 +106,9 @@ impl From<scalebeam_record::RecordError> for Failure {
                 Self::usage(text).hint("name a run directory, as runs/20260101T000000Z-name")
             }
             E::Version { .. } | E::ExperimentChanged { .. } | E::InUse { .. } => Self::usage(text),
-            _ => Self::internal(text),
+            E::Damaged { .. } => Self::usage(text)
+                .hint("the file was changed or lost after it was written; run --resume measures that trial again once its directory is removed"),
+            _ => Self::usage(text).hint("look at the disk and at who may write there"),
         }
     }
 }

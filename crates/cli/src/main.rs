@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match commands::run(command) {
+        Ok(exit::Status::Ok) if printer::lost_data() => exit::Status::Usage.into(),
         Ok(status) => status.into(),
         Err(failure) => {
             printer::error(&failure);

@@ -1,16 +1,31 @@
 //! The only place that writes to the terminal: data to stdout, everything else to stderr.
 
 use crate::exit::Failure;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Writes data. A reader that has gone away is no error.
+/// Set when data could not be written, so that the exit code says so.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes data. A reader that has gone away is no error; a full disk is.
 pub(crate) fn data(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    if !text.ends_with('\n') {
-        let _ = out.write_all(b"\n");
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(end.as_bytes()))
+        .and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.store(true, Ordering::Relaxed);
+        say(&format!("error: cannot write to stdout: {error}"));
     }
-    let _ = out.flush();
+}
+
+/// Whether data could not be written.
+pub(crate) fn lost_data() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Writes a value as JSON.

@@ -116,7 +116,7 @@ impl Wait<'_> {
                 }
                 Gate::ModelListed { model } => {
                     for entry in &self.plan.entries {
-                        self.model_listed(entry, model, doing).await?;
+                        notes.extend(self.model_listed(entry, model, doing).await?);
                     }
                     self.enter(State::Serving, on_state, doing)?;
                 }
@@ -172,10 +172,10 @@ impl Wait<'_> {
         entry: &EntryPlan,
         model: &str,
         doing: &Mutex<Doing>,
-    ) -> Result<(), FleetError> {
+    ) -> Result<Option<String>, FleetError> {
         let url = format!("{}/v1/models", base(entry));
         let what = format!("waiting for model {model} at {url}");
-        self.until_pass(&what, &Question::Models { url, model }, doing).await.map(drop)
+        self.until_pass(&what, &Question::Models { url, model }, doing).await
     }
 
     /// Counts instances: by entries where each has one, by the frontend's own list where it gives one.
@@ -225,7 +225,8 @@ impl Wait<'_> {
         match question {
             Question::Health { url } => answers::health(url, self.client.get(url).await),
             Question::Models { url, model } => {
-                answers::models(url, model, self.client.get(url).await)
+                let is_ours = self.plan.platform != Platform::External;
+                answers::models(url, model, !is_ours, self.client.get(url).await)
             }
             Question::Instances { url, expected } => {
                 answers::instances(url, expected, self.client.get(url).await)

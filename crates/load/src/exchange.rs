@@ -2,9 +2,11 @@
 //!
 //! **Invariants:** every dispatch ends in exactly one record, whatever happens. A request is sent a
 //! second time in one case only: on a connection that had carried requests before, when it turns out
-//! to have been closed before one byte of an answer came. That is the race that HTTP keep-alive has
-//! built in (RFC 9112, 9.3.1), and clients of every kind resend there; it is done once, on a fresh
-//! connection, with `scheduled_at` kept, and it is counted. A failure on a fresh connection is final.
+//! at once that the server had closed it. That is the race that HTTP keep-alive has built in (RFC 9112,
+//! 9.3.1), and some servers close after every answer without saying so. It is done once, on a fresh
+//! connection, with `scheduled_at` kept; the record says that it was resent, and from then on no
+//! connection to that server is kept. A server that takes longer to hang up has read the request, and
+//! a failure on a fresh connection is final.
 
 use crate::http::conn::Connection;
 use crate::http::io::Stamps;
@@ -33,6 +35,9 @@ use std::time::Duration;
 /// kept. The answer is complete by then either way.
 const GRACE_AFTER_DONE: Duration = Duration::from_secs(1);
 
+/// A server that hangs up later than this after the request was sent may have been at work on it.
+const ROUND_TRIP_AT_MOST: Nanos = Nanos::from_millis(50);
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What all exchanges of a shard share.
@@ -48,6 +53,8 @@ pub(crate) struct Lines {
     /// By target, the connections that wait for a request. The one used last is taken first, so that
     /// a falling load leaves the others to grow old and be closed by the server.
     idle: Vec<RefCell<Vec<Connection>>>,
+    /// By target, whether the server was seen to close a connection that it had not said it would.
+    closes_unasked: Vec<Cell<bool>>,
     reconnects: Cell<u64>,
 }
 
@@ -103,12 +110,25 @@ impl Lines {
             clock,
             headers: addresses.iter().map(|a| a.with_host(headers)).collect(),
             idle: addresses.iter().map(|_| RefCell::default()).collect(),
-            addresses,
             tls,
             id_prefix,
             keep_text,
+            closes_unasked: addresses.iter().map(|_| Cell::new(false)).collect(),
+            addresses,
             reconnects: Cell::new(0),
         }
+    }
+
+    /// Whether a connection that ended now had been closed by the server before the request came: the
+    /// word of it needs no longer than the way there and back.
+    fn was_closed_before(&self, stamps: &Stamps) -> bool {
+        stamps.sent().is_none_or(|sent| self.clock.now().since(sent) < ROUND_TRIP_AT_MOST)
+    }
+
+    /// Connections to `target` are used once from now on.
+    fn never_keep(&self, target: usize) {
+        self.closes_unasked[target].set(true);
+        self.idle[target].borrow_mut().clear();
     }
 
     /// Requests that were sent again because a kept connection turned out to be closed.
@@ -126,7 +146,7 @@ impl Lines {
     }
 
     async fn keep(&self, target: usize, mut connection: Connection) {
-        if connection.is_reusable().await {
+        if !self.closes_unasked[target].get() && connection.is_reusable().await {
             self.idle[target].borrow_mut().push(connection);
         }
     }
@@ -186,7 +206,14 @@ async fn exchange(
         match kept.send(lines.request(target, index, json)).await {
             Ok(head) => return read(lines, kept, head, answer, stream).await,
             Err(end) if kept.stamps().first_byte().is_some() => return (end, lines.clock.now()),
-            Err(_) => lines.reconnects.set(lines.reconnects.get() + 1),
+            Err(end) if !lines.was_closed_before(kept.stamps()) => {
+                return (end.without_answer(), lines.clock.now());
+            }
+            Err(_) => {
+                answer.record_mut().resent = true;
+                lines.reconnects.set(lines.reconnects.get() + 1);
+                lines.never_keep(target);
+            }
         }
     }
     let mut fresh = match open(lines, target, answer).await {
@@ -196,8 +223,7 @@ async fn exchange(
     *line.borrow_mut() = Some(Rc::clone(fresh.stamps()));
     match fresh.send(lines.request(target, index, json)).await {
         Ok(head) => read(lines, fresh, head, answer, stream).await,
-        Err(End::Cut(text)) => (End::Reset(text), lines.clock.now()),
-        Err(end) => (end, lines.clock.now()),
+        Err(end) => (end.without_answer(), lines.clock.now()),
     }
 }
 

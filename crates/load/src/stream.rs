@@ -86,6 +86,17 @@ pub(crate) struct Finished {
     pub(crate) cached_tokens: Option<u32>,
 }
 
+impl End {
+    /// The same end, where no byte of an answer had come: a connection that ends there is no answer cut
+    /// short.
+    pub(crate) fn without_answer(self) -> Self {
+        match self {
+            Self::Cut(text) => Self::Reset(text),
+            other => other,
+        }
+    }
+}
+
 impl Answer {
     /// An answer of which nothing has come; makes room for its arrivals, so that none is made later.
     pub(crate) fn new(mut record: RequestRecord, keep_text: bool) -> Self {

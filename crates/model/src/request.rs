@@ -255,6 +255,10 @@ pub struct RequestRecord {
     pub failure: Option<Failure>,
     /// Events that could not be parsed as JSON and were skipped.
     pub unparsed_events: u32,
+    /// Sent a second time, on a fresh connection: the server had closed the kept one, without a word,
+    /// before one byte of an answer came. The server may have seen it twice.
+    #[serde(default)]
+    pub resent: bool,
     /// Time spent to open a connection for this request; absent where one was reused.
     pub connect: Option<Nanos>,
     /// The load thread that carried it.
@@ -287,6 +291,7 @@ impl RequestRecord {
             outcome: Outcome::Dropped,
             failure: None,
             unparsed_events: 0,
+            resent: false,
             connect: None,
             worker: 0,
         }

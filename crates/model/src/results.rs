@@ -123,7 +123,8 @@ pub struct PointResult {
     pub rate_rps: Option<f64>,
     /// Prompts per request asked for.
     pub batch: Option<u32>,
-    /// Allocated GPUs; zero where they are not known.
+    /// Allocated GPUs; absent in the file (zero here) where they are not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub gpus: u32,
     /// Over all trials: distributions pooled, rates as the mean of the trials' rates.
     pub metrics: Metrics,
@@ -141,6 +142,11 @@ pub struct PointResult {
     pub trust: Trust,
     /// Each repeat.
     pub trials: Vec<TrialResult>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl PointResult {

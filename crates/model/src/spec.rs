@@ -665,6 +665,7 @@ impl Experiment {
         file: &str,
         engines: crate::engine::Engines<'_>,
     ) -> Result<Self, Diagnostics> {
+        diagnostic::schema_version(text, file, SCHEMA)?;
         let raw: Self = toml::from_str(text)
             .map_err(|e| Diagnostics::one(diagnostic::from_toml(text, file, &e)))?;
         let (merged, mut problems) = extend::extend(raw);

@@ -202,7 +202,8 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
             return Err(UnitError::Unknown(text.to_owned(), other.to_owned(), "/s, /m, /h"));
         }
     };
-    if rate > 0.0 { Ok(rate) } else { Err(UnitError::Range(text.to_owned())) }
+    // From one a fortnight to more than a machine has ports for.
+    if (1e-6..=1e7).contains(&rate) { Ok(rate) } else { Err(UnitError::Range(text.to_owned())) }
 }
 
 /// Reads a size in bytes: `16Gi`, `300G`, `64Mi`, `512B`.

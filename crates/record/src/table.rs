@@ -74,6 +74,7 @@ pub(crate) fn requests(records: &[RequestRecord]) -> Result<RecordBatch, RecordE
         ("failure_status", Arc::new(u16s(|r| r.failure.as_ref()?.status))),
         ("failure_detail", Arc::new(texts(records, |r| Some(r.failure.as_ref()?.detail.as_str())))),
         ("unparsed_events", Arc::new(u32s(|r| Some(r.unparsed_events)))),
+        ("resent", Arc::new(records.iter().map(|r| Some(r.resent)).collect::<BooleanArray>())),
         ("connect_ns", Arc::new(instants(records, |r| r.connect))),
         ("worker", Arc::new(u16s(|r| Some(r.worker)))),
     ];
@@ -178,7 +179,8 @@ pub(crate) fn read_requests(
     let (prompt_tokens, output_tokens) = (counts("prompt_tokens")?, counts("output_tokens")?);
     let (source, reason) = (words("token_source")?, words("finish_reason")?);
     let (asked_in, asked_out) = (counts("asked_input_tokens")?, counts("asked_output_tokens")?);
-    let forced = columns.get::<BooleanArray>("forced_length")?;
+    let flags = |name| columns.get::<BooleanArray>(name);
+    let (forced, resent) = (flags("forced_length")?, flags("resent")?);
     let (outcome, failure) = (words("outcome")?, words("failure_class")?);
     let (status, detail) = (shorts("failure_status")?, words("failure_detail")?);
     let (unparsed, worker) = (counts("unparsed_events")?, shorts("worker")?);
@@ -214,6 +216,7 @@ pub(crate) fn read_requests(
             detail: detail.to_owned(),
         });
         r.unparsed_events = columns.need(at(unparsed, row), "unparsed_events", row)?;
+        r.resent = columns.need(at(resent, row), "resent", row)?;
         r.connect = nanos(connect, row);
         r.worker = columns.need(at(worker, row), "worker", row)?;
         records.push((r, columns.need(at(arrivals, row), "arrivals", row)?));

@@ -10,7 +10,7 @@ use scalebeam_load::Tokenizer;
 use scalebeam_model::plan::{DeploymentPlan, Plan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::workload::{FileLine, Source, Workload, parse_prompt_file};
-use scalebeam_record::list_runs;
+use scalebeam_record::{RunReader, list_runs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,6 +139,14 @@ fn nothing_left(goal: &Goal) -> Result<(), Failure> {
     };
     for dir in runs {
         let left = leftovers(&dir)?;
+        let is_live = RunReader::open(&dir).is_ok_and(|r| r.is_being_written());
+        if is_live && (matches!(goal, Goal::Resume(_)) || !left.is_empty()) {
+            return Err(Failure::usage(format!(
+                "{} is being measured by another scalebeam",
+                dir.display()
+            ))
+            .hint("wait for it, stop it with Ctrl-C where it runs, or use another --out"));
+        }
         if left.is_empty() {
             continue;
         }

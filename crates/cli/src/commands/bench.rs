@@ -31,7 +31,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
 /// `NAME=ENV` by name: a value on the command line would be in the shell's history.
 fn headers(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let read = |text: &String| {
-        let (name, env) = text.split_once('=').filter(|(n, e)| !n.is_empty() && !e.is_empty())?;
+        let is_name = |n: &str| {
+            !n.is_empty() && n.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        let (name, env) = text.split_once('=').filter(|(n, e)| is_name(n) && !e.is_empty())?;
         Some((name.to_owned(), env.to_owned()))
     };
     let wrong = |text: &String| {

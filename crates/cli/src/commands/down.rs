@@ -8,9 +8,13 @@ use crate::{experiment, printer, settings};
 use scalebeam_fleet::teardown::{Ended, ProcessEnd};
 use scalebeam_fleet::{DownReport, down_run};
 use scalebeam_model::units::Nanos;
-use scalebeam_record::list_runs;
+use scalebeam_record::{RunReader, list_runs};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+
+/// Why a run is left alone.
+const LIVE: &str =
+    "is being measured right now; stop it with Ctrl-C where it runs, or take it down with --force";
 
 pub(super) fn run(args: &DownArgs) -> Result<Status, Failure> {
     let grace = args.grace.as_deref().map(|text| span("--grace", text)).transpose()?;
@@ -19,6 +23,11 @@ pub(super) fn run(args: &DownArgs) -> Result<Status, Failure> {
     let mut done = Vec::new();
     let mut problems = false;
     for dir in &runs {
+        if !args.force && RunReader::open(dir).is_ok_and(|r| r.is_being_written()) {
+            problems = true;
+            done.push((dir, Err(LIVE.to_owned())));
+            continue;
+        }
         let report = runtime.block_on(take_down(dir, grace));
         problems |= report.as_ref().map_or(true, |r| !r.problems.is_empty());
         done.push((dir, report));

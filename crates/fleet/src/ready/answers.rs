@@ -52,8 +52,17 @@ pub(super) fn health(url: &str, answer: Result<Answer, NoAnswer>) -> Verdict {
     }
 }
 
-/// The list must hold `model`; an empty list may still fill.
-pub(super) fn models(url: &str, model: &str, answer: Result<Answer, NoAnswer>) -> Verdict {
+/// The list must hold `model`; an empty list may still fill. Some gateways have no list: there the
+/// completion that follows is the proof.
+pub(super) fn models(
+    url: &str,
+    model: &str,
+    may_lack: bool,
+    answer: Result<Answer, NoAnswer>,
+) -> Verdict {
+    if may_lack && answer.as_ref().is_ok_and(|a| matches!(a.status, 404 | 405)) {
+        return Verdict::Pass(Some(format!("{url} lists no models; '{model}' was not looked up")));
+    }
     let answer = match common(url, answer) {
         Ok(answer) => answer,
         Err(verdict) => return verdict,
@@ -310,11 +319,14 @@ mod tests {
                 "wrong: U does not list model 'm'; it lists 'org/M', 'zzzzz'",
             ),
         ] {
-            assert_eq!(text(models("U", "m", ok(body))), want, "{body}");
+            assert_eq!(text(models("U", "m", false, ok(body))), want, "{body}");
         }
-        let Verdict::Wrong(error) =
-            models("U", "SmolLM2-135M", ok(r#"{"data":[{"id":"other"},{"id":"smollm2-135m"}]}"#))
-        else {
+        let Verdict::Wrong(error) = models(
+            "U",
+            "SmolLM2-135M",
+            false,
+            ok(r#"{"data":[{"id":"other"},{"id":"smollm2-135m"}]}"#),
+        ) else {
             panic!("a near name is not the name");
         };
         assert_eq!(

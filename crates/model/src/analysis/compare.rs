@@ -2,7 +2,8 @@
 //!
 //! With three or more trials on each side the interval is Welch's on the logarithms of the trials'
 //! values, so it holds the variance between trials. With fewer it is a bootstrap over requests, which
-//! holds the variance within the run alone; its method says so. Where both sides answered the same
+//! holds the variance within the run alone; it is widened by what two runs usually differ by, and its
+//! method says so. Where both sides answered the same
 //! requests, which one plan gives them, the bootstrap draws pairs: what differs between requests is then
 //! not taken for a difference between deployments.
 
@@ -19,6 +20,19 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Trials a side from which the variance between trials can be told.
 const TRIALS_FOR_WELCH: usize = 3;
+
+/// The smallest relative difference that is called one. Two runs of one deployment differ by that much.
+const SMALLEST_DIFFERENCE: f64 = 0.01;
+
+/// By how much two single runs of one deployment may differ, which neither of them can show: an
+/// assumption, added to intervals over fewer trials than [`TRIALS_FOR_WELCH`]. Tails vary most.
+fn run_to_run(metric: &Metric, stat: &str) -> f64 {
+    match (metric.of, stat) {
+        (Of::Trial(_), _) => 0.03,
+        (_, "p90" | "p95" | "p99" | "p999" | "max" | "min" | "p1" | "p5") => 0.10,
+        _ => 0.05,
+    }
+}
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +132,8 @@ pub(super) fn compare(
 }
 
 fn judge(ratio: &Estimate, better: Better) -> ComparisonVerdict {
-    match (ratio.low > 1.0, ratio.high < 1.0, better) {
+    let counts = (ratio.point - 1.0).abs() >= SMALLEST_DIFFERENCE;
+    match (counts && ratio.low > 1.0, counts && ratio.high < 1.0, better) {
         (true, _, Better::Higher) | (_, true, Better::Lower) => ComparisonVerdict::Better,
         (true, _, Better::Lower) | (_, true, Better::Higher) => ComparisonVerdict::Worse,
         _ => ComparisonVerdict::NoDifferenceSeen,
@@ -156,12 +171,16 @@ fn ratio(
     let (low, high) = interval(seed, |rng| draw(rng))?;
     let how =
         if is_paired { "bootstrap over pairs of like requests" } else { "bootstrap over requests" };
+    let unseen = run_to_run(metric, stat);
     Some(Estimate {
         point,
-        low: low.min(point),
-        high: high.max(point),
+        low: low.min(point) / (1.0 + unseen),
+        high: high.max(point) * (1.0 + unseen),
         confidence: 0.95,
-        method: format!("{how}; differences between runs are not in it"),
+        method: format!(
+            "{how}, widened by {:.0} % for what differs between runs (an assumption; {TRIALS_FOR_WELCH} repeats measure it)",
+            unseen * 100.0
+        ),
     })
 }
 

@@ -15,9 +15,10 @@ pub(super) fn doubts(
     metrics: &Metrics,
 ) -> Trust {
     let records: Vec<&RequestRecord> = measured.trials.iter().flat_map(|t| &t.records).collect();
-    let seen = Seen { context, records: &records, metrics };
+    let seen = Seen { context, records: &records, metrics, streams: measured.plan.workload.stream };
     let mut trust = Trust::default();
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 9] = [
+    let is_partial = measured.trials.iter().any(|t| t.partial);
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 13] = [
         nothing_measured,
         failures,
         time_outs,
@@ -27,13 +28,19 @@ pub(super) fn doubts(
         lengths,
         token_counts,
         unparsed,
+        few_samples,
+        rate_not_sustained,
+        not_streamed,
+        resent,
     ];
-    for check in checks {
+    // Of a trial that was cut short in its warm-up there is nothing else to say.
+    let looked_at = checks.into_iter().filter(|_| !(is_partial && records.is_empty()));
+    for check in looked_at {
         if let Some(reason) = check(&seen) {
             trust.add(reason);
         }
     }
-    if measured.trials.iter().any(|t| t.partial) {
+    if is_partial {
         trust.add(reason(
             "partial",
             TrustLevel::Invalid,
@@ -48,6 +55,7 @@ struct Seen<'a> {
     context: &'a PointContext<'a>,
     records: &'a [&'a RequestRecord],
     metrics: &'a Metrics,
+    streams: bool,
 }
 
 impl Seen<'_> {
@@ -214,6 +222,72 @@ fn unparsed(seen: &Seen<'_>) -> Option<Reason> {
             TrustLevel::Caution,
             format!("{events} events of the streams were not JSON and were skipped"),
             "look at the server's stream; tokens may be missing",
+        )
+    })
+}
+
+/// A percentile is no better than the number of values beyond it.
+fn few_samples(seen: &Seen<'_>) -> Option<Reason> {
+    let n = seen.count(RequestRecord::is_completed);
+    (n > 0 && n < FEW_SAMPLES).then(|| {
+        reason(
+            "few_samples",
+            TrustLevel::Caution,
+            format!("{n} completed requests in all: a p95 or p99 of them is about the largest"),
+            "give more requests or repeats before you rely on a tail",
+        )
+    })
+}
+
+/// Fewer than this have no 95th percentile to speak of.
+const FEW_SAMPLES: usize = 20;
+
+/// An open loop above what the deployment can serve has no latency of its own: it grows with the run.
+fn rate_not_sustained(seen: &Seen<'_>) -> Option<Reason> {
+    if seen.context.mode != Mode::Open {
+        return None;
+    }
+    let due = |r: &&RequestRecord| r.scheduled_at;
+    let first = seen.records.iter().copied().map(|r| due(&r)).min()?;
+    let last = seen.records.iter().copied().map(|r| due(&r)).max()?;
+    let end = seen.records.iter().map(|r| r.finished_at).max()?;
+    let (schedule, drain) = ((last - first).as_secs_f64(), (end - last).as_secs_f64());
+    let quickest = seen.value("e2e.min").unwrap_or(0.0) / 1e3;
+    (drain > (0.25 * schedule).max(4.0 * quickest)).then(|| {
+        reason(
+            "rate_not_sustained",
+            TrustLevel::Caution,
+            format!(
+                "requests came for {} s and took {} s more to be served: the queue grew, and latencies depend on how long one looks",
+                significant(schedule),
+                significant(drain)
+            ),
+            "lower the rate until the queue empties",
+        )
+    })
+}
+
+fn not_streamed(seen: &Seen<'_>) -> Option<Reason> {
+    let done = seen.count(RequestRecord::is_completed);
+    let whole = seen.count(|r| r.is_completed() && r.first_token_at.is_none());
+    (seen.streams && whole > 0).then(|| {
+        reason(
+            "not_streamed",
+            TrustLevel::Caution,
+            format!("{whole} of {done} answers came whole although streams were asked for: they have no TTFT"),
+            "look whether the server or a proxy before it collects answers",
+        )
+    })
+}
+
+fn resent(seen: &Seen<'_>) -> Option<Reason> {
+    let n = seen.count(|r| r.resent);
+    (n > 0).then(|| {
+        reason(
+            "resent",
+            if seen.share(n) > 0.05 { TrustLevel::Caution } else { TrustLevel::Sound },
+            format!("{n} requests were sent again on a fresh connection: the server had closed the kept one without a word and may have seen them twice"),
+            "let the server announce that it closes (Connection: close), or keep connections open",
         )
     })
 }

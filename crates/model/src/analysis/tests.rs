@@ -175,7 +175,7 @@ fn what_differs_between_requests_is_not_taken_for_a_difference_between_deploymen
     let mut compared = results.comparisons.iter().filter(|c| c.metric == "e2e.p95");
     let ratio = &compared.next().unwrap().ratio;
     assert!(ratio.method.starts_with("bootstrap over pairs"), "{}", ratio.method);
-    assert!(ratio.low > 1.19 && ratio.high < 1.21, "{ratio:?}");
+    assert!(ratio.low > 1.08 && ratio.high < 1.33, "no more than the 10 % for tails: {ratio:?}");
 }
 
 #[test]

@@ -135,6 +135,12 @@ fn deployment(
         hosts.insert(THIS_MACHINE.to_owned(), this_machine(deploy, &shapes));
     }
     let ctx = Ctx { deploy, experiment, hosts: &hosts, model: &model, engine, platform };
+    if usize::from(ctx.first_port()) + 1_000 + shapes.len() * usize::from(EXTRA_PORTS) > 65_535 {
+        let hint = "each instance takes the next port, and some above 1000 beyond";
+        let message =
+            format!("no room for {} instances above port {}", shapes.len(), ctx.first_port());
+        return Err(vec![Problem::new(format!("{path}.port"), message, hint)]);
+    }
     let instances = ctx.instances(&shapes);
     let processes = ctx.processes(&shapes, &instances).map_err(|why| {
         vec![Problem::new(path.clone(), why, "change the shape, the engine or its params")]

@@ -3,7 +3,7 @@
 //! Every problem is found in one pass, so that a user mends a file once.
 
 use super::diagnostic::nearest;
-use super::{Deploy, Experiment, Problem, SCHEMA};
+use super::{Deploy, Experiment, Problem};
 use crate::engine::{Engine, Engines, find};
 use crate::plan::shape::{check_params, flag_name, shapes};
 use crate::plan::{EngineKind, Platform};
@@ -34,16 +34,6 @@ pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
 }
 
 fn header(experiment: &Experiment, problems: &mut Vec<Problem>) {
-    if experiment.schema != SCHEMA {
-        problems.push(Problem::new(
-            "schema",
-            format!(
-                "schema {} is not known to this version, which reads {SCHEMA}",
-                experiment.schema
-            ),
-            "write schema = 1",
-        ));
-    }
     name("name", &experiment.name, problems);
     if experiment.model.id.trim().is_empty() {
         problems.push(Problem::new("model.id", "the model has no id", ""));
@@ -241,6 +231,16 @@ fn endpoint(
                 format!("'{url}' is not an http(s) URL"),
                 hint,
             ));
+        } else if url.contains(['?', '#']) {
+            let hint = "give the base; paths as /v1/models are added to it";
+            problems.push(Problem::new(
+                path("endpoint"),
+                format!("'{url}' has a query or a fragment"),
+                hint,
+            ));
+        } else if host.is_some_and(|h| !has_sound_port(h)) {
+            let message = format!("'{url}' has no port between 1 and 65535");
+            problems.push(Problem::new(path("endpoint"), message, ""));
         } else if host.is_some_and(|h| h.contains('@')) {
             let hint = "use api_key_env or headers_env with the name of an environment variable";
             problems.push(Problem::new(
@@ -252,6 +252,26 @@ fn endpoint(
     }
 }
 
+/// An argv is read by everybody on the machine, and stands in every plan.
+fn secret_flag(path: &str, i: usize, flag: &str, problems: &mut Vec<Problem>) {
+    let lower = flag.trim_start_matches('-').replace('_', "-").to_ascii_lowercase();
+    let is_secret =
+        ["api-key", "hf-token", "token", "password", "secret"].contains(&lower.as_str());
+    if is_secret {
+        problems.push(Problem::new(
+            format!("{path}[{i}]"),
+            format!("'{flag}' puts a secret on a command line; secrets are named, never written"),
+            "export the variable that the engine reads (vLLM: VLLM_API_KEY) and give api_key_env = \"NAME\"",
+        ));
+    }
+}
+
+/// Whether `host:port` has no port, or one that exists. `[::1]` has colons and no port.
+fn has_sound_port(authority: &str) -> bool {
+    let after = authority.rsplit(']').next().unwrap_or(authority);
+    after.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
 fn owned_flags(
     path: &str,
     args: Option<&[String]>,
@@ -260,6 +280,7 @@ fn owned_flags(
 ) {
     for (i, arg) in args.unwrap_or_default().iter().enumerate() {
         let Some(flag) = flag_name(arg) else { continue };
+        secret_flag(path, i, flag, problems);
         let canonical = |f: &str| f.replace('_', "-");
         let owned = engine.owned_flags().iter().find(|(f, _)| canonical(f) == canonical(flag));
         if let Some((_, key)) = owned {

@@ -197,6 +197,20 @@ pub fn from_toml(text: &str, file: &str, error: &toml::de::Error) -> Diagnostic 
     at(text, file, offset, key, message, hint)
 }
 
+/// Refuses a file of another schema before its keys are looked at, which may all be strange.
+pub(super) fn schema_version(text: &str, file: &str, known: u32) -> Result<(), Diagnostics> {
+    let Ok(tree) = toml::de::DeTable::parse(text) else { return Ok(()) };
+    let Some((at_key, toml::de::DeValue::Integer(number))) = entry(tree.get_ref(), "schema") else {
+        return Ok(());
+    };
+    if number.as_str() == known.to_string() {
+        return Ok(());
+    }
+    let message = format!("schema {number} is not known to this version, which reads {known}");
+    let hint = format!("write schema = {known}");
+    Err(Diagnostics::one(at(text, file, at_key, "schema".to_owned(), message, hint)))
+}
+
 fn plain(message: &str) -> String {
     message.lines().next().unwrap_or_default().replace('`', "'")
 }

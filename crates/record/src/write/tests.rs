@@ -124,6 +124,7 @@ prop_compose! {
         arrivals in vec((nanos(), any::<u32>()), 0..6),
         counts in vec(option::of(any::<u32>()), 3),
         (asked, forced, unparsed, worker) in (any::<u32>(), any::<bool>(), any::<u32>(), any::<u16>()),
+        resent in any::<bool>(),
         (source, reason, failure) in (0..4_usize, option::of(".*"), option::of(failure())),
     ) -> RequestRecord {
         let sources = [None, Some(TokenSource::Usage), Some(TokenSource::Tokenizer), Some(TokenSource::Chunks)];
@@ -147,6 +148,7 @@ prop_compose! {
             outcome: Outcome::ALL[outcome],
             failure,
             unparsed_events: unparsed,
+            resent,
             worker,
         }
     }
