@@ -285,7 +285,8 @@ fn resent(seen: &Seen<'_>) -> Option<Reason> {
     (n > 0).then(|| {
         reason(
             "resent",
-            if seen.share(n) > 0.05 { TrustLevel::Caution } else { TrustLevel::Sound },
+            // The first few are how one learns what the server does.
+            if n > 2 && seen.share(n) > 0.05 { TrustLevel::Caution } else { TrustLevel::Sound },
             format!("{n} requests were sent again on a fresh connection: the server had closed the kept one without a word and may have seen them twice"),
             "let the server announce that it closes (Connection: close), or keep connections open",
         )
