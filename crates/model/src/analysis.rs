@@ -23,6 +23,8 @@ pub struct TrialRecords {
     pub records: Vec<RequestRecord>,
     /// The trial was cut short.
     pub partial: bool,
+    /// Why its records cannot be read, where they cannot.
+    pub damaged: Option<String>,
 }
 
 /// A point with its records.

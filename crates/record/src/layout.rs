@@ -36,6 +36,8 @@ pub const SEGMENT: &str = "requests.open.jsonl";
 pub const REQUESTS: &str = "requests.parquet";
 /// Token arrivals of a sealed trial.
 pub const TOKENS: &str = "tokens.parquet";
+/// SHA-256 of the two tables, as sealed.
+pub const DIGESTS: &str = "sealed.json";
 /// Readings of machines and engines.
 pub const TELEMETRY: &str = "telemetry.parquet";
 /// Metrics page of the engines before and after.

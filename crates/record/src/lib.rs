@@ -8,6 +8,7 @@
 //!
 //! This room reads no clock and starts nothing: instants come in through `model::clock::Clock`.
 
+mod digest;
 mod error;
 mod file;
 pub mod layout;

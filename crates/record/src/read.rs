@@ -3,6 +3,7 @@
 //! Nothing in it is trusted: a file that was cut, edited or written by something else gives an error
 //! that names it.
 
+use crate::digest;
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
@@ -113,11 +114,25 @@ impl RunReader {
         if !dir.is_dir() {
             return Ok(None);
         }
-        let read = TrialReader::open(&dir)?.records()?;
+        let read = match TrialReader::open(&dir)?.records() {
+            Ok(read) => read,
+            // One damaged file must not cost the points that are whole.
+            Err(error @ RecordError::Damaged { .. }) => {
+                let damaged = Some(error.to_string());
+                let records = Vec::new();
+                return Ok(Some(analysis::TrialRecords {
+                    number,
+                    records,
+                    partial: false,
+                    damaged,
+                }));
+            }
+            Err(error) => return Err(error),
+        };
         let mut records = read.records;
         records.retain(|r| r.phase == Phase::Measure);
         let partial = read.state == TrialState::Partial;
-        Ok(Some(analysis::TrialRecords { number, records, partial }))
+        Ok(Some(analysis::TrialRecords { number, records, partial, damaged: None }))
     }
 
     /// Whether every planned trial is complete.
@@ -209,6 +224,7 @@ impl TrialReader {
         let requests = self.dir.join(layout::REQUESTS);
         let segment = self.dir.join(layout::SEGMENT);
         let (records, torn, source) = if requests.exists() {
+            digest::verify(&self.dir)?;
             (read_tables_guarded(&requests, &self.dir.join(layout::TOKENS))?, 0, requests)
         } else if segment.exists() {
             let (records, torn) = read_segment(&segment)?;

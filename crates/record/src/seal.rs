@@ -1,10 +1,11 @@
 //! Turning the open segment of an ended trial into Parquet.
 //!
 //! The steps are ordered so that a kill between any two leaves one readable source: both tables are
-//! written and synced under temporary names; `tokens.parquet` gets its name, then `requests.parquet`,
+//! written and synced under temporary names, and their digests beside them; `tokens.parquet` gets its name, then `requests.parquet`,
 //! whose presence says that both are whole; only then is the segment removed. Doing it again from any
 //! of these states ends in the same state.
 
+use crate::digest;
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
@@ -49,6 +50,7 @@ pub(crate) fn seal_up_to(dir: &Path, trial: &TrialFile, last: Step) -> Result<()
     let tokens = dir.join(layout::TOKENS);
     if !requests.exists() {
         write_tables(&segment, &requests, &tokens, trial)?;
+        digest::remember(dir)?;
         if last == Step::TablesWritten {
             return Ok(());
         }

@@ -93,12 +93,17 @@ impl TrialFile {
         file::write_json(&dir.join(layout::TRIAL), self)
     }
 
-    /// The state of the trial in `dir`; a directory without a state file was made and nothing more.
+    /// The state of the trial in `dir`. A directory without a state file was made and nothing more; one
+    /// whose state file cannot be read says nothing that could be relied on.
     pub(crate) fn state(dir: &Path) -> Result<(TrialState, Option<Self>), RecordError> {
         if !dir.join(layout::TRIAL).exists() {
             return Ok((TrialState::Partial, None));
         }
-        let file = Self::read(dir)?;
+        let file = match Self::read(dir) {
+            Ok(file) => file,
+            Err(RecordError::Damaged { .. }) => return Ok((TrialState::Partial, None)),
+            Err(error) => return Err(error),
+        };
         let state = if file.ended.is_some() { TrialState::Complete } else { TrialState::Partial };
         Ok((state, Some(file)))
     }

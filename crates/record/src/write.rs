@@ -2,6 +2,7 @@
 //!
 //! One process writes a run at a time; it holds a lock on [`layout::LOCK`] that ends with the process.
 
+use crate::digest;
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
@@ -138,7 +139,7 @@ impl RunWriter {
     /// When its state file is damaged.
     pub fn is_complete(&self, point_id: &str, trial: u32) -> Result<bool, RecordError> {
         match self.trial_dir(point_id, trial) {
-            Some(dir) => Ok(TrialFile::state(&dir)?.0 == TrialState::Complete),
+            Some(dir) => is_whole(&dir),
             None => Ok(false),
         }
     }
@@ -151,7 +152,7 @@ impl RunWriter {
         let mut left = Vec::new();
         for point in &self.plan.points {
             for trial in &point.trials {
-                if TrialFile::state(&self.dir_of(point, trial.number))?.0 == TrialState::Partial {
+                if !is_whole(&self.dir_of(point, trial.number))? {
                     left.push((point, trial));
                 }
             }
@@ -185,7 +186,7 @@ impl RunWriter {
             .trial_dir(point_id, trial)
             .ok_or_else(|| RecordError::UnknownTrial { point: point_id.to_owned(), trial })?;
         if dir.exists() {
-            if TrialFile::state(&dir)?.0 == TrialState::Complete {
+            if is_whole(&dir)? {
                 return Err(RecordError::AlreadySealed { path: dir });
             }
             set_aside(&dir)?;
@@ -298,6 +299,21 @@ fn lock(dir: &Path) -> Result<File, RecordError> {
         // writer.
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(file),
         Err(TryLockError::Error(e)) => Err(RecordError::io("lock", path)(e)),
+    }
+}
+
+/// Whether the trial in `dir` ran to its end and its records are the ones that were sealed; one that is
+/// damaged is measured again.
+fn is_whole(dir: &Path) -> Result<bool, RecordError> {
+    if TrialFile::state(dir)?.0 != TrialState::Complete {
+        return Ok(false);
+    }
+    let is_sealed = dir.join(layout::REQUESTS).exists();
+    match digest::verify(dir) {
+        _ if !is_sealed => Ok(true),
+        Ok(()) => Ok(true),
+        Err(RecordError::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -69,6 +69,26 @@ fn between_deployments() {
     });
 }
 
+/// A flipped bit in a sealed table is seen, costs its own point only, and is mended by a resume.
+#[test]
+fn a_damaged_trial_is_marked_and_measured_again() {
+    let lab = lab();
+    lab.say("run", &[]).expect_code(0);
+    let dir = lab.run_dir();
+    let table = dir.join("points/one/l/c4/1/requests.parquet");
+    let mut bytes = std::fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+    let results = say(["report", dir.to_str().unwrap(), "--json"]).expect_code(3).json();
+    assert_eq!(results["points"][0]["trust"]["reasons"][0]["code"], "damaged", "{results:#}");
+    assert_eq!(results["points"][1]["outcomes"]["completed"], 120);
+    let results = say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0).json();
+    assert!(
+        results["points"].as_array().unwrap().iter().all(|p| p["outcomes"]["completed"] == 120)
+    );
+}
+
 /// At instants that no phase was chosen for.
 #[test]
 fn at_random_moments() {

@@ -18,6 +18,7 @@ pub(super) fn doubts(
     let seen = Seen { context, records: &records, metrics, streams: measured.plan.workload.stream };
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
+    let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
     let checks: [fn(&Seen<'_>) -> Option<Reason>; 13] = [
         nothing_measured,
         failures,
@@ -34,11 +35,20 @@ pub(super) fn doubts(
         resent,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
-    let looked_at = checks.into_iter().filter(|_| !(is_partial && records.is_empty()));
+    let looked_at =
+        checks.into_iter().filter(|_| !((is_partial || damaged.is_some()) && records.is_empty()));
     for check in looked_at {
         if let Some(reason) = check(&seen) {
             trust.add(reason);
         }
+    }
+    if let Some(why) = damaged {
+        trust.add(reason(
+            "damaged",
+            TrustLevel::Invalid,
+            format!("records of a trial cannot be read: {why}"),
+            "scalebeam run --resume measures it again",
+        ));
     }
     if is_partial {
         trust.add(reason(

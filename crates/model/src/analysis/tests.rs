@@ -121,7 +121,7 @@ fn trial(number: u32, requests: u64, tpot_us: u64, wobble: u64) -> TrialRecords 
         free[slot] = r.finished_at.0;
         records.push(r);
     }
-    TrialRecords { number, records, partial: false }
+    TrialRecords { number, records, partial: false, damaged: None }
 }
 
 fn weigh(a: Vec<TrialRecords>, b: Vec<TrialRecords>, gpus: [u32; 2]) -> Results {

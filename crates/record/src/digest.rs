@@ -1,0 +1,59 @@
+//! Digests of a sealed trial's tables.
+//!
+//! A flipped bit inside a Parquet page can decode to other numbers without a word. What was sealed is
+//! therefore remembered by its SHA-256, written before the tables get their names, and every reader
+//! looks before it believes.
+
+use crate::error::RecordError;
+use crate::file;
+use crate::layout;
+use crate::manifest::sha256;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Digests {
+    requests_sha256: String,
+    tokens_sha256: String,
+}
+
+fn of(path: &Path) -> Result<String, RecordError> {
+    Ok(sha256(&std::fs::read(path).map_err(RecordError::io("read", path))?))
+}
+
+/// Remembers the tables that lie in `dir` under their temporary names.
+pub(crate) fn remember(dir: &Path) -> Result<(), RecordError> {
+    let digests = Digests {
+        requests_sha256: of(&file::temporary(&dir.join(layout::REQUESTS)))?,
+        tokens_sha256: of(&file::temporary(&dir.join(layout::TOKENS)))?,
+    };
+    file::write_json(&dir.join(layout::DIGESTS), &digests)
+}
+
+/// Whether the sealed tables in `dir` are the ones that were sealed.
+///
+/// # Errors
+/// Names the table that is not.
+pub(crate) fn verify(dir: &Path) -> Result<(), RecordError> {
+    let path = dir.join(layout::DIGESTS);
+    if !path.exists() {
+        return Err(RecordError::damaged(
+            &path,
+            "it is missing beside the tables that it vouches for",
+        ));
+    }
+    let digests: Digests = file::read_json(&path)?;
+    for (name, sealed) in
+        [(layout::REQUESTS, digests.requests_sha256), (layout::TOKENS, digests.tokens_sha256)]
+    {
+        let path = dir.join(name);
+        let found = of(&path).map_err(|e| RecordError::damaged(&path, e.to_string()))?;
+        if found != sealed {
+            return Err(RecordError::damaged(
+                &path,
+                "it is not what was sealed: its SHA-256 differs",
+            ));
+        }
+    }
+    Ok(())
+}
