@@ -222,11 +222,55 @@ fn doubts_name_what_was_seen_and_what_to_do() {
     few.records[2].asked_output_tokens = 99;
     let results = weigh(vec![few], vec![trial(1, 60, 1_000, 5)], [4, 4]);
     let codes: Vec<_> = results.points[0].trust.reasons.iter().map(|r| r.code.as_str()).collect();
-    for code in ["few_requests", "no_usage", "unparsed_events", "osl_mismatch"] {
+    for code in ["few_requests", "few_samples", "no_usage", "unparsed_events", "osl_mismatch"] {
         assert!(codes.contains(&code), "{code} is not among {codes:?}");
     }
     assert!(results.points[0].trust.reasons.iter().all(|r| !r.next_step.is_empty()));
     assert_eq!(results.points[1].trust.level, TrustLevel::Sound, "{:?}", results.points[1].trust);
+}
+
+fn codes_of(trial: TrialRecords, mode: Mode) -> Vec<String> {
+    let plan = plan(vec![deployment("a", 4)]);
+    let mut pa = point_plan("a", 2, 1);
+    pa.mode = mode;
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial] }];
+    let results = analyse(&plan, &points, &Frame::default());
+    results.points[0].trust.reasons.iter().map(|r| r.code.clone()).collect()
+}
+
+#[test]
+fn an_answer_that_came_whole_and_a_request_sent_twice_are_told() {
+    let mut odd = trial(1, 60, 1_000, 5);
+    odd.records[7].first_token_at = None;
+    odd.records[9].resent = true;
+    let codes = codes_of(odd, Mode::Closed);
+    assert!(codes.contains(&"not_streamed".to_owned()) && codes.contains(&"resent".to_owned()));
+    assert_eq!(codes_of(trial(1, 60, 1_000, 5), Mode::Closed), [""; 0]);
+}
+
+#[test]
+fn an_open_loop_whose_queue_grows_to_its_end_is_told() {
+    // Sixty requests due within 60 ms, served two at a time in some 10 ms each: 300 ms.
+    let mut flooded = trial(1, 60, 1_000, 5);
+    for r in &mut flooded.records {
+        r.scheduled_at = Nanos::from_millis(r.index);
+    }
+    let codes = codes_of(flooded, Mode::Open);
+    assert!(codes.contains(&"rate_not_sustained".to_owned()), "{codes:?}");
+    // The same requests, due as fast as they are served.
+    let codes = codes_of(trial(1, 60, 1_000, 5), Mode::Open);
+    assert!(!codes.contains(&"rate_not_sustained".to_owned()), "{codes:?}");
+}
+
+#[test]
+fn a_trial_that_cannot_be_read_is_damaged_and_nothing_else() {
+    let lost = TrialRecords {
+        number: 1,
+        records: Vec::new(),
+        partial: false,
+        damaged: Some("its SHA-256 differs".to_owned()),
+    };
+    assert_eq!(codes_of(lost, Mode::Closed), ["damaged"]);
 }
 
 #[test]
