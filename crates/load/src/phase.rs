@@ -29,8 +29,10 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Between two looks for records that are ready to be written.
-const COLLECT_EVERY: Duration = Duration::from_millis(10);
+/// Between two looks for records that are ready to be written: what `kill -9` may cost.
+const COLLECT_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks whether the phase is over.
+const GLANCE_EVERY: Duration = Duration::from_millis(5);
 
 /// One phase of one point, ready to run.
 #[derive(Clone)]
@@ -134,7 +136,8 @@ pub fn run_phase(
         let loads = spawn_loads(scope, control, &gate, jobs)?;
         let started_at = gate.open_for(loads.len(), clock.as_ref());
         let mut collector = Collector::new(spec, sink);
-        collector.collect(&collected);
+        let is_over = || loads.iter().all(ScopedJoinHandle::is_finished);
+        collector.collect(&collected, is_over);
         let ends = join_all(loads);
         drop(closing);
         join_all(writers)?;
@@ -330,13 +333,14 @@ impl<'a> Collector<'a> {
     }
 
     /// Looks for reports at intervals and never waits for one: a load thread that had to wake this one
-    /// would pay for the wake-up between two stamps, and on few cores be set aside for it.
-    fn collect(&mut self, reports: &Receiver<Report>) {
+    /// would pay for the wake-up between two stamps, and on few cores be set aside for it. Streams that
+    /// end together are rather collected together, later, than while the last of them are being read.
+    fn collect(&mut self, reports: &Receiver<Report>, is_over: impl Fn() -> bool) {
         loop {
             match reports.try_recv() {
                 Ok(Report::Ended(finished)) => self.ended(*finished),
                 Ok(Report::Dropped { record }) => self.dropped.push(*record),
-                Err(TryRecvError::Empty) => thread::sleep(COLLECT_EVERY),
+                Err(TryRecvError::Empty) => rest(&is_over),
                 Err(TryRecvError::Disconnected) => return,
             }
         }
@@ -387,6 +391,15 @@ impl<'a> Collector<'a> {
             cached_prompt_tokens: self.cached,
             texts: self.texts,
         }
+    }
+}
+
+/// Sleeps until the next look, or until the phase is over.
+fn rest(is_over: impl Fn() -> bool) {
+    let mut left = COLLECT_EVERY;
+    while !left.is_zero() && !is_over() {
+        thread::sleep(GLANCE_EVERY);
+        left = left.saturating_sub(GLANCE_EVERY);
     }
 }
 
