@@ -71,6 +71,7 @@ impl Bench {
             Some(tokenizer) => tokenizer.words().map_err(|e| Failure::usage(chain(&e)))?,
             None => self.measured_words(api, &point.workload).await?,
         };
+        crate::printer::say(&sizing_note(&words));
         let words = Arc::new(words);
         self.words.insert(api.path(), Arc::clone(&words));
         Ok(words)

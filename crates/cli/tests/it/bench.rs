@@ -24,7 +24,9 @@ fn levels_counts_and_the_model_come_out() {
         "2",
         "--json",
     ];
-    let results = bench(&server.url, &args).expect_code(0).json();
+    let said = bench(&server.url, &args).expect_code(0);
+    assert!(said.stderr.contains("prompts are sized by the server's usage"), "{}", said.stderr);
+    let results = said.json();
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
     for (point, c) in points.iter().zip([1, 4]) {
