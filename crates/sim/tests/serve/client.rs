@@ -169,8 +169,6 @@ pub(crate) struct Answer {
     pub(crate) whole: bool,
     /// The connection was reset.
     pub(crate) reset: bool,
-    /// Socket reads that it took.
-    pub(crate) reads: usize,
 }
 
 impl Answer {
@@ -184,7 +182,6 @@ impl Answer {
             chunks: Vec::new(),
             whole: !reset,
             reset,
-            reads: reads.len(),
             head,
         };
         if answer.head.contains("transfer-encoding: chunked") {
