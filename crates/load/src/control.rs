@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** counters are for a progress display; no result is computed from them.
 
-use futures_util::task::AtomicWaker;
+use mio::Waker;
 use scalebeam_model::request::RequestRecord;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub(crate) enum Level {
 struct Shared {
     level: AtomicU8,
     /// One per shard of the phase under way.
-    tasks: Mutex<Vec<Arc<AtomicWaker>>>,
+    wakers: Mutex<Vec<Arc<Waker>>>,
     started: AtomicU64,
     finished: AtomicU64,
     failed: AtomicU64,
@@ -82,13 +82,14 @@ impl Control {
 
     fn raise(&self, level: Level) {
         self.0.level.fetch_max(level as u8, Ordering::SeqCst);
-        for task in self.tasks().iter() {
-            task.wake();
+        for waker in self.wakers().iter() {
+            // A wake that is lost is made up for by the next socket or instant.
+            let _ = waker.wake();
         }
     }
 
-    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<Arc<AtomicWaker>>> {
-        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wakers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Waker>>> {
+        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -99,11 +100,9 @@ impl Control {
         }
     }
 
-    /// The wakers of a phase of `shards` shards, one each.
-    pub(crate) fn attach(&self, shards: u16) -> Vec<Arc<AtomicWaker>> {
-        let wakers: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
-        self.tasks().clone_from(&wakers);
-        wakers
+    /// A phase begins, whose shards are woken by these.
+    pub(crate) fn attach(&self, wakers: Vec<Arc<Waker>>) {
+        *self.wakers() = wakers;
     }
 
     pub(crate) fn count_started(&self) {

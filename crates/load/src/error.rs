@@ -68,9 +68,9 @@ pub enum LoadError {
         /// What happened instead.
         why: String,
     },
-    /// The system gave no runtime.
-    #[error("cannot start a load runtime")]
-    Runtime(#[source] io::Error),
+    /// The system gave a load thread nothing to wait with.
+    #[error("cannot make what a load thread waits with")]
+    Reactor(#[source] io::Error),
     /// The system gave no thread.
     #[error("cannot start a load thread")]
     Thread(#[source] io::Error),

@@ -1,7 +1,9 @@
-//! HTTP/1.1 to the deployment's entries: where they are, how a connection is opened and kept, and the
-//! stamps that are taken where bytes leave and enter the kernel.
+//! HTTP/1.1 to the deployment's entries: where they are, how a connection is opened, written to and
+//! read from, and the stamps that are taken where bytes leave and enter the kernel.
 
-pub(crate) mod conn;
-pub(crate) mod io;
+pub(crate) mod body;
+pub(crate) mod head;
+pub(crate) mod line;
+pub(crate) mod receive;
 pub mod target;
 pub mod tls;

@@ -4,9 +4,9 @@
 //! [`scalebeam_model::request::RequestRecord`] for every request of the plan. The way of a request:
 //!
 //! ```text
-//!   stock (body written ahead) ─► wall (due: send) ─► exchange ─► http::conn ─► http::io (stamps)
-//!                                                                                   │ read + stamp
-//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ openai::chunk ◄─ sse ◄────┘
+//!   stock (body written ahead) ─► wall (due: send) ─► lines ─► http::line ─► kernel
+//!                                                                              │ http::receive (stamps)
+//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ openai::chunk ◄─ sse ◄─ http::{head, body}
 //! ```
 //!
 //! **Invariants:** time comes from the [`scalebeam_model::clock::Clock`] that is handed in; a stamp is
@@ -15,13 +15,13 @@
 mod control;
 mod cpu;
 mod error;
-mod exchange;
 mod gate;
 pub mod http;
+mod lines;
 pub mod openai;
-mod pace;
 mod phase;
 pub mod probe;
+mod reactor;
 pub mod sse;
 mod stock;
 mod stream;

@@ -6,17 +6,17 @@
 
 use crate::LoadError;
 use crate::control::{Control, Level};
-use crate::exchange::Lines;
 use crate::gate::Gate;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
+use crate::lines::Setup;
 use crate::openai::chunk;
-use crate::pace::Pacer;
+use crate::reactor::Reactor;
 use crate::stock::{CloseOnDrop, Recipe, Stock};
 use crate::stream::Finished;
 use crate::tokenizer::Tokenizer;
 use crate::wall::{Post, Report, ShardEnd, run_shard};
-use futures_util::task::AtomicWaker;
+use mio::Registry;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Shard};
 use scalebeam_model::request::{Failure, FailureClass, Outcome, RequestRecord, TokenSource};
@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// Between two looks for records that are ready to be written: what `kill -9` may cost.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
@@ -102,8 +101,8 @@ pub struct PhaseReport {
 /// (those that wait for the tokenizer come last). Blocks; `control` stops it from another thread.
 ///
 /// # Errors
-/// Before the first request is due: when the endpoint is malformed, or a thread or runtime cannot be
-/// had. A request that fails is no error but a record.
+/// Before the first request is due: when the endpoint is malformed, or a thread or its means to wait
+/// cannot be had. A request that fails is no error but a record.
 pub fn run_phase(
     spec: &PhaseSpec<'_>,
     clock: Arc<dyn Clock>,
@@ -111,7 +110,7 @@ pub fn run_phase(
     sink: &(dyn Fn(RequestRecord) + Sync),
 ) -> Result<PhaseReport, LoadError> {
     let shards = spec.shards.max(1);
-    let links = Links::new(spec, &clock)?;
+    let setup = Setup::new(spec, &clock)?;
     let engines = engines(shards, &clock)?;
     let recipe = Recipe {
         prompts: spec.prompts,
@@ -131,7 +130,7 @@ pub fn run_phase(
         let writers = spawn_writers(scope, &stocks)?;
         stocks.iter().for_each(|stock| wait_for(stock, control));
         let (reports, collected) = channel();
-        let jobs = jobs(spec, &links, &stocks, control, engines, &gate, &reports);
+        let jobs = jobs(spec, &setup, &stocks, control, engines, &gate, &reports);
         drop(reports);
         let loads = spawn_loads(scope, control, &gate, jobs)?;
         let started_at = gate.open_for(loads.len(), clock.as_ref());
@@ -164,23 +163,18 @@ fn spawn_writers<'scope, 'env, 's: 'scope>(
 
 fn jobs<'a>(
     spec: &'a PhaseSpec<'a>,
-    links: &'a Links,
+    setup: &'a Setup,
     stocks: &'a [Stock<'a>],
     control: &'a Control,
     engines: Vec<Engine>,
     gate: &'a Gate,
     reports: &Sender<Report>,
 ) -> Vec<ShardJob<'a>> {
-    let wakers = control.attach(spec.shards.max(1));
-    let parts = stocks.iter().zip(engines).zip(wakers);
-    parts
-        .map(|((stock, engine), waker)| ShardJob {
-            links,
-            post: PostParts { plan: &spec.plan, stock, control, waker, reports: reports.clone() },
-            engine,
-            gate,
-        })
-        .collect()
+    control.attach(engines.iter().map(|engine| engine.reactor.waker()).collect());
+    let plan = &spec.plan;
+    let post = |stock| Post { plan, setup, stock, control, reports: reports.clone() };
+    let parts = stocks.iter().zip(engines);
+    parts.map(|(stock, engine)| ShardJob { post: post(stock), engine, gate }).collect()
 }
 
 fn spawn_loads<'scope, 'env, 'a: 'scope>(
@@ -219,35 +213,22 @@ fn wait_for(stock: &Stock<'_>, control: &Control) {
     }
 }
 
-/// A shard's runtime and timer, made where failure can still be reported.
+/// What a shard waits with, made where failure can still be reported.
 struct Engine {
-    runtime: Runtime,
-    pacer: Pacer,
+    reactor: Reactor,
+    registry: Registry,
 }
 
 fn engines(shards: u16, clock: &Arc<dyn Clock>) -> Result<Vec<Engine>, LoadError> {
     let build = |_| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(LoadError::Runtime)?;
-        let entered = runtime.enter();
-        let pacer = Pacer::new(Arc::clone(clock)).map_err(LoadError::Runtime)?;
-        drop(entered);
-        Ok(Engine { runtime, pacer })
+        let made = Reactor::new(Arc::clone(clock)).map_err(LoadError::Reactor)?;
+        let (reactor, registry) = made;
+        Ok(Engine { reactor, registry })
     };
     (0..shards).map(build).collect()
 }
 
-/// What every shard makes its [`Lines`] from.
-struct Links {
-    clock: Arc<dyn Clock>,
-    addresses: Arc<[Address]>,
-    headers: http::HeaderMap,
-    tls: Option<Arc<rustls::ClientConfig>>,
-    id_prefix: String,
-    keep_text: bool,
-}
-
-impl Links {
+impl Setup {
     fn new(spec: &PhaseSpec<'_>, clock: &Arc<dyn Clock>) -> Result<Self, LoadError> {
         let endpoint = &spec.endpoint;
         if endpoint.targets.is_empty() || endpoint.targets.len() < usize::from(spec.plan.targets) {
@@ -271,47 +252,19 @@ impl Links {
             keep_text: spec.keep_text || spec.tokenizer.is_some(),
         })
     }
-
-    /// A shard's own connections; they hold no lock and so cannot be shared.
-    fn lines(&self) -> Lines {
-        Lines::new(
-            Arc::clone(&self.clock),
-            Arc::clone(&self.addresses),
-            &self.headers,
-            self.tls.clone(),
-            self.id_prefix.clone(),
-            self.keep_text,
-        )
-    }
 }
 
-/// What a shard carries out. Its connections are not in it: they belong to one thread.
+/// What a shard carries out.
 struct ShardJob<'a> {
-    links: &'a Links,
-    post: PostParts<'a>,
+    post: Post<'a>,
     engine: Engine,
     gate: &'a Gate,
 }
 
-struct PostParts<'a> {
-    plan: &'a PhasePlan,
-    stock: &'a Stock<'a>,
-    control: &'a Control,
-    waker: Arc<AtomicWaker>,
-    reports: Sender<Report>,
-}
-
 impl ShardJob<'_> {
     fn run(self) -> ShardEnd {
-        let lines = self.links.lines();
-        let PostParts { plan, stock, control, waker, reports } = self.post;
-        let post = Post { plan, lines: &lines, stock, control, waker, reports };
-        let gate = self.gate;
-        let pacer = self.engine.pacer;
-        let shard = async move { run_shard(post, pacer, gate.pass()).await };
-        // tokio's budget is for fairness between tasks, and there is only this one: it would leave
-        // sockets unread that are ready.
-        self.engine.runtime.block_on(tokio::task::unconstrained(shard))
+        let Engine { reactor, registry } = self.engine;
+        run_shard(&self.post, reactor, registry, self.gate.pass())
     }
 }
 

@@ -3,23 +3,25 @@
 //! **Invariant:** a probe is never part of a measurement; its requests carry ids of their own.
 
 use crate::control::Control;
-use crate::http::conn::Connection;
+use crate::http::body::{BadFraming, Body, Progress};
+use crate::http::head::{self, Framing, Parsed};
 use crate::http::target::{Address, Endpoint, add_headers};
 use crate::http::tls;
 use crate::phase::{PhaseSpec, run_phase};
-use crate::stream::End;
 use crate::{LoadError, Target};
-use bytes::Bytes;
 use http::header::HeaderMap;
-use http::{Request, Uri};
-use http_body_util::Full;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{Prompt, Sizing, Words, Workload, derive_seed};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Most of a body that a probe reads.
 const BODY_LIMIT: usize = 16 << 20;
@@ -48,48 +50,143 @@ pub fn get(
     let mut map = HeaderMap::new();
     add_headers(&mut map, headers)?;
     let tls = if address.is_tls { Some(tls::client_config(ca_file)?) } else { None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let fail = |why: String| LoadError::Probe { url: url.to_owned(), path: path.to_owned(), why };
-    let asked = runtime.map_err(LoadError::Runtime)?.block_on(async {
-        let asked = ask(&address, tls.as_ref(), clock, address.with_host(&map));
-        tokio::time::timeout(timeout.to_std(), asked).await
-    });
-    match asked {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(end)) => Err(fail(words_of(end))),
-        Err(_) => Err(fail(format!("no answer within {timeout}"))),
+    let deadline = Deadline { clock, at: clock.now() + timeout };
+    ask(&address, tls, &address.with_host(&map), &deadline).map_err(|e| {
+        let is_late = matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let why = if is_late { format!("no answer within {timeout}") } else { e.to_string() };
+        LoadError::Probe { url: url.to_owned(), path: path.to_owned(), why }
+    })
+}
+
+/// When a probe is given up.
+struct Deadline<'a> {
+    clock: &'a Arc<dyn Clock>,
+    at: Nanos,
+}
+
+impl Deadline<'_> {
+    /// The time that is left, which is some.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.at.since(self.clock.now());
+        if left == Nanos::ZERO { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left.to_std()) }
     }
 }
 
-async fn ask(
+fn ask(
     address: &Address,
-    tls: Option<&Arc<rustls::ClientConfig>>,
-    clock: &Arc<dyn Clock>,
-    headers: HeaderMap,
-) -> Result<(u16, Vec<u8>), End> {
-    let mut connection = Connection::open(address, tls, clock).await?;
-    let mut request = Request::new(Full::new(Bytes::new()));
-    *request.uri_mut() = Uri::from(address.path.clone());
-    *request.headers_mut() = headers;
-    let (head, mut body) = connection.send(request).await?.into_parts();
-    let mut text = Vec::new();
-    while let Some(frame) = connection.next_frame(&mut body).await {
-        text.extend_from_slice(&frame?.into_data().unwrap_or_default());
-        if text.len() > BODY_LIMIT {
-            return Err(End::Malformed(format!("the body is longer than {BODY_LIMIT} bytes")));
+    tls: Option<Arc<ClientConfig>>,
+    headers: &HeaderMap,
+    deadline: &Deadline<'_>,
+) -> io::Result<(u16, Vec<u8>)> {
+    let socket = dial(address, deadline)?;
+    let request = write_get(address, headers);
+    let Some(config) = tls else { return converse(&socket, &socket, &request, deadline) };
+    let name = ServerName::try_from(address.host.clone()).map_err(io::Error::other)?;
+    let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    converse(StreamOwned::new(session, &socket), &socket, &request, deadline)
+}
+
+fn dial(address: &Address, deadline: &Deadline<'_>) -> io::Result<TcpStream> {
+    let sockets = address.sockets.as_ref().map_err(|e| io::Error::other(e.clone()))?;
+    let mut why = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for socket in sockets {
+        match TcpStream::connect_timeout(socket, deadline.left()?) {
+            Ok(tcp) => return Ok(tcp),
+            Err(e) => why = e,
         }
     }
-    Ok((head.status.as_u16(), text))
+    Err(why)
 }
 
-fn words_of(end: End) -> String {
-    match end {
-        End::Cut(text)
-        | End::Reset(text)
-        | End::Malformed(text)
-        | End::Connect(text)
-        | End::Tls(text) => text,
-        End::Whole | End::Cancelled(_) => "no answer".to_owned(),
+fn write_get(address: &Address, headers: &HeaderMap) -> Vec<u8> {
+    let mut text = format!("GET {} HTTP/1.1\r\n", address.path).into_bytes();
+    for (name, value) in headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"connection: close\r\n\r\n");
+    text
+}
+
+/// Sends `request` over `stream`, whose time-outs are set on `socket`, and reads the answer.
+fn converse(
+    mut stream: impl Read + Write,
+    socket: &TcpStream,
+    request: &[u8],
+    deadline: &Deadline<'_>,
+) -> io::Result<(u16, Vec<u8>)> {
+    socket.set_write_timeout(Some(deadline.left()?))?;
+    socket.set_read_timeout(Some(deadline.left()?))?;
+    stream.write_all(request)?;
+    stream.flush()?;
+    let mut reply = Reply::default();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        socket.set_read_timeout(Some(deadline.left()?))?;
+        let len = match stream.read(&mut buffer) {
+            // Many servers end TLS without a word; whether the answer is whole is HTTP's to say.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if let Some(whole) = reply.feed(&buffer[..len])? {
+            return Ok(whole);
+        }
+    }
+}
+
+/// An answer that is being read.
+#[derive(Default)]
+struct Reply {
+    head: Vec<u8>,
+    body: Option<(u16, Body)>,
+    text: Vec<u8>,
+}
+
+impl Reply {
+    /// Takes in bytes, none of which means the end; gives the answer once it is whole.
+    fn feed(&mut self, bytes: &[u8]) -> io::Result<Option<(u16, Vec<u8>)>> {
+        let cut = || io::Error::other("the server closed the connection");
+        let mut rest = bytes.to_vec();
+        if self.body.is_none() {
+            if bytes.is_empty() {
+                return Err(cut());
+            }
+            self.head.extend_from_slice(bytes);
+            let Some((status, framing, len)) = self.parse_head()? else { return Ok(None) };
+            self.body = Some((status, Body::new(framing)));
+            rest = self.head.split_off(len);
+        }
+        let Some((status, body)) = &mut self.body else { return Ok(None) };
+        let is_over = match (&*body, bytes.is_empty()) {
+            (Body::UntilClose, true) | (Body::Length(0), _) => true,
+            (_, true) => return Err(cut()),
+            (_, false) => false,
+        };
+        let text = &mut self.text;
+        let fed = body.feed::<BadFraming>(&rest, |data| {
+            text.extend_from_slice(data);
+            Ok(())
+        });
+        let progress = fed.map_err(io::Error::other)?;
+        if text.len() > BODY_LIMIT {
+            let why = format!("the body is longer than {BODY_LIMIT} bytes");
+            return Err(io::Error::other(why));
+        }
+        let is_over = is_over || matches!(progress, Progress::Ended(_));
+        Ok(is_over.then(|| (*status, std::mem::take(text))))
+    }
+
+    fn parse_head(&mut self) -> io::Result<Option<(u16, Framing, usize)>> {
+        loop {
+            match head::parse(&self.head).map_err(io::Error::other)? {
+                Parsed::Partial => return Ok(None),
+                Parsed::Interim(len) => drop(self.head.drain(..len)),
+                Parsed::Whole(head, len) => return Ok(Some((head.status, head.framing, len))),
+            }
+        }
     }
 }
 

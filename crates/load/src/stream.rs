@@ -4,6 +4,7 @@
 //! a stamp can never include the cost of parsing. Every way an answer can end ([`End`]) becomes
 //! exactly one outcome, in one place.
 
+use crate::http::receive::Stamp;
 use crate::openai::chunk::{self, Choice, Chunk, Said, Usage};
 use crate::sse::{self, SseError};
 use scalebeam_model::driver::CancelReason;
@@ -56,6 +57,8 @@ pub(crate) enum End {
 pub(crate) struct Answer {
     record: RequestRecord,
     parser: sse::Parser,
+    /// A stream was asked for.
+    is_streamed: bool,
     format: Format,
     progress: Progress,
     /// A body that is only read when it is whole.
@@ -99,7 +102,7 @@ impl End {
 
 impl Answer {
     /// An answer of which nothing has come; makes room for its arrivals, so that none is made later.
-    pub(crate) fn new(mut record: RequestRecord, keep_text: bool) -> Self {
+    pub(crate) fn new(mut record: RequestRecord, is_streamed: bool, keep_text: bool) -> Self {
         let prompts = record.prompts.max(1) as usize;
         let room = record.asked_output_tokens.saturating_add(1).min(ARRIVALS_AHEAD);
         record.arrivals = Vec::with_capacity(room as usize);
@@ -108,6 +111,7 @@ impl Answer {
         Self {
             record,
             parser: sse::Parser::new(),
+            is_streamed,
             format: Format::Events,
             progress,
             body: Vec::new(),
@@ -117,6 +121,11 @@ impl Answer {
     /// The record under way, for the stamps that the connection sets.
     pub(crate) fn record_mut(&mut self) -> &mut RequestRecord {
         &mut self.record
+    }
+
+    /// Whether the answer was asked for as a stream.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.is_streamed
     }
 
     /// The head has come; the body will be of `format`.
@@ -129,19 +138,23 @@ impl Answer {
         self.progress.done_at.is_some()
     }
 
-    /// Whether no more of the body is wanted (the words of an error are long enough).
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self.format, Format::Error(_)) && self.body.len() > 4 * DETAIL_CHARS
-    }
-
-    /// Takes in bytes of the body that the read at `at` brought.
+    /// Takes in bytes of the body that one read brought.
     ///
     /// # Errors
-    /// When the answer is too long to be one.
-    pub(crate) fn read(&mut self, bytes: &[u8], at: Nanos) -> Result<(), SseError> {
+    /// How the exchange ends, where no more of the body is wanted.
+    pub(crate) fn take(&mut self, bytes: &[u8], stamp: Stamp) -> Result<(), End> {
+        self.read(bytes, stamp).map_err(|e| End::Malformed(e.to_string()))?;
+        let is_full = matches!(self.format, Format::Error(_)) && self.body.len() > 4 * DETAIL_CHARS;
+        if is_full {
+            return Err(End::Cut("the rest of the error was not read".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, bytes: &[u8], stamp: Stamp) -> Result<(), SseError> {
         if self.format == Format::Events {
             let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
-            return self.parser.feed(bytes, |event| progress.event(event, at, arrivals));
+            return self.parser.feed(bytes, |event| progress.event(event, stamp, arrivals));
         }
         if self.body.len() + bytes.len() > BODY_LIMIT {
             return Err(SseError::TooLong(BODY_LIMIT));
@@ -153,7 +166,7 @@ impl Answer {
     /// The exchange ended at `at`. `host` names the server in the words of a failure.
     pub(crate) fn finish(mut self, end: End, at: Nanos, host: &str) -> Finished {
         if end == End::Whole {
-            self.read_rest(at);
+            self.read_rest(Stamp::own(at));
         }
         // A server that says `[DONE]` and then dawdles, or breaks off, had answered by then.
         let finished_at = self.progress.done_at.filter(|_| end != End::Whole).unwrap_or(at);
@@ -172,7 +185,7 @@ impl Answer {
     }
 
     /// What only the end of the body completes: a last event without its blank line, a JSON document.
-    fn read_rest(&mut self, at: Nanos) {
+    fn read_rest(&mut self, at: Stamp) {
         let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
         match self.format {
             Format::Events => {
@@ -190,16 +203,16 @@ impl Answer {
 }
 
 impl Progress {
-    fn event(&mut self, event: sse::Event<'_>, at: Nanos, arrivals: &mut Vec<Arrival>) {
+    fn event(&mut self, event: sse::Event<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
         match chunk::parse(event.name, event.data) {
             Ok(Said::Chunk(chunk)) => self.chunk(&chunk, at, arrivals),
-            Ok(Said::Done) => self.done_at = self.done_at.or(Some(at)),
+            Ok(Said::Done) => self.done_at = self.done_at.or(Some(at.at)),
             Ok(Said::Error(text)) => self.error = self.error.take().or(Some(text)),
             Err(_) => self.unparsed += 1,
         }
     }
 
-    fn chunk(&mut self, chunk: &Chunk<'_>, at: Nanos, arrivals: &mut Vec<Arrival>) {
+    fn chunk(&mut self, chunk: &Chunk<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
         for choice in chunk.choices.iter() {
             self.choice(choice);
         }
@@ -237,10 +250,34 @@ impl Progress {
 }
 
 /// Chunks that one read brought cannot be told apart in time: they are one arrival.
-fn note_arrival(arrivals: &mut Vec<Arrival>, at: Nanos, chunks: u32) {
+fn note_arrival(arrivals: &mut Vec<Arrival>, stamp: Stamp, chunks: u32) {
     match arrivals.last_mut() {
-        Some(last) if last.at == at => last.chunks += chunks,
-        _ => arrivals.push(Arrival { at, chunks }),
+        Some(last) if last.at == stamp.at => last.chunks += chunks,
+        _ => arrivals.push(Arrival::new(stamp.at, chunks, stamp.read_at)),
+    }
+}
+
+/// How the body is to be read.
+///
+/// # Errors
+/// When it cannot be read at all.
+pub(crate) fn format_of(
+    status: u16,
+    content_type: Option<&str>,
+    is_streamed: bool,
+) -> Result<Format, End> {
+    if !(200..300).contains(&status) {
+        return Ok(Format::Error(status));
+    }
+    let asked = if is_streamed { Format::Events } else { Format::Json };
+    let named = content_type.unwrap_or_default();
+    let kind = named.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "text/event-stream" => Ok(Format::Events),
+        "application/json" => Ok(Format::Json),
+        // Some proxies forget what they carry.
+        "" | "text/plain" | "application/octet-stream" => Ok(asked),
+        _ => Err(End::Malformed(format!("the answer is of type {kind}"))),
     }
 }
 

@@ -1,39 +1,29 @@
-//! The driver on the wall clock: one thread, one runtime, one shard of the phase.
+//! The driver on the wall clock: one thread, one shard of the phase.
 //!
 //! The loop asks the driver what to do, does it, and waits for the next thing to happen:
 //!
 //! ```text
-//!   driver.step ─► act: send / cancel / drop ─► wait: due? ended? told to stop?
+//!   driver.step ─► act: send / cancel / drop ─► wait: due? ready sockets? told to stop?
 //!        ▲                                              │
 //!        └──────────────────────────────────────────────┘
 //! ```
 //!
-//! **Invariants:** all exchanges of the shard are polled by this one task, so between a socket that is
-//! ready and the stamp of its read lie no queue, no lock and no other thread; records leave by a
-//! channel and are written, counted and tokenized on another thread.
+//! **Invariants:** between a socket that is ready and the stamp of its read lie no queue, no lock and no
+//! other thread; what is due goes before what can be read, since the kernel stamps what waits to be
+//! read and nobody stamps what waits to be sent; records leave by a channel and are written, counted
+//! and tokenized on another thread.
 
 use crate::control::{Control, Level};
 use crate::cpu;
-use crate::exchange::{Cancel, Lines, carry};
-use crate::pace::Pacer;
+use crate::lines::{Lines, Setup};
+use crate::reactor::Reactor;
 use crate::stock::Stock;
 use crate::stream::Finished;
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::{FuturesUnordered, Stream};
-use futures_util::task::AtomicWaker;
+use mio::Registry;
 use scalebeam_model::driver::{Action, Dispatch, Driver, Input, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
-use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::task::{Context, Poll};
-
-/// Exchanges that may end before the first of them frees its slot.
-const READ_AHEAD: usize = 256;
 
 /// What a shard reports while it runs.
 #[derive(Debug)]
@@ -51,11 +41,9 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct Post<'a> {
     pub(crate) plan: &'a PhasePlan,
-    pub(crate) lines: &'a Lines,
+    pub(crate) setup: &'a Setup,
     pub(crate) stock: &'a Stock<'a>,
     pub(crate) control: &'a Control,
-    /// Woken when the control has something to say.
-    pub(crate) waker: Arc<AtomicWaker>,
     pub(crate) reports: Sender<Report>,
 }
 
@@ -68,33 +56,25 @@ pub(crate) struct ShardEnd {
 }
 
 /// Runs one shard, from the instant `start` to its end.
-pub(crate) async fn run_shard(post: Post<'_>, pacer: Pacer, start: Nanos) -> ShardEnd {
-    let lines = post.lines;
-    let mut wall = Wall::new(post, pacer);
-    wall.run(start).await;
+pub(crate) fn run_shard(
+    post: &Post<'_>,
+    mut reactor: Reactor,
+    registry: Registry,
+    start: Nanos,
+) -> ShardEnd {
+    let mut wall = Wall::new(post, registry);
+    wall.run(&mut reactor, start);
     ShardEnd {
-        ended_at: lines.clock.now(),
-        reconnects: lines.reconnects(),
+        ended_at: post.setup.clock.now(),
+        reconnects: wall.lines.reconnects(),
         cpu: cpu::of_this_thread(),
     }
 }
 
-/// What the loop waits for.
-enum Event {
-    /// The instant that the driver asked for has come.
-    Due,
-    Ended(Box<Finished>),
-    Told(Level),
-}
-
 struct Wall<'a> {
-    post: Post<'a>,
+    post: &'a Post<'a>,
     driver: Driver,
-    pacer: Pacer,
-    exchanges: FuturesUnordered<LocalBoxFuture<'a, Finished>>,
-    /// Exchanges that ended and that the driver does not know of yet.
-    ended: VecDeque<Box<Finished>>,
-    cancels: HashMap<u64, Rc<Cancel>>,
+    lines: Lines<'a>,
     wake_at: Option<Nanos>,
     level: Level,
     done: bool,
@@ -102,14 +82,11 @@ struct Wall<'a> {
 }
 
 impl<'a> Wall<'a> {
-    fn new(post: Post<'a>, pacer: Pacer) -> Self {
+    fn new(post: &'a Post<'a>, registry: Registry) -> Self {
         Self {
             driver: Driver::new(post.plan, post.stock.shard()),
+            lines: Lines::new(post.setup, registry),
             post,
-            pacer,
-            exchanges: FuturesUnordered::new(),
-            ended: VecDeque::new(),
-            cancels: HashMap::new(),
             wake_at: None,
             level: Level::Run,
             done: false,
@@ -117,61 +94,55 @@ impl<'a> Wall<'a> {
         }
     }
 
-    async fn run(&mut self, start: Nanos) {
-        self.wake_at = Some(start);
+    fn run(&mut self, reactor: &mut Reactor, start: Nanos) {
         // All shards count from the same instant, whenever each of them comes round to it.
-        while let Event::Told(level) = self.next_event().await {
-            self.level = level;
+        while self.post.control.level() == Level::Run && self.now() < start {
+            self.wait(reactor, Some(start));
         }
-        match self.level {
+        match self.post.control.level() {
             Level::Run => self.step(start, Input::Start),
             // Told before it began: nothing is due then, so nothing is sent and nothing dropped.
             level => self.obey(level),
         }
         while !self.done {
-            match self.next_event().await {
-                Event::Due => self.step(self.now(), Input::Wake),
-                Event::Ended(finished) => self.ended(finished),
-                Event::Told(level) => self.obey(level),
+            let until = [self.wake_at, self.lines.wake_at()].into_iter().flatten().min();
+            self.wait(reactor, until);
+            self.lines.awake();
+            self.attend(self.now());
+            let mut nth = 0;
+            while let Some(ready) = reactor.ready(nth) {
+                let now = self.lines.handle(ready);
+                self.attend(now);
+                nth += 1;
             }
         }
     }
 
     fn now(&self) -> Nanos {
-        self.post.lines.clock.now()
+        self.post.setup.clock.now()
     }
 
-    async fn next_event(&mut self) -> Event {
-        poll_fn(|cx| self.poll_event(cx)).await
+    fn wait(&mut self, reactor: &mut Reactor, until: Option<Nanos>) {
+        // A system that cannot wait cannot measure: what is in flight is given up, on record.
+        if reactor.wait(until).is_err() {
+            self.post.control.abort();
+        }
     }
 
-    /// What is due goes first: a request that is sent late is worse than a read that waits its turn.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        self.post.waker.register(cx.waker());
+    /// Everything but sockets: what is due, what ended, what we were told.
+    fn attend(&mut self, now: Nanos) {
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.step(now, Input::Wake);
+        }
+        if self.lines.wake_at().is_some_and(|at| at <= now) {
+            self.lines.expire(now);
+        }
         let level = self.post.control.level();
         if level != self.level {
-            return Poll::Ready(Event::Told(level));
+            self.obey(level);
         }
-        if let Some(at) = self.wake_at
-            && self.pacer.poll_reached(cx, at).is_ready()
-        {
-            return Poll::Ready(Event::Due);
-        }
-        self.read_all(cx);
-        match self.ended.pop_front() {
-            Some(finished) => Poll::Ready(Event::Ended(finished)),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Reads every socket that is ready before any slot that became free sends again. Streams that end
-    /// together would otherwise wait for each other's next request, and their last tokens be stamped
-    /// late; what a send is late for it is on record, a stamp's error is not.
-    fn read_all(&mut self, cx: &mut Context<'_>) {
-        while self.ended.len() < READ_AHEAD
-            && let Poll::Ready(Some(finished)) = Pin::new(&mut self.exchanges).poll_next(cx)
-        {
-            self.ended.push_back(Box::new(finished));
+        while let Some(finished) = self.lines.next_ended() {
+            self.ended(finished);
         }
     }
 
@@ -183,11 +154,7 @@ impl<'a> Wall<'a> {
             match action {
                 Action::Send(dispatch) => self.send(dispatch),
                 Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at))),
-                Action::Cancel { index, why } => {
-                    if let Some(cancel) = self.cancels.get(&index) {
-                        cancel.give_up(why);
-                    }
-                }
+                Action::Cancel { index, why } => self.lines.cancel(index, why),
                 Action::Drop { index, scheduled_at } => self.drop_request(now, index, scheduled_at),
                 Action::Done => self.done = true,
             }
@@ -198,16 +165,12 @@ impl<'a> Wall<'a> {
     fn send(&mut self, dispatch: Dispatch) {
         let prepared = self.post.stock.take(dispatch.index);
         let record = self.record(dispatch.index, dispatch.target, dispatch.scheduled_at);
-        let cancel = Rc::new(Cancel::default());
-        self.cancels.insert(dispatch.index, Rc::clone(&cancel));
         self.post.control.count_started();
-        let lines = self.post.lines;
-        self.exchanges.push(Box::pin(async move { carry(lines, record, prepared, &cancel).await }));
+        self.lines.send(record, &prepared);
     }
 
     fn ended(&mut self, finished: Box<Finished>) {
         let (index, at) = (finished.record.index, finished.record.finished_at);
-        self.cancels.remove(&index);
         self.post.control.count_ended(&finished.record);
         self.report(Report::Ended(finished));
         self.step(self.now(), Input::Finished { index, at });

@@ -200,10 +200,22 @@ impl TokenSource {
 /// Chunks that came in one read cannot be told apart in time, so they are one arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
-    /// When the read returned.
+    /// When the bytes were there: by the kernel's stamp of the last segment, where the system has one,
+    /// else when the read returned.
     pub at: Nanos,
     /// Non-empty chunks in it.
     pub chunks: u32,
+    /// How long after `at` the client had read it, in nanoseconds (4.29 s where it was longer); zero
+    /// where `at` is not the kernel's.
+    #[serde(default)]
+    pub lag_ns: u32,
+}
+
+impl Arrival {
+    /// What a read that returned at `read_at` brought.
+    pub fn new(at: Nanos, chunks: u32, read_at: Nanos) -> Self {
+        Self { at, chunks, lag_ns: u32::try_from(read_at.since(at).0).unwrap_or(u32::MAX) }
+    }
 }
 
 /// Everything that is known about one request.

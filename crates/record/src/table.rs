@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Units and meaning of the columns, written into the files.
 pub(crate) const UNIT_NOTES: &str = "*_at: ns of the session's monotonic clock (see manifest.json); \
     connect_ns: ns; tokens.delta_ns: ns after the previous arrival of the request, the first after \
-    scheduled_at; absent values are null, never 0";
+    scheduled_at; tokens.lag_ns: ns from then until the client had read it; absent values are null, never 0";
 
 fn instants(
     records: &[RequestRecord],
@@ -89,6 +89,7 @@ pub(crate) fn tokens(records: &[RequestRecord]) -> Result<RecordBatch, RecordErr
     let mut number = Vec::with_capacity(rows);
     let mut delta = Vec::with_capacity(rows);
     let mut chunks = Vec::with_capacity(rows);
+    let mut lag = Vec::with_capacity(rows);
     for record in records {
         let mut before = record.scheduled_at.0;
         for (i, arrival) in record.arrivals.iter().enumerate() {
@@ -98,6 +99,7 @@ pub(crate) fn tokens(records: &[RequestRecord]) -> Result<RecordBatch, RecordErr
             // Wrapping is exact in both directions, whatever the instants are.
             delta.push(arrival.at.0.wrapping_sub(before).cast_signed());
             chunks.push(arrival.chunks);
+            lag.push(arrival.lag_ns);
             before = arrival.at.0;
         }
     }
@@ -107,6 +109,7 @@ pub(crate) fn tokens(records: &[RequestRecord]) -> Result<RecordBatch, RecordErr
         ("number", Arc::new(UInt64Array::from(number))),
         ("delta_ns", Arc::new(Int64Array::from(delta))),
         ("chunks", Arc::new(UInt32Array::from(chunks))),
+        ("lag_ns", Arc::new(UInt32Array::from(lag))),
     ])
 }
 
@@ -133,10 +136,14 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn get<A: Array + 'static>(&self, name: &str) -> Result<&'a A, RecordError> {
-        let column = self.batch.column_by_name(name);
-        let column = column
-            .ok_or_else(|| RecordError::damaged(self.path, format!("it has no column '{name}'")))?;
-        column.as_any().downcast_ref().ok_or_else(|| {
+        self.find(name)?
+            .ok_or_else(|| RecordError::damaged(self.path, format!("it has no column '{name}'")))
+    }
+
+    /// A column that files of an earlier minor version lack.
+    fn find<A: Array + 'static>(&self, name: &str) -> Result<Option<&'a A>, RecordError> {
+        let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+        column.as_any().downcast_ref().map(Some).ok_or_else(|| {
             let why = format!("column '{name}' has type {}", column.data_type());
             RecordError::damaged(self.path, why)
         })
@@ -245,12 +252,14 @@ pub(crate) struct TokenRow {
     pub(crate) index: u64,
     pub(crate) delta_ns: i64,
     pub(crate) chunks: u32,
+    pub(crate) lag_ns: u32,
 }
 
 impl TokenRow {
     /// The arrival, given the instant before it.
     pub(crate) fn after(self, before: Nanos) -> Arrival {
-        Arrival { at: Nanos(before.0.wrapping_add_signed(self.delta_ns)), chunks: self.chunks }
+        let at = Nanos(before.0.wrapping_add_signed(self.delta_ns));
+        Arrival { at, chunks: self.chunks, lag_ns: self.lag_ns }
     }
 }
 
@@ -260,12 +269,15 @@ pub(crate) fn read_tokens(path: &Path, batch: &RecordBatch) -> Result<Vec<TokenR
     let index = columns.get::<UInt64Array>("index")?;
     let delta = columns.get::<Int64Array>("delta_ns")?;
     let chunks = columns.get::<UInt32Array>("chunks")?;
+    // Format 1.0 had none.
+    let lag = columns.find::<UInt32Array>("lag_ns")?;
     (0..batch.num_rows())
         .map(|row| {
             Ok(TokenRow {
                 index: columns.need(at(index, row), "index", row)?,
                 delta_ns: columns.need(at(delta, row), "delta_ns", row)?,
                 chunks: columns.need(at(chunks, row), "chunks", row)?,
+                lag_ns: lag.and_then(|lag| at(lag, row)).unwrap_or(0),
             })
         })
         .collect()

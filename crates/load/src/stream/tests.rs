@@ -7,7 +7,15 @@ fn answer(prompts: u32) -> Answer {
     let mut record = RequestRecord::new(0, Phase::Measure, 0, Nanos(5));
     record.prompts = prompts;
     record.asked_output_tokens = 4;
-    Answer::new(record, true)
+    Answer::new(record, true, true)
+}
+
+fn at(instant: u64) -> Stamp {
+    Stamp::own(Nanos(instant))
+}
+
+fn arrival(instant: u64, chunks: u32) -> Arrival {
+    Arrival::new(Nanos(instant), chunks, Nanos(instant))
 }
 
 fn content(text: &str) -> String {
@@ -26,7 +34,7 @@ fn run(parts: &[&str], end: End) -> Finished {
     let mut answer = answer(1);
     let mut at = 10;
     for part in parts {
-        answer.read(part.as_bytes(), Nanos(at)).unwrap();
+        answer.read(part.as_bytes(), Stamp::own(Nanos(at))).unwrap();
         at += 1;
     }
     answer.finish(end, Nanos(at), HOST)
@@ -44,7 +52,7 @@ fn a_whole_answer_has_the_stamps_of_its_reads() {
     let got = run(&[ROLE, &two, &c, &last, DONE], End::Whole);
     let r = got.record;
     assert_eq!(r.outcome, Outcome::Completed);
-    let arrivals = [Arrival { at: Nanos(11), chunks: 2 }, Arrival { at: Nanos(12), chunks: 1 }];
+    let arrivals = [arrival(11, 2), arrival(12, 1)];
     assert_eq!(r.arrivals, arrivals);
     assert_eq!((r.first_token_at, r.last_token_at), (Some(Nanos(11)), Some(Nanos(12))));
     assert_eq!(r.finished_at, Nanos(15));
@@ -123,7 +131,7 @@ fn events_that_are_no_json_are_counted() {
 fn an_event_over_two_reads_belongs_to_the_read_that_completed_it() {
     let a = content("a");
     let r = run(&[&a[..20], &a[20..], DONE], End::Whole).record;
-    assert_eq!(r.arrivals, [Arrival { at: Nanos(11), chunks: 1 }]);
+    assert_eq!(r.arrivals, [arrival(11, 1)]);
 }
 
 #[test]
@@ -136,11 +144,11 @@ fn a_batch_is_whole_when_every_prompt_is_answered() {
         let mut answer = answer(2);
         for i in 0..2 {
             let text = say(i, if i < count { stop } else { "" });
-            answer.read(text.as_bytes(), Nanos(10)).unwrap();
+            answer.read(text.as_bytes(), at(10)).unwrap();
         }
         let got = answer.finish(End::Whole, Nanos(11), HOST);
         assert_eq!(got.record.outcome, want);
-        assert_eq!(got.record.arrivals, [Arrival { at: Nanos(10), chunks: 2 }]);
+        assert_eq!(got.record.arrivals, [arrival(10, 2)]);
         assert_eq!(got.texts.unwrap(), [b"\"t0\"", b"\"t1\""]);
     }
 }
@@ -157,8 +165,8 @@ fn an_answer_without_a_stream_has_tokens_but_no_instants_of_them() {
     answer.begin(Format::Json);
     let body = br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],
         "usage":{"prompt_tokens":2,"completion_tokens":1}}"#;
-    answer.read(&body[..30], Nanos(10)).unwrap();
-    answer.read(&body[30..], Nanos(11)).unwrap();
+    answer.read(&body[..30], at(10)).unwrap();
+    answer.read(&body[30..], at(11)).unwrap();
     let r = answer.finish(End::Whole, Nanos(12), HOST).record;
     assert_eq!((r.outcome, r.output_tokens), (Outcome::Completed, Some(1)));
     assert_eq!((r.first_token_at, r.arrivals.len()), (None, 0));
@@ -171,7 +179,7 @@ fn an_error_status_keeps_the_servers_words() {
     {
         let mut answer = answer(1);
         answer.begin(Format::Error(status));
-        answer.read(b"{\"error\":{\"message\":\"too\\n many\"}}", Nanos(9)).unwrap();
+        answer.read(b"{\"error\":{\"message\":\"too\\n many\"}}", at(9)).unwrap();
         let r = answer.finish(End::Whole, Nanos(9), HOST).record;
         let want = Failure {
             class: FailureClass::HttpStatus,

@@ -110,7 +110,9 @@ fn trial(number: u32, requests: u64, tpot_us: u64, wobble: u64) -> TrialRecords 
         let gap = tpot_us * 1_000 + (i * 7_919 + u64::from(number) * 104_729) % 17 * wobble * 1_000;
         let mut r = RequestRecord::new(i, Phase::Measure, 0, Nanos(start));
         r.sent_at = Some(Nanos(start + 100_000));
-        r.arrivals = (1..=10).map(|k| Arrival { at: Nanos(start + k * gap), chunks: 1 }).collect();
+        r.arrivals = (1..=10)
+            .map(|k| Arrival { at: Nanos(start + k * gap), chunks: 1, lag_ns: 0 })
+            .collect();
         r.first_token_at = Some(Nanos(start + gap));
         r.last_token_at = Some(Nanos(start + 10 * gap));
         r.finished_at = Nanos(start + 10 * gap);

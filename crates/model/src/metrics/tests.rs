@@ -29,8 +29,9 @@ fn request(index: u64, start: u64, ttft: u64, gap: u64, tokens: u32) -> RequestR
     let mut r = RequestRecord::new(index, Phase::Measure, 0, ms(start));
     r.sent_at = Some(ms(start + 1));
     let first = start + ttft;
-    r.arrivals =
-        (0..u64::from(tokens)).map(|i| Arrival { at: ms(first + i * gap), chunks: 1 }).collect();
+    r.arrivals = (0..u64::from(tokens))
+        .map(|i| Arrival::new(ms(first + i * gap), 1, ms(first + i * gap)))
+        .collect();
     r.first_token_at = r.arrivals.first().map(|a| a.at);
     r.last_token_at = r.arrivals.last().map(|a| a.at);
     r.finished_at = ms(first + u64::from(tokens - 1) * gap + 2);

@@ -98,7 +98,9 @@ fn info() -> TrialInfo {
 fn record(index: u64) -> RequestRecord {
     let mut r = RequestRecord::new(index, Phase::Measure, 0, Nanos(1000 * index));
     r.outcome = Outcome::Completed;
-    r.arrivals = (1..20).map(|i| Arrival { at: Nanos(1000 * index + 7 * i), chunks: 1 }).collect();
+    r.arrivals = (1..20)
+        .map(|i| Arrival { at: Nanos(1000 * index + 7 * i), chunks: 1, lag_ns: 9 })
+        .collect();
     r
 }
 
@@ -121,7 +123,7 @@ prop_compose! {
         (index, warm, class, target, prompts) in (any::<u64>(), any::<bool>(), ".*", any::<u16>(), any::<u32>()),
         (scheduled_at, finished_at, outcome) in (nanos(), nanos(), 0..7_usize),
         times in vec(option::of(nanos()), 5),
-        arrivals in vec((nanos(), any::<u32>()), 0..6),
+        arrivals in vec((nanos(), any::<u32>(), any::<u32>()), 0..6),
         counts in vec(option::of(any::<u32>()), 3),
         (asked, forced, unparsed, worker) in (any::<u32>(), any::<bool>(), any::<u32>(), any::<u16>()),
         resent in any::<bool>(),
@@ -137,7 +139,7 @@ prop_compose! {
             first_token_at: times[2],
             last_token_at: times[3],
             connect: times[4],
-            arrivals: arrivals.into_iter().map(|(at, chunks)| Arrival { at, chunks }).collect(),
+            arrivals: arrivals.into_iter().map(|(at, chunks, lag_ns)| Arrival { at, chunks, lag_ns }).collect(),
             prompt_tokens: counts[0],
             output_tokens: counts[1],
             token_source: sources[source],

@@ -1,0 +1,412 @@
+//! The exchanges of one load thread: choose a connection, send, read, end.
+//!
+//! **Invariants:** every exchange that is begun ends in exactly one record, whatever happens. A request
+//! is sent a second time in one case only: on a connection that had carried requests before, when it
+//! turns out at once that the server had closed it. That is the race that HTTP keep-alive has built in
+//! (RFC 9112, 9.3.1), and some servers close after every answer without saying so. It is done once, on
+//! a fresh connection, with `scheduled_at` kept; the record says that it was resent, and from then on
+//! no connection to that server is kept. A server that takes longer to hang up has read the request,
+//! and a failure on a fresh connection is final.
+
+use crate::http::line::{Flow, Line, Reader, Stage};
+use crate::http::target::Address;
+use crate::reactor::Ready;
+use crate::stock::Prepared;
+use crate::stream::{Answer, End, Finished};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use mio::{Registry, Token};
+use rustls::ClientConfig;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::driver::CancelReason;
+use scalebeam_model::request::RequestRecord;
+use scalebeam_model::units::Nanos;
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+
+/// How long a server may keep a body open after `[DONE]` before the connection is given up instead of
+/// kept. The answer is complete by then either way.
+const GRACE_AFTER_DONE: Nanos = Nanos::from_secs(1);
+
+/// A server that hangs up later than this after the request was sent may have been at work on it.
+const ROUND_TRIP_AT_MOST: Nanos = Nanos::from_millis(50);
+
+/// TCP handshakes under way at a time. More at once overflow the queues of most servers, whose kernel
+/// then drops some and is asked again only a second later.
+const HANDSHAKES_AT_MOST: usize = 256;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What all exchanges of a phase share.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) addresses: Arc<[Address]>,
+    /// What every request carries, `Host` apart.
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) id_prefix: String,
+    pub(crate) keep_text: bool,
+}
+
+/// One target, as one thread sees it.
+#[derive(Debug)]
+struct Side {
+    /// The head of every request, up to the request's own id.
+    head: Vec<u8>,
+    /// Connections that wait for a request. The one used last is taken first, so that a falling load
+    /// leaves the others to grow old and be closed by the server.
+    idle: Vec<usize>,
+    /// The server was seen to close a connection that it had not said it would.
+    closes_unasked: bool,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Exchange {
+    answer: Answer,
+    json: Bytes,
+    target: usize,
+    /// When its own connection was begun; absent where one was kept.
+    opening_since: Option<Nanos>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    line: Line,
+    exchange: Option<Box<Exchange>>,
+}
+
+/// The connections of one thread, and what they carry.
+pub(crate) struct Lines<'a> {
+    setup: &'a Setup,
+    registry: Registry,
+    reader: Reader,
+    sides: Vec<Side>,
+    slots: Slab<Slot>,
+    /// By request index, which slot carries it.
+    carried_by: HashMap<u64, usize>,
+    /// Slots that wait for their turn to connect, with the request that they wait for.
+    queue: VecDeque<(usize, u64)>,
+    handshakes: usize,
+    /// Answers that said `[DONE]` and whose body is still open, by the instant at which that ends.
+    done: VecDeque<(Nanos, u64)>,
+    ended: VecDeque<Box<Finished>>,
+    reconnects: u64,
+}
+
+impl fmt::Debug for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Lines");
+        out.field("open", &self.slots.len()).field("carried", &self.carried_by.len());
+        out.finish_non_exhaustive()
+    }
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(setup: &'a Setup, registry: Registry) -> Self {
+        let sides = setup.addresses.iter().map(|address| Side {
+            head: head_of(address, &address.with_host(&setup.headers), &setup.id_prefix),
+            idle: Vec::new(),
+            closes_unasked: false,
+        });
+        Self {
+            reader: Reader::new(Arc::clone(&setup.clock)),
+            sides: sides.collect(),
+            setup,
+            registry,
+            slots: Slab::new(),
+            carried_by: HashMap::new(),
+            queue: VecDeque::new(),
+            handshakes: 0,
+            done: VecDeque::new(),
+            ended: VecDeque::new(),
+            reconnects: 0,
+        }
+    }
+
+    /// Requests that were sent again because a kept connection turned out to be closed.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// The next exchange that ended and was not handed out yet.
+    pub(crate) fn next_ended(&mut self) -> Option<Box<Finished>> {
+        self.ended.pop_front()
+    }
+
+    /// When [`Lines::expire`] has something to do, at the earliest.
+    pub(crate) fn wake_at(&self) -> Option<Nanos> {
+        self.done.front().map(|(at, _)| *at)
+    }
+
+    /// To be called once after each wait, before sockets are read.
+    pub(crate) fn awake(&mut self) {
+        self.reader.receiver.align();
+    }
+
+    fn now(&self) -> Nanos {
+        self.setup.clock.now()
+    }
+
+    /// Sends a request, at once where a connection waits for one.
+    pub(crate) fn send(&mut self, record: RequestRecord, prepared: &Prepared) {
+        let (index, target) = (record.index, usize::from(record.target));
+        let record = prepared.label(record);
+        let answer = Answer::new(record, prepared.stream, self.setup.keep_text);
+        let json = prepared.json.clone();
+        let exchange = Box::new(Exchange { answer, json, target, opening_since: None });
+        match self.take_idle(target) {
+            Some(key) => {
+                self.slots[key].exchange = Some(exchange);
+                self.carried_by.insert(index, key);
+                self.begin(key);
+                if self.slots[key].line.is_write_failed() {
+                    self.read(key, true);
+                }
+            }
+            None => self.open(exchange, index),
+        }
+    }
+
+    fn take_idle(&mut self, target: usize) -> Option<usize> {
+        while let Some(key) = self.sides[target].idle.pop() {
+            if self.slots[key].line.is_reusable(&mut self.reader) {
+                return Some(key);
+            }
+            self.slots.remove(key);
+        }
+        None
+    }
+
+    /// Gives the exchange a connection of its own, as soon as it is its turn.
+    fn open(&mut self, exchange: Box<Exchange>, index: u64) {
+        let key = self.slots.insert(Slot { line: Line::new(), exchange: Some(exchange) });
+        self.carried_by.insert(index, key);
+        self.queue.push_back((key, index));
+        self.connect_waiting();
+    }
+
+    fn connect_waiting(&mut self) {
+        while self.handshakes < HANDSHAKES_AT_MOST
+            && let Some((key, index)) = self.queue.pop_front()
+        {
+            // Given up while it waited: the slot is gone, or is another's by now.
+            if self.carried_by.get(&index) == Some(&key) {
+                self.handshakes += 1;
+                let now = self.now();
+                if let Some(exchange) = &mut self.slots[key].exchange {
+                    exchange.opening_since = Some(now);
+                }
+                self.connect(key);
+            }
+        }
+    }
+
+    /// Begins a TCP handshake, which may be over at once.
+    fn connect(&mut self, key: usize) {
+        let slot = &mut self.slots[key];
+        let Some(exchange) = &slot.exchange else { return };
+        let address = &self.setup.addresses[exchange.target];
+        if let Err(end) = slot.line.connect(address, &self.registry, Token(key)) {
+            self.handshakes -= 1;
+            self.fail(key, end);
+        }
+    }
+
+    /// Does what a socket is ready for; says what time it is by then, as far as that is known.
+    pub(crate) fn handle(&mut self, ready: Ready) -> Nanos {
+        self.look(ready);
+        self.reader.receiver.last_read()
+    }
+
+    fn look(&mut self, ready: Ready) {
+        let key = ready.token;
+        // A socket that was closed after the wait had found it ready.
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        match slot.line.stage() {
+            Stage::Waiting => {}
+            Stage::Connecting => self.connecting(key, ready.closing),
+            Stage::Securing => self.securing(key, ready.closing),
+            Stage::Open if slot.exchange.is_none() => self.disturbed(key),
+            Stage::Open => {
+                if ready.writable {
+                    slot.line.write(self.setup.clock.as_ref());
+                }
+                self.read(key, ready.closing);
+            }
+        }
+    }
+
+    fn connecting(&mut self, key: usize, is_closing: bool) {
+        let slot = &mut self.slots[key];
+        let Some(exchange) = &slot.exchange else { return };
+        let address = &self.setup.addresses[exchange.target];
+        match slot.line.is_connected() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.handshakes -= 1;
+                match slot.line.secure(address, self.setup.tls.as_ref()) {
+                    Ok(()) => self.securing(key, is_closing),
+                    Err(end) => self.fail(key, end),
+                }
+                self.connect_waiting();
+            }
+            Err(_) if slot.line.has_address_left(address) => {
+                self.connect(key);
+                self.connect_waiting();
+            }
+            Err(why) => {
+                self.handshakes -= 1;
+                self.fail(key, End::Connect(why));
+                self.connect_waiting();
+            }
+        }
+    }
+
+    fn securing(&mut self, key: usize, is_closing: bool) {
+        match self.slots[key].line.handshake(&mut self.reader) {
+            Ok(true) => {
+                let now = self.now();
+                if let Some(exchange) = &mut self.slots[key].exchange {
+                    let since = exchange.opening_since.unwrap_or(now);
+                    exchange.answer.record_mut().connect = Some(now.since(since));
+                }
+                self.begin(key);
+                // A server that speaks first has used up the wake that its bytes gave.
+                self.read(key, is_closing);
+            }
+            Ok(false) => {}
+            Err(end) => self.fail(key, end),
+        }
+    }
+
+    /// Writes the request of `key`'s exchange on its connection, which is open.
+    fn begin(&mut self, key: usize) {
+        let Slot { line, exchange } = &mut self.slots[key];
+        let Some(exchange) = exchange else { return };
+        let index = exchange.answer.record_mut().index;
+        let head = &self.sides[exchange.target].head;
+        let write_head = |out: &mut Vec<u8>| {
+            out.extend_from_slice(head);
+            // Writing into memory cannot fail.
+            let _ = write!(out, "{index}\r\ncontent-length: {}\r\n\r\n", exchange.json.len());
+        };
+        line.begin(write_head, exchange.json.clone());
+        line.write(self.setup.clock.as_ref());
+    }
+
+    fn read(&mut self, key: usize, is_closing: bool) {
+        let Slot { line, exchange } = &mut self.slots[key];
+        let Some(exchange) = exchange else { return };
+        let was_done = exchange.answer.is_done();
+        match line.read(&mut self.reader, is_closing, &mut exchange.answer) {
+            Flow::Ended(end, at) => self.end(key, end, at),
+            Flow::Blocked if exchange.answer.is_done() && !was_done => {
+                let index = exchange.answer.record_mut().index;
+                self.done.push_back((self.setup.clock.now() + GRACE_AFTER_DONE, index));
+            }
+            Flow::Blocked => {}
+        }
+    }
+
+    /// Something came on a connection that waits for a request.
+    fn disturbed(&mut self, key: usize) {
+        if !self.slots[key].line.is_reusable(&mut self.reader) {
+            for side in &mut self.sides {
+                side.idle.retain(|k| *k != key);
+            }
+            self.slots.remove(key);
+        }
+    }
+
+    /// The exchange on `key` failed before its request was sent.
+    fn fail(&mut self, key: usize, end: End) {
+        let now = self.now();
+        self.end(key, end, now);
+    }
+
+    /// The exchange on `key` ended, or is to be sent again.
+    fn end(&mut self, key: usize, end: End, at: Nanos) {
+        let slot = &mut self.slots[key];
+        let Some(mut exchange) = slot.exchange.take() else { return };
+        let (sent, first_byte) = (slot.line.sent(), slot.line.first_byte());
+        let is_kept = exchange.opening_since.is_none();
+        let was_cut = matches!(end, End::Cut(_) | End::Reset(_));
+        let was_closed_before = sent.is_none_or(|sent| self.now().since(sent) < ROUND_TRIP_AT_MOST);
+        if is_kept && was_cut && first_byte.is_none() && was_closed_before {
+            self.slots.remove(key);
+            self.resend(exchange);
+            return;
+        }
+        let record = exchange.answer.record_mut();
+        (record.sent_at, record.first_byte_at) = (sent, first_byte);
+        let index = record.index;
+        let end = if first_byte.is_none() { end.without_answer() } else { end };
+        let target = exchange.target;
+        let keeps = end == End::Whole && !self.sides[target].closes_unasked;
+        if keeps && self.slots[key].line.is_reusable(&mut self.reader) {
+            self.sides[target].idle.push(key);
+        } else {
+            self.slots.remove(key);
+        }
+        self.carried_by.remove(&index);
+        let host = &self.setup.addresses[target].label;
+        self.ended.push_back(Box::new(exchange.answer.finish(end, at, host)));
+    }
+
+    fn resend(&mut self, mut exchange: Box<Exchange>) {
+        exchange.answer.record_mut().resent = true;
+        self.reconnects += 1;
+        let side = &mut self.sides[exchange.target];
+        side.closes_unasked = true;
+        for key in side.idle.drain(..) {
+            self.slots.remove(key);
+        }
+        let index = exchange.answer.record_mut().index;
+        self.open(exchange, index);
+    }
+
+    /// Gives up request `index`.
+    pub(crate) fn cancel(&mut self, index: u64, why: CancelReason) {
+        let Some(&key) = self.carried_by.get(&index) else { return };
+        if self.slots[key].line.stage() == Stage::Connecting {
+            self.handshakes -= 1;
+        }
+        self.fail(key, End::Cancelled(why));
+        self.connect_waiting();
+    }
+
+    /// Ends exchanges whose body a server keeps open after `[DONE]`.
+    pub(crate) fn expire(&mut self, now: Nanos) {
+        while let Some(&(at, index)) = self.done.front() {
+            let open = self.carried_by.get(&index).copied();
+            if open.is_some() && at > now {
+                return;
+            }
+            self.done.pop_front();
+            if let Some(key) = open {
+                self.end(key, End::Cut("the body was left open after [DONE]".to_owned()), now);
+            }
+        }
+    }
+}
+
+/// The head of a request to `address`, up to the value of its id.
+fn head_of(address: &Address, headers: &HeaderMap, id_prefix: &str) -> Vec<u8> {
+    let mut head = format!("POST {} HTTP/1.1\r\n", address.path).into_bytes();
+    let is_ours = |name: &HeaderName| {
+        *name == REQUEST_ID || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING
+    };
+    for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(format!("{REQUEST_ID}: {id_prefix}-").as_bytes());
+    head
+}
