@@ -19,7 +19,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 13] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 14] = [
         nothing_measured,
         failures,
         time_outs,
@@ -33,6 +33,7 @@ pub(super) fn doubts(
         rate_not_sustained,
         not_streamed,
         resent,
+        merged,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =
@@ -286,6 +287,25 @@ fn not_streamed(seen: &Seen<'_>) -> Option<Reason> {
             TrustLevel::Caution,
             format!("{whole} of {done} answers came whole although streams were asked for: they have no TTFT"),
             "look whether the server or a proxy before it collects answers",
+        )
+    })
+}
+
+/// The kernel has one stamp for a read. A client that reads late gets more chunks in a read, and the gaps
+/// between these are lost; a server that writes several at once is its own affair.
+fn merged(seen: &Seen<'_>) -> Option<Reason> {
+    let (share, lag) = (seen.value("merged_arrivals")?, seen.value("read_lag_ms.p99")?);
+    let gap = seen.value("itl.p50")?;
+    (share > 0.05 && lag > 0.5 * gap).then(|| {
+        reason(
+            "merged_reads",
+            TrustLevel::Caution,
+            format!(
+                "{} of the chunks came in one read with others, because the client read late (p99 {} ms): gaps between tokens are coarser than they were",
+                percent(share),
+                significant(lag)
+            ),
+            "give the load generator more cores, or a machine of its own",
         )
     })
 }

@@ -251,6 +251,21 @@ fn an_answer_that_came_whole_and_a_request_sent_twice_are_told() {
 }
 
 #[test]
+fn gaps_that_a_late_client_swallowed_are_told_and_those_of_the_server_are_not() {
+    // Every second arrival came in one read with the one before it.
+    let merged = |lag_ns: u32| {
+        let mut t = trial(1, 60, 10_000, 1);
+        for r in &mut t.records {
+            let pairs = r.arrivals.chunks(2).map(|p| Arrival { chunks: 2, lag_ns, ..p[1] });
+            r.arrivals = pairs.collect();
+        }
+        codes_of(t, Mode::Closed)
+    };
+    assert!(merged(15_000_000).contains(&"merged_reads".to_owned()));
+    assert!(!merged(100_000).contains(&"merged_reads".to_owned()));
+}
+
+#[test]
 fn an_open_loop_whose_queue_grows_to_its_end_is_told() {
     // Sixty requests due within 60 ms, served two at a time in some 10 ms each: 300 ms.
     let mut flooded = trial(1, 60, 1_000, 5);

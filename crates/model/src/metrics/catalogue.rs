@@ -21,6 +21,13 @@ pub const METRICS: &[Metric] = &[
         of: Of::Completed(|r, out| since(r.first_token_at, r.sent_at, out)),
     },
     Metric {
+        name: "ttst_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time to second token: second arrival of output minus the first; absent where one read brought both",
+        of: Of::Completed(ttst_ms),
+    },
+    Metric {
         name: "tpot_ms",
         unit: "ms",
         better: Better::Lower,
@@ -75,6 +82,35 @@ pub const METRICS: &[Metric] = &[
         of: Of::Sent(|r, out| since(r.sent_at, Some(r.scheduled_at), out)),
     },
     Metric {
+        name: "read_lag_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "read - arrival, by the kernel's stamp: how late a stamp of the client's own would be; zero where the system has none",
+        of: Of::Completed(|r, out| {
+            out.extend(r.arrivals.iter().map(|a| f64::from(a.lag_ns) / 1e6));
+        }),
+    },
+    Metric {
+        name: "merged_arrivals",
+        unit: "",
+        better: Better::Lower,
+        doc: "share of output chunks that came in one read with the chunk before them, and share its stamp",
+        of: Of::Trial(merged_arrivals),
+    },
+    Metric {
+        name: "tokens_per_chunk",
+        unit: "tokens",
+        better: Better::Neither,
+        doc: "output tokens by the server's usage / non-empty chunks of a request",
+        of: Of::Completed(|r, out| {
+            if let (Some(TokenSource::Usage), Some(n), 1..) =
+                (r.token_source, r.output_tokens, r.chunks())
+            {
+                out.push(f64::from(n) / f64::from(r.chunks()));
+            }
+        }),
+    },
+    Metric {
         name: "connect_ms",
         unit: "ms",
         better: Better::Lower,
@@ -125,6 +161,13 @@ pub const METRICS: &[Metric] = &[
             let prompt = total(t, |r| r.prompt_tokens)?;
             Some((prompt + output_tokens(t)?) / t.wall_s()?)
         }),
+    },
+    Metric {
+        name: "prefill_tps",
+        unit: "tokens/s",
+        better: Better::Higher,
+        doc: "prompt tokens of a request / its time to first token: what one user sees of prefill, queueing included",
+        of: Of::Completed(prefill_tps),
     },
     Metric {
         name: "output_tps_per_gpu",
@@ -335,6 +378,30 @@ fn itl_ms(r: &RequestRecord, out: &mut Vec<f64>) {
     if r.prompts == 1 {
         out.extend(r.arrivals.windows(2).map(|w| w[1].at.millis_after(w[0].at)));
     }
+}
+
+/// Of a batch the second arrival may be another answer's first.
+fn ttst_ms(r: &RequestRecord, out: &mut Vec<f64>) {
+    if let (1, [first, second, ..]) = (r.prompts, r.arrivals.as_slice())
+        && first.chunks == 1
+    {
+        out.push(second.at.millis_after(first.at));
+    }
+}
+
+fn prefill_tps(r: &RequestRecord, out: &mut Vec<f64>) {
+    if let (Some(tokens), Some(first)) = (r.prompt_tokens, r.first_token_at) {
+        let seconds = first.millis_after(r.scheduled_at) / 1e3;
+        if seconds > 0.0 {
+            out.push(f64::from(tokens) / seconds);
+        }
+    }
+}
+
+fn merged_arrivals(t: &TrialView<'_>) -> Option<f64> {
+    let chunks: u64 = t.completed().map(|r| u64::from(r.chunks())).sum();
+    let arrivals: u64 = t.completed().map(|r| r.arrivals.len() as u64).sum();
+    (chunks > 0).then(|| chunks.saturating_sub(arrivals) as f64 / chunks as f64)
 }
 
 /// Absent where any completed request has no count: a sum over some is not the sum.

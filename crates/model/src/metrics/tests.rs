@@ -79,7 +79,28 @@ fn definitions_hold_on_requests_worked_out_by_hand() {
     near(&m, "cost_per_mtok", 36.0 * 0.301 / 3600.0 / 26e-6);
     near(&m, "success_rate", 1.0);
     near(&m, "osl_mismatch", 0.0);
+    near(&m, "ttst.max", 20.0);
+    near(&m, "prefill_tps.max", 100.0 / 0.040);
+    near(&m, "tokens_per_chunk.mean", 1.0);
+    near(&m, "merged_arrivals", 0.0);
     assert_eq!(lookup(&m, "rate"), None, "a closed loop has no rate");
+}
+
+#[test]
+fn what_one_read_brought_is_no_gap_and_is_counted() {
+    let ms = Nanos::from_millis;
+    let mut r = request(0, 0, 50, 10, 8);
+    r.arrivals = vec![
+        Arrival::new(ms(50), 2, ms(53)),
+        Arrival::new(ms(70), 1, ms(70)),
+        Arrival::new(ms(120), 5, ms(121)),
+    ];
+    let m = metrics(&[r], 1);
+    near(&m, "merged_arrivals", 5.0 / 8.0);
+    near(&m, "read_lag_ms.max", 3.0);
+    near(&m, "read_lag_ms.count", 3.0);
+    near(&m, "itl.count", 2.0);
+    assert_eq!(lookup(&m, "ttst.p50"), None, "the second token came with the first");
 }
 
 #[test]
