@@ -11,6 +11,9 @@ use crate::results::{ComparisonVerdict, lookup};
 use crate::trust::TrustLevel;
 use crate::units::Nanos;
 use crate::workload::{Api, Source, Workload};
+use rand::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
 
 fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {
@@ -178,6 +181,58 @@ fn what_differs_between_requests_is_not_taken_for_a_difference_between_deploymen
     let ratio = &compared.next().unwrap().ratio;
     assert!(ratio.method.starts_with("bootstrap over pairs"), "{}", ratio.method);
     assert!(ratio.low > 1.08 && ratio.high < 1.33, "no more than the 10 % for tails: {ratio:?}");
+}
+
+/// One run of a deployment: requests whose lengths are the plan's, whose speed is their own by some
+/// 10 %, in a run whose speed is its own by `run_sd`.
+fn noisy(number: u32, run_sd: f64, rng: &mut Xoshiro256PlusPlus) -> TrialRecords {
+    let mut normal = |sd: f64| {
+        let z: f64 = StandardNormal.sample(rng);
+        (sd * z).exp()
+    };
+    let speed = normal(run_sd);
+    let mut t = trial(number, 80, 1_000, 0);
+    let mut free = [0u64; 2];
+    for r in &mut t.records {
+        let slot = usize::from(free[1] < free[0]);
+        let start = free[slot];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some ms")]
+        let ns = |ms: f64| (ms * 1e6) as u64;
+        let tokens = 5 + u32::try_from(r.index * 31 % 40).unwrap();
+        let (first, gap) = (ns(30.0 * speed * normal(0.2)), ns(8.0 * speed * normal(0.1)));
+        (r.scheduled_at, r.sent_at) = (Nanos(start), Some(Nanos(start)));
+        r.first_token_at = Some(Nanos(start + first));
+        r.last_token_at = Some(Nanos(start + first + gap * u64::from(tokens - 1)));
+        r.finished_at = r.last_token_at.unwrap();
+        r.output_tokens = Some(tokens);
+        free[slot] = r.finished_at.0;
+    }
+    t
+}
+
+/// A tool that weighs deployments is asked first what it says of two that are one. The seeds are
+/// fixed, so the count is the same every time; five in a hundred is what the intervals promise.
+#[test]
+fn two_runs_of_one_deployment_are_seldom_told_apart() {
+    for (trials, run_sd) in [(1, 0.015), (2, 0.01), (3, 0.03)] {
+        let pairs = 200;
+        let mut wrong: BTreeMap<String, u32> = BTreeMap::new();
+        for seed in 0..pairs {
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let mut side = || (1..=trials).map(|n| noisy(n, run_sd, &mut rng)).collect();
+            let results = weigh(side(), side(), [4, 4]);
+            for c in &results.comparisons {
+                let is_wrong = c.verdict != ComparisonVerdict::NoDifferenceSeen;
+                *wrong.entry(c.metric.clone()).or_default() += u32::from(is_wrong);
+            }
+        }
+        println!("{trials} trials, runs {run_sd} apart: {wrong:?} of {pairs}");
+        assert!(!wrong.is_empty());
+        for (metric, n) in wrong {
+            // Three standard errors above one in twenty.
+            assert!(n <= 19, "{metric}: {n} of {pairs} with {trials} trials, runs {run_sd} apart");
+        }
+    }
 }
 
 #[test]
