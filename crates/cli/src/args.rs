@@ -56,6 +56,23 @@ pub(crate) enum Command {
         scalebeam serve --ttft 50ms --itl 10ms --truth-log truth.jsonl"
     )]
     Serve(Box<ServeArgs>),
+    /// Say what the instrument is worth on this machine
+    #[command(
+        after_help = "Examples:\n  scalebeam selftest\n  scalebeam selftest --streams 64,1000 --json\n  \
+        scalebeam selftest --quick\n  scalebeam selftest --full --case paced-256 --rounds 3 --markdown\n\n\
+        A truth server, the load client and a raw reader that parses nothing run in turns, each a process \
+        of its own. Errors are what was said minus what the server's log says.\n\
+        Exit code 3: requests were lost, or TTFT or lateness are off by more than 10 ms at the 99th percentile."
+    )]
+    Selftest(SelftestArgs),
+    /// One process of a selftest
+    #[command(hide = true)]
+    SelftestPart {
+        /// What it does, as JSON
+        spec: String,
+        /// Connections that it may have
+        streams: u64,
+    },
     /// Make reports of a run again
     #[command(after_help = "Examples:\n  scalebeam report runs/20260101T000000Z-name\n  \
         scalebeam report runs/20260101T000000Z-name --format png,html --json")]
@@ -225,6 +242,31 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print results.json on stdout in place of the tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// Streams at once; several levels separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "N", default_value = "64,256")]
+    pub(crate) streams: Vec<u32>,
+    /// One short round a level
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// The whole table of the journal in place of --streams: some minutes
+    #[arg(long, conflicts_with_all = ["quick", "streams"])]
+    pub(crate) full: bool,
+    /// Only this case of the whole table (may be repeated)
+    #[arg(long, value_name = "NAME", requires = "full")]
+    pub(crate) case: Vec<String>,
+    /// Rounds of each case [default: 3; 1 with --quick, 5 with --full]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+    /// Print a Markdown table with every number
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    /// Print everything as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

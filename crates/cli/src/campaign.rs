@@ -26,6 +26,8 @@ mod progress;
 pub(crate) mod reach;
 mod trial;
 
+pub(crate) use trial::shards;
+
 use prepare::Prepared;
 use progress::Display;
 

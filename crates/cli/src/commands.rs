@@ -10,6 +10,7 @@ mod down;
 mod plan;
 mod report;
 mod run;
+mod selftest;
 mod serve;
 mod setup;
 mod up;
@@ -22,6 +23,8 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Run(args) => run::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
+        Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),

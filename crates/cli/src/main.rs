@@ -10,6 +10,7 @@ mod exit;
 mod experiment;
 mod interrupt;
 mod printer;
+mod selftest;
 mod settings;
 mod show;
 

@@ -272,7 +272,7 @@ fn span(report: &PhaseReport) -> PhaseSpan {
 }
 
 /// Load threads: one, until there are more streams than one carries well.
-fn shards(plan: &PhasePlan) -> u16 {
+pub(crate) fn shards(plan: &PhasePlan) -> u16 {
     let streams = match &plan.shape {
         LoadShape::Closed { concurrency } => u64::from(*concurrency),
         LoadShape::Burst => plan.requests.unwrap_or(1),

@@ -1,0 +1,144 @@
+//! The instrument that measures the instrument.
+//!
+//! A truth server, whose every write and every received request is known, serves the load client and a
+//! raw reader in turns; what each of them says is held against the server's log. Server and readers are
+//! processes of their own, so that CPU time and memory are each one's own; they share the machine, which
+//! is what they will do when it matters, and what is said is about this machine as it was meanwhile.
+//!
+//! ```text
+//!   case ─► measure ─► part: serve ◄── loopback ──► part: raw | ours
+//!                        │ truth                      │ what it says
+//!                        └────────► errors ◄──────────┘ ─► summary ─► table, floor
+//! ```
+//!
+//! **Invariants:** nothing of a reader's own clock enters the truth; whatever both readers are held
+//! against was measured in the same run; a request that is not in both logs is lost, never left out.
+
+mod alarm;
+pub(crate) mod case;
+mod errors;
+pub(crate) mod floor;
+mod ours;
+pub(crate) mod part;
+mod raw;
+mod server;
+pub(crate) mod summary;
+pub(crate) mod table;
+mod trace;
+pub(crate) mod usage;
+
+use crate::clock::WallClock;
+use crate::exit::Failure;
+use case::Case;
+use errors::{Errors, compare};
+use ours::OursSpec;
+use part::{Part, PartEnd, PartSpec};
+use raw::RawSpec;
+use scalebeam_model::units::Nanos;
+use serde::{Deserialize, Serialize};
+use server::answer::Answer;
+use std::net::{Ipv4Addr, SocketAddr};
+use summary::Row;
+use trace::Trace;
+
+/// Who read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reader {
+    /// The load client.
+    Ours,
+    /// The raw reader.
+    Raw,
+}
+
+/// One run of one reader.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Against the truth.
+    pub(crate) errors: Errors,
+    /// What the reader cost.
+    pub(crate) end: PartEnd,
+    /// What the server cost.
+    pub(crate) server: PartEnd,
+    /// From the reader's start as a process to the first request in the server's kernel.
+    pub(crate) launch: Option<Nanos>,
+    /// From the first request in the server's kernel to the last.
+    pub(crate) sending: Option<Nanos>,
+}
+
+/// The prompt of every request.
+fn prompt() -> String {
+    "word ".repeat(128)
+}
+
+/// Measures `case`: both readers in turns, `rounds` times. `tell` is called before each run.
+pub(crate) fn measure(
+    case: &Case,
+    rounds: u32,
+    mut tell: impl FnMut(&str, Reader),
+) -> Result<Row, Failure> {
+    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    for round in 0..rounds.max(1) {
+        // Whoever is first finds the machine as the last one left it, so they take turns.
+        let order =
+            if round % 2 == 0 { [Reader::Raw, Reader::Ours] } else { [Reader::Ours, Reader::Raw] };
+        for reader in order {
+            if reader == Reader::Raw && !case.has_raw {
+                continue;
+            }
+            tell(&case.name, reader);
+            let reading = measure_once(case, reader)?;
+            match reader {
+                Reader::Ours => ours.push(reading),
+                Reader::Raw => raw.push(reading),
+            }
+        }
+    }
+    Ok(Row::new(case, &ours, &raw))
+}
+
+/// Runs left to [`measure`] for `case`, for a bar.
+pub(crate) fn runs(case: &Case, rounds: u32) -> u64 {
+    u64::from(rounds.max(1)) * if case.has_raw { 2 } else { 1 }
+}
+
+fn measure_once(case: &Case, reader: Reader) -> Result<Reading, Failure> {
+    let sockets = case.sockets();
+    let mut server = Part::start(&PartSpec::Serve(case.server.clone()), sockets)?;
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()?));
+    let spec = match reader {
+        Reader::Ours => PartSpec::Ours(OursSpec {
+            at,
+            shape: case.shape(),
+            requests: case.requests,
+            tokens: case.server.tokens,
+        }),
+        Reader::Raw => PartSpec::Raw(RawSpec {
+            at,
+            streams: case.streams,
+            requests: case.requests,
+            every: case.rate_rps.map(|rate| Nanos::from_secs_f64(1.0 / rate)),
+        }),
+    };
+    let started = WallClock::shared().now();
+    let (mut seen, end) = Part::start(&spec, sockets)?.wait()?;
+    let (truth, server) = server.take()?;
+    if reader == Reader::Raw {
+        let answer = Answer::new(case.server.tokens, case.server.early_role);
+        errors::bytes_to_tokens(&mut seen, &answer);
+    }
+    let (first, last) = span(&truth).unzip();
+    Ok(Reading {
+        errors: compare(&truth, &seen, case.requests),
+        end,
+        server,
+        launch: first.map(|first| first.since(started)),
+        sending: first.zip(last).map(|(first, last): (Nanos, Nanos)| last.since(first)),
+    })
+}
+
+/// When the server's kernel had the first request and the last.
+fn span(truth: &[Trace]) -> Option<(Nanos, Nanos)> {
+    let received = || truth.iter().filter_map(|t| t.sent_at);
+    Some((received().min()?, received().max()?))
+}

@@ -1,0 +1,142 @@
+//! What this process has cost so far, and how many files it may open.
+
+use crate::exit::Failure;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::units::Nanos;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// User and system time of all threads of this process, those that have ended included.
+pub(crate) fn cpu() -> Nanos {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    Nanos::from_secs(part(spent.tv_sec)) + Nanos(part(spent.tv_nsec))
+}
+
+/// The most memory that was resident at once, in bytes; absent where `/proc` does not tell.
+pub(crate) fn peak_rss() -> Option<u64> {
+    // Not getrusage: its figure is inherited over exec from the process that started this one.
+    peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The 1-minute load average of the machine; absent where `/proc` does not tell.
+pub(crate) fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// Lets this process open as many files as it may, and checks that `sockets` are among them.
+pub(crate) fn raise_file_limit(sockets: u64) -> Result<(), Failure> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // macOS refuses its own "unlimited"; what there is then has to do.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    let now = getrlimit(Resource::Nofile).current;
+    enough_files(now, sockets)
+}
+
+/// Files beside the sockets: standard streams, epoll, timers, listener, pipes, with some to spare.
+const OTHER_FILES: u64 = 64;
+
+fn enough_files(limit: Option<u64>, sockets: u64) -> Result<(), Failure> {
+    let want = sockets.saturating_add(OTHER_FILES);
+    match limit {
+        Some(limit) if limit < want => Err(Failure::usage(format!(
+            "{sockets} streams need {want} open files in one process, and the hard limit is {limit}"
+        ))
+        .hint("raise the hard limit (ulimit -Hn, LimitNOFILE= of a service), or ask for fewer streams")),
+        _ => Ok(()),
+    }
+}
+
+/// Between two looks at the CPU clock: each look costs some microseconds and is part of what is seen.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks at the CPU clock now and then, so that it can be told afterwards what it said at an instant that
+/// nobody knew of beforehand.
+#[derive(Debug)]
+pub(crate) struct CpuWatch {
+    stop: Sender<()>,
+    thread: JoinHandle<Vec<Look>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Nanos,
+    cpu: Nanos,
+}
+
+impl CpuWatch {
+    /// Begins.
+    pub(crate) fn start(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let watch = move || {
+            let look = || Look { at: clock.now(), cpu: cpu() };
+            let mut looks = vec![look()];
+            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                looks.push(look());
+            }
+            looks
+        };
+        let thread = std::thread::Builder::new().name("cpu-watch".to_owned()).spawn(watch)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// CPU time that was spent since `instant`.
+    pub(crate) fn spent_since(self, instant: Nanos) -> Nanos {
+        let spent = cpu();
+        drop(self.stop);
+        let looks = self.thread.join().unwrap_or_default();
+        spent.since(between(&looks, instant))
+    }
+}
+
+/// The CPU clock at `instant`, by a line between the looks around it.
+fn between(looks: &[Look], instant: Nanos) -> Nanos {
+    let after = looks.partition_point(|l| l.at <= instant);
+    let Some(before) = after.checked_sub(1).map(|i| looks[i]) else {
+        return looks.first().map_or(Nanos::ZERO, |l| l.cpu);
+    };
+    let Some(after) = looks.get(after) else { return before.cpu };
+    let part = instant.since(before.at).as_secs_f64() / after.at.since(before.at).as_secs_f64();
+    before.cpu + Nanos::from_secs_f64(after.cpu.since(before.cpu).as_secs_f64() * part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_read_from_the_status() {
+        let status = "Name:\tx\nVmPeak:\t  100 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 12 kB\n";
+        assert_eq!(peak_of(status), Some(2048 * 1024));
+        assert_eq!(peak_of("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn too_few_files_is_an_error_with_a_way_out() {
+        assert!(enough_files(None, 10_000).is_ok());
+        assert!(enough_files(Some(10_064), 10_000).is_ok());
+        let text = enough_files(Some(1024), 10_000).unwrap_err().text();
+        assert!(text.contains("hard limit is 1024") && text.contains("hint:"), "{text}");
+    }
+
+    #[test]
+    fn cpu_at_an_instant_lies_between_two_looks() {
+        let look = |at, cpu| Look { at: Nanos(at), cpu: Nanos(cpu) };
+        let looks = [look(100, 10), look(200, 20), look(300, 60)];
+        for (at, want) in [(50, 10), (100, 10), (150, 15), (200, 20), (250, 40), (999, 60)] {
+            assert_eq!(between(&looks, Nanos(at)), Nanos(want), "at {at}");
+        }
+        assert_eq!(between(&[], Nanos(5)), Nanos::ZERO);
+    }
+}
