@@ -103,18 +103,21 @@ struct Machine {
 impl Machine {
     fn text(&self) -> String {
         let load = |l: Option<f64>| l.map_or("n/a".to_owned(), |l| format!("{l:.2}"));
+        let rounds = match self.rounds {
+            1 => "one round".to_owned(),
+            n => format!("medians of {n} rounds"),
+        };
         let build = if cfg!(debug_assertions) {
             ", debug build: costs are not those of a release"
         } else {
             ""
         };
         format!(
-            "{} on {} cores, load average {} before and {} after, medians of {} rounds{build}",
+            "{} on {} cores, load average {} before and {} after, {rounds}{build}",
             settings::TOOL,
             settings::cores(),
             load(self.before),
             load(self.after),
-            self.rounds
         )
     }
 

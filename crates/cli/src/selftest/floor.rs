@@ -63,10 +63,7 @@ impl Floor {
 /// Levels measured at most: a campaign waits for them.
 const LEVELS: usize = 4;
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the campaign is to call it before its first deployment")
-)]
+#[expect(dead_code, reason = "the campaign is to call it before its first deployment")]
 /// Measures the floor at the stream counts that a campaign plans: about two seconds a level.
 pub(crate) fn measure_floor(
     planned: &[u32],

@@ -11,5 +11,6 @@ mod kill;
 mod plan;
 mod run;
 mod seeds;
+mod selftest;
 mod support;
 mod truth;
