@@ -308,10 +308,10 @@ impl Server<'_> {
             self.due.pop();
             let conn = self.conns[due.conn].as_ref();
             let is_current = conn.is_some_and(|c| c.at == Some(due.request));
-            // An opening that the socket did not take whole goes first; the token follows it.
             if !is_current {
                 continue;
             }
+            // An opening that the socket did not take whole goes first; the token follows it.
             if conn.is_some_and(|c| c.rest.is_some()) {
                 self.due.push(Reverse(Due { at: now + RETRY, ..due }));
                 continue;

@@ -84,6 +84,9 @@ pub(crate) struct Summary {
     /// CPU time of the reader's process from the first request on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_us_per_token: Option<f64>,
+    /// Of that, the threads' that send and read; preparation before the first request is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) load_cpu_us_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_us_per_request: Option<f64>,
     /// The share of a core that this was.
@@ -155,6 +158,7 @@ impl Summary {
             e2e_seen_ms_p99: spread(|e| e.e2e_due_seen, |s| s.p99_ms),
             sent_rps: of(&sent_rps),
             cpu_us_per_token: of(&|r| per(r.end.cpu, r.errors.tokens)),
+            load_cpu_us_per_token: of(&|r| per(r.end.load_cpu?, r.errors.tokens)),
             cpu_us_per_request: of(&|r| per(r.end.cpu, r.errors.requests - r.errors.lost)),
             cores: of(&|r| Some(r.end.cpu.as_secs_f64() / positive(r.end.wall?.as_secs_f64())?)),
             tokens_per_arrival: of(&|r| ratio(r.errors.tokens, r.errors.arrivals)),

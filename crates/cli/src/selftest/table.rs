@@ -136,6 +136,7 @@ const MORE: &[Column] = &[
     ("E2E from due p99 ms, true/said", |s| {
         format!("{}/{}", number(s.e2e_true_ms_p99), number(s.e2e_seen_ms_p99))
     }),
+    ("load threads us/token", |s| number(s.load_cpu_us_per_token)),
     ("tokens/arrival", |s| number(s.tokens_per_arrival)),
     ("tokens/s", |s| number(s.tokens_per_s)),
     ("cores", |s| number(s.cores)),
