@@ -13,6 +13,7 @@ use scalebeam_model::workload::{Api, Prompt, Source, Workload};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is sent.
@@ -51,7 +52,12 @@ pub(crate) fn run(
     let watch = CpuWatch::start(Arc::clone(clock))
         .map_err(|e| Failure::internal(format!("cannot start a thread: {e}")))?;
     let log = Mutex::new((MarkLog::default(), Vec::new(), out, Ok(())));
+    let is_first = AtomicBool::new(true);
     let sink = |record: RequestRecord| {
+        // The start lies behind; from here on looking would only be a cost.
+        if is_first.swap(false, Ordering::Relaxed) {
+            watch.enough();
+        }
         let mut guard = log.lock().unwrap_or_else(PoisonError::into_inner);
         let (marks, bytes, out, written) = &mut *guard;
         bytes.clear();

@@ -91,6 +91,12 @@ impl CpuWatch {
         Ok(Self { stop, thread })
     }
 
+    /// Ends the looking: no instant that is asked for lies ahead.
+    pub(crate) fn enough(&self) {
+        // Where the thread has ended already, there is nothing to tell it.
+        let _ = self.stop.send(());
+    }
+
     /// CPU time that was spent since `instant`.
     pub(crate) fn spent_since(self, instant: Nanos) -> Nanos {
         let spent = cpu();
