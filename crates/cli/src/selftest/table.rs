@@ -260,10 +260,10 @@ mod tests {
         256 streams  raw                  n/a     n/a       n/a             n/a       n/a          n/a       n/a          2.00         n/a     n/a        1
         ");
         insta::assert_snapshot!(markdown(&[row(0.4)]), @"
-        | case | reader | TTFT err mean ms | p99 | each p99 | ITL err p99 ms | each p99 | late p50 ms | late p99 | CPU us/token | us/request | RSS MB | E2E err mean ms | E2E err p99 ms | read lag p50/p99 ms | send lag p50/p99 ms | sent/s | E2E from due p99 ms, true/said | tokens/arrival | tokens/s | cores | launch ms | server us/token | lost | CPU/raw |
-        | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-        | 256 streams | ours | -0.120 | +0.400 | 0.400 | 0.000 | 0.200 | n/a | n/a | 3.00 | 300 | 12.3 | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1.50 |
-        | 256 streams | raw | n/a | n/a | n/a | n/a | n/a | n/a | n/a | 2.00 | n/a | n/a | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1 |
+        | case | reader | TTFT err mean ms | p99 | each p99 | ITL err p99 ms | each p99 | late p50 ms | late p99 | CPU us/token | us/request | RSS MB | E2E err mean ms | E2E err p99 ms | read lag p50/p99 ms | send lag p50/p99 ms | sent/s | E2E from due p99 ms, true/said | load threads us/token | tokens/arrival | tokens/s | cores | launch ms | server us/token | lost | CPU/raw |
+        | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+        | 256 streams | ours | -0.120 | +0.400 | 0.400 | 0.000 | 0.200 | n/a | n/a | 3.00 | 300 | 12.3 | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1.50 |
+        | 256 streams | raw | n/a | n/a | n/a | n/a | n/a | n/a | n/a | 2.00 | n/a | n/a | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1 |
         ");
     }
 
