@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A chat-completions server that writes tokens at known instants and logs those instants.
+"""A completions server of many dialects that writes tokens at known instants and logs those instants.
 
 It is the ground truth that the load client is checked against, so it shares nothing with the Rust
 code: standard library only, hand-written HTTP/1.1, one JSON line a request in --log. Times are
 time.monotonic_ns(), that is CLOCK_MONOTONIC, which another process on the same Linux machine reads too.
 
 The model name in a request chooses how the answer behaves; see MODELS and the README beside this file.
+The path chooses the dialect, see DIALECTS. A request without a model name is answered like "plain".
 """
 
 import argparse
@@ -53,6 +54,8 @@ MODELS = {
     "content-length": "no chunked framing: the body ends when the connection closes",
     "keepalive-close": "closes the idle connection --idle-close-ms after each answer, unannounced",
     "redirect": "status 307 to a path that answers like plain",
+    "json-type": "a stream under Content-Type: application/json",
+    "disjoint": "SGLang: segments in place of the whole text so far",
 }
 EARLY_END = 3
 HUGE_LENGTH = 300_000
@@ -84,21 +87,21 @@ class Piece:
 
 def prompt_of(body):
     """The prompt's text: every message's content, or the prompt itself."""
-    if "prompt" in body:
-        prompt = body["prompt"]
-        return prompt if isinstance(prompt, str) else json.dumps(prompt)
+    for key in ("prompt", "input", "inputs", "text"):
+        if key in body:
+            prompt = body[key]
+            return prompt if isinstance(prompt, str) else json.dumps(prompt)
     contents = (message.get("content") for message in body.get("messages", []))
     return "\n".join(c if isinstance(c, str) else json.dumps(c) for c in contents)
 
 
-def token_count(body, default):
+def token_count(settings, limit, default):
     """How many tokens to write: the server's own length, inside what the request allows."""
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is None:
         return default, "stop"
-    if body.get("ignore_eos"):
+    if settings.get("ignore_eos"):
         return limit, "length"
-    wanted = max(default, body.get("min_tokens") or 0)
+    wanted = max(default, settings.get("min_tokens") or settings.get("min_new_tokens") or 0)
     return min(wanted, limit), "length" if wanted >= limit else "stop"
 
 
@@ -113,21 +116,25 @@ def token_text(model, index):
 class Answer:
     """What one request is answered with; `pieces` yields it event by event.
 
+    A subclass is a dialect: how a token, the beginning, the end and an error are written.
+
     Each piece is made while the one before is on its way, so that many answers that begin together do
     not delay each other's first token.
     """
 
-    def __init__(self, options, body, model, chat, received_ns):
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, options, body, model, received_ns):
         self.options = options
         self.body = body
         self.model = model
-        self.chat = chat
         self.newline = "\r\n" if model in ("crlf", "cr-split") else "\n"
         # What follows the last piece: "end", "reset", "cut", "hang" or "close-later".
         self.ending = "close-later" if model == "keepalive-close" else "end"
         self.chunked = model != "content-length"
         self.text = ""
-        self.total, self.finish = token_count(body, options.tokens)
+        settings, limit = self.limits()
+        self.total, self.finish = token_count(settings, limit, options.tokens)
         if model == "empty":
             self.total, self.finish = 0, "stop"
         if model == "tool":
@@ -138,9 +145,9 @@ class Answer:
         self.head_due_ns = received_ns + ms_to_ns(head_delay)
 
     def pieces(self):
-        if self.model in ("role-first", "empty"):
-            due = self.received_ns if self.model == "role-first" else self.due_ns(0)
-            yield self.piece(due, self.event({"role": "assistant", "content": ""} if self.chat else ""))
+        due = self.received_ns if self.model == "role-first" else self.due_ns(0)
+        for event in self.opening():
+            yield self.piece(due, event)
         per_event = 4 if self.model == "k-tokens" else 1
         sent = 0
         while sent < self.total:
@@ -168,9 +175,8 @@ class Answer:
     def early_end(self, sent):
         due = self.due_ns(sent)
         if self.model == "error-event":
-            error = {"error": {"message": "the engine died", "type": "internal_error", "code": 500}}
-            yield self.piece(due, self.data_lines(json.dumps(error)))
-            yield self.piece(due, self.data_lines("[DONE]"))
+            for event in self.error_events():
+                yield self.piece(due, event)
         elif self.model == "stall-forever":
             self.ending = "hang"
         elif self.model == "reset":
@@ -178,14 +184,13 @@ class Answer:
             yield Piece(due, [])
         elif self.model == "cut":
             self.ending = "cut"
-            event = self.event(self.delta(sent, token_text(self.model, sent))).encode()
+            event = self.token_event(sent, token_text(self.model, sent)).encode()
             yield Piece(due, [b"%x\r\n" % len(event) + event[: len(event) // 2]])
 
     def token_piece(self, first, count):
         text = "".join(token_text(self.model, index) for index in range(first, first + count))
         self.text += text
-        usage = self.usage(first + count) if self.model == "usage-every-chunk" else None
-        event = self.event(self.delta(first, text), usage=usage)
+        event = self.token_event(first, text, count)
         if self.model == "comments":
             event = f": keepalive\n\nevent: message\nid: {first}\nretry: 1000\n{event}"
         return self.piece(self.due_ns(first + count - 1), event, tokens=count)
@@ -198,56 +203,23 @@ class Answer:
 
     def closing(self):
         due = self.due_ns(max(self.total - 1, 0))
-        yield self.piece(due, self.event({} if self.chat else "", finish=self.finish))
-        asked = (self.body.get("stream_options") or {}).get("include_usage")
-        if (asked and self.model != "no-usage") or self.model in ("usage-every-chunk", "empty"):
-            yield self.piece(due, self.event(None, usage=self.usage(self.total)))
-        if self.model != "no-done":
-            yield self.piece(due, self.data_lines("[DONE]"))
+        for event in self.closing_events():
+            yield self.piece(due, event)
 
-    def delta(self, first, text):
-        """The part of an event that carries `text`, tokens `first` and on."""
-        if not self.chat:
-            return text
-        role = {"role": "assistant"} if first == 0 and self.model != "role-first" else {}
-        if self.model == "reasoning" and first < (self.total + 1) // 2:
-            return role | {"reasoning_content": text}
-        if self.model == "tool":
-            call = {"index": 0, "function": {"arguments": text}}
-            if first == 0:
-                call |= {"id": "call_0", "type": "function"}
-                call["function"]["name"] = "lookup"
-            return role | {"tool_calls": [call]}
-        return role | {"content": text}
+    def is_reasoning(self, first):
+        return self.model == "reasoning" and first < (self.total + 1) // 2
 
-    def usage(self, completion):
-        prompt = self.prompt_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-    def event(self, delta, finish=None, usage=None):
-        """One SSE event; `delta` is an object for chat, text for completions, None for no choices."""
-        chunk = {
-            "id": "truth-0",
-            "object": "chat.completion.chunk" if self.chat else "text_completion",
-            "created": 1,
-            "model": self.model,
-            "choices": [],
-        }
-        if delta is not None:
-            part = {"delta": delta} if self.chat else {"text": delta}
-            chunk["choices"] = [{"index": 0, **part, "finish_reason": finish}]
-        if usage is not None:
-            chunk["usage"] = usage
-        return self.data_lines(json.dumps(chunk, ensure_ascii=False))
-
-    def data_lines(self, data):
+    def data_lines(self, data, name=None):
+        if not isinstance(data, str):
+            data = json.dumps(data, ensure_ascii=False)
         if self.model == "no-space":
             return f"data:{data}\n\n"
-        if self.model == "multi-line" and data.startswith("{"):
+        if self.model == "multi-line" and ", " in data:
             # Between two members of the outermost object, where JSON allows a newline.
             first, rest = data.split(", ", 1)
             return f"data: {first},\ndata: {rest}\n\n"
-        return f"data: {data}{self.newline}{self.newline}"
+        name = f"event: {name}{self.newline}" if name else ""
+        return f"{name}data: {data}{self.newline}{self.newline}"
 
     def piece(self, due_ns, event, tokens=0):
         """The TCP writes that carry `event`."""
@@ -266,6 +238,364 @@ class Answer:
             writes = [framed[:cut], framed[cut:]]
             completing = 1
         return Piece(due_ns, writes, tokens, completing)
+
+
+class Completions(Answer):
+    """OpenAI /v1/completions, and what chat has in common with it."""
+
+    object = "text_completion"
+
+    def limits(self):
+        return self.body, self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+
+    def opening(self):
+        return [self.event(self.role())] if self.model in ("role-first", "empty") else []
+
+    def role(self):
+        return ""
+
+    def error_events(self):
+        error = {"error": {"message": "the engine died", "type": "internal_error", "code": 500}}
+        return [self.data_lines(error), self.data_lines("[DONE]")]
+
+    def token_event(self, first, text, count=1):
+        usage = self.usage(first + count) if self.model == "usage-every-chunk" else None
+        return self.event(self.delta(first, text), usage=usage)
+
+    def closing_events(self):
+        yield self.event(self.last_delta(), finish=self.finish)
+        asked = (self.body.get("stream_options") or {}).get("include_usage")
+        if (asked and self.model != "no-usage") or self.model in ("usage-every-chunk", "empty"):
+            yield self.event(None, usage=self.usage(self.total))
+        if self.model != "no-done":
+            yield self.data_lines("[DONE]")
+
+    def delta(self, first, text):
+        """The part of an event that carries `text`, tokens `first` and on."""
+        return text
+
+    def last_delta(self):
+        return ""
+
+    def part(self, delta):
+        return {"text": delta}
+
+    def usage(self, completion):
+        prompt = self.prompt_tokens
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def event(self, delta, finish=None, usage=None):
+        """One SSE event; `delta` is an object for chat, text for completions, None for no choices."""
+        chunk = {"id": "truth-0", "object": self.object, "created": 1, "model": self.model, "choices": []}
+        if delta is not None:
+            chunk["choices"] = [{"index": 0, **self.part(delta), "finish_reason": finish}]
+        if usage is not None:
+            chunk["usage"] = usage
+        return self.data_lines(chunk)
+
+    def whole(self):
+        choice = {"index": 0, **self.whole_part(), "finish_reason": self.finish}
+        return {
+            "id": "truth-0",
+            "object": self.object.removesuffix(".chunk"),
+            "created": 1,
+            "model": self.model,
+            "choices": [choice],
+            "usage": self.usage(self.total),
+        }
+
+    def whole_part(self):
+        return {"text": self.text}
+
+
+class Chat(Completions):
+    """OpenAI /v1/chat/completions."""
+
+    object = "chat.completion.chunk"
+
+    def role(self):
+        return {"role": "assistant", "content": ""}
+
+    def delta(self, first, text):
+        role = {"role": "assistant"} if first == 0 and self.model != "role-first" else {}
+        if self.is_reasoning(first):
+            return role | {"reasoning_content": text}
+        if self.model == "tool":
+            call = {"index": 0, "function": {"arguments": text}}
+            if first == 0:
+                call |= {"id": "call_0", "type": "function"}
+                call["function"]["name"] = "lookup"
+            return role | {"tool_calls": [call]}
+        return role | {"content": text}
+
+    def last_delta(self):
+        return {}
+
+    def part(self, delta):
+        return {"delta": delta}
+
+    def whole_part(self):
+        return {"message": {"role": "assistant", "content": self.text}}
+
+
+class Responses(Answer):
+    """OpenAI /v1/responses: typed events, each named in the event field too, and no [DONE]."""
+
+    sequence = 0
+
+    def limits(self):
+        return self.body, self.body.get("max_output_tokens")
+
+    def typed(self, kind, **fields):
+        data = {"type": kind, **fields, "sequence_number": self.sequence}
+        self.sequence += 1
+        return self.data_lines(data, kind)
+
+    def response(self, status, **fields):
+        return {"id": "resp_0", "object": "response", "created_at": 1, "model": self.model,
+                "status": status, "error": None, "incomplete_details": None, "output": [], "usage": None} | fields
+
+    def output(self):
+        part = {"type": "output_text", "text": self.text, "annotations": []}
+        return {"id": "msg_0", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+
+    def opening(self):
+        kind = {"type": "function_call", "call_id": "call_0", "arguments": "", "name": ""}
+        item = kind if self.model == "tool" else {"type": "message", "role": "assistant", "content": []}
+        item = {"id": "msg_0", "status": "in_progress", **item}
+        yield self.typed("response.created", response=self.response("in_progress"))
+        yield self.typed("response.in_progress", response=self.response("in_progress"))
+        yield self.typed("response.output_item.added", output_index=0, item=item)
+        if self.model != "tool":
+            part = {"type": "output_text", "text": "", "annotations": []}
+            yield self.typed("response.content_part.added", item_id="msg_0", output_index=0, part=part)
+
+    def error_events(self):
+        yield self.typed("response.failed", response=self.response(
+            "failed", error={"code": "server_error", "message": "the engine died"}))
+
+    def token_event(self, first, text, count=1):
+        kind = "response.output_text.delta"
+        if self.is_reasoning(first):
+            kind = "response.reasoning_text.delta"
+        elif self.model == "tool":
+            kind = "response.function_call_arguments.delta"
+        return self.typed(kind, item_id="msg_0", output_index=0, content_index=0, delta=text)
+
+    def usage(self):
+        if self.model == "no-usage":
+            return None
+        return {"input_tokens": self.prompt_tokens, "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": self.total, "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": self.prompt_tokens + self.total}
+
+    def end_state(self):
+        output, usage = [self.output()], self.usage()
+        if self.finish == "length":
+            reason = {"reason": "max_output_tokens"}
+            return self.response("incomplete", incomplete_details=reason, output=output, usage=usage)
+        return self.response("completed", output=output, usage=usage)
+
+    def closing_events(self):
+        # Text that was said already, which must not be counted again.
+        yield self.typed("response.output_text.done", item_id="msg_0", output_index=0, text=self.text)
+        yield self.typed("response.output_item.done", output_index=0, item=self.output())
+        state = self.end_state()
+        yield self.typed(f"response.{state['status']}", response=state)
+
+    def whole(self):
+        return self.end_state()
+
+
+class Messages(Answer):
+    """Anthropic /v1/messages."""
+
+    def limits(self):
+        return {}, self.body.get("max_tokens")
+
+    def typed(self, kind, **fields):
+        return self.data_lines({"type": kind, **fields}, kind)
+
+    def message(self, **fields):
+        return {"id": "msg_0", "type": "message", "role": "assistant", "model": self.model, "content": [],
+                "stop_reason": None, "stop_sequence": None} | fields
+
+    def opening(self):
+        usage = {"input_tokens": self.prompt_tokens, "cache_creation_input_tokens": 0,
+                 "cache_read_input_tokens": 0, "output_tokens": 1}
+        start = self.message() if self.model == "no-usage" else self.message(usage=usage)
+        block = {"type": "text", "text": ""}
+        if self.model == "reasoning":
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+        elif self.model == "tool":
+            block = {"type": "tool_use", "id": "toolu_0", "name": "", "input": {}}
+        yield self.typed("message_start", message=start)
+        yield self.typed("content_block_start", index=0, content_block=block)
+        yield self.typed("ping")
+
+    def error_events(self):
+        error = {"type": "overloaded_error", "message": "the engine died"}
+        yield self.typed("error", error=error)
+
+    def token_event(self, first, text, count=1):
+        delta = {"type": "text_delta", "text": text}
+        if self.is_reasoning(first):
+            delta = {"type": "thinking_delta", "thinking": text}
+        elif self.model == "tool":
+            delta = {"type": "input_json_delta", "partial_json": text}
+        return self.typed("content_block_delta", index=0, delta=delta)
+
+    def reason(self):
+        return "max_tokens" if self.finish == "length" else "end_turn"
+
+    def closing_events(self):
+        yield self.typed("content_block_stop", index=0)
+        end = {"delta": {"stop_reason": self.reason(), "stop_sequence": None}}
+        if self.model != "no-usage":
+            end["usage"] = {"output_tokens": self.total}
+        yield self.typed("message_delta", **end)
+        yield self.typed("message_stop")
+
+    def whole(self):
+        usage = {"input_tokens": self.prompt_tokens, "output_tokens": self.total}
+        content = [{"type": "text", "text": self.text}]
+        return self.message(content=content, stop_reason=self.reason(), usage=usage)
+
+
+class Tgi(Answer):
+    """Text Generation Inference /generate_stream and /generate: no length can be forced."""
+
+    def limits(self):
+        return {}, (self.body.get("parameters") or {}).get("max_new_tokens")
+
+    def opening(self):
+        return []
+
+    def error_events(self):
+        yield self.data_lines({"error": "the engine died", "error_type": "generation"})
+
+    def token(self, index, text, special=False, **last):
+        token = {"id": index, "text": text, "logprob": -0.5, "special": special}
+        return {"index": index + 1, "token": token, "generated_text": None, "details": None} | last
+
+    def token_event(self, first, text, count=1):
+        return self.data_lines(self.token(first, text))
+
+    def details(self):
+        reason = "length" if self.finish == "length" else "eos_token"
+        return {"finish_reason": reason, "generated_tokens": self.total, "seed": None,
+                "input_length": self.prompt_tokens}
+
+    def closing_events(self):
+        # A mark that is no text; the server counts it in its own way, here not at all.
+        end = {"generated_text": self.text, "details": self.details()}
+        yield self.data_lines(self.token(self.total, "</s>", special=True, **end))
+
+    def whole(self):
+        return {"generated_text": self.text, "details": self.details()}
+
+
+class Sglang(Answer):
+    """SGLang's /generate: every event repeats the whole text so far."""
+
+    def limits(self):
+        settings = self.body.get("sampling_params") or {}
+        return settings, settings.get("max_new_tokens")
+
+    def opening(self):
+        return [self.data_lines(self.state("", 0))] if self.model in ("role-first", "empty") else []
+
+    def error_events(self):
+        return [self.data_lines({"error": {"message": "the engine died"}}), self.data_lines("[DONE]")]
+
+    def state(self, text, tokens, finish=None):
+        meta = {"id": "truth-0", "finish_reason": finish, "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": tokens, "cached_tokens": 0, "e2e_latency": 0.5}
+        if self.model == "no-usage":
+            meta = {"finish_reason": finish}
+        return {"text": text, "output_ids": [1], "meta_info": meta}
+
+    def token_event(self, first, text, count=1):
+        said = text if self.model == "disjoint" else self.text
+        return self.data_lines(self.state(said, first + count))
+
+    def reason(self):
+        return {"type": self.finish, "length": self.total} if self.finish == "length" else {"type": "stop"}
+
+    def closing_events(self):
+        said = "" if self.model == "disjoint" else self.text
+        yield self.data_lines(self.state(said, self.total, self.reason()))
+        if self.model != "no-done":
+            yield self.data_lines("[DONE]")
+
+    def whole(self):
+        return self.state(self.text, self.total, self.reason())
+
+
+class OllamaGenerate(Answer):
+    """Ollama /api/generate: one JSON document a line, no length can be forced."""
+
+    content_type = "application/x-ndjson"
+
+    def limits(self):
+        return {}, (self.body.get("options") or {}).get("num_predict")
+
+    def data_lines(self, data, name=None):
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        return text + self.newline
+
+    def said(self, text, thinking=False):
+        return {"response": "", "thinking": text} if thinking else {"response": text}
+
+    def line(self, done=False, **fields):
+        return self.data_lines({"model": self.model, "created_at": "2026-01-01T00:00:00Z", **fields, "done": done})
+
+    def opening(self):
+        return [self.line(**self.said(""))] if self.model in ("role-first", "empty") else []
+
+    def error_events(self):
+        return [self.data_lines({"error": "the engine died"})]
+
+    def token_event(self, first, text, count=1):
+        return self.line(**self.said(text, self.is_reasoning(first)))
+
+    def end_fields(self):
+        counts = {"prompt_eval_count": self.prompt_tokens, "eval_count": self.total, "eval_duration": 5}
+        return {"done_reason": self.finish} | ({} if self.model == "no-usage" else counts)
+
+    def closing_events(self):
+        yield self.line(done=True, **self.said(""), **self.end_fields())
+
+    def whole(self):
+        return {"model": self.model, **self.said(self.text), "done": True, **self.end_fields()}
+
+
+class OllamaChat(OllamaGenerate):
+    """Ollama /api/chat."""
+
+    def said(self, text, thinking=False):
+        part = {"content": "", "thinking": text} if thinking else {"content": text}
+        return {"message": {"role": "assistant", **part}}
+
+
+DIALECTS = {
+    "/v1/chat/completions": Chat,
+    "/v1/completions": Completions,
+    "/v1/responses": Responses,
+    "/v1/messages": Messages,
+    "/generate_stream": Tgi,
+    "/generate": Sglang,
+    "/api/chat": OllamaChat,
+    "/api/generate": OllamaGenerate,
+}
+
+
+def dialect_of(path, body):
+    """The class that answers, and whether it streams. Two servers have a /generate."""
+    dialect = Tgi if path == "/generate" and "inputs" in body else DIALECTS.get(path)
+    if dialect is Tgi:
+        return dialect, path == "/generate_stream"
+    return dialect, body.get("stream", path.startswith("/api/"))
 
 
 def ms_to_ns(milliseconds):
@@ -375,24 +705,29 @@ class Connection(asyncio.Protocol):
     async def complete(self, request, record):
         redirected = request.path.startswith("/redirected/")
         path = request.path.removeprefix("/redirected")
-        if path not in ("/v1/chat/completions", "/v1/completions"):
+        if path not in DIALECTS and path != "/v1/embeddings":
             return self.refuse(record, 404, {"error": {"message": f"no such path: {request.path}"}})
         try:
             body = json.loads(request.body)
-            model = "plain" if redirected else body["model"]
-        except (ValueError, KeyError, TypeError) as error:
+            model = "plain" if redirected else body.get("model", "plain")
+        except (ValueError, AttributeError) as error:
             return self.refuse(record, 400, {"error": {"message": f"bad request body: {error!r}"}})
         record["model"] = model
         record["prompt_sha256"] = hashlib.sha256(prompt_of(body).encode()).hexdigest()
         if model not in MODELS:
             error = {"message": f"The model `{model}` does not exist.", "type": "NotFoundError", "code": 404}
             return self.refuse(record, 404, {"error": error})
+        if path == "/v1/messages" and "anthropic-version" not in request.headers:
+            return self.refuse(record, 400, {"type": "error", "error": {
+                "type": "invalid_request_error", "message": "anthropic-version: header is required"}})
         if self.answer_without_tokens(model, path, record):
             return None
+        if path == "/v1/embeddings":
+            return await self.embed(body, model, request.received_ns, record)
 
-        chat = path == "/v1/chat/completions"
-        answer = Answer(self.server.options, body, model, chat, request.received_ns)
-        if not body.get("stream"):
+        dialect, streams = dialect_of(path, body)
+        answer = dialect(self.server.options, body, model, request.received_ns)
+        if not streams:
             return await self.answer_at_once(answer, record)
         return await self.stream(answer, record)
 
@@ -424,24 +759,26 @@ class Connection(asyncio.Protocol):
         """The same answer in one JSON object, for a request that did not ask to stream."""
         pieces = list(answer.pieces())
         await sleep_until(pieces[-1].due_ns)
-        message = {"message": {"role": "assistant", "content": answer.text}}
-        part = message if answer.chat else {"text": answer.text}
-        content = {
-            "id": "truth-0",
-            "object": "chat.completion" if answer.chat else "text_completion",
-            "created": 1,
-            "model": answer.model,
-            "choices": [{"index": 0, **part, "finish_reason": answer.finish}],
-            "usage": answer.usage(answer.total),
-        }
         record["end"] = "complete"
-        self.respond(200, content)
+        self.respond(200, answer.whole())
+
+    async def embed(self, body, model, received_ns, record):
+        """One vector a text, --ttft-ms after the request."""
+        await sleep_until(received_ns + ms_to_ns(self.server.options.ttft_ms))
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        vectors = [] if model == "empty" else [
+            {"object": "embedding", "index": index, "embedding": [0.5, -0.25]} for index in range(len(texts))]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {} if model == "no-usage" else {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+        record["end"] = "complete"
+        self.respond(200, {"object": "list", "model": model, "data": vectors, **usage})
 
     async def stream(self, answer, record):
         await sleep_until(answer.head_due_ns)
         framing = "Transfer-Encoding: chunked" if answer.chunked else "Connection: close"
         record["head_ns"] = time.monotonic_ns()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n{framing}\r\n\r\n"
+        kind = "application/json" if answer.model == "json-type" else answer.content_type
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n"
         self.transport.write(head.encode())
 
         for piece in answer.pieces():
@@ -548,7 +885,7 @@ async def run(options):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(description="A ground-truth server for chat completions.")
+    parser = argparse.ArgumentParser(description="A ground-truth server for completions.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one; printed as `listening PORT`")
     parser.add_argument("--ttft-ms", type=float, default=20, help="request read to first token")

@@ -154,12 +154,27 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum EndpointKind {
-    /// POST /v1/chat/completions
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ApiArg {
+    /// OpenAI: POST /v1/chat/completions
     Chat,
-    /// POST /v1/completions
+    /// OpenAI: POST /v1/completions
     Completions,
+    /// OpenAI: POST /v1/responses
+    Responses,
+    /// OpenAI: POST /v1/embeddings (no stream, no output length)
+    Embeddings,
+    /// Anthropic: POST /v1/messages
+    Messages,
+    /// Text Generation Inference: POST /generate_stream
+    Tgi,
+    /// SGLang: POST /generate
+    Sglang,
+    /// Ollama: POST /api/chat
+    OllamaChat,
+    /// Ollama: POST /api/generate
+    OllamaGenerate,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -208,9 +223,9 @@ pub(crate) struct BenchArgs {
     /// Let answers end where the model ends them (no ignore_eos)
     #[arg(long)]
     pub(crate) no_force_len: bool,
-    /// Which endpoint to load
-    #[arg(long, value_enum, default_value = "chat")]
-    pub(crate) endpoint: EndpointKind,
+    /// Which endpoint family to load
+    #[arg(long, alias = "endpoint", value_enum, default_value = "chat")]
+    pub(crate) api: ApiArg,
     /// Tokenizer directory or tokenizer.json, for token-exact prompts
     #[arg(long, value_name = "DIR")]
     pub(crate) tokenizer: Option<PathBuf>,

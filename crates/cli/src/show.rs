@@ -3,6 +3,7 @@
 use scalebeam_model::driver::{LoadShape, PhasePlan};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
 use scalebeam_model::units::significant;
+use scalebeam_model::workload::Api;
 use std::fmt::Write as _;
 
 /// How much there is to do.
@@ -111,7 +112,13 @@ fn gate(gate: &Gate) -> String {
             let of = expected.iter().map(|(role, n)| format!("{n} {role}"));
             format!("instances: {}", of.collect::<Vec<_>>().join(", "))
         }
-        Gate::Completion => "one streamed completion".to_owned(),
+        Gate::Completion { apis } => match apis.as_slice() {
+            [] | [Api::Chat] => "one streamed completion".to_owned(),
+            apis => {
+                let names: Vec<&str> = apis.iter().map(|api| api.name()).collect();
+                format!("one real answer by {}", names.join(", "))
+            }
+        },
     }
 }
 

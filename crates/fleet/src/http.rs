@@ -5,10 +5,11 @@
 
 use crate::error::FleetError;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use rustls_platform_verifier::BuilderVerifierExt;
+use scalebeam_model::workload::Api;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,7 +20,11 @@ const BODY_LIMIT: usize = 4 << 20;
 /// Asks endpoints.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// The key by itself and as a bearer token: which of the two is sent follows the family.
+    key: Option<(HeaderValue, HeaderValue)>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What questions that belong to no family are asked as.
+    api: Api,
 }
 
 /// What came back.
@@ -59,16 +64,20 @@ impl Answer {
 pub(crate) struct NoAnswer(pub(crate) String);
 
 impl Client {
-    /// A client that sends the API key and the headers of a deployment.
+    /// A client that sends the API key and the headers of a deployment, which is asked in the manner of
+    /// `api` where a question has no family of its own.
     pub(crate) fn new(
         api_key_env: Option<&str>,
         headers_env: &std::collections::BTreeMap<String, String>,
+        api: Api,
     ) -> Result<Self, FleetError> {
         let mut headers = Vec::new();
-        if let Some(variable) = api_key_env {
+        let key = api_key_env.map(|variable| {
             let key = secret(variable, "the API key")?;
-            headers.push((http::header::AUTHORIZATION, value(variable, format!("Bearer {key}"))?));
-        }
+            let bearer = value(variable, format!("Bearer {key}"))?;
+            Ok::<_, FleetError>((value(variable, key)?, bearer))
+        });
+        let key = key.transpose()?;
         for (name, variable) in headers_env {
             let what = format!("header {name}");
             let header = HeaderName::try_from(name.as_str()).map_err(|_| {
@@ -76,27 +85,34 @@ impl Client {
             })?;
             headers.push((header, value(variable, secret(variable, &what)?)?));
         }
-        Ok(Self { headers })
+        Ok(Self { key, headers, api })
     }
 
     pub(crate) async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
-        self.send(Method::GET, url, Bytes::new()).await
+        self.send(Method::GET, self.api, url, Bytes::new()).await
     }
 
     pub(crate) async fn post(
         &self,
+        api: Api,
         url: &str,
         json: &serde_json::Value,
     ) -> Result<Answer, NoAnswer> {
-        self.send(Method::POST, url, Bytes::from(json.to_string())).await
+        self.send(Method::POST, api, url, Bytes::from(json.to_string())).await
     }
 
-    async fn send(&self, method: Method, url: &str, body: Bytes) -> Result<Answer, NoAnswer> {
+    async fn send(
+        &self,
+        method: Method,
+        api: Api,
+        url: &str,
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
         let uri: Uri = url.parse().map_err(|e| NoAnswer(format!("bad address: {e}")))?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let request = self.request(method, &uri, body)?;
+        let request = self.request(method, api, &uri, body)?;
         let stream = TcpStream::connect((host.as_str(), port))
             .await
             .map_err(|e| NoAnswer(format!("cannot connect: {e}")))?;
@@ -111,6 +127,7 @@ impl Client {
     fn request(
         &self,
         method: Method,
+        api: Api,
         uri: &Uri,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, NoAnswer> {
@@ -125,10 +142,28 @@ impl Client {
         if !body.is_empty() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
+        if let Some(headers) = request.headers_mut() {
+            self.add_headers(api, headers);
         }
         request.body(Full::new(body)).map_err(|e| NoAnswer(format!("bad request: {e}")))
+    }
+}
+
+impl Client {
+    /// The key where the family looks for it; the user's headers win.
+    fn add_headers(&self, api: Api, headers: &mut HeaderMap) {
+        if api == Api::Messages {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
+        if let Some((key, bearer)) = &self.key {
+            match api {
+                Api::Messages => headers.insert("x-api-key", key.clone()),
+                _ => headers.insert(http::header::AUTHORIZATION, bearer.clone()),
+            };
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
     }
 }
 
@@ -237,9 +272,26 @@ mod tests {
 
     #[test]
     fn a_missing_secret_is_named_and_its_value_never_shown() {
-        let error = Client::new(Some("SCALEBEAM_NO_SUCH_KEY"), &Default::default()).unwrap_err();
+        let error =
+            Client::new(Some("SCALEBEAM_NO_SUCH_KEY"), &Default::default(), Api::Chat).unwrap_err();
         assert!(error.to_string().contains("SCALEBEAM_NO_SUCH_KEY"), "{error}");
-        let client = Client::new(Some("PATH"), &Default::default()).unwrap();
+        let client = Client::new(Some("PATH"), &Default::default(), Api::Chat).unwrap();
         assert!(!format!("{client:?}").contains("/bin"), "{client:?}");
+    }
+
+    #[test]
+    fn the_key_goes_where_the_family_looks_for_it() {
+        let client = Client::new(Some("PATH"), &Default::default(), Api::Chat).unwrap();
+        let of = |api| {
+            let mut headers = HeaderMap::new();
+            client.add_headers(api, &mut headers);
+            headers
+        };
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(of(Api::Sglang)["authorization"], format!("Bearer {path}"));
+        let messages = of(Api::Messages);
+        assert_eq!(messages["x-api-key"], path);
+        assert_eq!(messages["anthropic-version"], "2023-06-01");
+        assert!(!messages.contains_key("authorization"));
     }
 }

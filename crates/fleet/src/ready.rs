@@ -6,13 +6,15 @@
 //! measured before one real streamed completion came back from every entry.
 
 mod answers;
+mod probe;
 
 use crate::error::FleetError;
 use crate::failure;
-use crate::http::Client;
+use crate::http::{Answer, Client, NoAnswer};
 use crate::launch::{Context, OnProgress, Progress, Spawned, State};
 use answers::Verdict;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
+use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -55,6 +57,7 @@ enum Question<'a> {
     Models { url: String, model: &'a str },
     Instances { url: String, expected: &'a BTreeMap<String, u32> },
     Completion { base: &'a str },
+    Answer { api: Api, url: String },
 }
 
 impl Wait<'_> {
@@ -123,9 +126,9 @@ impl Wait<'_> {
                 Gate::Instances { expected } => {
                     notes.extend(self.instances(expected, doing).await?);
                 }
-                Gate::Completion => {
+                Gate::Completion { apis } => {
                     for entry in &self.plan.entries {
-                        notes.extend(self.completion(entry, doing).await?);
+                        notes.extend(self.completions(entry, apis, doing).await?);
                     }
                 }
             }
@@ -211,42 +214,62 @@ impl Wait<'_> {
         })
     }
 
-    /// One real streamed completion.
-    async fn completion(
+    /// One real answer in every family that will be measured.
+    async fn completions(
         &self,
         entry: &EntryPlan,
+        apis: &[Api],
         doing: &Mutex<Doing>,
-    ) -> Result<Option<String>, FleetError> {
-        let what = format!("waiting for a first answer of {}", base(entry));
-        self.until_pass(&what, &Question::Completion { base: base(entry) }, doing).await
+    ) -> Result<Vec<String>, FleetError> {
+        let base = base(entry);
+        let what = format!("waiting for a first answer of {base}");
+        if apis.is_empty() {
+            let note = self.until_pass(&what, &Question::Completion { base }, doing).await?;
+            return Ok(note.into_iter().collect());
+        }
+        let mut notes = Vec::new();
+        for &api in apis {
+            let url = format!("{base}{}", api.path(true));
+            notes.extend(self.until_pass(&what, &Question::Answer { api, url }, doing).await?);
+        }
+        Ok(notes)
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {
         match question {
             Question::Health { url } => answers::health(url, self.client.get(url).await),
             Question::Models { url, model } => {
-                let is_ours = self.plan.platform != Platform::External;
-                answers::models(url, model, !is_ours, self.client.get(url).await)
+                answers::models(url, model, !self.is_ours(), self.client.get(url).await)
             }
             Question::Instances { url, expected } => {
                 answers::instances(url, expected, self.client.get(url).await)
             }
             Question::Completion { base } => self.ask_completion(base).await,
+            Question::Answer { api, url } => {
+                let answer = self.post(*api, url).await;
+                answers::completion(*api, url, self.is_ours(), answer)
+            }
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.plan.platform != Platform::External
+    }
+
+    async fn post(&self, api: Api, url: &str) -> Result<Answer, NoAnswer> {
+        self.client.post(api, url, &probe::request(api, &self.plan.served_model)).await
     }
 
     /// Chat, or plain text where there is no chat.
     async fn ask_completion(&self, base: &str) -> Verdict {
-        let model = &self.plan.served_model;
-        let ours = self.plan.platform != Platform::External;
-        let url = format!("{base}/v1/chat/completions");
-        let answer = self.client.post(&url, &answers::chat_request(model)).await;
+        let url = format!("{base}{}", Api::Chat.path(true));
+        let answer = self.post(Api::Chat, &url).await;
         if !answers::has_no_chat(&answer) {
-            return answers::completion(&url, ours, answer);
+            return answers::completion(Api::Chat, &url, self.is_ours(), answer);
         }
-        let url = format!("{base}/v1/completions");
-        let answer = self.client.post(&url, &answers::plain_request(model)).await;
-        answers::completion(&url, ours, answer)
+        let url = format!("{base}{}", Api::Completions.path(true));
+        let answer = self.post(Api::Completions, &url).await;
+        answers::completion(Api::Completions, &url, self.is_ours(), answer)
     }
 
     /// Asks until the verdict is final, or a wrong answer is steady.
@@ -257,7 +280,7 @@ impl Wait<'_> {
         doing: &Mutex<Doing>,
     ) -> Result<Option<String>, FleetError> {
         let within = match question {
-            Question::Completion { .. } => COMPLETION_WITHIN,
+            Question::Completion { .. } | Question::Answer { .. } => COMPLETION_WITHIN,
             _ => ANSWER_WITHIN,
         };
         let mut tick = tokio::time::interval(ASK_EVERY);

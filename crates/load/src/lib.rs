@@ -6,19 +6,20 @@
 //! ```text
 //!   stock (body written ahead) ─► wall (due: send) ─► lines ─► http::line ─► kernel
 //!                                                                              │ http::receive (stamps)
-//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ openai::chunk ◄─ sse ◄─ http::{head, body}
+//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ api ◄─ sse, ndjson ◄─ http::{head, body}
 //! ```
 //!
 //! **Invariants:** time comes from the [`scalebeam_model::clock::Clock`] that is handed in; a stamp is
 //! taken before what it stamps is looked at; nothing is retried in silence; nothing is lost.
 
+pub mod api;
 mod control;
 mod cpu;
 mod error;
 mod gate;
 pub mod http;
 mod lines;
-pub mod openai;
+pub mod ndjson;
 mod phase;
 pub mod probe;
 mod reactor;

@@ -156,7 +156,7 @@ impl<'a> Lines<'a> {
     pub(crate) fn send(&mut self, record: RequestRecord, prepared: &Prepared) {
         let (index, target) = (record.index, usize::from(record.target));
         let record = prepared.label(record);
-        let answer = Answer::new(record, prepared.stream, self.setup.keep_text);
+        let answer = Answer::new(record, prepared.api, prepared.stream, self.setup.keep_text);
         let json = prepared.json.clone();
         let exchange = Box::new(Exchange { answer, json, target, opening_since: None });
         match self.take_idle(target) {

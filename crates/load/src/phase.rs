@@ -5,12 +5,12 @@
 //! tokenizer run on the calling thread, so neither can delay a send or a stamp.
 
 use crate::LoadError;
+use crate::api;
 use crate::control::{Control, Level};
 use crate::gate::Gate;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
 use crate::lines::Setup;
-use crate::openai::chunk;
 use crate::reactor::Reactor;
 use crate::stock::{CloseOnDrop, Recipe, Stock};
 use crate::stream::Finished;
@@ -235,7 +235,7 @@ impl Setup {
             let have = endpoint.targets.len();
             return Err(LoadError::Targets { have, want: spec.plan.targets.max(1) });
         }
-        let path = endpoint.api.path();
+        let path = endpoint.api.path(spec.workload.stream);
         let resolve = |target: &crate::Target| Address::resolve(&target.base_url, path);
         let addresses =
             endpoint.targets.iter().map(resolve).collect::<Result<Vec<_>, LoadError>>()?;
@@ -378,7 +378,7 @@ fn unescape(raw: &[u8]) -> String {
         let mut pieces =
             serde_json::Deserializer::from_slice(rest).into_iter::<&serde_json::value::RawValue>();
         let Some(Ok(piece)) = pieces.next() else { break };
-        text.push_str(&chunk::string(piece).unwrap_or_default());
+        text.push_str(&api::string(piece).unwrap_or_default());
         let used = pieces.byte_offset();
         rest = &rest[used..];
     }

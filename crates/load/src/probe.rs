@@ -16,7 +16,7 @@ use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Prompt, Sizing, Words, Workload, derive_seed};
+use scalebeam_model::workload::{Api, Prompt, Sizing, Words, Workload, derive_seed};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -202,7 +202,9 @@ pub fn measure_words(
     workload: &Workload,
 ) -> Result<Words, LoadError> {
     let common = Words::common(1.0, Sizing::Guess);
-    let prompt = |index: u64| probe_prompt(&common, index);
+    // OpenAI's responses take no lower limit than this one.
+    let max_tokens = if endpoint.api == Api::Responses { 16 } else { 1 };
+    let prompt = |index: u64| probe_prompt(&common, index, max_tokens);
     let first = endpoint.targets.first().cloned();
     let mut spec = PhaseSpec {
         plan: probe_plan(),
@@ -231,7 +233,7 @@ pub fn measure_words(
     {
         Some(failure) => Err(LoadError::Probe {
             url: endpoint.targets.first().map(|t| t.base_url.clone()).unwrap_or_default(),
-            path: endpoint.api.path().to_owned(),
+            path: endpoint.api.path(workload.stream).to_owned(),
             why: failure.detail,
         }),
         None => Ok(Words::common(GUESSED_TOKENS_PER_WORD, Sizing::Guess)),
@@ -252,7 +254,7 @@ fn probe_plan() -> PhasePlan {
 
 /// The prompt with the `index`th number of words: the common ones in a fixed mixed order, so that
 /// both prompts hold the same kind of word.
-fn probe_prompt(common: &Words, index: u64) -> Prompt {
+fn probe_prompt(common: &Words, index: u64, max_tokens: u32) -> Prompt {
     let count = PROBE_WORDS[usize::from(index > 0)];
     let pick = |i: u32| {
         let place = derive_seed(&[u64::from(i)]) % common.words.len().max(1) as u64;
@@ -262,7 +264,7 @@ fn probe_prompt(common: &Words, index: u64) -> Prompt {
         class: "probe".to_owned(),
         texts: vec![(0..count).map(pick).collect::<Vec<_>>().join(" ")],
         asked_input_tokens: None,
-        max_tokens: 1,
+        max_tokens,
     }
 }
 

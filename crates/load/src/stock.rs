@@ -4,7 +4,7 @@
 //! bytes; the load thread writes a body itself only when nobody has begun it, so that a burst of long
 //! prompts does not show up as lateness.
 
-use crate::openai::body;
+use crate::api::body;
 use bytes::Bytes;
 use scalebeam_model::driver::Shard;
 use scalebeam_model::request::RequestRecord;
@@ -44,11 +44,12 @@ impl Recipe<'_> {
             index,
             json: Bytes::from(body.json),
             stream: body.stream,
+            api: self.api,
             class: prompt.class,
             prompts: body.prompts,
             asked_input_tokens: prompt.asked_input_tokens,
             asked_output_tokens: body.asked_output_tokens,
-            forced_length: settings.force_len,
+            forced_length: body.forces_len,
         }
     }
 }
@@ -59,6 +60,7 @@ pub(crate) struct Prepared {
     pub(crate) index: u64,
     pub(crate) json: Bytes,
     pub(crate) stream: bool,
+    pub(crate) api: Api,
     class: String,
     prompts: u32,
     asked_input_tokens: Option<u32>,

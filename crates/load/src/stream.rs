@@ -4,14 +4,17 @@
 //! a stamp can never include the cost of parsing. Every way an answer can end ([`End`]) becomes
 //! exactly one outcome, in one place.
 
+use crate::api::{self, Choice, Chunk, Memory, Said, Usage};
 use crate::http::receive::Stamp;
-use crate::openai::chunk::{self, Choice, Chunk, Said, Usage};
+use crate::ndjson::Splitter;
 use crate::sse::{self, SseError};
 use scalebeam_model::driver::CancelReason;
+use scalebeam_model::framing::{self, Framing, Kind};
 use scalebeam_model::request::{
     Arrival, Failure, FailureClass, Outcome, RequestRecord, TokenSource,
 };
 use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
 
 /// The longest answer without a stream, or error body, that is kept.
 const BODY_LIMIT: usize = 64 << 20;
@@ -27,10 +30,24 @@ const DETAIL_CHARS: usize = 240;
 pub(crate) enum Format {
     /// Server-sent events.
     Events,
+    /// One JSON document a line.
+    Lines,
     /// One JSON document.
     Json,
+    /// A stream was asked for and the head does not say what came: the first bytes will.
+    Unsure,
     /// The words of an HTTP error.
     Error(u16),
+}
+
+impl From<Framing> for Format {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Events => Self::Events,
+            Framing::Lines => Self::Lines,
+            Framing::Document => Self::Json,
+        }
+    }
 }
 
 /// How an exchange ended, as far as the connection knows.
@@ -56,18 +73,25 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Answer {
     record: RequestRecord,
+    api: Api,
     parser: sse::Parser,
     /// A stream was asked for.
     is_streamed: bool,
+    splitter: Splitter,
     format: Format,
+    /// The format was found by the first bytes.
+    is_guess: bool,
     progress: Progress,
-    /// A body that is only read when it is whole.
+    /// A body that is only read when it is whole, or not understood yet.
     body: Vec<u8>,
 }
 
 /// What the events said so far.
 #[derive(Debug, Default)]
 struct Progress {
+    memory: Memory,
+    /// Events of any kind.
+    events: u32,
     done_at: Option<Nanos>,
     /// By choice index, which of the prompts' answers said that they ended.
     finished: Vec<bool>,
@@ -102,7 +126,12 @@ impl End {
 
 impl Answer {
     /// An answer of which nothing has come; makes room for its arrivals, so that none is made later.
-    pub(crate) fn new(mut record: RequestRecord, is_streamed: bool, keep_text: bool) -> Self {
+    pub(crate) fn new(
+        mut record: RequestRecord,
+        api: Api,
+        is_streamed: bool,
+        keep_text: bool,
+    ) -> Self {
         let prompts = record.prompts.max(1) as usize;
         let room = record.asked_output_tokens.saturating_add(1).min(ARRIVALS_AHEAD);
         record.arrivals = Vec::with_capacity(room as usize);
@@ -110,9 +139,12 @@ impl Answer {
         let progress = Progress { finished: vec![false; prompts], texts, ..Progress::default() };
         Self {
             record,
+            api,
             parser: sse::Parser::new(),
             is_streamed,
+            splitter: Splitter::default(),
             format: Format::Events,
+            is_guess: false,
             progress,
             body: Vec::new(),
         }
@@ -133,7 +165,7 @@ impl Answer {
         self.format = format;
     }
 
-    /// Whether `[DONE]` was seen, so that nothing of interest can follow.
+    /// Whether the answer said that it is over (`[DONE]` or the family's own word), so that nothing of interest can follow.
     pub(crate) fn is_done(&self) -> bool {
         self.progress.done_at.is_some()
     }
@@ -151,22 +183,48 @@ impl Answer {
         Ok(())
     }
 
-    fn read(&mut self, bytes: &[u8], stamp: Stamp) -> Result<(), SseError> {
-        if self.format == Format::Events {
-            let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
-            return self.parser.feed(bytes, |event| progress.event(event, stamp, arrivals));
+    fn read(&mut self, bytes: &[u8], at: Stamp) -> Result<(), SseError> {
+        let (api, progress, arrivals) = (self.api, &mut self.progress, &mut self.record.arrivals);
+        match self.format {
+            Format::Events => {
+                return self.parser.feed(bytes, |e| progress.event(api, e, at, arrivals));
+            }
+            Format::Lines => {
+                return self.splitter.feed(bytes, |line| progress.line(api, line, at, arrivals));
+            }
+            Format::Json | Format::Unsure | Format::Error(_) => {}
         }
         if self.body.len() + bytes.len() > BODY_LIMIT {
             return Err(SseError::TooLong(BODY_LIMIT));
         }
         self.body.extend_from_slice(bytes);
+        if self.format == Format::Unsure {
+            return self.look(at);
+        }
         Ok(())
+    }
+
+    /// Decides what a body is, once enough of it is there. No event can be complete before, so none gets
+    /// a stamp that is not its own.
+    fn look(&mut self, at: Stamp) -> Result<(), SseError> {
+        let Some(framing) = framing::sniff(&self.body) else { return Ok(()) };
+        self.format = framing.into();
+        self.is_guess = true;
+        if framing == Framing::Document {
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.body);
+        self.read(&held, at)
     }
 
     /// The exchange ended at `at`. `host` names the server in the words of a failure.
     pub(crate) fn finish(mut self, end: End, at: Nanos, host: &str) -> Finished {
         if end == End::Whole {
             self.read_rest(Stamp::own(at));
+        }
+        // A document on one line looks like a stream of one line, but says nothing of when it was written.
+        if self.is_guess && self.format == Format::Lines && self.progress.events == 1 {
+            self.record.arrivals.clear();
         }
         // A server that says `[DONE]` and then dawdles, or breaks off, had answered by then.
         let finished_at = self.progress.done_at.filter(|_| end != End::Whole).unwrap_or(at);
@@ -180,22 +238,23 @@ impl Answer {
         record.unparsed_events = progress.unparsed;
         record.finish_reason = progress.finish_reason.take();
         count_tokens(&mut record, progress.usage);
-        let cached_tokens = progress.usage.and_then(|u| u.cached_tokens());
+        let cached_tokens = progress.usage.and_then(|u| u.cached_tokens);
         Finished { record, texts: progress.texts, cached_tokens }
     }
 
     /// What only the end of the body completes: a last event without its blank line, a JSON document.
     fn read_rest(&mut self, at: Stamp) {
-        let (progress, arrivals) = (&mut self.progress, &mut self.record.arrivals);
+        let (api, progress, arrivals) = (self.api, &mut self.progress, &mut self.record.arrivals);
         match self.format {
             Format::Events => {
-                let fed = self.parser.finish(|event| progress.event(event, at, arrivals));
+                let fed = self.parser.finish(|e| progress.event(api, e, at, arrivals));
                 progress.unparsed += u32::from(fed.is_err());
             }
-            Format::Json => {
+            Format::Lines => self.splitter.finish(|line| progress.line(api, line, at, arrivals)),
+            Format::Json | Format::Unsure => {
                 // Without a stream there is no time of a token, so no arrivals are noted.
                 let data = std::mem::take(&mut self.body);
-                progress.event(sse::Event { name: b"", data: &data }, at, &mut Vec::new());
+                progress.said(api::document(api, &data), at, &mut Vec::new());
             }
             Format::Error(_) => {}
         }
@@ -203,8 +262,24 @@ impl Answer {
 }
 
 impl Progress {
-    fn event(&mut self, event: sse::Event<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
-        match chunk::parse(event.name, event.data) {
+    fn event(&mut self, api: Api, e: sse::Event<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
+        let said = api::event(api, &mut self.memory, e.name, e.data);
+        self.said(said, at, arrivals);
+    }
+
+    fn line(&mut self, api: Api, line: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
+        let said = api::event(api, &mut self.memory, b"", line);
+        self.said(said, at, arrivals);
+    }
+
+    fn said(
+        &mut self,
+        said: Result<Said<'_>, serde_json::Error>,
+        at: Stamp,
+        arrivals: &mut Vec<Arrival>,
+    ) {
+        self.events += 1;
+        match said {
             Ok(Said::Chunk(chunk)) => self.chunk(&chunk, at, arrivals),
             Ok(Said::Done) => self.done_at = self.done_at.or(Some(at.at)),
             Ok(Said::Error(text)) => self.error = self.error.take().or(Some(text)),
@@ -222,8 +297,11 @@ impl Progress {
             note_arrival(arrivals, at, contents);
         }
         // Engines that report usage with every chunk count up; the last one is the whole.
-        if chunk.usage.is_some() {
-            self.usage = chunk.usage;
+        if let Some(usage) = chunk.usage {
+            self.usage.get_or_insert_default().absorb(usage);
+        }
+        if chunk.is_last {
+            self.done_at = self.done_at.or(Some(at.at));
         }
     }
 
@@ -238,8 +316,8 @@ impl Progress {
             }
         }
         if let Some(text) = self.texts.as_mut().and_then(|t| t.get_mut(index)) {
-            for raw in choice.texts() {
-                text.extend_from_slice(raw.get().as_bytes());
+            for piece in choice.texts() {
+                piece.append_to(text);
             }
         }
     }
@@ -269,15 +347,13 @@ pub(crate) fn format_of(
     if !(200..300).contains(&status) {
         return Ok(Format::Error(status));
     }
-    let asked = if is_streamed { Format::Events } else { Format::Json };
-    let named = content_type.unwrap_or_default();
-    let kind = named.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match kind.as_str() {
-        "text/event-stream" => Ok(Format::Events),
-        "application/json" => Ok(Format::Json),
-        // Some proxies forget what they carry.
-        "" | "text/plain" | "application/octet-stream" => Ok(asked),
-        _ => Err(End::Malformed(format!("the answer is of type {kind}"))),
+    match framing::kind(content_type, is_streamed) {
+        Kind::Is(framing) => Ok(framing.into()),
+        Kind::Unsure => Ok(Format::Unsure),
+        Kind::Foreign => Err(End::Malformed(format!(
+            "the answer is of type {}",
+            content_type.unwrap_or_default()
+        ))),
     }
 }
 
@@ -291,7 +367,7 @@ fn judge(
     let failed = |class, text| Some((Outcome::Failed, class, text));
     if let Format::Error(status) = format {
         let outcome = if matches!(status, 429 | 503) { Outcome::Rejected } else { Outcome::Failed };
-        return Some((outcome, FailureClass::HttpStatus, chunk::error_text(body)));
+        return Some((outcome, FailureClass::HttpStatus, api::error_text(body)));
     }
     if let Some(text) = &progress.error {
         return failed(FailureClass::ServerError, text.clone());
@@ -330,7 +406,7 @@ fn judge_whole(progress: &Progress) -> Option<(Outcome, FailureClass, String)> {
 fn failure(class: FailureClass, format: Format, host: &str, text: &str) -> Failure {
     let status = match format {
         Format::Error(status) => Some(status),
-        Format::Events | Format::Json => None,
+        Format::Events | Format::Lines | Format::Json | Format::Unsure => None,
     };
     Failure { class, status, detail: shorten(&format!("{host}: {text}")) }
 }
@@ -358,7 +434,7 @@ pub(crate) fn shorten(text: &str) -> String {
 
 fn count_tokens(record: &mut RequestRecord, usage: Option<Usage>) {
     record.prompt_tokens = usage.and_then(|u| u.prompt_tokens);
-    let counted = usage.and_then(|u| u.completion_tokens).map(|n| (n, TokenSource::Usage));
+    let counted = usage.and_then(|u| u.output_tokens).map(|n| (n, TokenSource::Usage));
     let chunks = record.chunks();
     let counted = counted.or((chunks > 0).then_some((chunks, TokenSource::Chunks)));
     record.output_tokens = counted.map(|(n, _)| n);

@@ -5,10 +5,12 @@
 //! What it decides can therefore be tested by a table, and is the same on a real and a simulated run.
 
 pub mod analysis;
+pub mod api;
 pub mod arrival;
 pub mod clock;
 pub mod driver;
 pub mod engine;
+pub mod framing;
 pub mod metrics;
 pub mod plan;
 pub mod request;

@@ -302,8 +302,14 @@ pub enum Gate {
         /// Count by role.
         expected: BTreeMap<String, u32>,
     },
-    /// One real streamed completion with at least one token and usage, at every entry.
-    Completion,
+    /// One real answer with at least one token and usage, at every entry, streamed where the family
+    /// can.
+    Completion {
+        /// The families that are measured here, each of which must answer; empty = chat, or text
+        /// completions where there is no chat.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        apis: Vec<crate::api::Api>,
+    },
 }
 
 /// Readiness.

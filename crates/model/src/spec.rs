@@ -321,7 +321,7 @@ pub struct WorkloadSpec {
     pub name: String,
     /// What it is made of.
     pub kind: WorkloadKind,
-    /// `chat` (default) or `completions`.
+    /// Endpoint family; default `chat`.
     #[serde(default)]
     pub api: Option<Api>,
     /// How prompts are taken from a list or a file.
@@ -339,7 +339,7 @@ pub struct WorkloadSpec {
     /// Shared tokens before the unique ones.
     #[serde(default)]
     pub prefix: Option<u32>,
-    /// Answer length in tokens.
+    /// Answer length in tokens; embeddings have none.
     #[serde(default)]
     pub osl: Option<u32>,
     /// Its standard deviation.
@@ -348,7 +348,7 @@ pub struct WorkloadSpec {
     /// Longest answer of a `file` workload.
     #[serde(default)]
     pub max_tokens: Option<u32>,
-    /// Force the answer length (`ignore_eos`, `min_tokens`).
+    /// Force the answer length, as the family writes it (`ignore_eos` and `min_tokens`, or their like).
     #[serde(default)]
     pub force_len: Option<bool>,
     /// Distinct prompts; default: each request has its own.
@@ -360,7 +360,7 @@ pub struct WorkloadSpec {
     /// System message.
     #[serde(default)]
     pub system: Option<String>,
-    /// Stream the answer; default true.
+    /// Stream the answer; default true where the family can.
     #[serde(default)]
     pub stream: Option<bool>,
     /// Extra fields of the request body, verbatim.

@@ -3,33 +3,11 @@
 //! Request `index` of a stream is a pure function of the plan, the stream's seed and the index, so any
 //! shard on any host makes the same request, and a run can be repeated to the byte.
 
+pub use crate::api::Api;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
-
-/// The endpoint family that requests are written for.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Api {
-    /// `POST /v1/chat/completions`.
-    #[default]
-    Chat,
-    /// `POST /v1/completions`; the only one that takes a list of prompts (batch mode).
-    Completions,
-}
-
-impl Api {
-    /// The path below the endpoint's base.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-        }
-    }
-}
 
 /// How prompts are taken from a list or a file.
 #[derive(

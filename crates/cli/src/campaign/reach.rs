@@ -54,13 +54,21 @@ pub(super) fn endpoint(deployment: &DeploymentPlan, api: Api) -> Result<Endpoint
 /// The first model that the endpoint lists.
 pub(crate) fn first_model(
     url: &str,
+    api: Api,
     api_key_env: Option<&str>,
     headers_env: &BTreeMap<String, String>,
 ) -> Result<String, Failure> {
     let mut headers = read_headers(headers_env)?;
     if let Some(name) = api_key_env {
-        headers
-            .push(("authorization".into(), format!("Bearer {}", from_env("--api-key-env", name)?)));
+        let key = from_env("--api-key-env", name)?;
+        headers.push(match api {
+            Api::Messages => ("x-api-key".into(), key),
+            _ => ("authorization".into(), format!("Bearer {key}")),
+        });
+    }
+    let names_version = headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("anthropic-version"));
+    if api == Api::Messages && !names_version {
+        headers.push(("anthropic-version".into(), "2023-06-01".into()));
     }
     let base = url.trim_end_matches('/').trim_end_matches("/v1");
     let clock = WallClock::shared();

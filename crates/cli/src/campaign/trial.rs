@@ -25,14 +25,14 @@ const STREAMS_PER_THREAD: u64 = 512;
 
 /// What all trials of a deployment share.
 pub(super) struct Bench {
-    chat: Arc<Endpoint>,
-    completions: Arc<Endpoint>,
+    /// By family, where its requests go.
+    endpoints: BTreeMap<Api, Arc<Endpoint>>,
     files: Arc<BTreeMap<String, Vec<FileLine>>>,
     tokenizer: Option<Arc<Tokenizer>>,
     clock: Arc<dyn Clock>,
     /// By API: a chat template and a plain prompt are counted by the same tokenizer, but a server may
     /// report usage for one only.
-    words: BTreeMap<&'static str, Arc<Words>>,
+    words: BTreeMap<Api, Arc<Words>>,
 }
 
 impl Bench {
@@ -41,9 +41,9 @@ impl Bench {
         prepared: &Prepared,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
+        let endpoint = |api| Ok((api, Arc::new(reach::endpoint(deployment, api)?)));
         Ok(Self {
-            chat: Arc::new(reach::endpoint(deployment, Api::Chat)?),
-            completions: Arc::new(reach::endpoint(deployment, Api::Completions)?),
+            endpoints: Api::ALL.into_iter().map(endpoint).collect::<Result<_, Failure>>()?,
             files: Arc::clone(&prepared.files),
             tokenizer: prepared.tokenizer.clone(),
             clock: Arc::clone(clock),
@@ -52,16 +52,14 @@ impl Bench {
     }
 
     fn endpoint(&self, api: Api) -> &Arc<Endpoint> {
-        match api {
-            Api::Chat => &self.chat,
-            Api::Completions => &self.completions,
-        }
+        // Made for every family there is.
+        &self.endpoints[&api]
     }
 
     /// Words to write the point's prompts with: sized by the tokenizer, else by the server's own usage.
     pub(super) async fn words(&mut self, point: &PointPlan) -> Result<Arc<Words>, Failure> {
         let api = point.workload.api;
-        if let Some(words) = self.words.get(api.path()) {
+        if let Some(words) = self.words.get(&api) {
             return Ok(Arc::clone(words));
         }
         let words = match &self.tokenizer {
@@ -73,7 +71,7 @@ impl Bench {
         };
         crate::printer::say(&sizing_note(&words));
         let words = Arc::new(words);
-        self.words.insert(api.path(), Arc::clone(&words));
+        self.words.insert(api, Arc::clone(&words));
         Ok(words)
     }
 

@@ -1,10 +1,11 @@
 //! `bench`: an experiment written from the command line, against an endpoint that is already there.
 
 use super::span;
-use crate::args::{ArrivalArg, BenchArgs, EndpointKind};
+use crate::args::{ApiArg, ArrivalArg, BenchArgs};
 use crate::campaign::{Goal, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
+use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -20,12 +21,29 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
     experiment::from_text(text(args, asked, &headers)?, SHOWN, base.clone())?;
     let model = match &args.model {
         Some(model) => model.clone(),
-        None => reach::first_model(&args.url[0], args.api_key_env.as_deref(), &headers)?,
+        None => {
+            let key = args.api_key_env.as_deref();
+            reach::first_model(&args.url[0], api_of(args.api), key, &headers)?
+        }
     };
     let text = text(args, &model, &headers)?;
     let loaded = experiment::from_text(text, SHOWN, base)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(settings::RUNS));
     super::run::weigh(&loaded, Goal::New { out }, args.json)
+}
+
+const fn api_of(arg: ApiArg) -> Api {
+    match arg {
+        ApiArg::Chat => Api::Chat,
+        ApiArg::Completions => Api::Completions,
+        ApiArg::Responses => Api::Responses,
+        ApiArg::Embeddings => Api::Embeddings,
+        ApiArg::Messages => Api::Messages,
+        ApiArg::Tgi => Api::Tgi,
+        ApiArg::Sglang => Api::Sglang,
+        ApiArg::OllamaChat => Api::OllamaChat,
+        ApiArg::OllamaGenerate => Api::OllamaGenerate,
+    }
 }
 
 /// `NAME=ENV` by name: a value on the command line would be in the shell's history.
@@ -97,19 +115,18 @@ fn text(
 fn workload(args: &BenchArgs) -> Result<Table, Failure> {
     let seed = i64::try_from(args.seed)
         .map_err(|_| Failure::usage(format!("--seed: {} is above {}", args.seed, i64::MAX)))?;
-    let api = match args.endpoint {
-        EndpointKind::Chat => "chat",
-        EndpointKind::Completions => "completions",
-    };
+    let api = api_of(args.api);
     let mut out = table([
         ("name", "synthetic".into()),
         ("kind", "synthetic".into()),
-        ("api", api.into()),
+        ("api", api.name().into()),
         ("isl", integer(args.isl)),
-        ("osl", integer(args.osl)),
-        ("force_len", (!args.no_force_len).into()),
         ("seed", integer(seed)),
     ]);
+    if api.generates() {
+        out.insert("osl".into(), integer(args.osl));
+        out.insert("force_len".into(), (!args.no_force_len).into());
+    }
     if let Some(t) = args.temperature {
         out.insert("temperature".into(), t.into());
     }

@@ -2,6 +2,7 @@
 
 use crate::support::{json_lines, say, truth_server};
 use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
 use scalebeam_record::RunReader;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -68,6 +69,67 @@ fn every_behaviour_has_its_outcome() {
         let served = json_lines(&log).iter().filter(|r| r["model"] == model).count();
         assert_eq!(served, 6, "{model}: nothing is retried in silence");
     }
+}
+
+/// Every endpoint family, through the gates of the readiness probe, to the numbers of a point.
+#[test]
+fn every_family_is_weighed() {
+    let server = truth_server(&["--ttft-ms", "10", "--itl-ms", "2"]);
+    for api in Api::ALL {
+        for model in ["plain", "json-type"] {
+            let args = ["--requests", "6", "--concurrency", "2", "--api", api.name()];
+            let osl: &[&str] = if api.generates() { &["--osl", "12"] } else { &[] };
+            let point = bench(&server.url, model, &[&args[..], osl].concat());
+            let what = format!("{} {model}: {point:#}", api.name());
+            assert_eq!(point["outcomes"]["completed"], 6, "{what}");
+            assert!(point["metrics"]["e2e_ms"]["p50"].as_f64().unwrap() >= 9.0, "{what}");
+            assert_eq!(point["metrics"]["prompt_tokens"]["mean"], 16.0, "{what}");
+            let (tokens, ttft) = (&point["metrics"]["output_tokens"], &point["metrics"]["ttft_ms"]);
+            if api.generates() {
+                assert_eq!(
+                    (&tokens["min"], &tokens["max"]),
+                    (&12.0.into(), &12.0.into()),
+                    "{what}"
+                );
+                assert!(ttft["p50"].as_f64().unwrap() >= 9.0, "{what}");
+            } else {
+                assert!(tokens["mean"].is_null() && ttft["p50"].is_null(), "{what}");
+                let reasons = point["trust"].to_string();
+                assert!(!reasons.is_empty() && !reasons.contains("no_usage"), "{what}");
+            }
+        }
+    }
+}
+
+/// A family that cannot force a length is told so before the run, and its answers are not held to it.
+#[test]
+fn a_length_that_cannot_be_forced_is_a_note() {
+    let check = |api: &str, more: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("e.toml");
+        let text = format!(
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[[deploy]]\nname = \"there\"\nplatform = \"external\"\n\
+             engine = \"openai\"\nendpoint = \"http://127.0.0.1:9\"\n\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\napi = \"{api}\"\n{more}\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nconcurrency = 2\nrequests = 6\nwarmup = 1\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        say(["check", file.to_str().unwrap()])
+    };
+    let forced = "osl = 4\nforce_len = true\n";
+    for api in Api::ALL.into_iter().filter(|api| api.generates()) {
+        let said = check(api.name(), forced).expect_code(0);
+        let all = said.stdout + &said.stderr;
+        let is_noted = all.contains("cannot force a length");
+        assert_eq!(is_noted, !api.can_force_len(), "{}: {all}", api.name());
+    }
+    check("embeddings", "").expect_code(0);
+    let refused = check("embeddings", &format!("{forced}stream = true\n")).expect_code(2).stderr;
+    for key in ["'osl'", "'force_len'", "'stream'"] {
+        assert!(refused.contains(&format!("{key} has no meaning")), "{refused}");
+    }
+    let refused = check("tgi", "osl = 4\nsystem = \"be brief\"\n").expect_code(2).stderr;
+    assert!(refused.contains("api tgi has no system message"), "{refused}");
 }
 
 #[test]

@@ -19,8 +19,9 @@ use crate::process::Mark;
 use crate::ready;
 use crate::teardown::{self, TeardownReport};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform};
 use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -161,7 +162,7 @@ pub async fn bring_up(
     for entry in &plan.entries {
         http::check_url(&entry.url)?;
     }
-    let client = Client::new(plan.api_key_env.as_deref(), &plan.headers_env)?;
+    let client = Client::new(plan.api_key_env.as_deref(), &plan.headers_env, manner(plan))?;
     let (died, deaths) = watch::channel(None);
     let mut running = Running {
         deployment: plan.name.clone(),
@@ -179,6 +180,18 @@ pub async fn bring_up(
             running.fail(&error, plan, progress).await;
             Err(error)
         }
+    }
+}
+
+/// The family whose manners an endpoint expects of everybody: that of all its workloads, or OpenAI's.
+fn manner(plan: &DeploymentPlan) -> Api {
+    let apis = plan.ready.gates.iter().filter_map(|gate| match gate {
+        Gate::Completion { apis } => Some(apis.as_slice()),
+        _ => None,
+    });
+    match apis.flatten().collect::<Vec<_>>().as_slice() {
+        [only] => **only,
+        _ => Api::Chat,
     }
 }
 

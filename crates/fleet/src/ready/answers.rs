@@ -1,9 +1,11 @@
 //! What an answer means to a gate. Pure: text in, verdict out.
 
 use super::counts;
+use super::probe::Held;
 use crate::error::FleetError;
 use crate::http::{Answer, NoAnswer};
-use serde_json::{Value, json};
+use scalebeam_model::workload::Api;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What one answer says about a gate.
@@ -23,6 +25,8 @@ const AUTH: &str = "set `api_key_env` (and `headers_env`) of the deployment to t
                     what the endpoint asks for";
 const OTHER_SERVER: &str = "something else answers there: check host, port and path of `endpoint`, and \
                             proxies in between";
+const NOT_THE_FAMILY: &str = "the endpoint must answer in the workload's `api`, and stream where it is \
+                              asked to";
 const NOT_OPENAI: &str =
     "the endpoint must speak the OpenAI API: streamed chat or text completions";
 
@@ -160,33 +164,6 @@ fn role_of<'a>(component: &'a str, expected: &BTreeMap<String, u32>) -> &'a str 
     }
 }
 
-const PROMPT: &str = "Say hello.";
-const ASKED_TOKENS: u32 = 8;
-
-/// A small chat request.
-pub(super) fn chat_request(model: &str) -> Value {
-    json!({
-        "model": model,
-        "messages": [{ "role": "user", "content": PROMPT }],
-        "max_tokens": ASKED_TOKENS,
-        "temperature": 0.0,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    })
-}
-
-/// A small text completion request.
-pub(super) fn plain_request(model: &str) -> Value {
-    json!({
-        "model": model,
-        "prompt": PROMPT,
-        "max_tokens": ASKED_TOKENS,
-        "temperature": 0.0,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    })
-}
-
 /// Whether the server has no chat at all, or a model without a chat template.
 pub(super) fn has_no_chat(answer: &Result<Answer, NoAnswer>) -> bool {
     answer.as_ref().is_ok_and(|a| {
@@ -195,77 +172,50 @@ pub(super) fn has_no_chat(answer: &Result<Answer, NoAnswer>) -> bool {
     })
 }
 
-/// A completion counts if it was streamed, held at least one token and its usage. An endpoint that is
-/// not `ours` may leave the usage out, which is noted.
-pub(super) fn completion(url: &str, ours: bool, answer: Result<Answer, NoAnswer>) -> Verdict {
+/// An answer counts if it was streamed (where the family can), held output and the count of it. An
+/// endpoint that is not `ours` may leave the count out, which is noted.
+pub(super) fn completion(
+    api: Api,
+    url: &str,
+    ours: bool,
+    answer: Result<Answer, NoAnswer>,
+) -> Verdict {
     let answer = match common(url, answer) {
         Ok(answer) => answer,
         Err(verdict) => return verdict,
     };
-    let stream = Stream::read(&answer.body);
-    if let Some(error) = stream.error {
-        let advice = "the engine answers with an error inside the stream: see its log";
-        return Verdict::Wrong(FleetError::WrongAnswer { url: url.to_owned(), got: error, advice });
+    let Some(held) = Held::read(api, &answer.content_type, &answer.body) else {
+        return Verdict::Wrong(wrong(url, &answer, OTHER_SERVER));
+    };
+    let got = |got: &str, advice| {
+        Verdict::Wrong(FleetError::WrongAnswer { url: url.to_owned(), got: got.to_owned(), advice })
+    };
+    if let Some(error) = held.error {
+        return got(&error, "the engine answers with an error inside the stream: see its log");
     }
-    if stream.events == 0 {
-        return Verdict::Wrong(wrong(url, &answer, NOT_OPENAI));
+    if held.events == 0 {
+        return Verdict::Wrong(wrong(url, &answer, NOT_THE_FAMILY));
     }
-    match (stream.has_text, stream.usage_tokens) {
+    match (held.has_text, held.usage_tokens) {
+        _ if !held.is_stream && api.generates() => {
+            Verdict::Wrong(wrong(url, &answer, NOT_THE_FAMILY))
+        }
+        (true, _) if !api.generates() => Verdict::Pass(None),
+        (false, _) if !api.generates() => {
+            got("an answer without a vector", "the model must be one that embeds")
+        }
         (_, Some(tokens)) if tokens >= 1 => Verdict::Pass(None),
         (true, None) if !ours => {
             Verdict::Pass(Some(format!("{url} sends no usage; tokens will be counted otherwise")))
         }
-        (true, None) => Verdict::Wrong(FleetError::WrongAnswer {
-            url: url.to_owned(),
-            got: "a stream without usage".to_owned(),
-            advice: "the engine must honour stream_options.include_usage",
-        }),
-        _ => Verdict::Wrong(FleetError::WrongAnswer {
-            url: url.to_owned(),
-            got: "a stream without a single token".to_owned(),
-            advice: "the engine answers but generates nothing: see its log",
-        }),
-    }
-}
-
-/// What a whole stream of server-sent events held.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Stream {
-    events: usize,
-    has_text: bool,
-    usage_tokens: Option<u64>,
-    error: Option<String>,
-}
-
-impl Stream {
-    fn read(body: &str) -> Self {
-        let mut stream = Self::default();
-        let payloads = body.split(['\n', '\r']).filter_map(|line| line.strip_prefix("data:"));
-        for event in payloads.filter_map(|p| serde_json::from_str::<Value>(p.trim()).ok()) {
-            stream.events += 1;
-            if let Some(error) = event.get("error").filter(|e| !e.is_null()) {
-                stream.error = Some(error.to_string().chars().take(300).collect());
-            }
-            let usage = event.get("usage").and_then(|u| u.get("completion_tokens"));
-            stream.usage_tokens = usage.and_then(Value::as_u64).or(stream.usage_tokens);
-            let choices = event.get("choices").and_then(Value::as_array);
-            stream.has_text |= choices.into_iter().flatten().any(has_text);
+        (true, None) => {
+            got("a stream without usage", "the engine must honour stream_options.include_usage")
         }
-        stream
+        _ => got(
+            "a stream without a single token",
+            "the engine answers but generates nothing: see its log",
+        ),
     }
-}
-
-fn has_text(choice: &Value) -> bool {
-    let filled = |value: Option<&Value>| match value {
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(list)) => !list.is_empty(),
-        _ => false,
-    };
-    let delta = choice.get("delta");
-    filled(choice.get("text"))
-        || ["content", "reasoning_content", "reasoning", "tool_calls"]
-            .iter()
-            .any(|key| filled(delta.and_then(|d| d.get(*key))))
 }
 
 #[cfg(test)]
@@ -383,7 +333,7 @@ mod tests {
                 "wrong: U gave HTTP 200 (application/json): {\"choices\":[]}",
             ),
         ] {
-            assert_eq!(text(completion("U", ours, ok(&body))), want, "{body}");
+            assert_eq!(text(completion(Api::Chat, "U", ours, ok(&body))), want, "{body}");
         }
     }
 

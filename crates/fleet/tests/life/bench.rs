@@ -230,7 +230,7 @@ pub(crate) fn servers(bench: &Bench, replicas: u32) -> DeploymentPlan {
         Gate::Http { path: "/health".into() },
         Gate::ModelListed { model: "m".into() },
         Gate::Instances { expected: BTreeMap::from([("aggregated".to_owned(), replicas)]) },
-        Gate::Completion,
+        Gate::Completion { apis: Vec::new() },
     ];
     out
 }

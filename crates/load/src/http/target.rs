@@ -12,6 +12,9 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -52,7 +55,7 @@ pub struct Endpoint {
     pub model: String,
     /// Extra headers; they win over ours.
     pub headers: Vec<(String, String)>,
-    /// Sent as `Authorization: Bearer`.
+    /// Sent as `Authorization: Bearer`; by Anthropic's family as `x-api-key`.
     pub api_key: Option<Secret>,
     /// A PEM file of certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
@@ -76,11 +79,17 @@ impl Endpoint {
         let mut map = HeaderMap::new();
         map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         map.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+        if self.api == Api::Messages {
+            map.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
+        }
         if let Some(key) = &self.api_key {
-            let bearer = HeaderValue::try_from(format!("Bearer {}", key.reveal()));
-            let mut bearer = bearer.map_err(|_| LoadError::ApiKey)?;
-            bearer.set_sensitive(true);
-            map.insert(AUTHORIZATION, bearer);
+            let (name, text) = match self.api {
+                Api::Messages => (X_API_KEY, key.reveal().to_owned()),
+                _ => (AUTHORIZATION, format!("Bearer {}", key.reveal())),
+            };
+            let mut value = HeaderValue::try_from(text).map_err(|_| LoadError::ApiKey)?;
+            value.set_sensitive(true);
+            map.insert(name, value);
         }
         add_headers(&mut map, &self.headers)?;
         Ok(map)
@@ -181,7 +190,7 @@ mod tests {
             ("http://127.0.0.1:8000/v1/", "/v1/chat/completions"),
             ("http://127.0.0.1:8000/a/v1", "/a/v1/chat/completions"),
         ] {
-            let address = Address::resolve(base, Api::Chat.path()).unwrap();
+            let address = Address::resolve(base, Api::Chat.path(true)).unwrap();
             assert_eq!(address.path.as_str(), path, "{base}");
             assert_eq!(address.label, "127.0.0.1:8000");
         }
@@ -221,6 +230,18 @@ mod tests {
         assert_eq!(map[AUTHORIZATION], "Bearer sk-123");
         endpoint.api_key = Some(Secret::new("sk\n123"));
         assert!(!endpoint.header_map().unwrap_err().to_string().contains("123"));
+    }
+
+    #[test]
+    fn the_messages_family_has_headers_of_its_own() {
+        let mut endpoint = Endpoint::new("http://h", Api::Messages, "m");
+        endpoint.api_key = Some(Secret::new("sk-123"));
+        let map = endpoint.header_map().unwrap();
+        assert_eq!(map["x-api-key"], "sk-123");
+        assert_eq!(map["anthropic-version"], "2023-06-01");
+        assert!(!map.contains_key(AUTHORIZATION) && !format!("{map:?}").contains("sk-123"));
+        endpoint.headers.push(("Anthropic-Version".to_owned(), "2027-01-01".to_owned()));
+        assert_eq!(endpoint.header_map().unwrap()["anthropic-version"], "2027-01-01");
     }
 
     #[test]

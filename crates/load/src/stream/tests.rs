@@ -7,7 +7,7 @@ fn answer(prompts: u32) -> Answer {
     let mut record = RequestRecord::new(0, Phase::Measure, 0, Nanos(5));
     record.prompts = prompts;
     record.asked_output_tokens = 4;
-    Answer::new(record, true, true)
+    Answer::new(record, Api::Chat, true, true)
 }
 
 fn at(instant: u64) -> Stamp {
@@ -194,4 +194,206 @@ fn an_error_status_keeps_the_servers_words() {
 fn a_failure_is_told_in_one_line() {
     assert_eq!(shorten("a\n b\t\tc "), "a b c");
     assert_eq!(shorten(&"\u{e9}".repeat(1000)).chars().count(), DETAIL_CHARS + 3);
+}
+
+/// Real transcripts, one an api: the body as a server writes it, and what must come of it.
+#[derive(Clone, Copy)]
+struct Transcript {
+    api: Api,
+    content_type: &'static str,
+    body: &'static str,
+    /// Prompt and output tokens, chunks with content.
+    counts: (Option<u32>, Option<u32>, u32),
+    reason: Option<&'static str>,
+    text: &'static str,
+}
+
+const TRANSCRIPTS: [Transcript; 7] = [
+    Transcript {
+        api: Api::Chat,
+        content_type: "application/json",
+        body: "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
+        counts: (Some(9), Some(1), 1),
+        reason: Some("stop"),
+        text: "Hi",
+    },
+    Transcript {
+        api: Api::Responses,
+        content_type: "text/event-stream",
+        body: "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\"}}\n\nevent: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\nevent: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\" \\u00e9\"}\n\nevent: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"usage\":{\"input_tokens\":9,\"output_tokens\":2}}}\n\n",
+        counts: (Some(9), Some(2), 2),
+        reason: Some("completed"),
+        text: "Hi \u{e9}",
+    },
+    Transcript {
+        api: Api::Messages,
+        content_type: "text/event-stream; charset=utf-8",
+        body: "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":3}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        counts: (Some(9), Some(3), 1),
+        reason: Some("end_turn"),
+        text: "Hi",
+    },
+    Transcript {
+        api: Api::Tgi,
+        content_type: "text/event-stream",
+        body: "data:{\"index\":1,\"token\":{\"id\":1,\"text\":\"Hi\",\"logprob\":-0.5,\"special\":false},\"generated_text\":null,\"details\":null}\n\ndata:{\"index\":2,\"token\":{\"id\":2,\"text\":\"</s>\",\"logprob\":-0.5,\"special\":true},\"generated_text\":\"Hi\",\"details\":{\"finish_reason\":\"eos_token\",\"generated_tokens\":2,\"seed\":null,\"input_length\":9}}\n\n",
+        counts: (Some(9), Some(2), 1),
+        reason: Some("eos_token"),
+        text: "Hi",
+    },
+    Transcript {
+        api: Api::Sglang,
+        content_type: "text/event-stream; charset=utf-8",
+        body: "data: {\"text\":\"H\",\"meta_info\":{\"finish_reason\":null,\"prompt_tokens\":9,\"completion_tokens\":1,\"cached_tokens\":0}}\n\ndata: {\"text\":\"Hi\",\"meta_info\":{\"finish_reason\":null,\"prompt_tokens\":9,\"completion_tokens\":2,\"cached_tokens\":0}}\n\ndata: {\"text\":\"Hi\",\"meta_info\":{\"finish_reason\":{\"type\":\"length\",\"length\":2},\"prompt_tokens\":9,\"completion_tokens\":2,\"cached_tokens\":0}}\n\ndata: [DONE]\n\n",
+        counts: (Some(9), Some(2), 2),
+        reason: Some("length"),
+        text: "Hi",
+    },
+    Transcript {
+        api: Api::OllamaChat,
+        content_type: "application/x-ndjson",
+        body: "{\"message\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"done\":false}\n{\"message\":{\"role\":\"assistant\",\"content\":\"!\"},\"done\":false}\n{\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":9,\"eval_count\":2}\n",
+        counts: (Some(9), Some(2), 2),
+        reason: Some("stop"),
+        text: "Hi!",
+    },
+    Transcript {
+        api: Api::OllamaGenerate,
+        content_type: "application/json",
+        body: "{\"response\":\"Hi\",\"done\":false}\n{\"response\":\"\",\"done\":true,\"done_reason\":\"length\",\"prompt_eval_count\":9,\"eval_count\":1}",
+        counts: (Some(9), Some(1), 1),
+        reason: Some("length"),
+        text: "Hi",
+    },
+];
+
+impl Transcript {
+    fn answer(&self) -> Answer {
+        let mut record = RequestRecord::new(0, Phase::Measure, 0, Nanos(5));
+        record.asked_output_tokens = 4;
+        let mut answer = Answer::new(record, self.api, true, true);
+        answer.begin(format_of(200, Some(self.content_type), true).unwrap());
+        answer
+    }
+
+    /// Reads the body in `parts`, one an instant from 10 on.
+    fn read<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>, end: End) -> Finished {
+        let mut answer = self.answer();
+        let mut instant = 10;
+        for part in parts {
+            answer.read(part, at(instant)).unwrap();
+            instant += 1;
+        }
+        answer.finish(end, Nanos(instant), HOST)
+    }
+
+    #[track_caller]
+    fn check(&self, got: &Finished) {
+        let r = &got.record;
+        assert_eq!((r.outcome, &r.failure), (Outcome::Completed, &None), "{:?}", self.api);
+        assert_eq!((r.prompt_tokens, r.output_tokens, r.chunks()), self.counts, "{:?}", self.api);
+        assert_eq!(r.token_source, Some(TokenSource::Usage));
+        assert_eq!(r.finish_reason.as_deref(), self.reason, "{:?}", self.api);
+        assert_eq!(r.unparsed_events, 0, "{:?}", self.api);
+        let text = &got.texts.as_ref().unwrap()[0];
+        let pieces = serde_json::Deserializer::from_slice(text).into_iter::<String>();
+        assert_eq!(pieces.map(Result::unwrap).collect::<String>(), self.text, "{:?}", self.api);
+    }
+}
+
+#[test]
+fn every_family_is_read_from_what_its_servers_send() {
+    for t in &TRANSCRIPTS {
+        t.check(&t.read([t.body.as_bytes()], End::Whole));
+    }
+}
+
+#[test]
+fn the_first_token_is_at_the_read_that_completes_its_event() {
+    for t in &TRANSCRIPTS {
+        // Up to the end of the first event with a text in it, then the rest.
+        let first = t.body.find("H").unwrap();
+        let blank = if t.body.starts_with('{') { "\n" } else { "\n\n" };
+        let end = first + t.body[first..].find(blank).unwrap() + blank.len();
+        let parts =
+            [&t.body[..first], &t.body[first..end - 1], &t.body[end - 1..end], &t.body[end..]];
+        let got = t.read(parts.map(str::as_bytes), End::Whole);
+        t.check(&got);
+        assert_eq!(got.record.first_token_at, Some(Nanos(12)), "{:?}", t.api);
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_or_fails_says_so_in_every_family() {
+    for t in &TRANSCRIPTS {
+        let half = t.body.find("Hi").map_or(t.body.len() / 2, |at| at + 1);
+        let got = t.read([&t.body.as_bytes()[..half]], End::Cut("cut".to_owned())).record;
+        assert_eq!(got.outcome, Outcome::Truncated, "{:?}", t.api);
+        let error = match t.api {
+            Api::OllamaChat | Api::OllamaGenerate => "{\"error\":\"boom\"}\n",
+            Api::Messages => {
+                "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"x\",\"message\":\"boom\"}}\n\n"
+            }
+            Api::Responses => "data: {\"type\":\"error\",\"message\":\"boom\"}\n\n",
+            Api::Tgi => "data:{\"error\":\"boom\",\"error_type\":\"generation\"}\n\n",
+            _ => "data: {\"error\":{\"message\":\"boom\"}}\n\ndata: [DONE]\n\n",
+        };
+        let got = t.read([error.as_bytes()], End::Whole).record;
+        let failure = got.failure.unwrap();
+        assert_eq!(
+            (failure.class, failure.detail.as_str()),
+            (FailureClass::ServerError, "h:1: boom")
+        );
+        assert_eq!(got.outcome, Outcome::Failed);
+    }
+}
+
+#[test]
+fn a_document_under_a_streams_request_has_no_instants() {
+    for body in [
+        "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}",
+        "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n",
+        "{\n \"choices\": [{\"message\":{\"content\":\"hi\"},\n\"finish_reason\":\"stop\"}]\n}\n",
+    ] {
+        let t = Transcript { content_type: "application/json", ..TRANSCRIPTS[0] };
+        let r = t.read(body.as_bytes().chunks(7), End::Whole).record;
+        assert_eq!((r.outcome, r.first_token_at), (Outcome::Completed, None), "{body}");
+        assert!(r.arrivals.is_empty());
+    }
+}
+
+#[test]
+fn vectors_are_an_answer_without_output_tokens() {
+    let answer = |body: &str| {
+        let mut record = RequestRecord::new(0, Phase::Measure, 0, Nanos(5));
+        record.prompts = 2;
+        let mut answer = Answer::new(record, Api::Embeddings, false, true);
+        answer.begin(format_of(200, Some("application/json"), false).unwrap());
+        answer.read(body.as_bytes(), at(10)).unwrap();
+        answer.finish(End::Whole, Nanos(11), HOST)
+    };
+    let got = answer(
+        "{\"data\":[{\"index\":0,\"embedding\":[0.5]},{\"index\":1,\"embedding\":[1]}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":0}}",
+    );
+    let r = &got.record;
+    assert_eq!((r.outcome, r.prompt_tokens), (Outcome::Completed, Some(7)));
+    assert_eq!((r.output_tokens, r.token_source, r.first_token_at), (None, None, None));
+    assert!(got.texts.unwrap().iter().all(Vec::is_empty));
+    let r = answer("{\"data\":[],\"usage\":{\"prompt_tokens\":7}}").record;
+    assert_eq!(r.failure.map(|f| f.class), Some(FailureClass::EmptyOutput));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_split_into_reads_gives_the_same_counts(
+        which in 0..TRANSCRIPTS.len(),
+        cuts in proptest::collection::vec(proptest::prelude::any::<proptest::sample::Index>(), 0..20),
+    ) {
+        let t = &TRANSCRIPTS[which];
+        let body = t.body.as_bytes();
+        let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(body.len() + 1)).collect();
+        cuts.extend([0, body.len()]);
+        cuts.sort_unstable();
+        t.check(&t.read(cuts.windows(2).map(|w| &body[w[0]..w[1]]), End::Whole));
+    }
 }

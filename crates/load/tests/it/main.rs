@@ -5,6 +5,7 @@
 
 mod behaviours;
 mod control;
+mod families;
 mod support;
 mod timing;
 mod tls;

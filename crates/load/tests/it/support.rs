@@ -163,6 +163,18 @@ impl Bench {
         }
     }
 
+    /// The same of another family. The model is also in the body, for those that have no field for it.
+    pub(crate) fn of(mut self, api: Api) -> Self {
+        self.endpoint.api = api;
+        self.workload.api = api;
+        self.workload.stream = api.generates();
+        if matches!(api, Api::Tgi | Api::Sglang) {
+            let model = self.endpoint.model.clone();
+            self.workload.body.insert("model".to_owned(), model.into());
+        }
+        self
+    }
+
     /// `concurrency` slots, `requests` in all.
     pub(crate) fn closed(mut self, concurrency: u32, requests: u64) -> Self {
         self.plan.shape = LoadShape::Closed { concurrency };

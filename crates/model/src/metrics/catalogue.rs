@@ -284,10 +284,14 @@ pub const METRICS: &[Metric] = &[
         name: "tokens_from_usage",
         unit: "",
         better: Better::Higher,
-        doc: "share of completed requests whose output tokens are the server's own count",
+        doc: "share of completed requests whose output tokens are the server's own count; absent where none are asked for",
         of: Of::Trial(|t| {
-            let n = t.completed().count();
-            let own = t.completed().filter(|r| r.token_source == Some(TokenSource::Usage)).count();
+            // An embedding has no output, so nothing is missing where none is counted.
+            let has_output =
+                |r: &&RequestRecord| r.asked_output_tokens > 0 || r.token_source.is_some();
+            let asked = || t.completed().filter(has_output);
+            let n = asked().count();
+            let own = asked().filter(|r| r.token_source == Some(TokenSource::Usage)).count();
             (n > 0).then(|| own as f64 / n as f64)
         }),
     },

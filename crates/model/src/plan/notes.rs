@@ -15,6 +15,7 @@ pub(super) fn notes(
 ) -> Vec<PlanNote> {
     let mut out = Vec::new();
     loads(experiment, points, &mut out);
+    lengths(experiment, &mut out);
     control(experiment, deployments, &mut out);
     later(experiment, &mut out);
     cannot_run(experiment, deployments, &mut out);
@@ -72,6 +73,23 @@ fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>)
             ),
             "add warmup = 8",
         ));
+    }
+}
+
+/// Families that have no field with which a length could be forced.
+fn lengths(experiment: &Experiment, out: &mut Vec<PlanNote>) {
+    for (i, workload) in experiment.workload.iter().enumerate() {
+        let api = workload.api.unwrap_or_default();
+        if workload.force_len == Some(true) && api.generates() && !api.can_force_len() {
+            out.push(note(
+                format!("workload[{i}].force_len"),
+                format!(
+                    "api {} cannot force a length: answers end where the model ends them, at most at their limit",
+                    api.name()
+                ),
+                "leave force_len out, and compare times per token rather than end to end",
+            ));
+        }
     }
 }
 

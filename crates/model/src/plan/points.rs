@@ -300,10 +300,11 @@ fn workload(experiment: &Experiment, spec: &WorkloadSpec) -> Workload {
     let first_part = spec.parts.first().and_then(|p| {
         experiment.workload.iter().find(|w| w.name == p.workload && w.kind != WorkloadKind::Mix)
     });
+    let api = spec.api.or(first_part.and_then(|p| p.api)).unwrap_or_default();
     Workload {
         name: spec.name.clone(),
-        api: spec.api.or(first_part.and_then(|p| p.api)).unwrap_or_default(),
-        stream: spec.stream.or(first_part.and_then(|p| p.stream)).unwrap_or(true),
+        api,
+        stream: spec.stream.or(first_part.and_then(|p| p.stream)).unwrap_or(api.generates()),
         temperature: spec.temperature.or(first_part.and_then(|p| p.temperature)),
         system: spec.system.clone().or_else(|| first_part.and_then(|p| p.system.clone())),
         force_len: spec.force_len.or(first_part.and_then(|p| p.force_len)).unwrap_or(false),

@@ -57,6 +57,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
     if !problems.is_empty() {
         return Err(PlanError(problems));
     }
+    name_probes(&mut deployments, &points);
     let estimate = estimate(&deployments, &points);
     let notes = super::notes::notes(experiment, &deployments, &points);
     Ok(Plan {
@@ -70,6 +71,21 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         notes,
         estimate,
     })
+}
+
+/// Writes into each completion gate which families its deployment's points are measured with.
+fn name_probes(deployments: &mut [DeploymentPlan], points: &[PointPlan]) {
+    for deployment in deployments {
+        let mine = points.iter().filter(|p| p.deployment == deployment.name);
+        let mut measured: Vec<_> = mine.map(|p| p.workload.api).collect();
+        measured.sort_unstable();
+        measured.dedup();
+        for gate in &mut deployment.ready.gates {
+            if let Gate::Completion { apis } = gate {
+                apis.clone_from(&measured);
+            }
+        }
+    }
 }
 
 fn model(experiment: &Experiment) -> ModelPlan {
@@ -401,7 +417,8 @@ impl Ctx<'_> {
             gates.push(Gate::Instances { expected });
         }
         if spec.probe != Some(ProbeKind::Health) {
-            gates.push(Gate::Completion);
+            // Which families are measured here is known once the points are.
+            gates.push(Gate::Completion { apis: Vec::new() });
         }
         let default = match self.platform {
             Platform::External => DEFAULT_ATTACH_TIMEOUT,

@@ -14,6 +14,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         name(&format!("workload[{i}].name"), &workload.name, problems);
         workload_keys(i, workload, problems);
         numbers(i, workload, problems);
+        family(i, workload, problems);
         if workload.kind == WorkloadKind::Mix {
             mix(i, workload, experiment, problems);
         }
@@ -33,13 +34,16 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
 fn workload_keys(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
     use WorkloadKind::{File, Mix, Prompts, Synthetic};
     let kind = w.kind;
+    // An embedding has no length.
+    let osl: &[WorkloadKind] =
+        if w.api.unwrap_or_default().generates() { &[Synthetic] } else { &[] };
     // Key, whether it is given, kinds that need it, kinds that may have it.
     let rules: [(&str, bool, &[WorkloadKind], &[WorkloadKind]); 11] = [
         ("prompts", !w.prompts.is_empty(), &[Prompts], &[]),
         ("file", w.file.is_some(), &[File], &[]),
         ("max_tokens", w.max_tokens.is_some(), &[File], &[]),
         ("isl", w.isl.is_some(), &[Synthetic], &[]),
-        ("osl", w.osl.is_some(), &[Synthetic], &[]),
+        ("osl", w.osl.is_some(), osl, &[Synthetic]),
         ("parts", !w.parts.is_empty(), &[Mix], &[]),
         ("isl_dev", w.isl_dev.is_some(), &[], &[Synthetic]),
         ("osl_dev", w.osl_dev.is_some(), &[], &[Synthetic]),
@@ -95,14 +99,31 @@ fn numbers(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
             ));
         }
     }
-    if w.osl_dev.is_some_and(|d| d > 0.0) && w.isl.is_none() {
+}
+
+/// What the endpoint family of a workload cannot do.
+fn family(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
+    let api = w.api.unwrap_or_default();
+    let mut refuse = |key: &str, message: String, hint: &str| {
+        problems.push(Problem::new(format!("workload[{i}].{key}"), message, hint));
+    };
+    if w.system.is_some() && !api.has_system() {
+        let hint = "use api = \"chat\", or put the text before the prompt";
+        refuse("system", format!("api {} has no system message", api.name()), hint);
+    }
+    if api.generates() {
         return;
     }
-    let chat_only = w.system.is_some() && w.api == Some(Api::Completions);
-    if chat_only {
-        let hint = "use api = \"chat\", or put the text before the prompt";
-        let path = format!("workload[{i}].system");
-        problems.push(Problem::new(path, "completions have no system message", hint));
+    let given = [
+        ("osl", w.osl.is_some()),
+        ("osl_dev", w.osl_dev.is_some()),
+        ("stream", w.stream == Some(true)),
+        ("force_len", w.force_len == Some(true)),
+        ("temperature", w.temperature.is_some()),
+    ];
+    for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+        let message = format!("'{key}' has no meaning with api {}: no tokens come", api.name());
+        refuse(key, message, "leave it out, or change the api");
     }
 }
 
@@ -202,13 +223,14 @@ fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
 
 fn batch_api(i: usize, load: &LoadSpec, experiment: &Experiment, problems: &mut Vec<Problem>) {
     let workload = experiment.workload.iter().find(|w| w.name == load.workload);
-    let chat = workload.is_some_and(|w| w.api.unwrap_or_default() == Api::Chat);
-    if load.mode == Some(Mode::Batch) && chat {
+    let api = workload.map_or(Api::Completions, |w| w.api.unwrap_or_default());
+    if load.mode == Some(Mode::Batch) && !api.takes_batch() {
         problems.push(Problem::new(
             format!("load[{i}].mode"),
             format!(
-                "batch mode sends a list of prompts, which workload '{}' (api chat) cannot",
-                load.workload
+                "batch mode sends a list of prompts, which workload '{}' (api {}) cannot",
+                load.workload,
+                api.name()
             ),
             "set api = \"completions\" in the workload",
         ));
