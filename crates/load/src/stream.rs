@@ -223,7 +223,8 @@ impl Answer {
             self.read_rest(Stamp::own(at));
         }
         // A document on one line looks like a stream of one line, but says nothing of when it was written.
-        if self.is_guess && self.format == Format::Lines && self.progress.events == 1 {
+        let is_one_line = self.format == Format::Lines && self.progress.events == 1;
+        if self.is_guess && is_one_line && self.progress.says_whole() {
             self.record.arrivals.clear();
         }
         // A server that says `[DONE]` and then dawdles, or breaks off, had answered by then.
