@@ -14,6 +14,7 @@ pub mod embeddings;
 pub mod messages;
 pub mod ollama;
 pub mod openai;
+pub(crate) mod pattern;
 pub mod responses;
 pub mod sglang;
 pub mod tgi;

@@ -4,6 +4,7 @@
 //! a stamp can never include the cost of parsing. Every way an answer can end ([`End`]) becomes
 //! exactly one outcome, in one place.
 
+use crate::api::pattern::Pattern;
 use crate::api::{self, Choice, Chunk, Memory, Said, Usage};
 use crate::http::receive::Stamp;
 use crate::ndjson::Splitter;
@@ -90,6 +91,7 @@ pub(crate) struct Answer {
 #[derive(Debug, Default)]
 struct Progress {
     memory: Memory,
+    pattern: Pattern,
     /// Events of any kind.
     events: u32,
     done_at: Option<Nanos>,
@@ -264,13 +266,34 @@ impl Answer {
 
 impl Progress {
     fn event(&mut self, api: Api, e: sse::Event<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
-        let said = api::event(api, &mut self.memory, e.name, e.data);
-        self.said(said, at, arrivals);
+        self.data(api, e.name, e.data, at, arrivals);
     }
 
     fn line(&mut self, api: Api, line: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
-        let said = api::event(api, &mut self.memory, b"", line);
+        self.data(api, b"", line, at, arrivals);
+    }
+
+    fn data(&mut self, api: Api, name: &[u8], data: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
+        // An event of SGLang says what those before it did not; it must be read in any case.
+        let is_plain = name.is_empty() && api != Api::Sglang;
+        if is_plain && let Some((choice, text)) = self.pattern.text(data) {
+            return self.text(choice, text, at, arrivals);
+        }
+        let said = api::event(api, &mut self.memory, name, data);
+        if is_plain && let Ok(Said::Chunk(chunk)) = &said {
+            self.pattern.learn(data, chunk);
+        }
         self.said(said, at, arrivals);
+    }
+
+    /// An event of which only its text is new.
+    fn text(&mut self, choice: u32, text: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
+        self.events += 1;
+        self.contents += 1;
+        note_arrival(arrivals, at, 1);
+        if let Some(texts) = self.texts.as_mut().and_then(|t| t.get_mut(choice as usize)) {
+            texts.extend_from_slice(text);
+        }
     }
 
     fn said(

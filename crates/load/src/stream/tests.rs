@@ -397,3 +397,36 @@ proptest::proptest! {
         t.check(&t.read(cuts.windows(2).map(|w| &body[w[0]..w[1]]), End::Whole));
     }
 }
+
+/// One event of a made-up stream, by a number.
+fn some_event(kind: u8, text: &str) -> Vec<u8> {
+    let text = serde_json::to_string(text).unwrap();
+    let chunk = |rest: String| format!("data: {{\"id\":\"x\",{rest}}}\n\n").into_bytes();
+    let delta = |inner: String| chunk(format!("\"choices\":[{{\"index\":0,{inner}}}]"));
+    match kind % 8 {
+        0..=3 => delta(format!("\"delta\":{{\"content\":{text}}}")),
+        4 => delta(format!("\"delta\":{{\"reasoning\":{text},\"content\":{text}}}")),
+        5 => delta(format!("\"delta\":{{\"content\":{text}}},\"finish_reason\":\"stop\"")),
+        6 => chunk("\"choices\":[],\"usage\":{\"completion_tokens\":3}".to_owned()),
+        _ => format!("data: {text}\n\n").into_bytes(),
+    }
+}
+
+proptest::proptest! {
+    /// Whether events are recognised or read makes no difference.
+    #[test]
+    fn a_pattern_changes_nothing(
+        events in proptest::collection::vec((proptest::prelude::any::<u8>(), "[a-z\\PC\"\\\\ \n]{0,4}"), 0..40),
+    ) {
+        let (mut recognised, mut read) = (answer(1), answer(1));
+        for ((kind, text), now) in events.iter().zip(10..) {
+            let bytes = some_event(*kind, text);
+            recognised.read(&bytes, at(now)).unwrap();
+            read.progress.pattern = Pattern::default();
+            read.read(&bytes, at(now)).unwrap();
+        }
+        let [a, b] = [recognised, read].map(|x| x.finish(End::Whole, Nanos(99), HOST));
+        proptest::prop_assert_eq!(a.record, b.record);
+        proptest::prop_assert_eq!(a.texts, b.texts);
+    }
+}
