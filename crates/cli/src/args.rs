@@ -47,6 +47,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  scalebeam bench http://localhost:8000 --concurrency 1,8,64\n  \
         scalebeam bench http://localhost:8000 --model m --request-rate 5 --duration 60s --isl 1024 --osl 128\n  \
+        scalebeam bench http://localhost:8000 --rate-profile ramp:1/s,50/s,60s --burstiness 0.5 --duration 90s\n  \
         scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
     )]
     Bench(BenchArgs),
@@ -183,9 +184,12 @@ pub(crate) enum ArrivalArg {
     Poisson,
     /// Equal gaps
     Constant,
+    /// Gaps of a gamma distribution, see --burstiness
+    Gamma,
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("rates").args(["request_rate", "rate_profile"]))]
 pub(crate) struct BenchArgs {
     /// Base URL, as http://localhost:8000 (several: separated by commas)
     #[arg(value_delimiter = ',', required = true)]
@@ -194,20 +198,21 @@ pub(crate) struct BenchArgs {
     #[arg(long, short)]
     pub(crate) model: Option<String>,
     /// Requests in flight; several levels separated by commas [default: 8]
-    #[arg(
-        long,
-        short = 'c',
-        value_delimiter = ',',
-        value_name = "N",
-        conflicts_with = "request_rate"
-    )]
+    #[arg(long, short = 'c', value_delimiter = ',', value_name = "N", conflicts_with = "rates")]
     pub(crate) concurrency: Vec<u32>,
     /// Arrivals per second in an open loop; several levels separated by commas
     #[arg(long, value_delimiter = ',', value_name = "R")]
     pub(crate) request_rate: Vec<f64>,
-    /// Arrival process of an open loop
-    #[arg(long, value_enum, default_value = "poisson", requires = "request_rate")]
-    pub(crate) arrival: ArrivalArg,
+    /// Arrivals that change over time, in place of --request-rate: ramp:FROM,TO,OVER or
+    /// sine:MEAN,AMPLITUDE,PERIOD or steps:RATE@SPAN,RATE@SPAN,..
+    #[arg(long, value_name = "KIND:..")]
+    pub(crate) rate_profile: Option<String>,
+    /// Arrival process of an open loop [default: poisson, or gamma where --burstiness is given]
+    #[arg(long, value_enum, requires = "rates")]
+    pub(crate) arrival: Option<ArrivalArg>,
+    /// Shape of gamma arrivals: 1 is Poisson, less is burstier, more is more regular
+    #[arg(long, value_name = "K", requires = "rates")]
+    pub(crate) burstiness: Option<f64>,
     /// Requests per level [default: ten times the concurrency, at least 100]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) requests: Option<u64>,

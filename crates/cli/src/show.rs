@@ -1,8 +1,9 @@
 //! A plan in words.
 
-use scalebeam_model::driver::{LoadShape, PhasePlan};
+use scalebeam_model::arrival::ArrivalKind;
+use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
-use scalebeam_model::units::significant;
+use scalebeam_model::units::{Nanos, significant};
 use scalebeam_model::workload::Api;
 use std::fmt::Write as _;
 
@@ -184,13 +185,52 @@ fn phase(p: &PhasePlan) -> String {
         (Some(n), Some(d)) => format!("{n} requests or {d}"),
         (Some(n), None) => format!("{n} requests"),
         (None, Some(d)) => format!("for {d}"),
-        (None, None) => "without end".to_owned(),
+        (None, None) => "to the end of its schedule".to_owned(),
     };
-    match &p.shape {
-        LoadShape::Closed { concurrency } => format!("at concurrency {concurrency}, {end}"),
+    let mut out = shape(&p.shape, &end);
+    if let Some(n) = p.max_prefill {
+        let _ = write!(out, ", at most {n} before their first token");
+    }
+    if let Some(c) = p.cancel {
+        let _ =
+            write!(out, ", {} % given up {} after sending", significant(100.0 * c.share), c.after);
+    }
+    out
+}
+
+fn shape(shape: &LoadShape, end: &str) -> String {
+    let capped =
+        shape.max_in_flight().map_or(String::new(), |n| format!(", at most {n} in flight"));
+    match shape {
+        LoadShape::Closed { concurrency, ramp_up, think } => {
+            let ramp_up = ramp_up.map_or(String::new(), |over| format!(" reached over {over}"));
+            let think = match think {
+                None => String::new(),
+                Some(Think::Fixed { span }) => format!(", thinking {span} after each answer"),
+                Some(Think::Exponential { mean, .. }) => {
+                    format!(", thinking {mean} on average after each answer")
+                }
+            };
+            format!("at concurrency {concurrency}{ramp_up}, {end}{think}")
+        }
         LoadShape::Burst => format!("of {end}"),
         LoadShape::Open { rate_rps, arrival, .. } => {
-            format!("at {} requests/s ({arrival:?}), {end}", significant(*rate_rps)).to_lowercase()
+            let arrival = match arrival {
+                ArrivalKind::Poisson => "poisson".to_owned(),
+                ArrivalKind::Constant => "constant".to_owned(),
+                ArrivalKind::Gamma { burstiness } => {
+                    format!("gamma, burstiness {}", significant(*burstiness))
+                }
+            };
+            format!("at {rate_rps} ({arrival}), {end}{capped}")
+        }
+        LoadShape::Replay { speed, window, .. } => {
+            let part = match (window.from, window.to) {
+                (Nanos::ZERO, None) => String::new(),
+                (from, None) => format!(" from {from} on"),
+                (from, Some(to)) => format!(" from {from} to {to}"),
+            };
+            format!("of a trace{part} at {} times its speed, {end}{capped}", significant(*speed))
         }
     }
 }

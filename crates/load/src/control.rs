@@ -38,7 +38,7 @@ pub struct Progress {
     pub started: u64,
     /// Requests that ended, in whatever way.
     pub finished: u64,
-    /// Of these, those that were not completed.
+    /// Of these, those that were to be answered and were not.
     pub failed: u64,
     /// Requests under way.
     pub in_flight: u64,
@@ -112,7 +112,7 @@ impl Control {
     pub(crate) fn count_ended(&self, record: &RequestRecord) {
         let tokens = u64::from(record.output_tokens.unwrap_or(0));
         self.0.output_tokens.fetch_add(tokens, Ordering::Relaxed);
-        self.0.failed.fetch_add(u64::from(!record.is_completed()), Ordering::Relaxed);
+        self.0.failed.fetch_add(u64::from(record.outcome.is_loss()), Ordering::Relaxed);
         self.0.finished.fetch_add(1, Ordering::Relaxed);
     }
 }

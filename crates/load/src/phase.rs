@@ -198,11 +198,7 @@ fn spawn_loads<'scope, 'env, 'a: 'scope>(
 
 /// Requests of one shard that are due at the same time, as far as the shape says.
 fn at_once(shape: &LoadShape, shards: u16) -> usize {
-    let n = match shape {
-        LoadShape::Closed { concurrency } => *concurrency,
-        LoadShape::Burst => 0,
-        LoadShape::Open { max_in_flight, .. } => max_in_flight.unwrap_or(0),
-    };
+    let n = shape.max_in_flight().unwrap_or(0);
     n.div_ceil(u32::from(shards)) as usize
 }
 

@@ -243,12 +243,14 @@ pub fn measure_words(
 fn probe_plan() -> PhasePlan {
     PhasePlan {
         phase: Phase::Warmup,
-        shape: LoadShape::Closed { concurrency: 1 },
+        shape: LoadShape::closed(1),
         requests: Some(PROBE_WORDS.len() as u64),
         duration: None,
         timeout: TIMEOUT,
         targets: 1,
         balance: Balance::None,
+        cancel: None,
+        max_prefill: None,
     }
 }
 

@@ -234,8 +234,13 @@ impl Answer {
         let Self { mut record, mut progress, format, body, .. } = self;
         let verdict = judge(&progress, format, &body, end);
         record.finished_at = finished_at;
-        record.outcome = verdict.as_ref().map_or(Outcome::Completed, |v| v.0);
-        record.failure = verdict.map(|(_, class, text)| failure(class, format, host, &text));
+        (record.outcome, record.failure) = match verdict {
+            Verdict::Whole => (Outcome::Completed, None),
+            Verdict::Abandoned => (Outcome::Abandoned, None),
+            Verdict::Lost(outcome, class, text) => {
+                (outcome, Some(failure(class, format, host, &text)))
+            }
+        };
         record.first_token_at = record.arrivals.first().map(|a| a.at);
         record.last_token_at = record.arrivals.last().map(|a| a.at);
         record.unparsed_events = progress.unparsed;
@@ -381,17 +386,19 @@ pub(crate) fn format_of(
     }
 }
 
-/// What is wrong with the answer; `None` when nothing is.
-fn judge(
-    progress: &Progress,
-    format: Format,
-    body: &[u8],
-    end: End,
-) -> Option<(Outcome, FailureClass, String)> {
-    let failed = |class, text| Some((Outcome::Failed, class, text));
+/// What is to be said of an answer.
+enum Verdict {
+    Whole,
+    /// Given up because the plan says so.
+    Abandoned,
+    Lost(Outcome, FailureClass, String),
+}
+
+fn judge(progress: &Progress, format: Format, body: &[u8], end: End) -> Verdict {
+    let failed = |class, text| Verdict::Lost(Outcome::Failed, class, text);
     if let Format::Error(status) = format {
         let outcome = if matches!(status, 429 | 503) { Outcome::Rejected } else { Outcome::Failed };
-        return Some((outcome, FailureClass::HttpStatus, api::error_text(body)));
+        return Verdict::Lost(outcome, FailureClass::HttpStatus, api::error_text(body));
     }
     if let Some(text) = &progress.error {
         return failed(FailureClass::ServerError, text.clone());
@@ -402,14 +409,18 @@ fn judge(
         End::Tls(text) => failed(FailureClass::Tls, text),
         End::Reset(text) if !is_done => failed(FailureClass::Reset, text),
         End::Malformed(text) if !is_done => failed(FailureClass::MalformedStream, text),
-        End::Cut(text) if !is_done => Some((Outcome::Truncated, FailureClass::Truncated, text)),
+        End::Cut(text) if !is_done => {
+            Verdict::Lost(Outcome::Truncated, FailureClass::Truncated, text)
+        }
         End::Cancelled(CancelReason::TimedOut) if !is_done => {
             let seen = format!("time-out after {} chunks", progress.contents);
-            Some((Outcome::TimedOut, FailureClass::Timeout, seen))
+            Verdict::Lost(Outcome::TimedOut, FailureClass::Timeout, seen)
         }
         End::Cancelled(CancelReason::Interrupted) if !is_done => {
-            Some((Outcome::Cancelled, FailureClass::Interrupted, "interrupted".to_owned()))
+            let text = "interrupted".to_owned();
+            Verdict::Lost(Outcome::Cancelled, FailureClass::Interrupted, text)
         }
+        End::Cancelled(CancelReason::Abandoned) if !is_done => Verdict::Abandoned,
         _ if progress.says_whole() => judge_whole(progress),
         _ if progress.unparsed > 0 => {
             let text = format!("{} events could not be parsed", progress.unparsed);
@@ -417,14 +428,17 @@ fn judge(
         }
         _ => {
             let text = "the stream ended without a finish reason or [DONE]".to_owned();
-            Some((Outcome::Truncated, FailureClass::Truncated, text))
+            Verdict::Lost(Outcome::Truncated, FailureClass::Truncated, text)
         }
     }
 }
 
-fn judge_whole(progress: &Progress) -> Option<(Outcome, FailureClass, String)> {
-    let text = || "the whole answer held no token".to_owned();
-    (progress.contents == 0).then(|| (Outcome::Failed, FailureClass::EmptyOutput, text()))
+fn judge_whole(progress: &Progress) -> Verdict {
+    if progress.contents > 0 {
+        return Verdict::Whole;
+    }
+    let text = "the whole answer held no token".to_owned();
+    Verdict::Lost(Outcome::Failed, FailureClass::EmptyOutput, text)
 }
 
 fn failure(class: FailureClass, format: Format, host: &str, text: &str) -> Failure {

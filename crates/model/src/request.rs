@@ -38,6 +38,9 @@ pub enum Outcome {
     Failed,
     /// No whole answer within the load's time-out.
     TimedOut,
+    /// Given up by us because the plan says so, as an impatient user does. No failure of anybody, and no
+    /// measurement of a latency either.
+    Abandoned,
     /// Given up by us, because the run was interrupted.
     Cancelled,
     /// Due, but never sent: the run ended before a slot was free.
@@ -46,12 +49,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order in which tables show them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Completed,
         Self::Truncated,
         Self::Rejected,
         Self::Failed,
         Self::TimedOut,
+        Self::Abandoned,
         Self::Cancelled,
         Self::Dropped,
     ];
@@ -64,9 +68,15 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
+            Self::Abandoned => "abandoned",
             Self::Cancelled => "cancelled",
             Self::Dropped => "dropped",
         }
+    }
+
+    /// Whether the request was to be answered and was not.
+    pub const fn is_loss(self) -> bool {
+        !matches!(self, Self::Completed | Self::Abandoned)
     }
 
     /// Reads the name used in files.
@@ -263,7 +273,7 @@ pub struct RequestRecord {
     pub finish_reason: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why it was not completed.
+    /// Why it was not completed; absent of an abandoned one, which nothing went wrong with.
     pub failure: Option<Failure>,
     /// Events that could not be parsed as JSON and were skipped.
     pub unparsed_events: u32,

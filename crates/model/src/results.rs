@@ -4,6 +4,7 @@
 //! and made again with `scalebeam report RUN`.
 
 use crate::plan::{Level, Mode};
+use crate::request::Outcome;
 use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,6 +156,16 @@ impl PointResult {
     /// A distribution named without a statistic is its mean.
     pub fn value(&self, name: &str) -> Option<f64> {
         lookup(&self.metrics, name)
+    }
+
+    /// Measured requests that ended as `outcome`.
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.name()).copied().unwrap_or(0)
+    }
+
+    /// Measured requests that were to be answered: all but those that the client gave up as planned.
+    pub fn expected(&self) -> u64 {
+        self.outcomes.values().sum::<u64>() - self.ended(Outcome::Abandoned)
     }
 
     /// The level's number on an axis: concurrency, rate or batch.

@@ -3,7 +3,6 @@
 //! The types here are the file, key for key; the JSON schema is generated from them. What follows from
 //! them (ranks, ports, flags, points) is made by [`crate::plan::resolve`].
 
-use crate::arrival::ArrivalKind;
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
@@ -15,11 +14,15 @@ use std::collections::BTreeMap;
 mod check;
 pub mod diagnostic;
 mod extend;
+pub mod pace;
 pub mod place;
 pub mod values;
 
 pub use check::check;
 pub use diagnostic::{Diagnostic, Diagnostics, Problem};
+pub use pace::{
+    ArrivalSpec, CancelSpec, RateProfileKind, RateProfileSpec, RateStepSpec, ThinkSpec, WindowSpec,
+};
 pub use values::{Count, Dur, Levels, Rates};
 
 /// The version of the file format that this crate reads.
@@ -413,9 +416,33 @@ pub struct LoadSpec {
     /// Arrivals per time in open mode: `"5/s"` or a list.
     #[serde(default)]
     pub rate: Option<Rates>,
+    /// Arrivals per time in open mode that change over time, in place of `rate`.
+    #[serde(default)]
+    pub profile: Option<RateProfileSpec>,
     /// Arrival process in open mode; default `poisson`.
     #[serde(default)]
-    pub arrival: Option<ArrivalKind>,
+    pub arrival: Option<ArrivalSpec>,
+    /// Shape of `arrival = "gamma"`: 1 is Poisson, less is burstier, more is more regular.
+    #[serde(default)]
+    pub burstiness: Option<f64>,
+    /// How many times faster `arrival = "trace"` goes than its trace; default 1.
+    #[serde(default)]
+    pub speed: Option<f64>,
+    /// The part of the trace that is replayed; default: all.
+    #[serde(default)]
+    pub window: Option<WindowSpec>,
+    /// Slots of a closed loop come in evenly over this time; default: all at once.
+    #[serde(default)]
+    pub ramp_up: Option<Dur>,
+    /// Wait of a closed loop's slot after an answer: `"2s"`, or `{ mean = "2s" }` for exponential ones.
+    #[serde(default)]
+    pub think: Option<ThinkSpec>,
+    /// Requests that the client gives up, as an impatient user does.
+    #[serde(default)]
+    pub cancel: Option<CancelSpec>,
+    /// At most this many requests that still wait for their first token; the others wait unsent.
+    #[serde(default)]
+    pub max_prefill: Option<u32>,
     /// Prompts per request in batch mode.
     #[serde(default)]
     pub batch: Option<Levels>,

@@ -206,6 +206,18 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     if (1e-6..=1e7).contains(&rate) { Ok(rate) } else { Err(UnitError::Range(text.to_owned())) }
 }
 
+/// Reads a rate that may also be none at all: `0/s`.
+///
+/// # Errors
+/// As [`parse_rate`], zero apart.
+pub fn parse_rate_or_zero(text: &str) -> Result<f64, UnitError> {
+    match parse_rate(text) {
+        // What is out of range was read as a number with a known unit.
+        Err(UnitError::Range(_)) if split(text)?.0 <= 0.0 => Ok(0.0),
+        read => read,
+    }
+}
+
 /// Reads a size in bytes: `16Gi`, `300G`, `64Mi`, `512B`.
 ///
 /// # Errors
@@ -267,6 +279,9 @@ mod tests {
     fn rates_and_sizes_carry_their_unit() {
         assert!((parse_rate("300/m").unwrap() - 5.0).abs() < 1e-12);
         assert!(parse_rate("0/s").is_err());
+        assert!(parse_rate_or_zero("0/m").unwrap().abs() < 1e-12);
+        assert!((parse_rate_or_zero("60/m").unwrap() - 1.0).abs() < 1e-12);
+        assert!(parse_rate_or_zero("0").is_err() && parse_rate_or_zero("0.0000001/s").is_err());
         assert!(parse_rate("5").unwrap_err().to_string().contains("no unit"));
         assert_eq!(parse_size("16Gi").unwrap(), 16 << 30);
         assert_eq!(parse_size("300G").unwrap(), 300_000_000_000);

@@ -97,7 +97,7 @@ pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError
     out.write_record(&head).map_err(|e| failed(&e))?;
     for point in &results.points {
         let mut row = fixed(results, plan, point);
-        let count = |o: Outcome| point.outcomes.get(o.name()).copied().unwrap_or(0).to_string();
+        let count = |o: Outcome| point.ended(o).to_string();
         row.extend(Outcome::ALL.map(count));
         row.extend(columns.iter().map(|c| optional(c.value(point).map(unsigned_zero))));
         out.write_record(&row).map_err(|e| failed(&e))?;
@@ -167,7 +167,7 @@ mod tests {
             });
             assert_eq!(filled, values.sum::<usize>(), "what is absent is an empty cell");
             for outcome in Outcome::ALL {
-                let count = point.outcomes.get(outcome.name()).copied().unwrap_or(0);
+                let count = point.ended(outcome);
                 let head = format!("requests_{}", outcome.name());
                 assert_eq!(row[place(&head)], count.to_string());
             }

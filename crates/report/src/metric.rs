@@ -4,6 +4,7 @@
 //! knows is shown under its own name, with the unit that its ending tells.
 
 use scalebeam_model::plan::Plan;
+use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{Metrics, PointResult, lookup};
 
 pub use scalebeam_model::metrics::Better;
@@ -180,7 +181,7 @@ impl Named {
         let id = format!("{}/{}/{}", point.deployment, point.load, point.level);
         let planned = plan.points.iter().find(|p| p.id == id);
         let is_streamed = planned.is_none_or(|p| p.workload.stream);
-        let completed = point.outcomes.get("completed").copied().unwrap_or(0);
+        let completed = point.ended(Outcome::Completed);
         let is_token_time = ["ttft", "tpot", "itl", "interactivity"];
         let base = self.base.as_str();
         let why = if base.contains("power") || base.contains("joule") || base.ends_with("_per_kw") {

@@ -4,6 +4,7 @@ use crate::metric::Named;
 use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
 use scalebeam_model::plan::{Mode, Plan};
+use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{Comparison, PointResult, Results};
 use scalebeam_model::trust::TrustLevel;
 use std::collections::BTreeMap;
@@ -185,13 +186,14 @@ pub(crate) fn absences(results: &Results, plan: &Plan, metrics: &[Named]) -> Vec
 /// Points whose requests were not all completed: the point, and what became of them.
 pub(crate) fn failures(results: &Results) -> Vec<(String, String)> {
     let row = |p: &PointResult| {
-        let all: u64 = p.outcomes.values().sum();
-        let lost = all - p.outcomes.get("completed").copied().unwrap_or(0);
+        let all = p.expected();
+        let lost = all - p.ended(Outcome::Completed);
         if lost == 0 && p.failures.is_empty() {
             return None;
         }
         let counted = |counts: &BTreeMap<String, u64>| {
-            let named = counts.iter().filter(|(name, _)| *name != "completed");
+            let is_loss = |name: &str| Outcome::from_name(name).is_none_or(Outcome::is_loss);
+            let named = counts.iter().filter(|(name, _)| is_loss(name));
             let named = named.map(|(name, n)| format!("{n} {}", name.replace('_', " ")));
             named.collect::<Vec<_>>().join(", ")
         };

@@ -231,12 +231,14 @@ fn plan(results: &Results) -> Plan {
     };
     let phase = |users: u32| PhasePlan {
         phase: Phase::Measure,
-        shape: LoadShape::Closed { concurrency: users },
+        shape: LoadShape::closed(users),
         requests: Some(480),
         duration: None,
         timeout: Nanos::from_secs(180),
         targets: 1,
         balance: Balance::LeastInflight,
+        cancel: None,
+        max_prefill: None,
     };
     let points = results.points.iter().map(|p| PointPlan {
         id: format!("{}/{}/{}", p.deployment, p.load, p.level),

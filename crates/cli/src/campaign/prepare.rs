@@ -11,7 +11,7 @@ use scalebeam_model::plan::{DeploymentPlan, Plan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::workload::{FileLine, Source, Workload, parse_prompt_file};
 use scalebeam_record::{RunReader, list_runs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ impl Prepared {
 pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
     let plan = &loaded.plan;
     runnable(plan)?;
+    traced(plan)?;
     let skipped = installed(plan)?;
     for deployment in &plan.deployments {
         reach::secrets(deployment)?;
@@ -69,6 +70,22 @@ fn runnable(plan: &Plan) -> Result<(), Failure> {
     .hint("check and plan work on them; run the others with --deploy NAME"))
 }
 
+/// Every load whose requests are due when those of a trace were, while nobody has read the trace.
+fn traced(plan: &Plan) -> Result<(), Failure> {
+    let lacking = plan.points.iter().filter(|p| p.measure.shape.lacks_trace());
+    let loads: BTreeSet<&str> = lacking.map(|p| p.load.as_str()).collect();
+    if loads.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = loads.into_iter().collect();
+    Err(Failure::deployment(format!(
+        "nothing was started; load {} has arrival = \"trace\", and its workload has no trace to take \
+         the times from",
+        names.join(", ")
+    ))
+    .hint("check and plan work on it; run the others with --load NAME, or give it a rate"))
+}
+
 fn installed(plan: &Plan) -> Result<Vec<Skipped>, Failure> {
     let exe = std::env::current_exe()
         .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?;
@@ -95,7 +112,7 @@ fn each_workload(workload: &Workload, visit: &mut dyn FnMut(&Workload)) {
 }
 
 fn prompt_files(plan: &Plan, base: &Path) -> Result<BTreeMap<String, Vec<FileLine>>, Failure> {
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for point in &plan.points {
         each_workload(&point.workload, &mut |w| {
             if let Source::File { file, .. } = &w.source {

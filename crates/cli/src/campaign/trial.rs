@@ -12,6 +12,7 @@ use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan};
 use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
 use scalebeam_model::request::RequestRecord;
+use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{Api, FileLine, PromptStream, Sizing, Words, Workload};
 use scalebeam_record::{PhaseSpan, RecordError, TrialInfo, TrialWriter};
 use std::collections::BTreeMap;
@@ -271,18 +272,26 @@ fn span(report: &PhaseReport) -> PhaseSpan {
 
 /// Load threads: one, until there are more streams than one carries well.
 pub(crate) fn shards(plan: &PhasePlan) -> u16 {
-    let streams = match &plan.shape {
-        LoadShape::Closed { concurrency } => u64::from(*concurrency),
-        LoadShape::Burst => plan.requests.unwrap_or(1),
-        LoadShape::Open { max_in_flight: Some(n), .. } => u64::from(*n),
-        // Requests of an open loop that take a second each.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a positive rate; `as` saturates"
-        )]
-        LoadShape::Open { rate_rps, .. } => *rate_rps as u64,
+    // Requests of an open loop that take a second each.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive rate; `as` saturates"
+    )]
+    let in_a_second = |rps: f64| rps as u64;
+    let streams = match (&plan.shape, plan.shape.max_in_flight()) {
+        (_, Some(n)) => u64::from(n),
+        (LoadShape::Open { rate_rps, .. }, None) => in_a_second(rate_rps.peak_rps()),
+        (LoadShape::Replay { speed, window, due, .. }, None) => {
+            let range = window.range(due);
+            let span = due.get(range.clone()).and_then(|d| Some(*d.last()? - *d.first()?));
+            let seconds = span.map_or(1.0, Nanos::as_secs_f64).max(1.0);
+            in_a_second(range.len() as f64 * speed / seconds)
+        }
+        (LoadShape::Burst | LoadShape::Closed { .. }, None) => plan.requests.unwrap_or(1),
     };
     let cores = u64::try_from(settings::cores()).unwrap_or(1);
-    u16::try_from(streams.div_ceil(STREAMS_PER_THREAD).clamp(1, cores)).unwrap_or(1)
+    // A thread without a place for a prompt would have nothing to do.
+    let most = plan.max_prefill.map_or(cores, |n| cores.min(u64::from(n))).max(1);
+    u16::try_from(streams.div_ceil(STREAMS_PER_THREAD).clamp(1, most)).unwrap_or(1)
 }

@@ -147,19 +147,14 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         ("timeout", args.timeout.clone().into()),
         ("repeats", integer(args.repeats)),
     ]);
-    if args.request_rate.is_empty() {
+    let is_closed = args.request_rate.is_empty() && args.rate_profile.is_none();
+    if is_closed {
         let levels = if args.concurrency.is_empty() { vec![8] } else { args.concurrency.clone() };
         out.insert("mode".into(), "closed".into());
         out.insert("concurrency".into(), Value::Array(levels.into_iter().map(integer).collect()));
     } else {
-        let arrival = match args.arrival {
-            ArrivalArg::Poisson => "poisson",
-            ArrivalArg::Constant => "constant",
-        };
         out.insert("mode".into(), "open".into());
-        out.insert("arrival".into(), arrival.into());
-        let rates = args.request_rate.iter().map(|r| Value::from(format!("{r}/s")));
-        out.insert("rate".into(), Value::Array(rates.collect()));
+        out.extend(arrivals(args)?);
     }
     if let Some(duration) = &args.duration {
         span("--duration", duration)?;
@@ -169,13 +164,80 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         (Some(n), _) => {
             out.insert("requests".into(), count("--requests", n)?);
         }
-        (None, None) if args.request_rate.is_empty() => {
+        (None, None) if is_closed => {
             out.insert("requests".into(), "10x>=100".into());
         }
+        // Steps have an end of their own.
+        (None, None) if args.rate_profile.as_ref().is_some_and(|p| p.starts_with("steps:")) => {}
         (None, None) => {
             out.insert("requests".into(), integer(100));
         }
         (None, Some(_)) => {}
     }
+    Ok(out)
+}
+
+/// The keys of an open loop: how many arrive, and how irregularly.
+fn arrivals(args: &BenchArgs) -> Result<Table, Failure> {
+    let arrival = match (args.arrival, args.burstiness) {
+        (Some(ArrivalArg::Constant), None) => "constant",
+        (Some(ArrivalArg::Poisson) | None, None) => "poisson",
+        (Some(ArrivalArg::Gamma) | None, Some(_)) => "gamma",
+        (Some(ArrivalArg::Gamma), None) => {
+            return Err(Failure::usage("--arrival gamma needs --burstiness")
+                .hint("1 is Poisson, less is burstier, more is more regular"));
+        }
+        (Some(ArrivalArg::Poisson | ArrivalArg::Constant), Some(_)) => {
+            return Err(Failure::usage("--burstiness belongs to --arrival gamma")
+                .hint("leave one of the two out"));
+        }
+    };
+    let mut out = table([("arrival", arrival.into())]);
+    if let Some(burstiness) = args.burstiness {
+        out.insert("burstiness".into(), burstiness.into());
+    }
+    match &args.rate_profile {
+        Some(text) => out.insert("profile".into(), Value::Table(rate_profile(text)?)),
+        None => {
+            let rates = args.request_rate.iter().map(|r| Value::from(format!("{r}/s")));
+            out.insert("rate".into(), Value::Array(rates.collect()))
+        }
+    };
+    Ok(out)
+}
+
+/// `ramp:1/s,50/s,60s`, `sine:20/s,10/s,5m` or `steps:5/s@30s,20/s@30s` as the file has it; the values
+/// are checked there.
+fn rate_profile(text: &str) -> Result<Table, Failure> {
+    let wrong = || {
+        Failure::usage(format!("--rate-profile: '{text}' is of no form that is known"))
+            .hint("write ramp:1/s,50/s,60s or sine:20/s,10/s,5m or steps:5/s@30s,20/s@30s")
+    };
+    let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let parts: Vec<&str> = rest.split(',').map(str::trim).collect();
+    let value = |text: &str| Value::from(text.to_owned());
+    let keys = match (kind, parts.as_slice()) {
+        ("ramp", [from, to, over]) => {
+            table([("from", value(from)), ("to", value(to)), ("over", value(over))])
+        }
+        ("sine", [mean, amplitude, period]) => table([
+            ("mean", value(mean)),
+            ("amplitude", value(amplitude)),
+            ("period", value(period)),
+        ]),
+        ("steps", steps) => {
+            let step = |text: &&str| {
+                let (rate, lasts) =
+                    text.split_once('@').map_or((*text, None), |(r, s)| (r, Some(s)));
+                let mut step = table([("rate", value(rate))]);
+                step.extend(lasts.map(|span| ("for".to_owned(), value(span))));
+                Value::Table(step)
+            };
+            table([("steps", Value::Array(steps.iter().map(step).collect()))])
+        }
+        _ => return Err(wrong()),
+    };
+    let mut out = table([("kind", kind.into())]);
+    out.extend(keys);
     Ok(out)
 }

@@ -60,10 +60,10 @@ impl Case {
     /// The load, for the driver.
     pub(crate) fn shape(&self) -> LoadShape {
         match self.rate_rps {
-            None => LoadShape::Closed { concurrency: self.streams },
+            None => LoadShape::closed(self.streams),
             Some(rate_rps) => LoadShape::Open {
                 arrival: ArrivalKind::Constant,
-                rate_rps,
+                rate_rps: rate_rps.into(),
                 seed: SEED,
                 max_in_flight: None,
             },

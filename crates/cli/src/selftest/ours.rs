@@ -90,6 +90,8 @@ fn phase(
         timeout: TIMEOUT,
         targets: 1,
         balance: Balance::None,
+        cancel: None,
+        max_prefill: None,
     };
     let prompts = |_| Prompt {
         class: String::new(),

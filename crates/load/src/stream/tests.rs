@@ -70,6 +70,7 @@ fn every_end_has_its_outcome() {
     let why = || "why".to_owned();
     let timed_out = || End::Cancelled(CancelReason::TimedOut);
     let interrupted = || End::Cancelled(CancelReason::Interrupted);
+    let abandoned = || End::Cancelled(CancelReason::Abandoned);
     type Case<'a> = (&'a str, Vec<&'a str>, End, (O, Option<C>));
     let table: Vec<Case<'_>> = vec![
         ("done", vec![&a, DONE], End::Whole, (O::Completed, None)),
@@ -85,6 +86,9 @@ fn every_end_has_its_outcome() {
         ("timed out", vec![&a], timed_out(), (O::TimedOut, Some(C::Timeout))),
         ("timed out after done", vec![&a, DONE], timed_out(), (O::Completed, None)),
         ("interrupted", vec![&a], interrupted(), (O::Cancelled, Some(C::Interrupted))),
+        ("abandoned", vec![&a], abandoned(), (O::Abandoned, None)),
+        ("abandoned before a byte", vec![], abandoned(), (O::Abandoned, None)),
+        ("abandoned after done", vec![&a, DONE], abandoned(), (O::Completed, None)),
         ("connect", vec![], End::Connect(why()), (O::Failed, Some(C::Connect))),
         ("tls", vec![], End::Tls(why()), (O::Failed, Some(C::Tls))),
         ("not http", vec![], End::Malformed(why()), (O::Failed, Some(C::MalformedStream))),

@@ -91,7 +91,7 @@ fn an_open_loop_is_on_time_whatever_the_server_does() {
     let server = Server::start(&["--ttft-ms=150", "--itl-ms=1"]);
     let mut bench = Bench::new(&server.url(), "plain");
     let arrival = ArrivalKind::Constant;
-    bench.plan.shape = LoadShape::Open { arrival, rate_rps: 200.0, seed: 1, max_in_flight: None };
+    bench.plan.shape = LoadShape::open(arrival, 200.0, 1);
     bench.plan.requests = Some(200);
     bench.max_tokens = 2;
     bench.shards = 2;
@@ -111,7 +111,7 @@ fn what_is_due_and_never_sent_is_on_record() {
     let mut bench = Bench::new(&server.url(), "plain");
     let arrival = ArrivalKind::Constant;
     let max_in_flight = Some(2);
-    bench.plan.shape = LoadShape::Open { arrival, rate_rps: 100.0, seed: 1, max_in_flight };
+    bench.plan.shape = LoadShape::Open { arrival, rate_rps: 100.0.into(), seed: 1, max_in_flight };
     bench.plan.requests = None;
     bench.plan.duration = Some(Nanos::from_millis(500));
     let (records, _) = bench.run();

@@ -136,12 +136,14 @@ impl Bench {
             endpoint: Endpoint::new(url, Api::Chat, model),
             plan: PhasePlan {
                 phase: Phase::Measure,
-                shape: LoadShape::Closed { concurrency: 1 },
+                shape: LoadShape::closed(1),
                 requests: Some(1),
                 duration: None,
                 timeout: Nanos::from_secs(20),
                 targets: 1,
                 balance: Balance::LeastInflight,
+                cancel: None,
+                max_prefill: None,
             },
             workload: Workload {
                 name: "w".to_owned(),
@@ -177,7 +179,7 @@ impl Bench {
 
     /// `concurrency` slots, `requests` in all.
     pub(crate) fn closed(mut self, concurrency: u32, requests: u64) -> Self {
-        self.plan.shape = LoadShape::Closed { concurrency };
+        self.plan.shape = LoadShape::closed(concurrency);
         self.plan.requests = Some(requests);
         self
     }

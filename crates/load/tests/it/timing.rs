@@ -47,7 +47,7 @@ fn sixty_four_streams_are_stamped_as_the_server_wrote_them() {
     let server = Server::start(&["--ttft-ms=40", "--itl-ms=25"]);
     let mut bench = Bench::new(&server.url(), "plain");
     let arrival = ArrivalKind::Constant;
-    bench.plan.shape = LoadShape::Open { arrival, rate_rps: 100.0, seed: 1, max_in_flight: None };
+    bench.plan.shape = LoadShape::open(arrival, 100.0, 1);
     bench.plan.requests = Some(200);
     bench.max_tokens = 25;
     let (records, _) = bench.run();

@@ -2,11 +2,12 @@
 //! means for the number, and names the next step.
 
 use super::MeasuredPoint;
+use crate::driver::{LoadShape, PhasePlan};
 use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
 use crate::results::{Metrics, PointContext, lookup};
 use crate::trust::{Reason, Trust, TrustLevel};
-use crate::units::significant;
+use crate::units::{Nanos, significant};
 
 /// All doubts about a point.
 pub(super) fn doubts(
@@ -15,11 +16,12 @@ pub(super) fn doubts(
     metrics: &Metrics,
 ) -> Trust {
     let records: Vec<&RequestRecord> = measured.trials.iter().flat_map(|t| &t.records).collect();
-    let seen = Seen { context, records: &records, metrics, streams: measured.plan.workload.stream };
+    let (phase, streams) = (&measured.plan.measure, measured.plan.workload.stream);
+    let seen = Seen { context, phase, records: &records, metrics, streams };
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 14] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 15] = [
         nothing_measured,
         failures,
         time_outs,
@@ -34,6 +36,7 @@ pub(super) fn doubts(
         not_streamed,
         resent,
         merged,
+        abandoned,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =
@@ -64,6 +67,7 @@ pub(super) fn doubts(
 
 struct Seen<'a> {
     context: &'a PointContext<'a>,
+    phase: &'a PhasePlan,
     records: &'a [&'a RequestRecord],
     metrics: &'a Metrics,
     streams: bool,
@@ -108,7 +112,7 @@ fn nothing_measured(seen: &Seen<'_>) -> Option<Reason> {
 }
 
 fn failures(seen: &Seen<'_>) -> Option<Reason> {
-    let lost = seen.count(|r| !r.is_completed() && r.outcome != Outcome::TimedOut);
+    let lost = seen.count(|r| r.outcome.is_loss() && r.outcome != Outcome::TimedOut);
     let (all, done) = (seen.records.len(), seen.count(RequestRecord::is_completed));
     (lost > 0 && done > 0).then(|| {
         let share = seen.share(lost);
@@ -160,7 +164,9 @@ fn concurrency_not_reached(seen: &Seen<'_>) -> Option<Reason> {
     if seen.context.mode != Mode::Closed {
         return None;
     }
-    let ratio = seen.value("concurrency_effective_ratio")?;
+    // A slot that thinks is not in flight, and is not meant to be.
+    let LoadShape::Closed { ramp_up, think: None, .. } = seen.phase.shape else { return None };
+    let ratio = seen.value("concurrency_effective_ratio")? / share_of_ramp(ramp_up, seen);
     (ratio < 0.9).then(|| {
         let reached = seen.value("concurrency_reached").unwrap_or(0.0);
         reason(
@@ -172,12 +178,20 @@ fn concurrency_not_reached(seen: &Seen<'_>) -> Option<Reason> {
     })
 }
 
+/// The part of the asked concurrency that a ramp lets be in flight on average: half of it while it lasts.
+fn share_of_ramp(ramp_up: Option<Nanos>, seen: &Seen<'_>) -> f64 {
+    let (ramp, wall) = (ramp_up.map_or(0.0, Nanos::as_secs_f64), seen.value("wall_s"));
+    wall.filter(|wall| *wall > 0.0).map_or(1.0, |wall| 1.0 - 0.5 * (ramp / wall).min(1.0))
+}
+
 /// Lateness is an error of the instrument: it counts in TTFT and E2E. In a burst over new connections
 /// it is the time to open them, which users pay too; there it is judged as caution only.
 fn lateness(seen: &Seen<'_>) -> Option<Reason> {
     let late = seen.value("lateness_ms.p99")?;
     let ttft = seen.value("ttft.p50").or_else(|| seen.value("e2e.p50"))?;
-    let capped = seen.context.mode == Mode::Open && seen.context.level.concurrency.is_some();
+    // What waits for a slot because the file says so is late by intent.
+    let cap = seen.phase.shape.max_in_flight().is_some() && seen.context.mode == Mode::Open;
+    let capped = cap || seen.phase.max_prefill.is_some();
     let budget = (0.1 * ttft).max(2.0);
     (late > budget && !capped).then(|| {
         let level = if late > 5.0 * budget && seen.context.mode == Mode::Open {
@@ -319,6 +333,22 @@ fn resent(seen: &Seen<'_>) -> Option<Reason> {
             if n > 2 && seen.share(n) > 0.05 { TrustLevel::Caution } else { TrustLevel::Sound },
             format!("{n} requests were sent again on a fresh connection: the server had closed the kept one without a word and may have seen them twice"),
             "let the server announce that it closes (Connection: close), or keep connections open",
+        )
+    })
+}
+
+/// As planned, so no doubt; but a reader of the latencies must know whose they are.
+fn abandoned(seen: &Seen<'_>) -> Option<Reason> {
+    let n = seen.count(|r| r.outcome == Outcome::Abandoned);
+    (n > 0).then(|| {
+        reason(
+            "abandoned",
+            TrustLevel::Sound,
+            format!(
+                "{n} requests ({}) were given up by the client, as the load says; latencies and token rates are of the others",
+                percent(seen.share(n))
+            ),
+            "leave 'cancel' out of the [[load]] to see what they would have waited",
         )
     })
 }

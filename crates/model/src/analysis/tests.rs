@@ -1,7 +1,7 @@
 //! Verdicts on records whose truth is known.
 
 use super::*;
-use crate::driver::{Balance, LoadShape, PhasePlan};
+use crate::driver::{Balance, LoadShape, PhasePlan, Think};
 use crate::plan::{
     DeploymentPlan, EngineKind, Estimate, Level, Mode, ModelPlan, Platform, PointPlan, ReadyPlan,
     StopPlan, TrialPlan,
@@ -41,7 +41,7 @@ fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
 }
 
 fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
-    let shape = LoadShape::Closed { concurrency };
+    let shape = LoadShape::closed(concurrency);
     PointPlan {
         id: format!("{deployment}/load/c{concurrency}"),
         deployment: deployment.to_owned(),
@@ -74,6 +74,8 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
             timeout: Nanos::from_secs(60),
             targets: 1,
             balance: Balance::None,
+            cancel: None,
+            max_prefill: None,
         },
         pause: Nanos::ZERO,
         trials: (1..=trials)
@@ -287,9 +289,18 @@ fn doubts_name_what_was_seen_and_what_to_do() {
 }
 
 fn codes_of(trial: TrialRecords, mode: Mode) -> Vec<String> {
+    codes_under(trial, mode, |_| {})
+}
+
+fn codes_under(
+    trial: TrialRecords,
+    mode: Mode,
+    change: impl FnOnce(&mut PhasePlan),
+) -> Vec<String> {
     let plan = plan(vec![deployment("a", 4)]);
     let mut pa = point_plan("a", 2, 1);
     pa.mode = mode;
+    change(&mut pa.measure);
     let points = [MeasuredPoint { plan: &pa, trials: vec![trial] }];
     let results = analyse(&plan, &points, &Frame::default());
     results.points[0].trust.reasons.iter().map(|r| r.code.clone()).collect()
@@ -332,6 +343,55 @@ fn an_open_loop_whose_queue_grows_to_its_end_is_told() {
     // The same requests, due as fast as they are served.
     let codes = codes_of(trial(1, 60, 1_000, 5), Mode::Open);
     assert!(!codes.contains(&"rate_not_sustained".to_owned()), "{codes:?}");
+}
+
+#[test]
+fn requests_given_up_as_planned_are_told_and_cost_no_trust() {
+    let mut given_up = trial(1, 60, 1_000, 5);
+    for r in given_up.records.iter_mut().step_by(4) {
+        r.outcome = Outcome::Abandoned;
+    }
+    assert_eq!(codes_of(given_up.clone(), Mode::Closed), ["abandoned"]);
+    let results = weigh(vec![given_up], vec![trial(1, 60, 1_000, 5)], [4, 4]);
+    let point = &results.points[0];
+    assert_eq!((point.trust.level, point.expected()), (TrustLevel::Sound, 45));
+    assert_eq!((point.outcomes["abandoned"], point.failures.len()), (15, 0));
+}
+
+#[test]
+fn what_the_load_itself_keeps_out_of_flight_is_not_held_against_it() {
+    let not_reached = "concurrency_not_reached".to_owned();
+    // Two slots were asked for, and the second comes in only after nine tenths of the time.
+    let mut slow_start = trial(1, 60, 1_000, 5);
+    slow_start.records.retain(|r| r.index % 2 == 0 || r.index > 54);
+    let without = codes_of(slow_start.clone(), Mode::Closed);
+    assert!(without.contains(&not_reached), "{without:?}");
+    let closed = |ramp_up, think| LoadShape::Closed { concurrency: 2, ramp_up, think };
+    let span = Nanos::from_millis(900);
+    for shape in [closed(Some(span), None), closed(None, Some(Think::Fixed { span }))] {
+        let codes = codes_under(slow_start.clone(), Mode::Closed, |p| p.shape = shape);
+        assert!(!codes.contains(&not_reached), "{codes:?}");
+    }
+    // Lateness is by intent where the file puts a limit on what is in flight.
+    let mut late = trial(1, 60, 1_000, 5);
+    for r in &mut late.records {
+        r.scheduled_at = Nanos::ZERO;
+    }
+    let is_late = |change: fn(&mut PhasePlan)| {
+        codes_under(late.clone(), Mode::Open, change).contains(&"late".to_owned())
+    };
+    let open = |max_in_flight| LoadShape::Open {
+        arrival: crate::arrival::ArrivalKind::Poisson,
+        rate_rps: 100.0.into(),
+        seed: 1,
+        max_in_flight,
+    };
+    assert!(is_late(|p| p.shape = LoadShape::Burst));
+    assert!(!is_late(|p| p.max_prefill = Some(1)));
+    for (cap, want) in [(None, true), (Some(2), false)] {
+        let codes = codes_under(late.clone(), Mode::Open, |p| p.shape = open(cap));
+        assert_eq!(codes.contains(&"late".to_owned()), want, "{cap:?}");
+    }
 }
 
 #[test]

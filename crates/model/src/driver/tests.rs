@@ -1,6 +1,7 @@
 //! The driver on a virtual clock: a server whose service time is known answers it.
 
 use super::*;
+use crate::arrival::{RateProfile, RateStep};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,11 +15,24 @@ fn plan(shape: LoadShape) -> PhasePlan {
         timeout: Nanos::from_secs(3_600),
         targets: 1,
         balance: Balance::LeastInflight,
+        cancel: None,
+        max_prefill: None,
     }
 }
 
 fn open(rate_rps: f64, max_in_flight: Option<u32>) -> LoadShape {
-    LoadShape::Open { arrival: ArrivalKind::Constant, rate_rps, seed: 1, max_in_flight }
+    let arrival = ArrivalKind::Constant;
+    LoadShape::Open { arrival, rate_rps: rate_rps.into(), seed: 1, max_in_flight }
+}
+
+fn ramp_rate() -> ArrivalRate {
+    let over = Nanos::from_millis(700);
+    ArrivalRate::Profile(RateProfile::Ramp { from_rps: 20.0, to_rps: 500.0, over })
+}
+
+fn replay(ms: &[u64], speed: f64, window: Window, max_in_flight: Option<u32>) -> LoadShape {
+    let due = ms.iter().map(|ms| Nanos::from_millis(*ms)).collect();
+    LoadShape::Replay { speed, window, due, max_in_flight }
 }
 
 /// What became of one request on the virtual clock.
@@ -28,67 +42,140 @@ struct Seen {
     target: u16,
     scheduled_at: Nanos,
     sent_at: Option<Nanos>,
-    cancelled: Option<CancelReason>,
+    ended_at: Option<Nanos>,
+    cancelled: Option<(Nanos, CancelReason)>,
+}
+
+/// The most that was in flight, and the most of it that waited for a first token.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Peak {
+    in_flight: usize,
+    prefilling: usize,
+}
+
+/// A server on the virtual clock: what it says, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Says {
+    FirstToken,
+    End,
+}
+
+/// A driver, a server whose times are known, and what was seen of the two.
+struct Bench<F> {
+    driver: Driver,
+    /// Time to first token and to the end of a request.
+    service: F,
+    server: BinaryHeap<Reverse<(Nanos, u64, Says)>>,
+    wake: Option<Nanos>,
+    seen: Vec<Seen>,
+    peak: Peak,
+    done: bool,
+}
+
+impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
+    fn new(plan: &PhasePlan, shard: Shard, service: F) -> Self {
+        Self {
+            driver: Driver::new(plan, shard),
+            service,
+            server: BinaryHeap::new(),
+            wake: None,
+            seen: Vec::new(),
+            peak: Peak::default(),
+            done: false,
+        }
+    }
+
+    fn step(&mut self, now: Nanos, input: Input) {
+        assert!(!self.done, "stepped after Done");
+        let mut out = Vec::new();
+        self.driver.step(now, input, &mut out);
+        self.peak.in_flight = self.peak.in_flight.max(self.driver.in_flight());
+        self.peak.prefilling = self.peak.prefilling.max(self.driver.prefilling());
+        self.wake = None;
+        for action in out {
+            self.act(now, action);
+        }
+    }
+
+    fn act(&mut self, now: Nanos, action: Action) {
+        let unsent = |index, target, scheduled_at| {
+            let (sent_at, ended_at, cancelled) = (None, None, None);
+            Seen { index, target, scheduled_at, sent_at, ended_at, cancelled }
+        };
+        match action {
+            Action::Send(d) => {
+                let (first, end) = (self.service)(d.index);
+                self.server.push(Reverse((now + first.min(end), d.index, Says::FirstToken)));
+                self.server.push(Reverse((now + end, d.index, Says::End)));
+                let sent_at = Some(now);
+                self.seen.push(Seen { sent_at, ..unsent(d.index, d.target, d.scheduled_at) });
+            }
+            Action::WakeAt(at) => self.wake = Some(self.wake.map_or(at, |w| w.min(at))),
+            Action::Cancel { index, why } => {
+                self.of(index).cancelled.get_or_insert((now, why));
+                self.server.retain(|Reverse((_, i, _))| *i != index);
+                self.server.push(Reverse((now, index, Says::End)));
+            }
+            Action::Drop { index, scheduled_at } => {
+                self.seen.push(unsent(index, 0, scheduled_at));
+            }
+            Action::Done => self.done = true,
+        }
+    }
+
+    fn of(&mut self, index: u64) -> &mut Seen {
+        self.seen.iter_mut().find(|s| s.index == index).unwrap()
+    }
+
+    /// When something happens next.
+    fn next_at(&self) -> Option<Nanos> {
+        let said = self.server.peek().map(|Reverse((at, ..))| *at);
+        [said, self.wake].into_iter().flatten().min()
+    }
+
+    /// Lets the next thing happen, as late as `not_before`: a loop that is busy hears of it later.
+    fn go_on(&mut self, not_before: Nanos) {
+        let at = self.next_at().unwrap_or_else(|| panic!("never Done: {:?}", self.seen));
+        let now = at.max(not_before);
+        let said = self.server.peek().is_some_and(|Reverse((said, ..))| *said <= at);
+        if !said {
+            return self.step(now, Input::Wake);
+        }
+        let Reverse((at, index, says)) = self.server.pop().unwrap();
+        let input = match says {
+            Says::FirstToken => Input::FirstToken { index, at },
+            Says::End => {
+                self.of(index).ended_at = Some(at);
+                Input::Finished { index, at }
+            }
+        };
+        self.step(now, input);
+    }
 }
 
 /// Runs a driver against a server that answers each request after `service(index)`.
 fn run(plan: &PhasePlan, shard: Shard, service: impl Fn(u64) -> Nanos) -> (Vec<Seen>, usize) {
-    let mut driver = Driver::new(plan, shard);
-    let mut seen: Vec<Seen> = Vec::new();
-    let mut heap: BinaryHeap<Reverse<(Nanos, u64)>> = BinaryHeap::new();
-    let mut wake: Option<Nanos> = None;
-    let (mut out, mut peak) = (Vec::new(), 0);
-    let mut next = Some((Nanos::ZERO, Input::Start));
-    while let Some((now, input)) = next {
-        driver.step(now, input, &mut out);
-        peak = peak.max(driver.in_flight());
-        if wake.is_some_and(|at| at <= now) {
-            wake = None;
-        }
-        for action in out.drain(..) {
-            match action {
-                Action::Send(d) => {
-                    seen.push(Seen {
-                        index: d.index,
-                        target: d.target,
-                        scheduled_at: d.scheduled_at,
-                        sent_at: Some(now),
-                        cancelled: None,
-                    });
-                    heap.push(Reverse((now + service(d.index), d.index)));
-                }
-                Action::WakeAt(at) => wake = Some(wake.map_or(at, |w: Nanos| w.min(at))),
-                Action::Cancel { index, why } => {
-                    seen.iter_mut().find(|s| s.index == index).unwrap().cancelled = Some(why);
-                    heap.retain(|Reverse((_, i))| *i != index);
-                    heap.push(Reverse((now, index)));
-                }
-                Action::Drop { index, scheduled_at } => seen.push(Seen {
-                    index,
-                    target: 0,
-                    scheduled_at,
-                    sent_at: None,
-                    cancelled: None,
-                }),
-                Action::Done => return (seen, peak),
-            }
-        }
-        let finish = heap.peek().map(|Reverse((at, _))| *at);
-        next = match (finish, wake) {
-            (Some(f), w) if w.is_none_or(|w| f <= w) => {
-                let Reverse((at, index)) = heap.pop().unwrap();
-                Some((at, Input::Finished { index, at }))
-            }
-            (_, Some(w)) => Some((w, Input::Wake)),
-            _ => None,
-        };
+    let (seen, peak) = run_tokens(plan, shard, |i| (service(i), service(i)));
+    (seen, peak.in_flight)
+}
+
+/// The same with a first token on the way.
+fn run_tokens(
+    plan: &PhasePlan,
+    shard: Shard,
+    service: impl Fn(u64) -> (Nanos, Nanos),
+) -> (Vec<Seen>, Peak) {
+    let mut bench = Bench::new(plan, shard, service);
+    bench.step(Nanos::ZERO, Input::Start);
+    while !bench.done {
+        bench.go_on(Nanos::ZERO);
     }
-    panic!("the driver never said Done: {seen:?}");
+    (bench.seen, bench.peak)
 }
 
 #[test]
 fn a_closed_loop_keeps_its_slots_full_and_schedules_from_the_freed_slot() {
-    let mut p = plan(LoadShape::Closed { concurrency: 3 });
+    let mut p = plan(LoadShape::closed(3));
     p.requests = Some(9);
     let (seen, peak) = run(&p, Shard::WHOLE, |_| Nanos::from_millis(100));
     assert_eq!((seen.len(), peak), (9, 3));
@@ -130,7 +217,7 @@ fn a_cap_on_an_open_loop_shows_its_queue_as_lateness_and_drops_are_on_record() {
 
 #[test]
 fn a_duration_ends_sending_and_lets_the_rest_finish() {
-    let mut p = plan(LoadShape::Closed { concurrency: 2 });
+    let mut p = plan(LoadShape::closed(2));
     p.duration = Some(Nanos::from_millis(1_000));
     let (seen, _) = run(&p, Shard::WHOLE, |_| Nanos::from_millis(300));
     assert_eq!(seen.len(), 8, "sent at 0, 300, 600, 900 on two slots");
@@ -139,18 +226,18 @@ fn a_duration_ends_sending_and_lets_the_rest_finish() {
 
 #[test]
 fn a_request_past_its_time_out_is_given_up_and_frees_its_slot() {
-    let mut p = plan(LoadShape::Closed { concurrency: 1 });
+    let mut p = plan(LoadShape::closed(1));
     p.requests = Some(3);
     p.timeout = Nanos::from_millis(50);
     let slow_second = |i| Nanos::from_millis(if i == 1 { 10_000 } else { 10 });
     let (seen, _) = run(&p, Shard::WHOLE, slow_second);
-    assert_eq!(seen[1].cancelled, Some(CancelReason::TimedOut));
+    assert_eq!(seen[1].cancelled, Some((Nanos::from_millis(60), CancelReason::TimedOut)));
     assert_eq!(seen[2].scheduled_at, Nanos::from_millis(60));
 }
 
 #[test]
 fn stop_sends_nothing_new_and_abort_gives_up_what_is_in_flight() {
-    let mut p = plan(LoadShape::Closed { concurrency: 2 });
+    let mut p = plan(LoadShape::closed(2));
     p.requests = Some(100);
     let mut driver = Driver::new(&p, Shard::WHOLE);
     let mut out = Vec::new();
@@ -167,7 +254,7 @@ fn stop_sends_nothing_new_and_abort_gives_up_what_is_in_flight() {
 
 #[test]
 fn round_robin_and_least_inflight_spread_over_entries() {
-    let mut p = plan(LoadShape::Closed { concurrency: 4 });
+    let mut p = plan(LoadShape::closed(4));
     p.requests = Some(40);
     p.targets = 2;
     p.balance = Balance::RoundRobin;
@@ -182,55 +269,353 @@ fn round_robin_and_least_inflight_spread_over_entries() {
 
 #[test]
 fn no_request_at_all_is_over_at_once() {
-    for shape in [LoadShape::Burst, LoadShape::Closed { concurrency: 4 }, open(5.0, None)] {
+    for shape in [LoadShape::Burst, LoadShape::closed(4), open(5.0, None)] {
         let mut p = plan(shape);
         p.requests = Some(0);
         assert_eq!(run(&p, Shard::WHOLE, |_| Nanos(1)).0, vec![]);
     }
 }
 
+#[test]
+fn slots_come_in_evenly_over_the_ramp() {
+    let ramp_up = Some(Nanos::from_secs(10));
+    let mut p = plan(LoadShape::Closed { concurrency: 4, ramp_up, think: None });
+    p.requests = Some(8);
+    for shards in [1, 2, 4] {
+        let mut seen: Vec<Seen> = (0..shards)
+            .flat_map(|index| run(&p, Shard { index, count: shards }, |_| Nanos::from_secs(60)).0)
+            .collect();
+        seen.sort_by_key(|s| s.scheduled_at);
+        let at: Vec<u64> = seen.iter().map(|s| s.sent_at.unwrap().0 / 1_000_000).collect();
+        assert_eq!(at, [0, 2_500, 5_000, 7_500, 60_000, 62_500, 65_000, 67_500], "{shards}");
+    }
+}
+
+#[test]
+fn a_slot_thinks_between_an_answer_and_its_next_request() {
+    let think = Some(Think::Fixed { span: Nanos::from_millis(500) });
+    let mut p = plan(LoadShape::Closed { concurrency: 2, ramp_up: None, think });
+    p.requests = Some(6);
+    // The first slot answers faster, so the second's next request comes after the first's.
+    let (seen, _) = run(&p, Shard::WHOLE, |i| Nanos::from_millis(100 + 50 * (i % 2)));
+    let at: Vec<_> = seen.iter().map(|s| (s.index, s.scheduled_at.0 / 1_000_000)).collect();
+    assert_eq!(at, [(0, 0), (1, 0), (2, 600), (3, 650), (4, 1_200), (5, 1_300)]);
+    assert!(seen.iter().all(|s| s.sent_at == Some(s.scheduled_at)));
+    // Who still thinks at the end of the duration sends nothing more.
+    (p.requests, p.duration) = (None, Some(Nanos::from_millis(620)));
+    let (seen, _) = run(&p, Shard::WHOLE, |i| Nanos::from_millis(100 + 50 * (i % 2)));
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+#[test]
+fn a_trace_is_replayed_faster_and_in_part() {
+    let ms = [0, 10, 10, 40, 100, 250, 251, 900];
+    let due = |shape| {
+        let (seen, _) = run(&plan(shape), Shard::WHOLE, |_| Nanos::from_secs(5));
+        seen.iter().map(|s| s.scheduled_at.0 / 100_000).collect::<Vec<_>>()
+    };
+    let whole = Window::default();
+    assert_eq!(due(replay(&ms, 1.0, whole, None)), ms.map(|ms| ms * 10));
+    assert_eq!(due(replay(&ms, 2.0, whole, None)), ms.map(|ms| ms * 5));
+    let window = Window { from: Nanos::from_millis(10), to: Some(Nanos::from_millis(250)) };
+    assert_eq!(due(replay(&ms, 1.0, window, None)), [0, 0, 300, 900]);
+    assert_eq!(due(replay(&ms, 0.5, window, None)), [0, 0, 600, 1_800]);
+    let of = |from, to| Window { from: Nanos(from), to: Some(Nanos(to)) }.range(&[Nanos(5); 3]);
+    assert_eq!([of(0, 5), of(5, 6), of(6, 9), of(9, 2)], [0..0, 0..3, 3..3, 3..3]);
+    assert_eq!(due(replay(&[], 1.0, whole, None)), [0; 0]);
+    assert!(replay(&[], 1.0, whole, None).lacks_trace());
+}
+
+#[test]
+fn a_trace_beyond_what_a_double_holds_is_exact_at_its_own_speed() {
+    let due: Vec<Nanos> = (0..3).map(|i| Nanos((1 << 60) + i)).collect();
+    let window = Window { from: Nanos((1 << 60) - 1), to: None };
+    let shape = LoadShape::Replay { speed: 1.0, window, due: due.into(), max_in_flight: None };
+    let (seen, _) = run(&plan(shape), Shard::WHOLE, |_| Nanos(1));
+    assert_eq!(seen.iter().map(|s| s.scheduled_at.0).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_rate_that_ends_ends_the_phase() {
+    let lasts = Some(Nanos::from_secs(2));
+    let steps = RateProfile::Steps { steps: vec![RateStep { rate_rps: 5.0, lasts }] };
+    let rate = ArrivalRate::Profile(steps);
+    let mut p = plan(LoadShape::open(ArrivalKind::Constant, rate, 1));
+    let (seen, _) = run(&p, Shard::WHOLE, |_| Nanos::from_millis(10));
+    assert_eq!(seen.len(), 10);
+    p.requests = Some(4);
+    assert_eq!(run(&p, Shard::WHOLE, |_| Nanos(1)).0.len(), 4);
+}
+
+#[test]
+fn a_share_of_requests_is_given_up_by_the_client_and_frees_its_slot() {
+    let mut p = plan(LoadShape::closed(3));
+    p.requests = Some(2_000);
+    p.cancel = Some(Cancellation { share: 0.2, after: Nanos::from_millis(40), seed: 5 });
+    // Every third answer is there before anybody loses patience.
+    let service = |i| Nanos::from_millis(if i % 3 == 0 { 10 } else { 100 });
+    let (seen, _) = run(&p, Shard::WHOLE, service);
+    for s in &seen {
+        let is_picked = p.cancel.unwrap().picks(s.index) && s.index % 3 != 0;
+        let want = s.sent_at.unwrap() + Nanos::from_millis(40);
+        assert_eq!(s.cancelled, is_picked.then_some((want, CancelReason::Abandoned)), "{s:?}");
+    }
+    let given_up = seen.iter().filter(|s| s.cancelled.is_some()).count() as f64;
+    assert!((given_up / 2_000.0 - 0.2 * 2.0 / 3.0).abs() < 0.03, "{given_up}");
+    // The time-out of a slow one still comes first where it is shorter.
+    p.timeout = Nanos::from_millis(20);
+    let (seen, _) = run(&p, Shard::WHOLE, service);
+    let why = |s: &Seen| s.cancelled.is_none_or(|(_, why)| why == CancelReason::TimedOut);
+    assert!(seen.iter().all(why));
+}
+
+#[test]
+fn what_is_due_beyond_the_prefill_limit_waits_for_a_first_token() {
+    let mut p = plan(LoadShape::Burst);
+    (p.requests, p.max_prefill) = (Some(6), Some(2));
+    let service = |_| (Nanos::from_millis(100), Nanos::from_millis(1_000));
+    let (seen, peak) = run_tokens(&p, Shard::WHOLE, service);
+    assert_eq!(peak, Peak { in_flight: 6, prefilling: 2 });
+    let sent: Vec<u64> = seen.iter().map(|s| s.sent_at.unwrap().0 / 1_000_000).collect();
+    assert_eq!(sent, [0, 0, 100, 100, 200, 200]);
+    assert!(seen.iter().all(|s| s.scheduled_at == Nanos::ZERO), "the wait is counted");
+    assert!(Driver::new(&p, Shard::WHOLE).wants_first_tokens());
+}
+
+#[test]
+fn a_request_that_ends_without_a_token_frees_its_prefill_once() {
+    let mut p = plan(LoadShape::Burst);
+    (p.requests, p.max_prefill) = (Some(4), Some(1));
+    let mut driver = Driver::new(&p, Shard::WHOLE);
+    let mut out = Vec::new();
+    driver.step(Nanos(0), Input::Start, &mut out);
+    driver.step(Nanos(1), Input::Finished { index: 0, at: Nanos(1) }, &mut out);
+    for at in [2, 3] {
+        driver.step(Nanos(at), Input::FirstToken { index: 1, at: Nanos(at) }, &mut out);
+    }
+    // Said twice, and of a request that is gone: both of no effect.
+    driver.step(Nanos(4), Input::FirstToken { index: 0, at: Nanos(4) }, &mut out);
+    driver.step(Nanos(5), Input::Finished { index: 1, at: Nanos(5) }, &mut out);
+    let sent = |a: &Action| matches!(a, Action::Send(_));
+    assert_eq!(out.iter().filter(|a| sent(a)).count(), 3);
+    assert_eq!((driver.prefilling(), driver.in_flight()), (1, 1));
+}
+
+#[test]
+fn limits_are_shared_by_shards_and_never_exceeded_by_more_shards_than_there_are_places() {
+    let limited = |shape, max_prefill| {
+        let mut p = plan(shape);
+        (p.requests, p.max_prefill) = (Some(40), max_prefill);
+        let service = |_| (Nanos::from_millis(10), Nanos::from_millis(30));
+        let parts = (0..4).map(|index| run_tokens(&p, Shard { index, count: 4 }, service));
+        let (seen, peaks): (Vec<_>, Vec<_>) = parts.unzip();
+        assert_eq!(seen.concat().len(), 40);
+        let sum = |of: fn(&Peak) -> usize| peaks.iter().map(of).sum::<usize>();
+        (sum(|p| p.in_flight), sum(|p| p.prefilling))
+    };
+    assert_eq!(limited(LoadShape::Burst, Some(2)).1, 2);
+    assert_eq!(limited(LoadShape::Burst, Some(6)).1, 6);
+    assert_eq!(limited(open(1e6, Some(3)), None).0, 3);
+    assert_eq!(limited(LoadShape::closed(9), Some(5)), (9, 5));
+}
+
+#[test]
+fn an_old_plan_reads_as_what_it_meant() {
+    let read = |text: &str| serde_json::from_str::<LoadShape>(text).unwrap();
+    assert_eq!(read(r#"{"kind":"closed","concurrency":8}"#), LoadShape::closed(8));
+    let text = r#"{"kind":"open","arrival":"poisson","rate_rps":5.0,"seed":3}"#;
+    let shape = LoadShape::open(ArrivalKind::Poisson, 5.0, 3);
+    assert_eq!(read(text), shape);
+    assert_eq!(serde_json::to_string(&shape).unwrap(), text);
+    let trace = replay(&[1, 2], 2.0, Window::default(), None);
+    let json = serde_json::to_string(&trace).unwrap();
+    assert!(!json.contains("due"), "{json}");
+    assert_eq!(read(&json), replay(&[], 2.0, Window::default(), None));
+}
+
+fn shapes() -> impl Strategy<Value = LoadShape> {
+    let slots = || 1u32..20;
+    let ms = |range: std::ops::Range<u64>| range.prop_map(Nanos::from_millis);
+    let arrival = || {
+        prop_oneof![
+            Just(ArrivalKind::Poisson),
+            Just(ArrivalKind::Constant),
+            (0.1f64..9.0).prop_map(|burstiness| ArrivalKind::Gamma { burstiness }),
+        ]
+    };
+    let rate = prop_oneof![
+        (50.0f64..900.0).prop_map(ArrivalRate::Constant),
+        Just(ramp_rate()),
+        Just(ArrivalRate::Profile(RateProfile::Sine {
+            mean_rps: 300.0,
+            amplitude_rps: 300.0,
+            period: Nanos::from_millis(90),
+        })),
+        Just(ArrivalRate::Profile(RateProfile::Steps {
+            steps: vec![
+                RateStep { rate_rps: 0.0, lasts: Some(Nanos::from_millis(20)) },
+                RateStep { rate_rps: 700.0, lasts: Some(Nanos::from_millis(50)) },
+                RateStep { rate_rps: 100.0, lasts: None },
+            ],
+        })),
+    ];
+    let think = prop_oneof![
+        Just(None),
+        ms(1..60).prop_map(|span| Some(Think::Fixed { span })),
+        (ms(1..60), any::<u64>()).prop_map(|(mean, seed)| Some(Think::Exponential { mean, seed })),
+    ];
+    let trace = proptest::collection::vec(0u64..15, 200..300);
+    prop_oneof![
+        (slots(), proptest::option::of(ms(1..300)), think).prop_map(
+            |(concurrency, ramp_up, think)| LoadShape::Closed { concurrency, ramp_up, think }
+        ),
+        Just(LoadShape::Burst),
+        (arrival(), rate, any::<u64>(), proptest::option::of(slots())).prop_map(
+            |(arrival, rate_rps, seed, max_in_flight)| LoadShape::Open {
+                arrival,
+                rate_rps,
+                seed,
+                max_in_flight
+            }
+        ),
+        (trace, 0.3f64..4.0, proptest::option::of(slots())).prop_map(|(gaps, speed, cap)| {
+            let mut at = 0;
+            let ms: Vec<u64> = gaps
+                .iter()
+                .map(|gap| {
+                    at += gap;
+                    at
+                })
+                .collect();
+            replay(&ms, speed, Window::default(), cap)
+        }),
+    ]
+}
+
+/// Time to first token and to the end: some answer at once, some slowly.
+fn served(ms: u64) -> impl Fn(u64) -> (Nanos, Nanos) {
+    move |i| (Nanos::from_millis(ms % 9 + i % 5), Nanos::from_millis(ms + 3 * (i % 7)))
+}
+
+/// The order in which a closed loop's slots come free decides what falls to whom; of a schedule,
+/// everything follows from the index.
+fn is_scheduled(shape: &LoadShape) -> bool {
+    matches!(shape, LoadShape::Open { .. } | LoadShape::Replay { .. } | LoadShape::Burst)
+}
+
 proptest! {
-    /// Whatever the shape and the number of shards: every index exactly once, never more in flight
-    /// than asked, never sent before it is due.
+    /// Whatever the shape and the number of shards: every index exactly once, in ascending order, never
+    /// more in flight or in prefill than asked, never sent before it is due, given up when it should be.
     #[test]
     fn every_request_is_sent_once_and_never_early(
-        requests in 0u64..200, concurrency in 1u32..20, shards in 1u16..5, mode in 0u8..4, ms in 1u64..50,
+        shape in shapes(), requests in 0u64..200, shards in 1u16..5, ms in 1u64..50,
+        max_prefill in proptest::option::of(1u32..8), share in 0.0f64..0.5,
     ) {
-        let shape = match mode {
-            0 => LoadShape::Closed { concurrency },
-            1 => LoadShape::Burst,
-            2 => LoadShape::Open { arrival: ArrivalKind::Poisson, rate_rps: 500.0, seed: 3, max_in_flight: None },
-            _ => open(500.0, Some(concurrency)),
-        };
         let mut p = plan(shape.clone());
         p.requests = Some(requests);
-        let (mut all, mut peaks) = (Vec::new(), 0);
+        p.max_prefill = max_prefill;
+        p.cancel = Some(Cancellation { share, after: Nanos::from_millis(12), seed: ms });
+        let (mut all, mut peak) = (Vec::new(), Peak::default());
         for index in 0..shards {
-            let shard = Shard { index, count: shards };
-            let (seen, peak) = run(&p, shard, |i| Nanos::from_millis(ms + i % 7));
-            peaks += peak;
+            let (seen, of_shard) = run_tokens(&p, Shard { index, count: shards }, served(ms));
+            prop_assert!(seen.windows(2).all(|w| w[0].index < w[1].index), "out of order");
+            peak.in_flight += of_shard.in_flight;
+            peak.prefilling += of_shard.prefilling;
             all.extend(seen);
         }
-        if let LoadShape::Closed { concurrency } = shape {
-            prop_assert!(peaks <= concurrency as usize);
-        }
-        let mut indices: Vec<u64> = all.iter().map(|s| s.index).collect();
-        indices.sort_unstable();
+        let within = |n: usize, limit: Option<u32>| limit.is_none_or(|limit| n <= limit as usize);
+        prop_assert!(within(peak.in_flight, shape.max_in_flight()), "{:?}", peak);
+        prop_assert!(within(peak.prefilling, max_prefill), "{:?}", peak);
+        all.sort_by_key(|s| s.index);
+        let indices: Vec<u64> = all.iter().map(|s| s.index).collect();
         prop_assert_eq!(indices, (0..requests).collect::<Vec<_>>());
-        prop_assert!(all.iter().all(|s| s.sent_at.is_some_and(|at| at >= s.scheduled_at)));
+        for s in &all {
+            let sent = s.sent_at.unwrap();
+            prop_assert!(sent >= s.scheduled_at);
+            let wanted = p.cancel.is_some_and(|c| c.picks(s.index));
+            let end = sent + served(ms)(s.index).1;
+            let due = sent + Nanos::from_millis(12);
+            let want = (wanted && end > due).then_some((due, CancelReason::Abandoned));
+            // An answer that ends just when it would be given up may be either.
+            prop_assert!(s.cancelled == want || end == due, "{:?}", s);
+        }
     }
 
-    /// Sharding an open loop does not change when its requests are due.
+    /// Sharding does not change when a schedule's requests are due, nor which.
     #[test]
-    fn shards_of_a_schedule_add_up_to_the_schedule(shards in 1u16..6, seed: u64) {
-        let shape = LoadShape::Open { arrival: ArrivalKind::Poisson, rate_rps: 100.0, seed, max_in_flight: None };
+    fn shards_of_a_schedule_add_up_to_the_schedule(
+        shape in shapes().prop_filter("of a schedule", is_scheduled), shards in 1u16..6,
+    ) {
         let mut p = plan(shape);
-        p.requests = Some(60);
-        let (whole, _) = run(&p, Shard::WHOLE, |_| Nanos(1));
-        let mut parts: Vec<Seen> = (0..shards)
-            .flat_map(|index| run(&p, Shard { index, count: shards }, |_| Nanos(1)).0)
+        p.requests = Some(120);
+        let due = |seen: Vec<Seen>| seen.into_iter().map(|s| (s.index, s.scheduled_at));
+        let whole: Vec<_> = due(run(&p, Shard::WHOLE, |_| Nanos(1)).0).collect();
+        let mut parts: Vec<_> = (0..shards)
+            .flat_map(|index| due(run(&p, Shard { index, count: shards }, |_| Nanos(1)).0))
             .collect();
-        parts.sort_by_key(|s| s.index);
+        parts.sort_by_key(|(index, _)| *index);
         prop_assert_eq!(whole, parts);
+    }
+
+    /// The slots of a ramp come in at the same instants however they are shared out.
+    #[test]
+    fn shards_of_a_ramp_add_up_to_the_ramp(concurrency in 1u32..40, shards in 1u16..6, ms in 1u64..9_999) {
+        let ramp_up = Some(Nanos::from_millis(ms));
+        let mut p = plan(LoadShape::Closed { concurrency, ramp_up, think: None });
+        p.requests = Some(u64::from(concurrency));
+        let of = |shard| run(&p, shard, |_| Nanos::from_secs(100)).0;
+        let at = |seen: Vec<Seen>| {
+            let mut at: Vec<Nanos> = seen.iter().map(|s| s.scheduled_at).collect();
+            at.sort_unstable();
+            at
+        };
+        let parts = (0..shards).flat_map(|index| of(Shard { index, count: shards })).collect();
+        prop_assert_eq!(at(of(Shard::WHOLE)), at(parts));
+    }
+
+    /// Between the end of an answer and the next request that is due lies the think time; with one slot
+    /// it is plain which end that is.
+    #[test]
+    fn a_slot_never_sends_before_it_has_thought(ms in 1u64..80, mean in 1u64..200, seed: u64) {
+        let think = Think::Exponential { mean: Nanos::from_millis(mean), seed };
+        let mut p = plan(LoadShape::Closed { concurrency: 1, ramp_up: None, think: Some(think) });
+        p.requests = Some(60);
+        let (seen, _) = run(&p, Shard::WHOLE, |i| Nanos::from_millis(ms + i % 3));
+        for pair in seen.windows(2) {
+            let want = pair[0].ended_at.unwrap() + think.after(pair[0].index);
+            prop_assert_eq!(pair[1].scheduled_at, want);
+        }
+    }
+
+    /// After a stop nothing is sent, what was due is on record, and what is in flight ends; also where
+    /// the loop hears of everything late.
+    #[test]
+    fn nothing_is_sent_after_a_stop(
+        shape in shapes(), stop_ms in 0u64..300, late_ms in 0u64..20, abort: bool, ms in 1u64..50,
+    ) {
+        let mut p = plan(shape);
+        (p.requests, p.max_prefill) = (Some(150), Some(9));
+        let mut bench = Bench::new(&p, Shard::WHOLE, served(ms));
+        bench.step(Nanos::ZERO, Input::Start);
+        let stop = Nanos::from_millis(stop_ms);
+        while !bench.done && bench.next_at().is_some_and(|at| at < stop) {
+            let at = bench.next_at().unwrap();
+            bench.go_on(at + Nanos::from_millis(late_ms));
+        }
+        if bench.done {
+            return Ok(());
+        }
+        let stop = stop + Nanos::from_millis(late_ms);
+        bench.step(stop, if abort { Input::Abort } else { Input::Stop });
+        let sent = bench.seen.len();
+        while !bench.done {
+            bench.go_on(stop);
+        }
+        prop_assert_eq!(bench.seen.len(), sent, "sent or dropped after the stop");
+        let at_rest = |s: &Seen| s.sent_at.is_none() || s.ended_at.is_some();
+        prop_assert!(bench.seen.iter().all(at_rest), "{:?}", bench.seen);
+        let mut indices: Vec<u64> = bench.seen.iter().map(|s| s.index).collect();
+        indices.sort_unstable();
+        prop_assert_eq!(indices, (0..sent as u64).collect::<Vec<_>>(), "each once, none left out");
     }
 }

@@ -1,7 +1,7 @@
 //! The catalogue of metrics.
 
 use super::{Better, InFlight, Metric, Of, TrialView, steady_window};
-use crate::request::{RequestRecord, TokenSource};
+use crate::request::{Outcome, RequestRecord, TokenSource};
 use crate::units::Nanos;
 
 /// Every metric, in the order in which files list them.
@@ -197,9 +197,9 @@ pub const METRICS: &[Metric] = &[
         name: "success_rate",
         unit: "",
         better: Better::Higher,
-        doc: "completed requests / requests that were due",
+        doc: "completed requests / requests that were due, without those that the client gave up as planned",
         of: Of::Trial(|t| {
-            let n = t.records.len();
+            let n = t.records.iter().filter(|r| r.outcome != Outcome::Abandoned).count();
             (n > 0).then(|| t.completed().count() as f64 / n as f64)
         }),
     },

@@ -130,6 +130,20 @@ fn a_failed_request_is_never_averaged_away() {
 }
 
 #[test]
+fn an_abandoned_request_is_neither_a_failure_nor_a_latency() {
+    let mut abandoned = request(1, 0, 5_000, 1, 2);
+    abandoned.outcome = Outcome::Abandoned;
+    let m = metrics(&[request(0, 0, 50, 10, 11), abandoned.clone()], 2);
+    for name in ["ttft.count", "e2e.count", "tpot.count", "success_rate"] {
+        near(&m, name, 1.0);
+    }
+    near(&m, "requests", 2.0);
+    assert_eq!(lookup(&metrics(&[abandoned], 1), "success_rate"), None);
+    let not_lost: Vec<_> = Outcome::ALL.into_iter().filter(|o| !o.is_loss()).collect();
+    assert_eq!(not_lost, [Outcome::Completed, Outcome::Abandoned]);
+}
+
+#[test]
 fn what_is_not_known_is_absent_and_not_zero() {
     let mut r = request(0, 0, 50, 10, 1);
     r.prompt_tokens = None;

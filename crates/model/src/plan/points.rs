@@ -1,14 +1,17 @@
 //! From runs and loads to points: one deployment under one load level, `trials` times.
 
 use super::{Level, Mode, PointPlan, Role, TrialPlan};
-use crate::driver::{LoadShape, PhasePlan};
+use crate::arrival::{ArrivalKind, ArrivalRate, RateProfile};
+use crate::driver::{Cancellation, LoadShape, PhasePlan, Think, Window};
 use crate::request::Phase;
-use crate::spec::{Experiment, LoadSpec, Problem, WorkloadKind, WorkloadSpec};
+use crate::spec::{
+    ArrivalSpec, Experiment, LoadSpec, Problem, ThinkSpec, WorkloadKind, WorkloadSpec,
+};
 use crate::units::{Nanos, significant};
 use crate::workload::{Lengths, MixPart, Source, Workload, derive_seed};
 
 /// Time-out of a load that gives none.
-const DEFAULT_TIMEOUT: Nanos = Nanos::from_secs(600);
+pub(crate) const DEFAULT_TIMEOUT: Nanos = Nanos::from_secs(600);
 
 /// A deployment as the points see it.
 pub(crate) struct Target<'a> {
@@ -150,14 +153,46 @@ fn levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<Level>, Problem> {
             batches.0.iter().map(of).collect()
         }
         Mode::Open => {
+            if let Some(label) = label_without_rate(ask)? {
+                return Ok(vec![level(label)]);
+            }
             let rates = ask.rate_rps.map(|r| vec![r]).or(load.rate.as_ref().map(|r| r.0.clone()));
-            let rates = rates.ok_or_else(|| missing(ask, "rate", "add rate = \"5/s\""))?;
+            let rates =
+                rates.ok_or_else(|| missing(ask, "rate", "add rate = \"5/s\", or a 'profile'"))?;
             let of =
                 |r: &f64| Level { rate_rps: Some(*r), ..level(format!("r{}", rate_label(*r))) };
             rates.iter().map(of).collect()
         }
         Mode::Closed => closed_levels(ask, target)?.into_iter().map(by_concurrency).collect(),
     })
+}
+
+/// The label of an open load that is not described by one rate.
+fn label_without_rate(ask: &Asked<'_>) -> Result<Option<String>, Problem> {
+    let load = ask.load;
+    let (label, what) = if load.arrival == Some(ArrivalSpec::Trace) {
+        let speed = load.speed.unwrap_or(1.0);
+        (format!("trace-x{}", rate_label(speed)), "replays a trace")
+    } else if let Some(profile) = &load.profile {
+        let label = match profile.resolved() {
+            RateProfile::Ramp { from_rps, to_rps, .. } => {
+                format!("ramp{}-{}", rate_label(from_rps), rate_label(to_rps))
+            }
+            RateProfile::Steps { steps } => format!("steps{}", steps.len()),
+            RateProfile::Sine { mean_rps, .. } => format!("sine{}", rate_label(mean_rps)),
+        };
+        (label, "has a rate that changes over time ('profile')")
+    } else {
+        return Ok(None);
+    };
+    if ask.rate_rps.is_some() {
+        return Err(Problem::new(
+            ask.path.clone(),
+            format!("the point gives a rate, but load '{}' {what}", load.name),
+            "leave the point's 'rate' out, or name a load that takes one",
+        ));
+    }
+    Ok(Some(label))
 }
 
 fn closed_levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<u32>, Problem> {
@@ -191,7 +226,6 @@ fn point(
     workload: Workload,
 ) -> Result<PointPlan, Problem> {
     let load = ask.load;
-    let mode = load.mode.unwrap_or_default();
     let requests =
         match load.requests {
             None => None,
@@ -200,22 +234,12 @@ fn point(
             })?),
         };
     let duration = load.duration.map(|d| d.0);
-    if requests.is_none() && duration.is_none() {
+    let shape = shape(load, &level, derive_seed(&[workload.seed, ordinal]));
+    if requests.is_none() && duration.is_none() && !ends_by_itself(&shape) {
         return Err(missing(ask, "end", "add requests = 100 or duration = \"60s\""));
     }
     let id = format!("{}/{}/{}", target.name, load.name, level.label);
-    let shape = match mode {
-        Mode::Burst => LoadShape::Burst,
-        Mode::Open => LoadShape::Open {
-            arrival: load.arrival.unwrap_or_default(),
-            rate_rps: level.rate_rps.unwrap_or(1.0),
-            seed: derive_seed(&[workload.seed, ordinal]),
-            max_in_flight: load.concurrency.as_ref().and_then(|c| c.0.first().copied()),
-        },
-        Mode::Closed | Mode::Serial | Mode::Batch => {
-            LoadShape::Closed { concurrency: level.concurrency.unwrap_or(1) }
-        }
-    };
+    let seed = derive_seed(&[workload.seed, ordinal, 3]);
     let measure = PhasePlan {
         phase: Phase::Measure,
         shape,
@@ -224,6 +248,8 @@ fn point(
         timeout: load.timeout.map_or(DEFAULT_TIMEOUT, |t| t.0),
         targets: target.entries,
         balance: target.balance,
+        cancel: load.cancel.map(|c| Cancellation { share: c.share, after: c.after.0, seed }),
+        max_prefill: load.max_prefill,
     };
     let trial = |number: u32| TrialPlan {
         number,
@@ -234,7 +260,7 @@ fn point(
         id,
         deployment: target.name.to_owned(),
         load: load.name.clone(),
-        mode,
+        mode: load.mode.unwrap_or_default(),
         batch: level.batch.unwrap_or(1),
         level,
         workload,
@@ -245,20 +271,69 @@ fn point(
     })
 }
 
+fn shape(load: &LoadSpec, level: &Level, seed: u64) -> LoadShape {
+    let max_in_flight = || load.concurrency.as_ref().and_then(|c| c.0.first().copied());
+    match (load.mode.unwrap_or_default(), load.arrival.unwrap_or_default()) {
+        (Mode::Burst, _) => LoadShape::Burst,
+        (Mode::Open, ArrivalSpec::Trace) => LoadShape::Replay {
+            speed: load.speed.unwrap_or(1.0),
+            window: load.window.map_or_else(Window::default, Window::from),
+            due: std::sync::Arc::default(),
+            max_in_flight: max_in_flight(),
+        },
+        (Mode::Open, arrival) => LoadShape::Open {
+            arrival: match arrival {
+                ArrivalSpec::Constant => ArrivalKind::Constant,
+                ArrivalSpec::Gamma => {
+                    ArrivalKind::Gamma { burstiness: load.burstiness.unwrap_or(1.0) }
+                }
+                ArrivalSpec::Poisson | ArrivalSpec::Trace => ArrivalKind::Poisson,
+            },
+            rate_rps: match &load.profile {
+                Some(profile) => ArrivalRate::Profile(profile.resolved()),
+                None => ArrivalRate::Constant(level.rate_rps.unwrap_or(1.0)),
+            },
+            seed,
+            max_in_flight: max_in_flight(),
+        },
+        (Mode::Closed | Mode::Serial | Mode::Batch, _) => LoadShape::Closed {
+            concurrency: level.concurrency.unwrap_or(1),
+            ramp_up: load.ramp_up.map(|d| d.0),
+            think: load.think.map(|think| match think {
+                ThinkSpec::Fixed(span) => Think::Fixed { span: span.0 },
+                ThinkSpec::Exponential(mean) => {
+                    Think::Exponential { mean: mean.0, seed: derive_seed(&[seed, 4]) }
+                }
+            }),
+        },
+    }
+}
+
+/// Whether a load comes to its end without being told how much or how long.
+fn ends_by_itself(shape: &LoadShape) -> bool {
+    match shape {
+        LoadShape::Open { rate_rps, .. } => rate_rps.ends_at().is_some(),
+        LoadShape::Replay { .. } => true,
+        LoadShape::Burst | LoadShape::Closed { .. } => false,
+    }
+}
+
 /// The warm-up meets the deployment as the load will, but in a closed loop where the load is a
-/// schedule: it is there to fill caches, not to queue.
+/// schedule, and without pauses: it is there to fill caches, neither to queue nor to wait.
 fn warmup(measure: &PhasePlan, requests: u64) -> PhasePlan {
     let shape = match &measure.shape {
-        LoadShape::Open { .. } => {
-            LoadShape::Closed { concurrency: u32::try_from(requests.min(8)).unwrap_or(8) }
+        LoadShape::Open { .. } | LoadShape::Replay { .. } => {
+            LoadShape::closed(u32::try_from(requests.min(8)).unwrap_or(8))
         }
-        other => other.clone(),
+        LoadShape::Closed { concurrency, .. } => LoadShape::closed(*concurrency),
+        LoadShape::Burst => LoadShape::Burst,
     };
     PhasePlan {
         phase: Phase::Warmup,
         shape,
         requests: Some(requests),
         duration: None,
+        cancel: None,
         ..measure.clone()
     }
 }

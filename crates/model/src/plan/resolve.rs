@@ -463,13 +463,25 @@ fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
     let one = 0.2 + tokens * token_s;
     let phase = |p: &crate::driver::PhasePlan| {
         use crate::driver::LoadShape;
-        let rounds = p.requests.map_or(f64::INFINITY, |n| match &p.shape {
-            LoadShape::Closed { concurrency } => {
-                (n as f64 / f64::from(*concurrency).max(1.0)).ceil() * one
+        let asked = p.requests.map_or(f64::INFINITY, |n| n as f64);
+        let rounds = match &p.shape {
+            LoadShape::Closed { concurrency, ramp_up, think } => {
+                let think = think.map_or(0.0, |t| t.mean().as_secs_f64());
+                let ramp_up = ramp_up.map_or(0.0, Nanos::as_secs_f64);
+                0.5 * ramp_up + (asked / f64::from(*concurrency).max(1.0)).ceil() * (one + think)
             }
             LoadShape::Burst => one,
-            LoadShape::Open { rate_rps, .. } => n as f64 / rate_rps + one,
-        });
+            LoadShape::Open { rate_rps, .. } => {
+                let last = if asked.is_finite() { rate_rps.due(asked) } else { None };
+                let end = last.or_else(|| rate_rps.ends_at());
+                end.map_or(f64::INFINITY, |end| end.as_secs_f64() + one)
+            }
+            // A trace that was not read yet is as long as its window, where that has an end.
+            LoadShape::Replay { speed, window, due, .. } => {
+                let end = window.to.or(due.last().copied()).unwrap_or(window.from);
+                (end - window.from).as_secs_f64() / speed + one
+            }
+        };
         rounds.min(p.duration.map_or(f64::INFINITY, |d| d.as_secs_f64() + one))
     };
     let trial = point.pause.as_secs_f64()

@@ -10,6 +10,7 @@ use crate::plan::{EngineKind, Platform};
 use std::collections::BTreeSet;
 
 mod asks;
+mod pace;
 
 /// All problems of `experiment`.
 pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {

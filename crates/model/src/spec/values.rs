@@ -1,18 +1,22 @@
 //! Values of the file that are more than a number or a text. Each has one reader with one error text,
 //! in place of serde's untagged enums, whose errors say nothing.
 
-use crate::units::{Nanos, parse_duration, parse_rate};
+use crate::units::{Nanos, parse_duration, parse_rate, parse_rate_or_zero};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
 /// A span with its unit: `"30s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dur(pub Nanos);
 
 /// A rate with its unit: `"5/s"`, in events per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(pub f64);
+
+/// A rate that may also be zero: `"0/s"`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateOrZero(pub f64);
 
 /// Levels of a load: `8`, `[1, 2, 4]`, or `"pow2:0..7"` (1, 2, 4, .. 128).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +128,17 @@ impl<'de> Deserialize<'de> for Rate {
         d.deserialize_any(TextOr {
             expecting: "a rate with its unit, as \"5/s\"",
             text: |t| parse_rate(t).map(Rate).map_err(|e| e.to_string()),
+            number: None,
+            list: None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for RateOrZero {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(TextOr {
+            expecting: "a rate with its unit, as \"5/s\" or \"0/s\"",
+            text: |t| parse_rate_or_zero(t).map(RateOrZero).map_err(|e| e.to_string()),
             number: None,
             list: None,
         })
@@ -247,6 +262,12 @@ impl Serialize for Rate {
     }
 }
 
+impl Serialize for RateOrZero {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Rate(self.0).serialize(s)
+    }
+}
+
 impl Serialize for Rates {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(self.0.iter().map(|r| format!("{r}/s")))
@@ -293,6 +314,10 @@ schema!(Dur, "Duration", {
 });
 schema!(Rate, "Rate", {
     "description": "A rate with its unit: 5/s, 300/m.",
+    "type": "string", "pattern": "^[0-9][0-9._]* *(/s|/m|/min|/h|rps|req/s)$"
+});
+schema!(RateOrZero, "RateOrZero", {
+    "description": "A rate with its unit, perhaps zero: 5/s, 0/s.",
     "type": "string", "pattern": "^[0-9][0-9._]* *(/s|/m|/min|/h|rps|req/s)$"
 });
 schema!(Rates, "Rates", {

@@ -37,6 +37,8 @@ fn plan() -> Plan {
         timeout: Nanos::from_secs(1),
         targets: 1,
         balance: Balance::RoundRobin,
+        cancel: None,
+        max_prefill: None,
     };
     let trial = |number| TrialPlan { number, warmup_seed: 1, measure_seed: 2 };
     let point = PointPlan {
@@ -121,7 +123,7 @@ fn nanos() -> impl Strategy<Value = Nanos> {
 prop_compose! {
     fn any_record()(
         (index, warm, class, target, prompts) in (any::<u64>(), any::<bool>(), ".*", any::<u16>(), any::<u32>()),
-        (scheduled_at, finished_at, outcome) in (nanos(), nanos(), 0..7_usize),
+        (scheduled_at, finished_at, outcome) in (nanos(), nanos(), 0..Outcome::ALL.len()),
         times in vec(option::of(nanos()), 5),
         arrivals in vec((nanos(), any::<u32>(), any::<u32>()), 0..6),
         counts in vec(option::of(any::<u32>()), 3),

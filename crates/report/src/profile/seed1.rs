@@ -5,6 +5,7 @@ use crate::chart;
 use crate::error::ReportError;
 use crate::png::png;
 use crate::spec::{Kind, ReportInput, ReportSpec};
+use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{PointResult, Results, lookup};
 use serde_json::{Map, Value};
 
@@ -97,8 +98,7 @@ fn plain(name: &str) -> String {
 fn row(results: &Results, point: &PointResult) -> Map<String, Value> {
     let of = |name: &str| lookup(&point.metrics, name).filter(|v| v.is_finite());
     let seconds = |name: &str| number(of(name).map(|ms| ms / 1e3));
-    let total: u64 = point.outcomes.values().sum();
-    let good = point.outcomes.get("completed").copied().unwrap_or(0);
+    let (total, good) = (point.expected(), point.ended(Outcome::Completed));
     let tokens = of("output_tokens.mean").zip(of("output_tokens.count"));
     COLUMNS
         .into_iter()

@@ -6,6 +6,7 @@ use crate::error::ReportError;
 use crate::png::png;
 use crate::spec::{Kind, ReportInput, ReportSpec};
 use scalebeam_model::plan::Plan;
+use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{PointResult, lookup};
 use scalebeam_model::workload::Source;
 use serde_json::{Value, json};
@@ -52,8 +53,7 @@ pub(super) fn files(input: &ReportInput<'_>) -> Result<Files, ReportError> {
 
 fn row(point: &PointResult, plan: &Plan) -> Value {
     let of = |name: &str| lookup(&point.metrics, name).filter(|v| v.is_finite());
-    let total: u64 = point.outcomes.values().sum();
-    let good = point.outcomes.get("completed").copied().unwrap_or(0);
+    let (total, good) = (point.expected(), point.ended(Outcome::Completed));
     let (isl, osl) = lengths(point, plan);
     json!({
         "n_gpu": (point.gpus > 0).then_some(point.gpus),

@@ -55,7 +55,7 @@ fn raw(
 
 fn ours(spec: &ServerSpec, streams: u32, requests: u64) -> (Vec<Trace>, Errors) {
     let run = |at| {
-        let shape = LoadShape::Closed { concurrency: streams };
+        let shape = LoadShape::closed(streams);
         let mut log = Vec::new();
         let spec = OursSpec { at, shape, requests, tokens: spec.tokens };
         ours::run(&spec, &WallClock::shared(), &mut log).unwrap();

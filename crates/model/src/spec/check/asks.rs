@@ -1,6 +1,6 @@
 //! Checks of workloads, loads, runs, reports and expectations.
 
-use super::{name, reference, unique};
+use super::{name, pace, reference, unique};
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
 use crate::spec::diagnostic::nearest;
@@ -24,6 +24,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         let known = experiment.workload.iter().map(|w| w.name.as_str());
         reference(format!("load[{i}].workload"), "workload", &load.workload, known, problems);
         load_keys(i, load, problems);
+        pace::check(i, load, problems);
         batch_api(i, load, experiment, problems);
     }
     runs(experiment, problems);
@@ -168,11 +169,18 @@ fn mix(i: usize, w: &WorkloadSpec, experiment: &Experiment, problems: &mut Vec<P
 
 fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
     let mode = load.mode.unwrap_or_default();
-    let rules: [(&str, bool, &[Mode]); 6] = [
+    let rules: [(&str, bool, &[Mode]); 13] = [
         ("concurrency", load.concurrency.is_some(), &[Mode::Closed, Mode::Open]),
         ("concurrency_per_replica", load.concurrency_per_replica.is_some(), &[Mode::Closed]),
         ("rate", load.rate.is_some(), &[Mode::Open]),
+        ("profile", load.profile.is_some(), &[Mode::Open]),
         ("arrival", load.arrival.is_some(), &[Mode::Open]),
+        ("burstiness", load.burstiness.is_some(), &[Mode::Open]),
+        ("speed", load.speed.is_some(), &[Mode::Open]),
+        ("window", load.window.is_some(), &[Mode::Open]),
+        ("ramp_up", load.ramp_up.is_some(), &[Mode::Closed]),
+        ("think", load.think.is_some(), &[Mode::Closed, Mode::Serial]),
+        ("max_prefill", load.max_prefill.is_some(), &[Mode::Closed, Mode::Open, Mode::Burst]),
         ("batch", load.batch.is_some(), &[Mode::Batch]),
         (
             "duration",
