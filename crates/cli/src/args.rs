@@ -50,7 +50,7 @@ pub(crate) enum Command {
         scalebeam bench http://localhost:8000 --rate-profile ramp:1/s,50/s,60s --burstiness 0.5 --duration 90s\n  \
         scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
     )]
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Serve the emulated engine over HTTP
     #[command(
         after_help = "Examples:\n  scalebeam serve --model Qwen/Qwen2.5-7B-Instruct --gpu H100 --tp 2\n  \

@@ -95,6 +95,8 @@ pub(crate) struct Lines<'a> {
     /// Answers that said `[DONE]` and whose body is still open, by the instant at which that ends.
     done: VecDeque<(Nanos, u64)>,
     ended: VecDeque<Box<Finished>>,
+    /// First tokens that were not handed out yet, where somebody wants them.
+    first_tokens: Option<VecDeque<(u64, Nanos)>>,
     reconnects: u64,
 }
 
@@ -107,7 +109,7 @@ impl fmt::Debug for Lines<'_> {
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn new(setup: &'a Setup, registry: Registry) -> Self {
+    pub(crate) fn new(setup: &'a Setup, registry: Registry, wants_first_tokens: bool) -> Self {
         let sides = setup.addresses.iter().map(|address| Side {
             head: head_of(address, &address.with_host(&setup.headers), &setup.id_prefix),
             idle: Vec::new(),
@@ -124,6 +126,7 @@ impl<'a> Lines<'a> {
             handshakes: 0,
             done: VecDeque::new(),
             ended: VecDeque::new(),
+            first_tokens: wants_first_tokens.then(VecDeque::new),
             reconnects: 0,
         }
     }
@@ -136,6 +139,11 @@ impl<'a> Lines<'a> {
     /// The next exchange that ended and was not handed out yet.
     pub(crate) fn next_ended(&mut self) -> Option<Box<Finished>> {
         self.ended.pop_front()
+    }
+
+    /// The next request whose first token arrived, and when.
+    pub(crate) fn next_first_token(&mut self) -> Option<(u64, Nanos)> {
+        self.first_tokens.as_mut()?.pop_front()
     }
 
     /// When [`Lines::expire`] has something to do, at the earliest.
@@ -302,8 +310,13 @@ impl<'a> Lines<'a> {
     fn read(&mut self, key: usize, is_closing: bool) {
         let Slot { line, exchange } = &mut self.slots[key];
         let Some(exchange) = exchange else { return };
-        let was_done = exchange.answer.is_done();
-        match line.read(&mut self.reader, is_closing, &mut exchange.answer) {
+        let (was_done, had_token) = (exchange.answer.is_done(), exchange.answer.has_token());
+        let flow = line.read(&mut self.reader, is_closing, &mut exchange.answer);
+        if let (Some(first), false) = (&mut self.first_tokens, had_token) {
+            let record = exchange.answer.record_mut();
+            first.extend(record.arrivals.first().map(|arrival| (record.index, arrival.at)));
+        }
+        match flow {
             Flow::Ended(end, at) => self.end(key, end, at),
             Flow::Blocked if exchange.answer.is_done() && !was_done => {
                 let index = exchange.answer.record_mut().index;

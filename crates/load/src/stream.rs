@@ -162,6 +162,11 @@ impl Answer {
         self.is_streamed
     }
 
+    /// Whether any output has come.
+    pub(crate) fn has_token(&self) -> bool {
+        !self.record.arrivals.is_empty()
+    }
+
     /// The head has come; the body will be of `format`.
     pub(crate) fn begin(&mut self, format: Format) {
         self.format = format;

@@ -83,9 +83,10 @@ struct Wall<'a> {
 
 impl<'a> Wall<'a> {
     fn new(post: &'a Post<'a>, registry: Registry) -> Self {
+        let driver = Driver::new(post.plan, post.stock.shard());
         Self {
-            driver: Driver::new(post.plan, post.stock.shard()),
-            lines: Lines::new(post.setup, registry),
+            lines: Lines::new(post.setup, registry, driver.wants_first_tokens()),
+            driver,
             post,
             wake_at: None,
             level: Level::Run,
@@ -140,6 +141,9 @@ impl<'a> Wall<'a> {
         let level = self.post.control.level();
         if level != self.level {
             self.obey(level);
+        }
+        while let Some((index, at)) = self.lines.next_first_token() {
+            self.step(now, Input::FirstToken { index, at });
         }
         while let Some(finished) = self.lines.next_ended() {
             self.ended(finished);

@@ -82,6 +82,34 @@ fn an_open_loop_keeps_its_rate_against_a_server_that_queues() {
 }
 
 #[test]
+fn a_rate_that_changes_over_time_sends_as_many_as_it_says() {
+    let server = emulator(&["--ttft", "2ms", "--itl", "1ms", "--model", "m"]);
+    let short = ["--osl", "2", "--isl", "16", "--warmup", "0", "--json"];
+    for (profile, level, count) in [
+        // Steps have an end of their own: 10 in the first, 40 in the last.
+        ("steps:50/s@200ms,0/s@100ms,200/s@200ms", "steps3", 50),
+        ("ramp:0/s,100/s,200ms", "ramp0-100", 30),
+        ("sine:100/s,100/s,50ms", "sine100", 30),
+    ] {
+        let mut args = vec!["--rate-profile", profile, "--arrival", "constant"];
+        args.extend(short);
+        if count == 30 {
+            args.extend(["--requests", "30"]);
+        }
+        let results = bench(&server.url, &args).json();
+        let point = &results["points"][0];
+        assert_eq!(
+            (&point["level"], &point["outcomes"]["completed"]),
+            (&level.into(), &count.into())
+        );
+        assert!(point["rate_rps"].is_null(), "no one rate was asked for");
+    }
+    let mut args = vec!["--request-rate", "200", "--burstiness", "0.5", "--requests", "20"];
+    args.extend(short);
+    assert_eq!(bench(&server.url, &args).json()["points"][0]["outcomes"]["completed"], 20);
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_with_a_reason() {
     for (args, want) in [
         (&["--duration", "30"][..], "--duration: '30' has no unit"),
@@ -92,6 +120,17 @@ fn a_wrong_command_line_is_refused_with_a_reason() {
         ),
         (&["--concurrency", "0", "--model", "m"], "0 is not between 1 and 1000000"),
         (&["--request-rate", "-1"], "-1"),
+        (&["--burstiness", "0.5"], "--request-rate"),
+        (&["--request-rate", "5", "--arrival", "gamma"], "--arrival gamma needs --burstiness"),
+        (
+            &["--request-rate", "5", "--arrival", "constant", "--burstiness", "2"],
+            "--burstiness belongs to --arrival gamma",
+        ),
+        (&["--rate-profile", "ramp:1/s,50/s"], "ramp:1/s,50/s,60s"),
+        (&["--rate-profile", "ramp:1/s,50,60s", "--model", "m"], "'50' has no unit"),
+        (&["--rate-profile", "sine:1/s,2/s,9s", "--model", "m"], "above the mean"),
+        (&["--rate-profile", "ramp:1/s,5/s,6s", "--concurrency", "8"], "cannot be used with"),
+        (&["--rate-profile", "ramp:1/s,5/s,6s", "--request-rate", "8"], "cannot be used with"),
     ] {
         let said = bench("http://127.0.0.1:9", args).expect_code(2);
         assert!(said.stderr.contains(want), "{args:?}: {}", said.stderr);

@@ -1,6 +1,6 @@
 //! `check`: the acceptance set is read as it should be, and every mistake is refused with a useful line.
 
-use crate::support::{Lab, root, say};
+use crate::support::{Lab, emulated, root, say};
 
 fn base() -> String {
     std::fs::read_to_string(root().join("experiments/quickstart.toml")).unwrap()
@@ -27,6 +27,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("quickstart", 3, 6),
         ("real-cpu", 3, 6),
         ("real-vllm-cpu", 6, 12),
+        ("load-shapes", 1, 6),
     ] {
         let path = root().join(format!("experiments/{file}.toml"));
         let json = say(["check", path.to_str().unwrap(), "--json"]).expect_code(0).json();
@@ -218,4 +219,51 @@ fn a_file_that_is_no_toml_or_not_there_is_refused() {
     let said = say(["check", "/no/such/file.toml"]).expect_code(2);
     assert!(said.stderr.contains("cannot read /no/such/file.toml"), "{}", said.stderr);
     assert!(said.stderr.contains("hint: name an experiment file"));
+}
+
+#[test]
+fn a_load_that_contradicts_itself_is_told_where() {
+    let load = "mode = \"open\"\nrate = \"5/s\"\nburstiness = 0.5\nramp_up = \"5s\"\nrequests = 9\n\
+                profile = { kind = \"sine\", mean = \"5/s\", amplitude = \"9/s\", period = \"1m\" }\n\
+                cancel = { share = 2.0, after = \"2s\" }";
+    let lab = Lab::new(&emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load));
+    let said = lab.say("check", &[]).expect_code(2);
+    insta::assert_snapshot!(said.stderr.replace(&lab.file().display().to_string(), "FILE"), @r#"
+    error: 5 problems in the experiment file
+
+    FILE:28:1: load[0].burstiness: 'burstiness' has no meaning with arrival = "poisson"
+      28 | burstiness = 0.5
+         | ^
+      hint: leave it out; it belongs to arrival = gamma
+
+    FILE:29:1: load[0].ramp_up: 'ramp_up' has no meaning in open mode
+      29 | ramp_up = "5s"
+         | ^
+      hint: it belongs to mode closed
+
+    FILE:31:1: load[0].profile: 'rate' is given as well
+      31 | profile = { kind = "sine", mean = "5/s", amplitude = "9/s", period = "1m" }
+         | ^
+      hint: keep one of the two
+
+    FILE:31:42: load[0].profile.amplitude: the amplitude of 9.00/s is above the mean of 5.00/s
+      31 | profile = { kind = "sine", mean = "5/s", amplitude = "9/s", period = "1m" }
+         |                                          ^
+      hint: a rate below zero does not exist; lower it
+
+    FILE:32:12: load[0].cancel.share: 'share' must be above 0 and at most 1
+      32 | cancel = { share = 2.0, after = "2s" }
+         |            ^
+      hint: 0.1 is one request in ten; leave 'cancel' out for none
+    "#);
+}
+
+#[test]
+fn a_point_with_a_rate_of_its_own_and_a_load_without_are_told() {
+    let load = "mode = \"open\"\nrequests = 9\n\
+                profile = { kind = \"ramp\", from = \"1/s\", to = \"9/s\", over = \"1m\" }\n\
+                [[run]]\nload = [\"l\"]\nat = [{ deploy = \"one\", rate = \"5/s\" }]";
+    let lab = Lab::new(&emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load));
+    let said = lab.say("check", &[]).expect_code(2);
+    assert!(said.stderr.contains("run[0].at[0]: the point gives a rate"), "{}", said.stderr);
 }

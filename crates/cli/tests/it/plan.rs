@@ -19,6 +19,22 @@ fn the_two_node_vllm_in_words() {
 }
 
 #[test]
+fn every_load_shape_in_words() {
+    let said = say(["plan", &experiment("load-shapes")]).expect_code(0).stdout;
+    let points = said.lines().filter_map(|l| l.trim_start().strip_prefix("point one/"));
+    // Up to the time-out, behind which stand seeds.
+    let shapes: Vec<&str> = points.filter_map(|l| Some(l.split_once(", time-out")?.0)).collect();
+    insta::assert_snapshot!(shapes.join("\n"), @"
+    users/c16: closed at concurrency 16 reached over 2.00 s, for 6.00 s, thinking 200 ms on average after each answer, warm-up 4
+    impatient/c16: closed at concurrency 16, 160 requests, 20.0 % given up 100 ms after sending, warm-up 4
+    bursty/r50: open at 50.0 requests/s (gamma, burstiness 0.500), 200 requests, warm-up 4
+    morning/ramp1-50: open at 1.00 to 50.0 requests/s over 4.00 s (poisson), for 6.00 s, warm-up 4
+    stairs/steps3: open at 10.0 requests/s for 2.00 s, then 0 requests/s for 1.00 s, then 40.0 requests/s for 2.00 s (poisson), to the end of its schedule, warm-up 4
+    tides/sine30: open at 30.0 +- 20.0 requests/s in waves of 2.00 s (constant), for 6.00 s, warm-up 4
+    ");
+}
+
+#[test]
 fn the_same_file_gives_the_same_bytes_and_the_published_form() {
     let schema = std::fs::read_to_string(root().join("schemas/plan.schema.json")).unwrap();
     let schema = serde_json::from_str(&schema).unwrap();
@@ -31,6 +47,7 @@ fn the_same_file_gives_the_same_bytes_and_the_published_form() {
         "quickstart",
         "real-cpu",
         "real-vllm-cpu",
+        "load-shapes",
     ] {
         let first = say(["plan", &experiment(name), "--json"]).expect_code(0);
         let second = say(["plan", &experiment(name), "--json"]).expect_code(0);

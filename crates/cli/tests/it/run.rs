@@ -286,3 +286,44 @@ fn no_secret_reaches_a_file_or_a_report() {
         }
     }
 }
+
+#[test]
+fn an_impatient_user_costs_neither_trust_nor_success() {
+    let load = "concurrency = 10\nrequests = 60\ncancel = { share = 0.3, after = \"60ms\" }\n\
+                ramp_up = \"40ms\"\nthink = { mean = \"5ms\" }";
+    let text = emulated(&["one"], "ttft = \"250ms\", itl = \"1ms\"", load);
+    let lab = Lab::new(&text);
+    let results = lab.say("run", &["--json"]).json();
+    let point = &results["points"][0];
+    let count = |name: &str| point["outcomes"][name].as_u64().unwrap_or(0);
+    assert_eq!(count("abandoned") + count("completed"), 60, "{point}");
+    assert!((8..30).contains(&count("abandoned")), "{}", count("abandoned"));
+    assert_eq!(point["metrics"]["success_rate"], 1.0);
+    assert_eq!(point["metrics"]["ttft_ms"]["count"], count("completed"));
+    assert_eq!(point["failures"], serde_json::json!({}));
+    let reasons = point["trust"]["reasons"].as_array().unwrap();
+    let code = |r: &serde_json::Value| r["code"].as_str().unwrap().to_owned();
+    let codes: Vec<String> = reasons.iter().map(code).collect();
+    assert!(codes.contains(&"abandoned".to_owned()), "{codes:?}");
+    for doubt in ["failures", "concurrency_not_reached"] {
+        assert!(!codes.contains(&doubt.to_owned()), "{codes:?}");
+    }
+}
+
+#[test]
+fn a_trace_that_nobody_read_is_planned_and_refused_before_anything_starts() {
+    let load = "mode = \"open\"\narrival = \"trace\"\nspeed = 2.0\nwindow = { from = \"1m\" }";
+    let lab = Lab::new(&emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load));
+    lab.say("check", &[]).expect_code(0);
+    let plan = lab.say("plan", &[]).expect_code(0).stdout;
+    let want =
+        "open of a trace from 1.00 min on at 2.00 times its speed, to the end of its schedule";
+    assert!(plan.contains("one/l/trace-x2: ") && plan.contains(want), "{plan}");
+    let said = lab.say("run", &[]).expect_code(4);
+    assert!(
+        said.stderr.contains("nothing was started; load l has arrival = \"trace\""),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.contains("hint: "), "{}", said.stderr);
+}
