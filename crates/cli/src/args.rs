@@ -50,6 +50,7 @@ pub(crate) enum Command {
         scalebeam bench http://localhost:8000 --rate-profile ramp:1/s,50/s,60s --burstiness 0.5 --duration 90s\n  \
         scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
     )]
+    // In a box: it has more flags than all others together.
     Bench(Box<BenchArgs>),
     /// Serve the emulated engine over HTTP
     #[command(
@@ -188,6 +189,22 @@ pub(crate) enum ArrivalArg {
     Gamma,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RangeRatioArg {
+    /// [L(1-r), L(1+r)], as vllm bench serve
+    Vllm,
+    /// [rL, L], as sglang.bench_serving, older vLLM and InferenceX
+    Sglang,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CacheArg {
+    /// Prompts begin with a mark that no other run, point or trial uses
+    Salt,
+    /// Prompts as the seed or the file says, whatever the server has seen before
+    Keep,
+}
+
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("rates").args(["request_rate", "rate_profile"]))]
 pub(crate) struct BenchArgs {
@@ -220,11 +237,29 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "SPAN")]
     pub(crate) duration: Option<String>,
     /// Prompt length in tokens
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", conflicts_with = "dataset")]
     pub(crate) isl: u32,
-    /// Answer length in tokens
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    pub(crate) osl: u32,
+    /// Answer length in tokens [default: 128, or as the dataset says]
+    #[arg(long, value_name = "N")]
+    pub(crate) osl: Option<u32>,
+    /// Spread both lengths evenly over a range of this ratio, from 0 to 1
+    #[arg(long, value_name = "R", conflicts_with = "dataset")]
+    pub(crate) range_ratio: Option<f64>,
+    /// What the ratio means
+    #[arg(long, value_enum, default_value = "vllm", requires = "range_ratio")]
+    pub(crate) range_ratio_as: RangeRatioArg,
+    /// Shared tokens before the unique ones of each prompt
+    #[arg(long, value_name = "N", conflicts_with = "dataset")]
+    pub(crate) prefix: Option<u32>,
+    /// Distinct shared prefixes, taken in turn [default: 1]
+    #[arg(long, value_name = "N", requires = "prefix")]
+    pub(crate) prefix_groups: Option<u32>,
+    /// Prompts or lengths from a file: sharegpt:FILE, mooncake:FILE, burstgpt:FILE, azure:FILE, jsonl:FILE
+    #[arg(long, value_name = "FORMAT:FILE")]
+    pub(crate) dataset: Option<String>,
+    /// What keeps the server's prefix cache from answering for an earlier point
+    #[arg(long, value_enum, default_value = "salt")]
+    pub(crate) cache: CacheArg,
     /// Let answers end where the model ends them (no ignore_eos)
     #[arg(long)]
     pub(crate) no_force_len: bool,

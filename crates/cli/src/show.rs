@@ -4,7 +4,7 @@ use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
 use scalebeam_model::units::{Nanos, significant};
-use scalebeam_model::workload::Api;
+use scalebeam_model::workload::{Api, LengthDist, MixPart, Source, Workload};
 use std::fmt::Write as _;
 
 /// How much there is to do.
@@ -167,17 +167,40 @@ fn show_point(out: &mut String, p: &PointPlan) {
     let seeds: Vec<String> = p.trials.iter().map(|t| format!("{:016x}", t.measure_seed)).collect();
     let _ = writeln!(
         out,
-        "  point {}: {} {}{warmup}, time-out {}, workload {} (seed {}), {} trial{} (seeds {})",
+        "  point {}: {} {}{warmup}, time-out {}, workload {} (seed {}{}), {} trial{} (seeds {})",
         p.id,
         p.mode.name(),
         phase(&p.measure),
         p.measure.timeout,
         p.workload.name,
         p.workload.seed,
+        spreads(&p.workload),
         p.trials.len(),
         if p.trials.len() == 1 { "" } else { "s" },
         seeds.join(" ")
     );
+}
+
+/// The lengths that are spread: what other tools call 1024 may have a mean of 922.
+fn spreads(workload: &Workload) -> String {
+    match &workload.source {
+        Source::Synthetic { lengths, .. } => {
+            let said = [("isl", &lengths.isl_dist), ("osl", &lengths.osl_dist)];
+            let of = |(key, dist): (&str, &Option<LengthDist>)| {
+                let dist = dist.as_ref()?;
+                Some(format!(", {key} {dist}"))
+            };
+            said.into_iter().filter_map(of).collect()
+        }
+        Source::Mix { parts } => {
+            let of = |p: &MixPart| match spreads(&p.workload) {
+                text if text.is_empty() => text,
+                text => format!(", {}: {}", p.workload.name, text.trim_start_matches(", ")),
+            };
+            parts.iter().map(of).collect()
+        }
+        Source::Prompts { .. } | Source::File { .. } => String::new(),
+    }
 }
 
 fn phase(p: &PhasePlan) -> String {

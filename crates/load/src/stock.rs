@@ -242,7 +242,7 @@ impl Drop for CompleteOnDrop<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scalebeam_model::workload::Source;
+    use scalebeam_model::workload::{CachePolicy, Source};
     use std::thread;
 
     fn workload() -> Workload {
@@ -255,6 +255,7 @@ mod tests {
             force_len: true,
             body: serde_json::Map::new(),
             seed: 1,
+            cache: CachePolicy::default(),
             source: Source::Mix { parts: Vec::new() },
         }
     }

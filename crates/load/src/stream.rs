@@ -252,6 +252,7 @@ impl Answer {
         record.finish_reason = progress.finish_reason.take();
         count_tokens(&mut record, progress.usage);
         let cached_tokens = progress.usage.and_then(|u| u.cached_tokens);
+        record.cached_prompt_tokens = cached_tokens;
         Finished { record, texts: progress.texts, cached_tokens }
     }
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub mod compare;
 mod doubt;
 pub mod expect;
+mod sharing;
 mod verdict;
 
 /// The measured requests of one repeat.

@@ -14,6 +14,7 @@ mod notes;
 pub(crate) mod points;
 mod resolve;
 pub(crate) mod shape;
+pub(crate) mod workloads;
 
 pub use resolve::{PlanError, resolve};
 

@@ -259,6 +259,10 @@ pub struct RequestRecord {
     pub arrivals: Vec<Arrival>,
     /// Prompt tokens by the server's own count.
     pub prompt_tokens: Option<u32>,
+    /// Of these, the ones that the server took from its prefix cache, where it says so. Servers leave it
+    /// out for none as well as for not knowing.
+    #[serde(default)]
+    pub cached_prompt_tokens: Option<u32>,
     /// Output tokens by the best source there is.
     pub output_tokens: Option<u32>,
     /// Where `output_tokens` comes from.
@@ -304,6 +308,7 @@ impl RequestRecord {
             finished_at: scheduled_at,
             arrivals: Vec::new(),
             prompt_tokens: None,
+            cached_prompt_tokens: None,
             output_tokens: None,
             token_source: None,
             asked_input_tokens: None,
@@ -322,6 +327,12 @@ impl RequestRecord {
     /// Non-empty chunks that arrived.
     pub fn chunks(&self) -> u32 {
         self.arrivals.iter().map(|a| a.chunks).sum()
+    }
+
+    /// Whether its length was forced, it arrived whole, and the server itself says how long it is. Counts
+    /// of ours cannot tell a length that was not kept from tokens that came in one chunk.
+    pub fn is_forced_and_counted(&self) -> bool {
+        self.is_completed() && self.forced_length && self.token_source == Some(TokenSource::Usage)
     }
 
     /// Whether the answer arrived whole.

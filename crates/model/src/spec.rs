@@ -6,7 +6,8 @@
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
-use crate::workload::{Api, Pick, PromptText};
+use crate::workload::lengths::LOGNORMAL_CUT;
+use crate::workload::{Api, CachePolicy, FileFormat, LengthDist, Pick, PromptText, RangeMeaning};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -339,16 +340,26 @@ pub struct WorkloadSpec {
     /// Its standard deviation.
     #[serde(default)]
     pub isl_dev: Option<f64>,
+    /// Its spread, in place of `isl_dev`.
+    #[serde(default)]
+    pub isl_dist: Option<DistSpec>,
     /// Shared tokens before the unique ones.
     #[serde(default)]
     pub prefix: Option<u32>,
+    /// Distinct shared prefixes; default 1. Requests take them in turn, or at random by `pick`.
+    #[serde(default)]
+    pub prefix_groups: Option<u32>,
     /// Answer length in tokens; embeddings have none.
     #[serde(default)]
     pub osl: Option<u32>,
     /// Its standard deviation.
     #[serde(default)]
     pub osl_dev: Option<f64>,
-    /// Longest answer of a `file` workload.
+    /// Its spread, in place of `osl_dev`.
+    #[serde(default)]
+    pub osl_dist: Option<DistSpec>,
+    /// Longest answer of a `file` workload: where a line does not say (`jsonl`), or in place of the
+    /// answers' own lengths (`sharegpt`).
     #[serde(default)]
     pub max_tokens: Option<u32>,
     /// Force the answer length, as the family writes it (`ignore_eos` and `min_tokens`, or their like).
@@ -375,19 +386,90 @@ pub struct WorkloadSpec {
     /// File of a `file` workload, relative to the experiment file.
     #[serde(default)]
     pub file: Option<String>,
+    /// How the file is written; default `jsonl`.
+    #[serde(default)]
+    pub format: Option<FileFormat>,
+    /// What keeps a prefix cache from answering for an earlier point; default `salt`.
+    #[serde(default)]
+    pub cache: Option<CachePolicy>,
     /// Parts of a `mix`, in this order.
     #[serde(default)]
     pub parts: Vec<Part>,
 }
 
+/// How a length is spread.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DistSpec {
+    /// Which spread.
+    pub kind: DistKind,
+    /// Lognormal: standard deviation of the logarithm.
+    #[serde(default)]
+    pub sigma: Option<f64>,
+    /// Uniform: shortest, in tokens.
+    #[serde(default)]
+    pub min: Option<u32>,
+    /// Uniform: longest, in tokens. Lognormal: cut off here; default ten times the mean.
+    #[serde(default)]
+    pub max: Option<u32>,
+    /// Range ratio: from 0 to 1.
+    #[serde(default)]
+    pub ratio: Option<f64>,
+    /// Range ratio: whose meaning of it.
+    #[serde(default, rename = "as")]
+    pub meaning: Option<RangeMeaning>,
+}
+
+impl DistSpec {
+    /// The spread around `mean` tokens; `None` where a key is missing, which the check says.
+    pub fn resolve(&self, mean: Option<u32>) -> Option<LengthDist> {
+        Some(match self.kind {
+            DistKind::Lognormal => {
+                let mean = mean?;
+                let max = self.max.unwrap_or_else(|| mean.saturating_mul(LOGNORMAL_CUT));
+                LengthDist::lognormal(mean, self.sigma?, max)
+            }
+            DistKind::Uniform => LengthDist::uniform(self.min?, self.max?),
+            DistKind::RangeRatio => LengthDist::range_ratio(mean?, self.ratio?, self.meaning?),
+        })
+    }
+}
+
+/// Spreads of a length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DistKind {
+    /// Lognormal around `isl` or `osl`, by `sigma`.
+    Lognormal,
+    /// Every whole number from `min` to `max` alike.
+    Uniform,
+    /// Uniform by the `ratio` of other tools, `as` one of them means it.
+    RangeRatio,
+}
+
+impl DistKind {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lognormal => "lognormal",
+            Self::Uniform => "uniform",
+            Self::RangeRatio => "range-ratio",
+        }
+    }
+}
+
 /// Part of a mix.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
     /// Workload name.
     pub workload: String,
-    /// Requests of it per round.
-    pub count: u32,
+    /// Requests of it per round, in the order of the parts.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// Each request is of it with this probability, over the sum of all weights.
+    #[serde(default)]
+    pub weight: Option<f64>,
 }
 
 /// A load.

@@ -63,6 +63,7 @@ pub(crate) fn requests(records: &[RequestRecord]) -> Result<RecordBatch, RecordE
         ("finished_at", Arc::new(instants(records, |r| Some(r.finished_at)))),
         ("arrivals", Arc::new(arrivals)),
         ("prompt_tokens", Arc::new(u32s(|r| r.prompt_tokens))),
+        ("cached_prompt_tokens", Arc::new(u32s(|r| r.cached_prompt_tokens))),
         ("output_tokens", Arc::new(u32s(|r| r.output_tokens))),
         ("token_source", Arc::new(texts(records, |r| r.token_source.map(TokenSource::name)))),
         ("asked_input_tokens", Arc::new(u32s(|r| r.asked_input_tokens))),
@@ -149,6 +150,11 @@ impl<'a> Columns<'a> {
         })
     }
 
+    /// A column that runs of an earlier minor version do not have.
+    fn since<A: Array + 'static>(&self, name: &str) -> Result<Option<&'a A>, RecordError> {
+        self.batch.column_by_name(name).map(|_| self.get(name)).transpose()
+    }
+
     fn need<T>(&self, value: Option<T>, name: &str, row: usize) -> Result<T, RecordError> {
         value.ok_or_else(|| {
             RecordError::damaged(
@@ -184,6 +190,7 @@ pub(crate) fn read_requests(
     let (last_token, finished) = (times("last_token_at")?, times("finished_at")?);
     let (arrivals, connect) = (times("arrivals")?, times("connect_ns")?);
     let (prompt_tokens, output_tokens) = (counts("prompt_tokens")?, counts("output_tokens")?);
+    let cached = columns.since::<UInt32Array>("cached_prompt_tokens")?;
     let (source, reason) = (words("token_source")?, words("finish_reason")?);
     let (asked_in, asked_out) = (counts("asked_input_tokens")?, counts("asked_output_tokens")?);
     let flags = |name| columns.get::<BooleanArray>(name);
@@ -207,6 +214,7 @@ pub(crate) fn read_requests(
         r.last_token_at = nanos(last_token, row);
         r.finished_at = columns.need(nanos(finished, row), "finished_at", row)?;
         r.prompt_tokens = at(prompt_tokens, row);
+        r.cached_prompt_tokens = cached.and_then(|c| at(c, row));
         r.output_tokens = at(output_tokens, row);
         r.token_source = named(&columns, source, "token_source", row, TokenSource::from_name)?;
         r.asked_input_tokens = at(asked_in, row);

@@ -181,9 +181,10 @@ fn skipped(skipped: &Skipped) -> SkippedRow<'_> {
 
 fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
     let against = section.against.as_ref();
+    let columns = section.columns();
     SectionRows {
         title: section.title.clone(),
-        heads: COLUMNS
+        heads: columns
             .iter()
             .map(|(_, top, below, _)| ((*top).to_owned(), (*below).to_owned()))
             .collect(),
@@ -193,7 +194,7 @@ fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
             .iter()
             .map(|p| PointRow {
                 name: &p.deployment,
-                cells: COLUMNS.iter().map(|(n, ..)| table::cell(&Named::new(n), p)).collect(),
+                cells: columns.iter().map(|(n, ..)| table::cell(&Named::new(n), p)).collect(),
                 ratio: section.ratio(p),
                 trust: table::trust_word(p.trust.level),
                 level: p.trust.level.name(),

@@ -65,7 +65,8 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
 fn write_section(out: &mut String, section: &Section<'_>) {
     let mut head = vec!["Deployment".to_owned()];
     let mut rule = vec!["---".to_owned()];
-    for (_, top, below, _) in COLUMNS {
+    let columns = section.columns();
+    for (_, top, below, _) in &columns {
         head.push(format!("{top} {below}").trim_end().to_owned());
         rule.push("---:".to_owned());
     }
@@ -79,7 +80,7 @@ fn write_section(out: &mut String, section: &Section<'_>) {
     write_row(out, &rule);
     for point in &section.points {
         let mut row = vec![point.deployment.clone()];
-        row.extend(COLUMNS.map(|(name, ..)| table::cell(&Named::new(name), point)));
+        row.extend(columns.iter().map(|(name, ..)| table::cell(&Named::new(name), point)));
         if section.against.is_some() {
             row.push(section.ratio(point));
         }

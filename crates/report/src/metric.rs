@@ -66,6 +66,7 @@ pub const METRICS: &[Metric] = &[
     metric("connect_ms", "Time to connect", "connect", "ms"),
     metric("prompt_tokens", "Prompt length", "prompt tok", "tokens"),
     metric("output_tokens", "Output length", "output tok", "tokens"),
+    metric("prefix_hit_ratio", "Prompt tokens from the prefix cache", "cached %", "%"),
     metric("concurrency_reached", "Requests in flight", "in flight", "requests"),
     metric("concurrency_effective_ratio", "Concurrency reached / asked", "in flight/asked", ""),
     metric("wall_s", "Measured wall time", "wall", "s"),

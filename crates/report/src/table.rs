@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// Metrics of the verdict table: name, head, and the order in which columns give way on a narrow
 /// terminal (0 = never).
-pub(crate) const COLUMNS: [(&str, &str, &str, u8); 9] = [
+pub(crate) const COLUMNS: [ColumnHead; 9] = [
     ("gpus", "GPUs", "", 5),
     ("rps", "req/s", "", 0),
     ("output_tps", "tok/s", "", 4),
@@ -22,6 +22,12 @@ pub(crate) const COLUMNS: [(&str, &str, &str, u8); 9] = [
     ("e2e_ms.p95", "E2E", "p95 ms", 2),
     ("success_rate", "ok", "%", 0),
 ];
+
+/// A column of the table: name, head, second line of the head, and when it gives way.
+pub(crate) type ColumnHead = (&'static str, &'static str, &'static str, u8);
+
+/// Beside every number, where a server says it: a latency with a warm cache is another quantity.
+const CACHED: ColumnHead = ("prefix_hit_ratio", "cached", "%", 2);
 
 /// All deployments under one load level.
 #[derive(Debug)]
@@ -80,6 +86,12 @@ const fn plural(n: u32) -> &'static str {
 }
 
 impl Section<'_> {
+    /// The columns of this section.
+    pub(crate) fn columns(&self) -> Vec<ColumnHead> {
+        let is_said = self.points.iter().any(|p| p.value(CACHED.0).is_some());
+        COLUMNS.into_iter().chain(is_said.then_some(CACHED)).collect()
+    }
+
     /// Ratio to the baseline with its interval.
     pub(crate) fn ratio(&self, point: &PointResult) -> String {
         match (&self.against, self.comparisons.iter().find(|c| c.deployment == point.deployment)) {

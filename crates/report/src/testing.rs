@@ -13,7 +13,7 @@ use scalebeam_model::results::{
 };
 use scalebeam_model::trust::{Reason, Trust, TrustLevel};
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Api, Lengths, Source, Workload};
+use scalebeam_model::workload::{Api, CachePolicy, Lengths, Source, Workload};
 use std::collections::BTreeMap;
 
 pub(crate) const DEPLOYMENTS: [(&str, u32, f64); 3] =
@@ -224,10 +224,8 @@ fn plan(results: &Results) -> Plan {
         force_len: true,
         body: serde_json::Map::new(),
         seed: 7,
-        source: Source::Synthetic {
-            lengths: Lengths { isl: 1024, isl_dev: 0.0, prefix: 0, osl: 256, osl_dev: 0.0 },
-            entries: None,
-        },
+        cache: CachePolicy::default(),
+        source: Source::Synthetic { lengths: Lengths::fixed(1024, 256), entries: None },
     };
     let phase = |users: u32| PhasePlan {
         phase: Phase::Measure,

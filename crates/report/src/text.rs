@@ -132,7 +132,7 @@ fn columns(section: &Section<'_>) -> Vec<Column> {
     let longest = told_apart(&names, MAX_NAME);
     let names = names.iter().map(|n| shorten(n, longest)).collect();
     let mut all = vec![of(["", "deployment"], 0, true, names)];
-    for (name, head, below, gives_way) in COLUMNS {
+    for (name, head, below, gives_way) in section.columns() {
         let metric = Named::new(name);
         let cells = section.points.iter().map(|p| table::cell(&metric, p)).collect();
         all.push(of([head, below], gives_way, false, cells));

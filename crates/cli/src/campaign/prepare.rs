@@ -9,7 +9,8 @@ use scalebeam_fleet::leftovers;
 use scalebeam_load::Tokenizer;
 use scalebeam_model::plan::{DeploymentPlan, Plan};
 use scalebeam_model::results::Skipped;
-use scalebeam_model::workload::{FileLine, Source, Workload, parse_prompt_file};
+use scalebeam_model::workload::dataset::{ShareGptRules, sharegpt::guess_tokens};
+use scalebeam_model::workload::{Dataset, FileFormat, Files, Pick, Source, Workload};
 use scalebeam_record::{RunReader, list_runs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use std::sync::Arc;
 /// What a run needs beside its plan.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Prompt files by their name in the plan.
-    pub(super) files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    /// Prompt files and traces.
+    pub(super) files: Arc<Files>,
     /// The model's tokenizer, where there is one at hand.
     pub(super) tokenizer: Option<Arc<Tokenizer>>,
     /// Optional deployments whose programs are not installed.
@@ -40,8 +41,8 @@ pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure>
     for deployment in &plan.deployments {
         reach::secrets(deployment)?;
     }
-    let files = prompt_files(plan, &loaded.base)?;
     let tokenizer = tokenizer(plan, &loaded.base)?;
+    let files = prompt_files(plan, &loaded.base, tokenizer.as_deref())?;
     if plan.deployments.iter().any(|d| !d.processes.is_empty()) {
         nothing_left(goal)?;
     }
@@ -111,25 +112,47 @@ fn each_workload(workload: &Workload, visit: &mut dyn FnMut(&Workload)) {
     }
 }
 
-fn prompt_files(plan: &Plan, base: &Path) -> Result<BTreeMap<String, Vec<FileLine>>, Failure> {
-    let mut names = BTreeSet::new();
+/// A prompt file of the plan, and the most prompts that any phase takes from it.
+type Wanted = BTreeMap<(String, FileFormat), usize>;
+
+fn wanted_files(plan: &Plan) -> Wanted {
+    let mut wanted = Wanted::new();
     for point in &plan.points {
+        let phases = [Some(&point.measure), point.warmup.as_ref()].into_iter().flatten();
+        let requests = phases.map(|p| p.requests).max_by_key(|n| n.unwrap_or(u64::MAX)).flatten();
+        let most = requests.map_or(u64::MAX, |n| n.saturating_mul(u64::from(point.batch)));
         each_workload(&point.workload, &mut |w| {
-            if let Source::File { file, .. } = &w.source {
-                names.insert(file.clone());
-            }
+            let Source::File { file, format, pick, .. } = &w.source else { return };
+            // A draw is from all of them.
+            let most = if *pick == Pick::Random { u64::MAX } else { most };
+            let entry = wanted.entry((file.clone(), *format)).or_default();
+            *entry = (*entry).max(usize::try_from(most).unwrap_or(usize::MAX));
         });
     }
-    let mut files = BTreeMap::new();
-    for name in names {
+    wanted
+}
+
+fn prompt_files(plan: &Plan, base: &Path, tokenizer: Option<&Tokenizer>) -> Result<Files, Failure> {
+    let count =
+        |text: &str| tokenizer.and_then(|t| t.count(text)).unwrap_or_else(|| guess_tokens(text));
+    let mut files = Files::default();
+    for ((name, format), most) in wanted_files(plan) {
         let path = base.join(&name);
         let text = std::fs::read_to_string(&path).map_err(|e| {
             Failure::usage(format!("cannot read the prompt file {}: {e}", path.display()))
                 .hint("'file' of a [[workload]] is relative to the experiment file")
         })?;
-        let lines = parse_prompt_file(&text)
-            .map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?;
-        files.insert(name, lines);
+        let rules = ShareGptRules { count: &count, most };
+        let dataset = Dataset::parse(format, &text, &rules).map_err(|why| {
+            Failure::usage(format!("{} is not of format {}: {why}", path.display(), format.name()))
+                .hint("'format' of a [[workload]] is one of jsonl, sharegpt, mooncake, burstgpt, azure")
+        })?;
+        let counted = match (format, tokenizer) {
+            (FileFormat::Sharegpt, None) => "; tokens by the rule of four for three words",
+            _ => "",
+        };
+        crate::printer::say(&format!("{name} ({}): {}{counted}", format.name(), dataset.about()));
+        files.insert(&name, format, dataset);
     }
     Ok(files)
 }

@@ -10,10 +10,12 @@ use scalebeam_load::{
 };
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan};
-use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
+use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
 use scalebeam_model::request::RequestRecord;
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Api, FileLine, PromptStream, Sizing, Words, Workload};
+use scalebeam_model::workload::{
+    Api, CachePolicy, Files, PromptStream, Salt, Sizing, Words, Workload,
+};
 use scalebeam_record::{PhaseSpan, RecordError, TrialInfo, TrialWriter};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +30,7 @@ const STREAMS_PER_THREAD: u64 = 512;
 pub(super) struct Bench {
     /// By family, where its requests go.
     endpoints: BTreeMap<Api, Arc<Endpoint>>,
-    files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    files: Arc<Files>,
     tokenizer: Option<Arc<Tokenizer>>,
     clock: Arc<dyn Clock>,
     /// By API: a chat template and a plain prompt are counted by the same tokenizer, but a server may
@@ -105,14 +107,31 @@ fn sizing_note(words: &Words) -> String {
 struct Job {
     point: PointPlan,
     trial: TrialPlan,
+    salt: Option<Salt>,
     words: Arc<Words>,
-    files: Arc<BTreeMap<String, Vec<FileLine>>>,
+    files: Arc<Files>,
     endpoint: Arc<Endpoint>,
     tokenizer: Option<Arc<Tokenizer>>,
     clock: Arc<dyn Clock>,
     control: Control,
     writer: TrialWriter,
     id_prefix: String,
+}
+
+/// What keeps a prefix cache that has seen other trials from answering this one. Deployments that we start
+/// have a cache of their own and are sent the same texts, so that they are weighed on equal terms; a
+/// server that was there before may be behind several deployments, and may have seen this trial before it
+/// was cut short.
+fn salt(campaign: &Campaign<'_>, point: &PointPlan, trial: &TrialPlan) -> Option<Salt> {
+    if point.workload.cache == CachePolicy::Keep {
+        return None;
+    }
+    let deployment = campaign.loaded.plan.deployment(&point.deployment);
+    let is_ours = deployment.is_some_and(|d| d.platform != Platform::External);
+    let (name, now) =
+        if is_ours { ("", 0) } else { (point.deployment.as_str(), campaign.clock.now().0) };
+    let texts = [campaign.writer.id(), name, &point.load, &point.level.label];
+    Some(Salt::of(&texts, &[u64::from(trial.number), now]))
 }
 
 /// Why a trial has no result.
@@ -135,19 +154,25 @@ pub(super) async fn measure(
     }
     let writer = campaign.writer.trial(&point.id, trial.number, campaign.clock.now())?;
     let control = Control::new();
+    let salt = salt(campaign, point, trial);
+    let mut point = point.clone();
+    if let Some(salt) = salt {
+        point.workload = point.workload.salted(salt);
+    }
     let job = Job {
+        id_prefix: format!("{}-{}", campaign.writer.id(), point.id.replace('/', "-")),
+        endpoint: Arc::clone(bench.endpoint(point.workload.api)),
         point: point.clone(),
+        salt,
         trial: trial.clone(),
         words,
         files: Arc::clone(&bench.files),
-        endpoint: Arc::clone(bench.endpoint(point.workload.api)),
         tokenizer: bench.tokenizer.clone(),
         clock: Arc::clone(&campaign.clock),
         control: control.clone(),
         writer,
-        id_prefix: format!("{}-{}", campaign.writer.id(), point.id.replace('/', "-")),
     };
-    let bar = campaign.display.trial(point, trial, &control);
+    let bar = campaign.display.trial(&point, trial, &control);
     let work = tokio::task::spawn_blocking(move || job.run());
     let (done, death) = attend(campaign, running, &control, work).await?;
     bar.finish();
@@ -211,6 +236,7 @@ impl Job {
         if self.point.workload.is_synthetic() {
             info.notes.push(sizing_note(&self.words));
         }
+        info.notes.extend(self.files.about(&self.point.workload));
         if let Some(warmup) = self.point.warmup.clone() {
             let report = self.phase(warmup, self.trial.warmup_seed, "w")?;
             info.warmup = Some(span(&report));
@@ -235,7 +261,8 @@ impl Job {
             &self.files,
             seed,
             self.point.batch,
-        );
+        )
+        .salted(self.salt);
         let prompts = |index: u64| stream.prompt(index);
         let spec = PhaseSpec {
             shards: shards(&plan),

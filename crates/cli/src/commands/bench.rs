@@ -1,14 +1,22 @@
 //! `bench`: an experiment written from the command line, against an endpoint that is already there.
 
 use super::span;
-use crate::args::{ApiArg, ArrivalArg, BenchArgs};
+use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, RangeRatioArg};
 use crate::campaign::{Goal, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
-use scalebeam_model::workload::Api;
+use scalebeam_model::workload::{Api, CachePolicy, FileFormat};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::{Table, Value};
+
+/// Name of the one workload.
+const WORKLOAD: &str = "synthetic";
+/// The same, where it is read from a file.
+const DATASET: &str = "dataset";
+
+/// Answer length where nothing says one, in tokens.
+const USUAL_OSL: u32 = 128;
 
 /// What stands for the file in messages.
 const SHOWN: &str = "the command line";
@@ -116,19 +124,83 @@ fn workload(args: &BenchArgs) -> Result<Table, Failure> {
     let seed = i64::try_from(args.seed)
         .map_err(|_| Failure::usage(format!("--seed: {} is above {}", args.seed, i64::MAX)))?;
     let api = api_of(args.api);
-    let mut out = table([
-        ("name", "synthetic".into()),
-        ("kind", "synthetic".into()),
-        ("api", api.name().into()),
-        ("isl", integer(args.isl)),
-        ("seed", integer(seed)),
-    ]);
+    let mut out = match &args.dataset {
+        Some(dataset) => from_file(dataset, args.osl)?,
+        None => synthetic(args),
+    };
+    out.insert("name".into(), workload_name(args).into());
+    out.insert("api".into(), api.name().into());
+    out.insert("seed".into(), integer(seed));
     if api.generates() {
-        out.insert("osl".into(), integer(args.osl));
         out.insert("force_len".into(), (!args.no_force_len).into());
+    } else {
+        out.remove("osl");
+    }
+    let cache = match args.cache {
+        CacheArg::Salt => CachePolicy::Salt,
+        CacheArg::Keep => CachePolicy::Keep,
+    };
+    if !cache.is_default() {
+        out.insert("cache".into(), cache.name().into());
     }
     if let Some(t) = args.temperature {
         out.insert("temperature".into(), t.into());
+    }
+    Ok(out)
+}
+
+const fn workload_name(args: &BenchArgs) -> &'static str {
+    if args.dataset.is_some() { DATASET } else { WORKLOAD }
+}
+
+fn synthetic(args: &BenchArgs) -> Table {
+    let mut out = table([
+        ("kind", "synthetic".into()),
+        ("isl", integer(args.isl)),
+        ("osl", integer(args.osl.unwrap_or(USUAL_OSL))),
+    ]);
+    if let Some(ratio) = args.range_ratio {
+        let meaning = match args.range_ratio_as {
+            RangeRatioArg::Vllm => "vllm",
+            RangeRatioArg::Sglang => "sglang",
+        };
+        for key in ["isl_dist", "osl_dist"] {
+            let spread = table([
+                ("kind", "range-ratio".into()),
+                ("ratio", ratio.into()),
+                ("as", meaning.into()),
+            ]);
+            out.insert(key.into(), Value::Table(spread));
+        }
+    }
+    for (key, value) in [("prefix", args.prefix), ("prefix_groups", args.prefix_groups)] {
+        if let Some(n) = value {
+            out.insert(key.into(), integer(n));
+        }
+    }
+    out
+}
+
+/// `FORMAT:FILE`. Only the first colon parts the two: a path may hold others.
+fn from_file(dataset: &str, osl: Option<u32>) -> Result<Table, Failure> {
+    let known = FileFormat::ALL.map(FileFormat::name).join(", ");
+    let parts = dataset.split_once(':').filter(|(_, file)| !file.is_empty());
+    let format = parts.and_then(|(name, _)| FileFormat::ALL.into_iter().find(|f| f.name() == name));
+    let (Some((_, file)), Some(format)) = (parts, format) else {
+        return Err(Failure::usage(format!(
+            "--dataset: '{dataset}' is not of the form FORMAT:FILE"
+        ))
+        .hint(format!("formats are {known}; write for example sharegpt:conversations.json")));
+    };
+    let mut out =
+        table([("kind", "file".into()), ("file", file.into()), ("format", format.name().into())]);
+    let limit = match format {
+        FileFormat::Jsonl => Some(osl.unwrap_or(USUAL_OSL)),
+        // The check refuses it for a trace, whose requests have lengths of their own.
+        _ => osl,
+    };
+    if let Some(n) = limit {
+        out.insert("max_tokens".into(), integer(n));
     }
     Ok(out)
 }
@@ -142,7 +214,7 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
     };
     let mut out = table([
         ("name", "load".into()),
-        ("workload", "synthetic".into()),
+        ("workload", workload_name(args).into()),
         ("warmup", count("--warmup", args.warmup)?),
         ("timeout", args.timeout.clone().into()),
         ("repeats", integer(args.repeats)),

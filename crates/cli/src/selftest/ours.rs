@@ -108,6 +108,7 @@ fn phase(
         force_len: true,
         body: serde_json::Map::new(),
         seed: 0,
+        cache: scalebeam_model::workload::CachePolicy::Keep,
         source: Source::Mix { parts: Vec::new() },
     };
     let spec = PhaseSpec {

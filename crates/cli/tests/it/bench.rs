@@ -110,6 +110,73 @@ fn a_rate_that_changes_over_time_sends_as_many_as_it_says() {
 }
 
 #[test]
+fn a_trace_asks_for_its_own_lengths_and_a_wrong_line_is_named() {
+    let server = emulator(&["--ttft", "5ms", "--itl", "1ms", "--model", "m"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trace.jsonl");
+    let line = |at: u32, input: u32, output: u32, ids: &str| {
+        format!(
+            "{{\"timestamp\":{at},\"input_length\":{input},\"output_length\":{output},\"hash_ids\":{ids}}}\n"
+        )
+    };
+    let text = line(0, 600, 3, "[1,2]") + &line(9, 100, 5, "[3]");
+    std::fs::write(&file, &text).unwrap();
+    let dataset = format!("mooncake:{}", file.display());
+    let args = ["--dataset", &dataset, "-c", "1", "-n", "20", "--warmup", "0", "--json"];
+    let said = bench(&server.url, &args).expect_code(0);
+    assert!(
+        said.stderr.contains("2 requests over 9ms, on average 350 prompt and 4 answer tokens"),
+        "{}",
+        said.stderr
+    );
+    let metrics = said.json()["points"][0]["metrics"].clone();
+    assert_eq!(metrics["output_tokens"]["min"], 3.0);
+    assert_eq!(metrics["output_tokens"]["max"], 5.0);
+    assert_eq!(metrics["output_tokens"]["mean"], 4.0);
+    let [low, high] = ["min", "max"].map(|s| metrics["prompt_tokens"][s].as_f64().unwrap());
+    assert!((80.0..140.0).contains(&low) && (560.0..680.0).contains(&high), "{low} {high}");
+
+    std::fs::write(&file, text + "{}\n").unwrap();
+    let said = bench(&server.url, &args).expect_code(2);
+    assert!(
+        said.stderr.contains("is not of format mooncake: line 3: missing field"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn conversations_shared_prefixes_and_range_ratios_are_sent() {
+    let server = emulator(&["--ttft", "5ms", "--itl", "1ms", "--model", "m"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json");
+    let answer = "one two three four five six";
+    let talk = format!(
+        "[{{\"id\":\"a\",\"conversations\":[{{\"from\":\"human\",\"value\":\"{answer}\"}},\
+         {{\"from\":\"gpt\",\"value\":\"{answer}\"}}]}},{{\"id\":\"b\",\"conversations\":[]}}]"
+    );
+    std::fs::write(&file, talk).unwrap();
+    let dataset = format!("sharegpt:{}", file.display());
+    let common = ["-c", "1", "-n", "20", "--warmup", "1", "--json"];
+    let said = bench(&server.url, &[&["--dataset", &dataset][..], &common].concat()).expect_code(0);
+    assert!(said.stderr.contains("tokens by the rule of four for three words"), "{}", said.stderr);
+    let mean = |said: &crate::support::Said| {
+        said.json()["points"][0]["metrics"]["output_tokens"]["mean"].clone()
+    };
+    assert_eq!(mean(&said), 8.0, "six words are eight tokens by the rule");
+
+    let ratio =
+        ["--isl", "40", "--osl", "10", "--range-ratio", "0.5", "--range-ratio-as", "sglang"];
+    let prefix = ["--prefix", "32", "--prefix-groups", "2"];
+    let said = bench(&server.url, &[&ratio[..], &prefix, &common].concat()).expect_code(0);
+    let metrics = said.json()["points"][0]["metrics"].clone();
+    let at = |name: &str, stat: &str| metrics[name][stat].as_f64().unwrap();
+    assert!(at("output_tokens", "min") >= 5.0 && at("output_tokens", "max") <= 10.0);
+    assert!(at("output_tokens", "min") < at("output_tokens", "max"), "twenty draws of six lengths");
+    assert!(at("prompt_tokens", "min") > 40.0, "20 to 40 behind a prefix of 32");
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_with_a_reason() {
     for (args, want) in [
         (&["--duration", "30"][..], "--duration: '30' has no unit"),
@@ -131,6 +198,18 @@ fn a_wrong_command_line_is_refused_with_a_reason() {
         (&["--rate-profile", "sine:1/s,2/s,9s", "--model", "m"], "above the mean"),
         (&["--rate-profile", "ramp:1/s,5/s,6s", "--concurrency", "8"], "cannot be used with"),
         (&["--rate-profile", "ramp:1/s,5/s,6s", "--request-rate", "8"], "cannot be used with"),
+        (
+            &["--dataset", "nope", "--model", "m"],
+            "--dataset: 'nope' is not of the form FORMAT:FILE",
+        ),
+        (&["--dataset", "azure:no-such.csv", "--model", "m"], "cannot read the prompt file"),
+        (
+            &["--dataset", "azure:f", "--osl", "8", "--model", "m"],
+            "each request of a trace has its own",
+        ),
+        (&["--dataset", "azure:f", "--isl", "8"], "cannot be used with"),
+        (&["--prefix-groups", "4"], "--prefix"),
+        (&["--range-ratio", "1.5", "--model", "m"], "'ratio' must be between 0 and 1"),
     ] {
         let said = bench("http://127.0.0.1:9", args).expect_code(2);
         assert!(said.stderr.contains(want), "{args:?}: {}", said.stderr);

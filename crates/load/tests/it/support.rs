@@ -5,7 +5,7 @@ use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Api, Prompt, Source, Workload};
+use scalebeam_model::workload::{Api, CachePolicy, Prompt, Source, Workload};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -154,6 +154,7 @@ impl Bench {
                 force_len: true,
                 body: serde_json::Map::new(),
                 seed: 1,
+                cache: CachePolicy::default(),
                 source: Source::Mix { parts: Vec::new() },
             },
             max_tokens: 8,

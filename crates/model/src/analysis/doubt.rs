@@ -1,13 +1,14 @@
 //! What speaks against a point's numbers. Each doubt has a stable code, says what was seen and what it
 //! means for the number, and names the next step.
 
-use super::MeasuredPoint;
+use super::{MeasuredPoint, TrialRecords, sharing};
 use crate::driver::{LoadShape, PhasePlan};
 use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
 use crate::results::{Metrics, PointContext, lookup};
 use crate::trust::{Reason, Trust, TrustLevel};
 use crate::units::{Nanos, significant};
+use crate::workload::{CachePolicy, Workload};
 
 /// All doubts about a point.
 pub(super) fn doubts(
@@ -16,12 +17,13 @@ pub(super) fn doubts(
     metrics: &Metrics,
 ) -> Trust {
     let records: Vec<&RequestRecord> = measured.trials.iter().flat_map(|t| &t.records).collect();
-    let (phase, streams) = (&measured.plan.measure, measured.plan.workload.stream);
-    let seen = Seen { context, phase, records: &records, metrics, streams };
+    let (phase, workload) = (&measured.plan.measure, &measured.plan.workload);
+    let trials = &measured.trials;
+    let seen = Seen { context, phase, records: &records, trials, workload, metrics };
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 15] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 16] = [
         nothing_measured,
         failures,
         time_outs,
@@ -29,6 +31,7 @@ pub(super) fn doubts(
         concurrency_not_reached,
         lateness,
         lengths,
+        cache_hits,
         token_counts,
         unparsed,
         few_samples,
@@ -69,8 +72,9 @@ struct Seen<'a> {
     context: &'a PointContext<'a>,
     phase: &'a PhasePlan,
     records: &'a [&'a RequestRecord],
+    trials: &'a [TrialRecords],
+    workload: &'a Workload,
     metrics: &'a Metrics,
-    streams: bool,
 }
 
 impl Seen<'_> {
@@ -214,12 +218,48 @@ fn lateness(seen: &Seen<'_>) -> Option<Reason> {
 
 fn lengths(seen: &Seen<'_>) -> Option<Reason> {
     let wrong = seen.value("osl_mismatch")?;
+    let forced = || seen.records.iter().filter(|r| r.is_forced_and_counted());
+    let mean = |of: fn(&RequestRecord) -> u32| {
+        forced().map(|r| f64::from(of(r))).sum::<f64>() / forced().count().max(1) as f64
+    };
     (wrong > 0.0).then(|| {
         reason(
             "osl_mismatch",
             TrustLevel::Caution,
-            format!("{} of the answers are not as long as was forced", percent(wrong)),
+            format!(
+                "{} of the answers are not as long as was forced: by the server's usage {} tokens on average, not {}",
+                percent(wrong),
+                significant(mean(|r| r.output_tokens.unwrap_or(0))),
+                significant(mean(|r| r.asked_output_tokens))
+            ),
             "check that the engine honours ignore_eos and min_tokens; compare per token, not per request",
+        )
+    })
+}
+
+/// A cache that was filled by somebody else makes prefill look cheaper than it is. One part in twenty is
+/// let pass: caches match in blocks, and templates differ.
+fn cache_hits(seen: &Seen<'_>) -> Option<Reason> {
+    let cached = sharing::cached(seen.workload, seen.trials)?;
+    let share = |n: u64| n as f64 / cached.prompt.max(1) as f64;
+    let next_step = match seen.workload.cache {
+        CachePolicy::Keep => {
+            "set cache = \"salt\" in the [[workload]], or restart the server between points"
+        }
+        CachePolicy::Salt => {
+            "prompts were salted: look for a cache that matches more than prefixes, before the server or in it"
+        }
+    };
+    (share(cached.unexplained) > 0.05).then(|| {
+        reason(
+            "cache_hits",
+            TrustLevel::Caution,
+            format!(
+                "{} of the prompt tokens came from the server's prefix cache, {} beyond what requests of a trial share: their prefill was not measured",
+                percent(share(cached.cached)),
+                percent(share(cached.unexplained))
+            ),
+            next_step,
         )
     })
 }
@@ -295,7 +335,7 @@ fn rate_not_sustained(seen: &Seen<'_>) -> Option<Reason> {
 fn not_streamed(seen: &Seen<'_>) -> Option<Reason> {
     let done = seen.count(RequestRecord::is_completed);
     let whole = seen.count(|r| r.is_completed() && r.first_token_at.is_none());
-    (seen.streams && whole > 0).then(|| {
+    (seen.workload.stream && whole > 0).then(|| {
         reason(
             "not_streamed",
             TrustLevel::Caution,

@@ -10,7 +10,7 @@ use crate::request::{Arrival, Failure, FailureClass, Outcome, Phase, TokenSource
 use crate::results::{ComparisonVerdict, lookup};
 use crate::trust::TrustLevel;
 use crate::units::Nanos;
-use crate::workload::{Api, Source, Workload};
+use crate::workload::{Api, CachePolicy, Source, Workload};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -62,6 +62,7 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
             force_len: true,
             body: serde_json::Map::new(),
             seed: 0,
+            cache: CachePolicy::default(),
             source: Source::Prompts { pick: Default::default(), prompts: vec![] },
         },
         batch: 1,
@@ -434,4 +435,64 @@ fn an_expectation_without_a_value_does_not_hold() {
     let results = analyse(&plan, &points, &frame);
     assert!(results.expects[0].holds);
     assert!(!results.expects[1].holds && results.expects[1].value.is_none());
+}
+
+/// What is said of cached prompt tokens where 60 requests of 100 prompt tokens had `cached` each.
+fn cache_doubt(source: Source, cache: CachePolicy, cached: impl Fn(u64) -> u32) -> Option<String> {
+    let plan = plan(vec![deployment("a", 4)]);
+    let mut pa = point_plan("a", 2, 1);
+    pa.workload.source = source;
+    pa.workload.cache = cache;
+    let mut trial = trial(1, 60, 1_000, 5);
+    for r in &mut trial.records {
+        r.prompt_tokens = Some(100);
+        r.asked_input_tokens = Some(90);
+        r.cached_prompt_tokens = Some(cached(r.index)).filter(|n| *n > 0);
+        r.class = "p".into();
+    }
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial] }];
+    let results = analyse(&plan, &points, &Frame::default());
+    let reason = results.points[0].trust.reasons.iter().find(|r| r.code == "cache_hits")?;
+    Some(format!("{} / {}", reason.message, reason.next_step))
+}
+
+fn synthetic(prefix: u32, entries: Option<u32>) -> Source {
+    let lengths = crate::workload::Lengths { prefix, ..crate::workload::Lengths::fixed(40, 8) };
+    Source::Synthetic { lengths, entries }
+}
+
+#[test]
+fn cached_tokens_beyond_what_the_workload_shares_are_told() {
+    let (keep, salt) = (CachePolicy::Keep, CachePolicy::Salt);
+    // A template of 10 and a prefix of 50 are shared by all.
+    assert_eq!(cache_doubt(synthetic(50, None), keep, |_| 60), None);
+    assert_eq!(cache_doubt(synthetic(50, None), keep, |_| 0), None);
+    let said = cache_doubt(synthetic(50, None), keep, |_| 96).unwrap();
+    assert!(
+        said.starts_with("96.0 % of the prompt tokens came from the server's prefix cache, 36.0 %"),
+        "{said}"
+    );
+    assert!(said.contains("cache = \"salt\""), "{said}");
+    let said = cache_doubt(synthetic(0, None), salt, |_| 96).unwrap();
+    assert!(said.contains("prompts were salted"), "{said}");
+    // Ten entries: from the eleventh request on all has been asked for before.
+    assert_eq!(cache_doubt(synthetic(0, Some(10)), keep, |i| if i < 10 { 10 } else { 100 }), None);
+    assert!(cache_doubt(synthetic(0, Some(10)), keep, |_| 100).is_some());
+}
+
+#[test]
+fn repeats_of_a_given_prompt_are_its_own_and_its_first_is_not() {
+    let text =
+        |id: &str| crate::workload::PromptText { id: id.into(), max_tokens: 8, text: "t".into() };
+    let prompts =
+        || Source::Prompts { pick: Default::default(), prompts: vec![text("p"), text("q")] };
+    assert_eq!(cache_doubt(prompts(), CachePolicy::Keep, |i| if i == 0 { 0 } else { 99 }), None);
+    // Of files nothing is known in advance, so nothing is claimed.
+    let file = Source::File {
+        file: "f".into(),
+        format: Default::default(),
+        pick: Default::default(),
+        max_tokens: Some(8),
+    };
+    assert_eq!(cache_doubt(file, CachePolicy::Keep, |_| 99), None);
 }

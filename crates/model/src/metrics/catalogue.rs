@@ -277,8 +277,15 @@ pub const METRICS: &[Metric] = &[
         name: "osl_mismatch",
         unit: "",
         better: Better::Lower,
-        doc: "share of completed requests with forced length whose output tokens are not what was asked",
+        doc: "share of completed requests with forced length whose output tokens, by the server's usage, are not what was asked",
         of: Of::Trial(osl_mismatch),
+    },
+    Metric {
+        name: "prefix_hit_ratio",
+        unit: "",
+        better: Better::Neither,
+        doc: "prompt tokens from the server's prefix cache / prompt tokens, by its usage; absent where no answer says it (servers leave zero out)",
+        of: Of::Trial(prefix_hit_ratio),
     },
     Metric {
         name: "tokens_from_usage",
@@ -323,7 +330,6 @@ const LATER: &[&str] = &[
     "kv_usage",
     "queue",
     "preemptions",
-    "prefix_hit_ratio",
     "jain",
 ];
 
@@ -443,8 +449,17 @@ fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
     Some(tokens / (to - from).as_secs_f64())
 }
 
+fn prefix_hit_ratio(t: &TrialView<'_>) -> Option<f64> {
+    if t.completed().all(|r| r.cached_prompt_tokens.is_none()) {
+        return None;
+    }
+    let prompt = total(t, |r| r.prompt_tokens)?;
+    let cached = total(t, |r| Some(r.cached_prompt_tokens.unwrap_or(0)))?;
+    (prompt > 0.0).then(|| cached / prompt)
+}
+
 fn osl_mismatch(t: &TrialView<'_>) -> Option<f64> {
-    let forced = t.completed().filter(|r| r.forced_length && r.output_tokens.is_some());
+    let forced = t.completed().filter(|r| r.is_forced_and_counted() && r.output_tokens.is_some());
     let n = forced.clone().count();
     let wrong = forced.filter(|r| r.output_tokens != Some(r.asked_output_tokens)).count();
     (n > 0).then(|| wrong as f64 / n as f64)

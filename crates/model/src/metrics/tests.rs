@@ -190,3 +190,26 @@ fn the_catalogue_is_uniform() {
         assert!(!catalogue::is_known(name), "{name}");
     }
 }
+
+#[test]
+fn the_hit_ratio_is_of_prompt_tokens_and_absent_where_no_answer_says_it() {
+    let mut records = [request(0, 0, 50, 10, 11), request(1, 0, 50, 5, 11)];
+    assert_eq!(lookup(&metrics(&records, 2), "prefix_hit_ratio"), None);
+    // A server that leaves zero out: 60 of 2 x 100.
+    records[0].cached_prompt_tokens = Some(60);
+    near(&metrics(&records, 2), "prefix_hit_ratio", 0.3);
+    records[0].cached_prompt_tokens = Some(0);
+    near(&metrics(&records, 2), "prefix_hit_ratio", 0.0);
+}
+
+#[test]
+fn a_forced_length_is_held_against_the_servers_own_count_alone() {
+    let mut records = [request(0, 0, 50, 10, 11), request(1, 0, 50, 5, 11)];
+    for r in &mut records {
+        r.asked_output_tokens = 12;
+    }
+    records[1].token_source = Some(TokenSource::Chunks);
+    near(&metrics(&records, 2), "osl_mismatch", 1.0);
+    records[0].token_source = Some(TokenSource::Tokenizer);
+    assert_eq!(lookup(&metrics(&records, 2), "osl_mismatch"), None);
+}

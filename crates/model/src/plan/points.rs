@@ -1,14 +1,13 @@
 //! From runs and loads to points: one deployment under one load level, `trials` times.
 
+use super::workloads::workload;
 use super::{Level, Mode, PointPlan, Role, TrialPlan};
 use crate::arrival::{ArrivalKind, ArrivalRate, RateProfile};
 use crate::driver::{Cancellation, LoadShape, PhasePlan, Think, Window};
 use crate::request::Phase;
-use crate::spec::{
-    ArrivalSpec, Experiment, LoadSpec, Problem, ThinkSpec, WorkloadKind, WorkloadSpec,
-};
+use crate::spec::{ArrivalSpec, Experiment, LoadSpec, Problem, ThinkSpec};
 use crate::units::{Nanos, significant};
-use crate::workload::{Lengths, MixPart, Source, Workload, derive_seed};
+use crate::workload::{Workload, derive_seed};
 
 /// Time-out of a load that gives none.
 pub(crate) const DEFAULT_TIMEOUT: Nanos = Nanos::from_secs(600);
@@ -335,56 +334,5 @@ fn warmup(measure: &PhasePlan, requests: u64) -> PhasePlan {
         duration: None,
         cancel: None,
         ..measure.clone()
-    }
-}
-
-fn workload(experiment: &Experiment, spec: &WorkloadSpec) -> Workload {
-    let source = match spec.kind {
-        WorkloadKind::Prompts => {
-            Source::Prompts { pick: spec.pick.unwrap_or_default(), prompts: spec.prompts.clone() }
-        }
-        WorkloadKind::File => Source::File {
-            file: spec.file.clone().unwrap_or_default(),
-            pick: spec.pick.unwrap_or_default(),
-            max_tokens: spec.max_tokens.unwrap_or_default(),
-        },
-        WorkloadKind::Synthetic => Source::Synthetic {
-            lengths: Lengths {
-                isl: spec.isl.unwrap_or_default(),
-                isl_dev: spec.isl_dev.unwrap_or_default(),
-                prefix: spec.prefix.unwrap_or_default(),
-                osl: spec.osl.unwrap_or_default(),
-                osl_dev: spec.osl_dev.unwrap_or_default(),
-            },
-            entries: spec.entries,
-        },
-        WorkloadKind::Mix => Source::Mix {
-            parts: spec
-                .parts
-                .iter()
-                .filter_map(|part| {
-                    let of = experiment.workload.iter().find(|w| w.name == part.workload)?;
-                    // A mix of a mix is refused by the check; cut the knot here all the same.
-                    (of.kind != WorkloadKind::Mix)
-                        .then(|| MixPart { count: part.count, workload: workload(experiment, of) })
-                })
-                .collect(),
-        },
-    };
-    // How requests are written is a matter of the whole mix; the check refuses parts that disagree.
-    let first_part = spec.parts.first().and_then(|p| {
-        experiment.workload.iter().find(|w| w.name == p.workload && w.kind != WorkloadKind::Mix)
-    });
-    let api = spec.api.or(first_part.and_then(|p| p.api)).unwrap_or_default();
-    Workload {
-        name: spec.name.clone(),
-        api,
-        stream: spec.stream.or(first_part.and_then(|p| p.stream)).unwrap_or(api.generates()),
-        temperature: spec.temperature.or(first_part.and_then(|p| p.temperature)),
-        system: spec.system.clone().or_else(|| first_part.and_then(|p| p.system.clone())),
-        force_len: spec.force_len.or(first_part.and_then(|p| p.force_len)).unwrap_or(false),
-        body: spec.body.clone(),
-        seed: spec.seed.unwrap_or(0),
-        source,
     }
 }

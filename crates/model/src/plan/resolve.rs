@@ -490,11 +490,15 @@ fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
     trial * point.trials.len() as f64
 }
 
+/// Tokens of an answer whose length is in a file.
+const USUAL_ANSWER: u32 = 256;
+
 fn mean_output(workload: &crate::workload::Workload) -> u32 {
     use crate::workload::Source;
     match &workload.source {
         Source::Synthetic { lengths, .. } => lengths.osl,
-        Source::File { max_tokens, .. } => *max_tokens,
+        // Of a trace or of conversations nothing is known before they are read.
+        Source::File { max_tokens, .. } => max_tokens.unwrap_or(USUAL_ANSWER),
         Source::Prompts { prompts, .. } => {
             let sum: u32 = prompts.iter().map(|p| p.max_tokens).sum();
             sum / u32::try_from(prompts.len().max(1)).unwrap_or(1)

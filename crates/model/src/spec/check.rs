@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 mod asks;
 mod pace;
+mod workloads;
 
 /// All problems of `experiment`.
 pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
@@ -302,14 +303,18 @@ fn lengths(index: usize, deploy: &Deploy, experiment: &Experiment, problems: &mu
         return;
     }
     for (w, workload) in experiment.workload.iter().enumerate() {
-        let total =
-            [workload.prefix, workload.isl, workload.osl].into_iter().flatten().sum::<u32>();
+        let Some(total) = workloads::longest(workload) else { continue };
         let path = format!("workload[{w}].isl");
         if total > max_len && !problems.iter().any(|p| p.path == path) {
             problems.push(Problem::new(
                 path,
                 format!(
-                    "prefix + isl + osl = {total} tokens do not fit max_len = {max_len} of [model]"
+                    "prefix + isl + osl = {total} tokens do not fit max_len = {max_len} of [model]{}",
+                    if workload.isl_dist.is_some() || workload.osl_dist.is_some() {
+                        " (the longest that can be drawn)"
+                    } else {
+                        ""
+                    }
                 ),
                 format!(
                     "shorten it, or raise max_len (deployment '{}', deploy[{index}])",

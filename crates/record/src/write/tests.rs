@@ -13,7 +13,7 @@ use scalebeam_model::plan::{Estimate, Level, Mode, ModelPlan};
 use scalebeam_model::request::{
     Arrival, Failure, FailureClass, Outcome, Phase, RequestRecord, TokenSource,
 };
-use scalebeam_model::workload::{Api, Pick, Source, Workload};
+use scalebeam_model::workload::{Api, CachePolicy, Pick, Source, Workload};
 
 const POINT: &str = "d/l/c4";
 
@@ -27,6 +27,7 @@ fn plan() -> Plan {
         force_len: false,
         body: serde_json::Map::new(),
         seed: 1,
+        cache: CachePolicy::default(),
         source: Source::Prompts { pick: Pick::InOrder, prompts: Vec::new() },
     };
     let measure = PhasePlan {
@@ -126,7 +127,7 @@ prop_compose! {
         (scheduled_at, finished_at, outcome) in (nanos(), nanos(), 0..Outcome::ALL.len()),
         times in vec(option::of(nanos()), 5),
         arrivals in vec((nanos(), any::<u32>(), any::<u32>()), 0..6),
-        counts in vec(option::of(any::<u32>()), 3),
+        counts in vec(option::of(any::<u32>()), 4),
         (asked, forced, unparsed, worker) in (any::<u32>(), any::<bool>(), any::<u32>(), any::<u16>()),
         resent in any::<bool>(),
         (source, reason, failure) in (0..4_usize, option::of(".*"), option::of(failure())),
@@ -144,6 +145,7 @@ prop_compose! {
             arrivals: arrivals.into_iter().map(|(at, chunks, lag_ns)| Arrival { at, chunks, lag_ns }).collect(),
             prompt_tokens: counts[0],
             output_tokens: counts[1],
+            cached_prompt_tokens: counts[3],
             token_source: sources[source],
             asked_input_tokens: counts[2],
             asked_output_tokens: asked,

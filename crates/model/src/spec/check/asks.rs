@@ -1,24 +1,15 @@
-//! Checks of workloads, loads, runs, reports and expectations.
+//! Checks of loads, runs, reports and expectations.
 
-use super::{name, pace, reference, unique};
+use super::{name, pace, reference, unique, workloads};
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
 use crate::spec::diagnostic::nearest;
-use crate::spec::{Experiment, LoadSpec, Problem, WorkloadKind, WorkloadSpec};
+use crate::spec::{Experiment, LoadSpec, Problem};
 use crate::workload::Api;
 
 pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
-    unique("workload", experiment.workload.iter().map(|w| &w.name), problems);
     unique("load", experiment.load.iter().map(|l| &l.name), problems);
-    for (i, workload) in experiment.workload.iter().enumerate() {
-        name(&format!("workload[{i}].name"), &workload.name, problems);
-        workload_keys(i, workload, problems);
-        numbers(i, workload, problems);
-        family(i, workload, problems);
-        if workload.kind == WorkloadKind::Mix {
-            mix(i, workload, experiment, problems);
-        }
-    }
+    workloads::check(experiment, problems);
     for (i, load) in experiment.load.iter().enumerate() {
         name(&format!("load[{i}].name"), &load.name, problems);
         let known = experiment.workload.iter().map(|w| w.name.as_str());
@@ -30,141 +21,6 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
     runs(experiment, problems);
     reports(experiment, problems);
     expects(experiment, problems);
-}
-
-fn workload_keys(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
-    use WorkloadKind::{File, Mix, Prompts, Synthetic};
-    let kind = w.kind;
-    // An embedding has no length.
-    let osl: &[WorkloadKind] =
-        if w.api.unwrap_or_default().generates() { &[Synthetic] } else { &[] };
-    // Key, whether it is given, kinds that need it, kinds that may have it.
-    let rules: [(&str, bool, &[WorkloadKind], &[WorkloadKind]); 11] = [
-        ("prompts", !w.prompts.is_empty(), &[Prompts], &[]),
-        ("file", w.file.is_some(), &[File], &[]),
-        ("max_tokens", w.max_tokens.is_some(), &[File], &[]),
-        ("isl", w.isl.is_some(), &[Synthetic], &[]),
-        ("osl", w.osl.is_some(), osl, &[Synthetic]),
-        ("parts", !w.parts.is_empty(), &[Mix], &[]),
-        ("isl_dev", w.isl_dev.is_some(), &[], &[Synthetic]),
-        ("osl_dev", w.osl_dev.is_some(), &[], &[Synthetic]),
-        ("prefix", w.prefix.is_some(), &[], &[Synthetic]),
-        ("entries", w.entries.is_some(), &[], &[Synthetic]),
-        ("pick", w.pick.is_some(), &[], &[Prompts, File]),
-    ];
-    for (key, given, needed_by, allowed_in) in rules {
-        let path = format!("workload[{i}].{key}");
-        if !given && needed_by.contains(&kind) {
-            let message = format!("'{}' of kind {} needs '{key}'", w.name, kind.name());
-            problems.push(Problem::new(
-                format!("workload[{i}].name"),
-                message,
-                format!("add {key} = .."),
-            ));
-        }
-        if given && !needed_by.contains(&kind) && !allowed_in.contains(&kind) {
-            let message = format!("'{key}' has no meaning in a workload of kind {}", kind.name());
-            problems.push(Problem::new(path, message, "leave it out, or change the kind"));
-        }
-    }
-}
-
-fn numbers(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
-    let lengths =
-        [("isl", w.isl), ("osl", w.osl), ("max_tokens", w.max_tokens), ("entries", w.entries)];
-    for (key, value) in lengths {
-        if value.is_some_and(|n| n == 0 || n > 10_000_000) {
-            let path = format!("workload[{i}].{key}");
-            problems.push(Problem::new(
-                path,
-                format!("'{key}' must be between 1 and 10000000"),
-                "",
-            ));
-        }
-    }
-    for (key, value) in
-        [("isl_dev", w.isl_dev), ("osl_dev", w.osl_dev), ("temperature", w.temperature)]
-    {
-        if value.is_some_and(|n| !n.is_finite() || n < 0.0) {
-            let path = format!("workload[{i}].{key}");
-            problems.push(Problem::new(path, format!("'{key}' must be zero or above"), ""));
-        }
-    }
-    for (p, prompt) in w.prompts.iter().enumerate() {
-        if prompt.max_tokens == 0 || prompt.text.is_empty() {
-            let path = format!("workload[{i}].prompts[{p}]");
-            problems.push(Problem::new(
-                path,
-                "a prompt needs a text and max_tokens above zero",
-                "",
-            ));
-        }
-    }
-}
-
-/// What the endpoint family of a workload cannot do.
-fn family(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
-    let api = w.api.unwrap_or_default();
-    let mut refuse = |key: &str, message: String, hint: &str| {
-        problems.push(Problem::new(format!("workload[{i}].{key}"), message, hint));
-    };
-    if w.system.is_some() && !api.has_system() {
-        let hint = "use api = \"chat\", or put the text before the prompt";
-        refuse("system", format!("api {} has no system message", api.name()), hint);
-    }
-    if api.generates() {
-        return;
-    }
-    let given = [
-        ("osl", w.osl.is_some()),
-        ("osl_dev", w.osl_dev.is_some()),
-        ("stream", w.stream == Some(true)),
-        ("force_len", w.force_len == Some(true)),
-        ("temperature", w.temperature.is_some()),
-    ];
-    for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
-        let message = format!("'{key}' has no meaning with api {}: no tokens come", api.name());
-        refuse(key, message, "leave it out, or change the api");
-    }
-}
-
-fn mix(i: usize, w: &WorkloadSpec, experiment: &Experiment, problems: &mut Vec<Problem>) {
-    let mut parts = Vec::new();
-    for (p, part) in w.parts.iter().enumerate() {
-        let path = format!("workload[{i}].parts[{p}]");
-        let known = experiment.workload.iter().map(|w| w.name.as_str());
-        reference(path.clone(), "workload", &part.workload, known, problems);
-        if part.count == 0 {
-            problems.push(Problem::new(path.clone(), "'count' must be above zero", ""));
-        }
-        let of = experiment.workload.iter().find(|x| x.name == part.workload);
-        if of.is_some_and(|x| x.kind == WorkloadKind::Mix) {
-            problems.push(Problem::new(path, "a mix cannot be part of a mix", "name its parts"));
-        } else {
-            parts.extend(of);
-        }
-    }
-    let same = |f: fn(&WorkloadSpec) -> String| parts.windows(2).all(|w| f(w[0]) == f(w[1]));
-    let checks: [(&str, bool, bool); 5] = [
-        ("api", same(|w| format!("{:?}", w.api.unwrap_or_default())), w.api.is_some()),
-        ("stream", same(|w| format!("{:?}", w.stream.unwrap_or(true))), w.stream.is_some()),
-        (
-            "force_len",
-            same(|w| format!("{:?}", w.force_len.unwrap_or(false))),
-            w.force_len.is_some(),
-        ),
-        ("temperature", same(|w| format!("{:?}", w.temperature)), w.temperature.is_some()),
-        ("system", same(|w| format!("{:?}", w.system)), w.system.is_some()),
-    ];
-    for (key, agree, given) in checks {
-        if !agree && !given {
-            problems.push(Problem::new(
-                format!("workload[{i}].parts"),
-                format!("the parts disagree on '{key}'"),
-                format!("give {key} in the mix; it then holds for all parts"),
-            ));
-        }
-    }
 }
 
 fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
