@@ -125,7 +125,7 @@ fn a_trace_asks_for_its_own_lengths_and_a_wrong_line_is_named() {
     let args = ["--dataset", &dataset, "-c", "1", "-n", "20", "--warmup", "0", "--json"];
     let said = bench(&server.url, &args).expect_code(0);
     assert!(
-        said.stderr.contains("2 requests over 9ms, on average 350 prompt and 4 answer tokens"),
+        said.stderr.contains("2 requests over 9.00 ms, on average 350 prompt and 4 answer tokens"),
         "{}",
         said.stderr
     );
