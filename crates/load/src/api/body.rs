@@ -111,7 +111,7 @@ fn limit(api: Api, map: &Map<String, Value>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scalebeam_model::workload::MixPart;
+    use scalebeam_model::workload::{CachePolicy, MixPart, Share};
 
     fn workload() -> Workload {
         Workload {
@@ -123,6 +123,7 @@ mod tests {
             force_len: false,
             body: Map::new(),
             seed: 1,
+            cache: CachePolicy::default(),
             source: Source::Mix { parts: Vec::new() },
         }
     }
@@ -232,7 +233,8 @@ mod tests {
     fn a_part_of_a_mix_keeps_its_own_settings() {
         let part = Workload { name: "part".to_owned(), temperature: Some(1.0), ..workload() };
         let mut mix = workload();
-        mix.source = Source::Mix { parts: vec![MixPart { count: 1, workload: part }] };
+        mix.source =
+            Source::Mix { parts: vec![MixPart { share: Share::Count(1), workload: part }] };
         let drawn = Prompt { class: "part".to_owned(), ..prompt(&["a"]) };
         assert_eq!(settings_of(&mix, &drawn).temperature, Some(1.0));
         assert_eq!(settings_of(&mix, &prompt(&["a"])).temperature, None);
