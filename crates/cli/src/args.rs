@@ -187,6 +187,8 @@ pub(crate) enum ArrivalArg {
     Constant,
     /// Gaps of a gamma distribution, see --burstiness
     Gamma,
+    /// When the requests of the --dataset came, see --speed
+    Trace,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -225,11 +227,14 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "KIND:..")]
     pub(crate) rate_profile: Option<String>,
     /// Arrival process of an open loop [default: poisson, or gamma where --burstiness is given]
-    #[arg(long, value_enum, requires = "rates")]
+    #[arg(long, value_enum)]
     pub(crate) arrival: Option<ArrivalArg>,
     /// Shape of gamma arrivals: 1 is Poisson, less is burstier, more is more regular
     #[arg(long, value_name = "K", requires = "rates")]
     pub(crate) burstiness: Option<f64>,
+    /// How many times faster than the trace its requests are sent
+    #[arg(long, value_name = "FACTOR", requires = "dataset")]
+    pub(crate) speed: Option<f64>,
     /// Requests per level [default: ten times the concurrency, at least 100]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) requests: Option<u64>,

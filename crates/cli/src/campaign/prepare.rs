@@ -7,7 +7,8 @@ use crate::settings;
 use scalebeam_fleet::launch::deployment_available;
 use scalebeam_fleet::leftovers;
 use scalebeam_load::Tokenizer;
-use scalebeam_model::plan::{DeploymentPlan, Plan};
+use scalebeam_model::driver::LoadShape;
+use scalebeam_model::plan::{DeploymentPlan, Plan, PointPlan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::workload::dataset::{ShareGptRules, sharegpt::guess_tokens};
 use scalebeam_model::workload::{Dataset, FileFormat, Files, Pick, Source, Workload};
@@ -36,13 +37,13 @@ impl Prepared {
 pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
     let plan = &loaded.plan;
     runnable(plan)?;
-    traced(plan)?;
     let skipped = installed(plan)?;
     for deployment in &plan.deployments {
         reach::secrets(deployment)?;
     }
     let tokenizer = tokenizer(plan, &loaded.base)?;
     let files = prompt_files(plan, &loaded.base, tokenizer.as_deref())?;
+    replayed(plan, &files)?;
     if plan.deployments.iter().any(|d| !d.processes.is_empty()) {
         nothing_left(goal)?;
     }
@@ -71,20 +72,23 @@ fn runnable(plan: &Plan) -> Result<(), Failure> {
     .hint("check and plan work on them; run the others with --deploy NAME"))
 }
 
-/// Every load whose requests are due when those of a trace were, while nobody has read the trace.
-fn traced(plan: &Plan) -> Result<(), Failure> {
-    let lacking = plan.points.iter().filter(|p| p.measure.shape.lacks_trace());
-    let loads: BTreeSet<&str> = lacking.map(|p| p.load.as_str()).collect();
+/// Every load that replays a part of a trace in which there is nothing.
+fn replayed(plan: &Plan, files: &Files) -> Result<(), Failure> {
+    let replays_nothing = |p: &&PointPlan| {
+        let LoadShape::Replay { window, .. } = &p.measure.shape else { return false };
+        files.due(&p.workload).is_none_or(|due| window.range(&due).is_empty())
+    };
+    let loads: BTreeSet<&str> =
+        plan.points.iter().filter(replays_nothing).map(|p| p.load.as_str()).collect();
     if loads.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = loads.into_iter().collect();
-    Err(Failure::deployment(format!(
-        "nothing was started; load {} has arrival = \"trace\", and its workload has no trace to take \
-         the times from",
+    Err(Failure::usage(format!(
+        "nothing was started; the part of the trace that load {} replays holds no request",
         names.join(", ")
     ))
-    .hint("check and plan work on it; run the others with --load NAME, or give it a rate"))
+    .hint("'window' is in the trace's own time, from its first request on"))
 }
 
 fn installed(plan: &Plan) -> Result<Vec<Skipped>, Failure> {

@@ -159,6 +159,9 @@ pub(super) async fn measure(
     if let Some(salt) = salt {
         point.workload = point.workload.salted(salt);
     }
+    if let LoadShape::Replay { due, .. } = &mut point.measure.shape {
+        *due = bench.files.due(&point.workload).unwrap_or_default();
+    }
     let job = Job {
         id_prefix: format!("{}-{}", campaign.writer.id(), point.id.replace('/', "-")),
         endpoint: Arc::clone(bench.endpoint(point.workload.api)),
@@ -263,7 +266,8 @@ impl Job {
             self.point.batch,
         )
         .salted(self.salt);
-        let prompts = |index: u64| stream.prompt(index);
+        let first = first_entry(&plan.shape);
+        let prompts = |index: u64| stream.prompt(first + index);
         let spec = PhaseSpec {
             shards: shards(&plan),
             plan,
@@ -290,6 +294,14 @@ impl Job {
             Some(error) => Err(Lost::Record(error)),
             None => Ok(report),
         }
+    }
+}
+
+/// The entry of a trace that the first request replays: its length belongs to its time.
+fn first_entry(shape: &LoadShape) -> u64 {
+    match shape {
+        LoadShape::Replay { window, due, .. } => window.range(due).start as u64,
+        LoadShape::Closed { .. } | LoadShape::Burst | LoadShape::Open { .. } => 0,
     }
 }
 

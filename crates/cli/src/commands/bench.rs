@@ -219,7 +219,13 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         ("timeout", args.timeout.clone().into()),
         ("repeats", integer(args.repeats)),
     ]);
-    let is_closed = args.request_rate.is_empty() && args.rate_profile.is_none();
+    let has_rate = !args.request_rate.is_empty() || args.rate_profile.is_some();
+    let is_replay = matches!(args.arrival, Some(ArrivalArg::Trace));
+    if args.arrival.is_some() && !has_rate && !is_replay {
+        return Err(Failure::usage("--arrival needs a rate")
+            .hint("add --request-rate 5, or --rate-profile ramp:1/s,50/s,60s"));
+    }
+    let is_closed = !has_rate && !is_replay;
     if is_closed {
         let levels = if args.concurrency.is_empty() { vec![8] } else { args.concurrency.clone() };
         out.insert("mode".into(), "closed".into());
@@ -241,6 +247,8 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         }
         // Steps have an end of their own.
         (None, None) if args.rate_profile.as_ref().is_some_and(|p| p.starts_with("steps:")) => {}
+        // So has a trace.
+        (None, None) if is_replay => {}
         (None, None) => {
             out.insert("requests".into(), integer(100));
         }
@@ -251,15 +259,18 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
 
 /// The keys of an open loop: how many arrive, and how irregularly.
 fn arrivals(args: &BenchArgs) -> Result<Table, Failure> {
+    if matches!(args.arrival, Some(ArrivalArg::Trace)) {
+        return replay(args);
+    }
     let arrival = match (args.arrival, args.burstiness) {
         (Some(ArrivalArg::Constant), None) => "constant",
-        (Some(ArrivalArg::Poisson) | None, None) => "poisson",
+        (Some(ArrivalArg::Poisson | ArrivalArg::Trace) | None, None) => "poisson",
         (Some(ArrivalArg::Gamma) | None, Some(_)) => "gamma",
         (Some(ArrivalArg::Gamma), None) => {
             return Err(Failure::usage("--arrival gamma needs --burstiness")
                 .hint("1 is Poisson, less is burstier, more is more regular"));
         }
-        (Some(ArrivalArg::Poisson | ArrivalArg::Constant), Some(_)) => {
+        (Some(_), Some(_)) => {
             return Err(Failure::usage("--burstiness belongs to --arrival gamma")
                 .hint("leave one of the two out"));
         }
@@ -275,6 +286,26 @@ fn arrivals(args: &BenchArgs) -> Result<Table, Failure> {
             out.insert("rate".into(), Value::Array(rates.collect()))
         }
     };
+    Ok(out)
+}
+
+/// The keys of a loop whose times are those of a trace.
+fn replay(args: &BenchArgs) -> Result<Table, Failure> {
+    if args.dataset.is_none() {
+        return Err(Failure::usage("--arrival trace needs a trace")
+            .hint("add --dataset mooncake:FILE, burstgpt:FILE or azure:FILE"));
+    }
+    let mut out = table([("arrival", "trace".into())]);
+    if !args.request_rate.is_empty() {
+        let rates = args.request_rate.iter().map(|r| Value::from(format!("{r}/s")));
+        out.insert("rate".into(), Value::Array(rates.collect()));
+    }
+    if let Some(burstiness) = args.burstiness {
+        out.insert("burstiness".into(), burstiness.into());
+    }
+    if let Some(speed) = args.speed {
+        out.insert("speed".into(), speed.into());
+    }
     Ok(out)
 }
 

@@ -310,20 +310,39 @@ fn an_impatient_user_costs_neither_trust_nor_success() {
     }
 }
 
+/// Half a second of requests in the middle of a trace, at twice its speed, with the lengths that belong
+/// to them.
 #[test]
-fn a_trace_that_nobody_read_is_planned_and_refused_before_anything_starts() {
-    let load = "mode = \"open\"\narrival = \"trace\"\nspeed = 2.0\nwindow = { from = \"1m\" }";
-    let lab = Lab::new(&emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load));
-    lab.say("check", &[]).expect_code(0);
+fn a_part_of_a_trace_is_replayed_at_its_times_and_lengths() {
+    let load = "mode = \"open\"\narrival = \"trace\"\nspeed = 2.0\nwindow = { from = \"1s\", to = \"2s\" }";
+    let workload = "[[workload]]\nname = \"w\"\nkind = \"file\"\nformat = \"mooncake\"\nfile = \"trace.jsonl\"\nforce_len = true\n";
+    let text = emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load);
+    let (before, rest) = text.split_once("[[workload]]").unwrap();
+    let after = &rest[rest.find("[[load]]").unwrap()..];
+    let lab = Lab::new(&format!("{before}{workload}{after}"));
+    let trace: String = (0..30)
+        .map(|i| {
+            let (at, out) = (i * 100, i + 1);
+            format!("{{\"timestamp\":{at},\"input_length\":40,\"output_length\":{out},\"hash_ids\":[{i}]}}\n")
+        })
+        .collect();
+    std::fs::write(lab.file().with_file_name("trace.jsonl"), trace).unwrap();
     let plan = lab.say("plan", &[]).expect_code(0).stdout;
-    let want =
-        "open of a trace from 1.00 min on at 2.00 times its speed, to the end of its schedule";
+    let want = "open of a trace from 1.00 s to 2.00 s at 2.00 times its speed";
     assert!(plan.contains("one/l/trace-x2: ") && plan.contains(want), "{plan}");
-    let said = lab.say("run", &[]).expect_code(4);
-    assert!(
-        said.stderr.contains("nothing was started; load l has arrival = \"trace\""),
-        "{}",
-        said.stderr
-    );
+    let point = lab.say("run", &["--json"]).expect_code(0).json()["points"][0].clone();
+    assert_eq!(point["outcomes"]["completed"], 10);
+    let tokens = &point["metrics"]["output_tokens"];
+    assert_eq!((&tokens["min"], &tokens["max"]), (&11.0.into(), &20.0.into()));
+    // Nine gaps of 100 ms at twice the speed, and the last answer.
+    assert!(point["metrics"]["wall_s"].as_f64().unwrap() > 0.45);
+}
+
+#[test]
+fn a_replay_of_nothing_is_refused_before_anything_starts() {
+    let load = "mode = \"open\"\narrival = \"trace\"";
+    let lab = Lab::new(&emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", load));
+    let said = lab.say("check", &[]).expect_code(2);
+    assert!(said.stderr.contains("is no trace, and has no times to replay"), "{}", said.stderr);
     assert!(said.stderr.contains("hint: "), "{}", said.stderr);
 }

@@ -1,7 +1,7 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, PointPlan};
-use crate::spec::{ArrivalSpec, Experiment, ProfileKind, ReportKind};
+use crate::spec::{Experiment, ProfileKind, ReportKind};
 use std::collections::BTreeMap;
 
 fn note(path: String, message: String, hint: &str) -> PlanNote {
@@ -124,15 +124,6 @@ fn later(experiment: &Experiment, out: &mut Vec<PlanNote>) {
             "this version does not read machines yet: metrics of CPU, GPU, network and power will be absent".to_owned(),
             "they are shown as n/a, never as 0",
         ));
-    }
-    for (i, load) in experiment.load.iter().enumerate() {
-        if load.arrival == Some(ArrivalSpec::Trace) {
-            out.push(note(
-                format!("load[{i}].arrival"),
-                format!("'{}' replays a trace, and this version reads no traces yet", load.name),
-                "check and plan work; run refuses before it starts anything",
-            ));
-        }
     }
     let undrawn = |kind| matches!(kind, ReportKind::Scaling | ReportKind::Fairness);
     if let Some(i) = experiment.report.iter().position(|r| undrawn(r.kind)) {

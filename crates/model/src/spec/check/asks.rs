@@ -15,7 +15,8 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         let known = experiment.workload.iter().map(|w| w.name.as_str());
         reference(format!("load[{i}].workload"), "workload", &load.workload, known, problems);
         load_keys(i, load, problems);
-        pace::check(i, load, problems);
+        let workload = experiment.workload.iter().find(|w| w.name == load.workload);
+        pace::check(i, load, workload, problems);
         batch_api(i, load, experiment, problems);
     }
     runs(experiment, problems);

@@ -3,16 +3,25 @@
 
 use crate::plan::Mode;
 use crate::plan::points::DEFAULT_TIMEOUT;
-use crate::spec::{ArrivalSpec, LoadSpec, Problem, RateProfileKind, RateProfileSpec};
+use crate::spec::{ArrivalSpec, LoadSpec, Problem, RateProfileKind, RateProfileSpec, WorkloadSpec};
 use crate::units::{Nanos, significant};
+use crate::workload::FileFormat;
 
 /// Shapes of the gamma distribution that are read. Beyond, all requests come at once, or evenly.
 const BURSTINESS: std::ops::RangeInclusive<f64> = 0.01..=10_000.0;
 /// Factors of a replay that are read.
 const SPEED: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
-pub(super) fn check(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    i: usize,
+    load: &LoadSpec,
+    workload: Option<&WorkloadSpec>,
+    problems: &mut Vec<Problem>,
+) {
     let mut found = Found { load: i, problems };
+    if let Some(workload) = workload.filter(|_| load.arrival == Some(ArrivalSpec::Trace)) {
+        replay(workload, &mut found);
+    }
     if load.mode == Some(Mode::Open) {
         arrivals(load, &mut found);
         if let Some(profile) = &load.profile {
@@ -32,6 +41,16 @@ struct Found<'a> {
 impl Found<'_> {
     fn add(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem::new(format!("load[{}].{key}", self.load), message, hint));
+    }
+}
+
+/// Times are taken from where lengths are: a mix, or texts, have none.
+fn replay(workload: &WorkloadSpec, found: &mut Found<'_>) {
+    if !workload.format.is_some_and(FileFormat::is_trace) {
+        let message =
+            format!("workload '{}' is no trace, and has no times to replay", workload.name);
+        let hint = "give it kind = \"file\" and format = \"mooncake\", \"burstgpt\" or \"azure\"";
+        found.add("arrival", message, hint);
     }
 }
 
@@ -197,7 +216,7 @@ mod tests {
         let text = format!("name = \"l\"\nworkload = \"w\"\n{keys}");
         let load: LoadSpec = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let mut problems = Vec::new();
-        check(0, &load, &mut problems);
+        check(0, &load, None, &mut problems);
         problems.into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect()
     }
 
