@@ -8,6 +8,7 @@ use crate::LoadError;
 use crate::api;
 use crate::control::{Control, Level};
 use crate::gate::Gate;
+use crate::http::receive::Keeper;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
 use crate::lines::Setup;
@@ -112,6 +113,7 @@ pub fn run_phase(
     let shards = spec.shards.max(1);
     let setup = Setup::new(spec, &clock)?;
     let engines = engines(shards, &clock)?;
+    let _stamps = Keeper::new();
     let recipe = Recipe {
         prompts: spec.prompts,
         workload: spec.workload,

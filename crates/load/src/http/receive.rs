@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 
 /// A kernel stamp that lies further back is not believed: the wall clock was set meanwhile.
@@ -33,6 +34,19 @@ impl Stamp {
     /// A stamp taken by ourselves.
     pub(crate) fn own(at: Nanos) -> Self {
         Self { at, read_at: at, is_kernel: false }
+    }
+}
+
+/// A socket that receives nothing. The kernel stamps as long as any socket asks for it, and takes a moment
+/// to begin: kept open through a phase, this one has the first answer stamped like the last, and spares
+/// the phase the switching.
+#[derive(Debug)]
+pub(crate) struct Keeper(#[expect(dead_code, reason = "held open")] Option<UdpSocket>);
+
+impl Keeper {
+    pub(crate) fn new() -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+        Self(socket.inspect(kernel::watch))
     }
 }
 
@@ -114,7 +128,7 @@ mod kernel {
     };
     use nix::sys::time::TimeSpec;
     use std::io::{self, IoSliceMut};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[derive(Debug)]
     pub(super) struct Reader {
@@ -153,7 +167,7 @@ mod kernel {
         })
     }
 
-    pub(super) fn watch(socket: &TcpStream) {
+    pub(super) fn watch(socket: &impl AsFd) {
         let _ = setsockopt(socket, ReceiveTimestampns, &true);
     }
 }
@@ -181,7 +195,7 @@ mod kernel {
         }
     }
 
-    pub(super) fn watch(_: &TcpStream) {}
+    pub(super) fn watch<S>(_: &S) {}
 }
 
 #[cfg(test)]
