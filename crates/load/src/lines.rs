@@ -34,7 +34,7 @@ const GRACE_AFTER_DONE: Nanos = Nanos::from_secs(1);
 /// A server that hangs up later than this after the request was sent may have been at work on it.
 const ROUND_TRIP_AT_MOST: Nanos = Nanos::from_millis(50);
 
-/// TCP handshakes under way at a time. More at once overflow the queues of most servers, whose kernel
+/// TCP handshakes with one target under way at a time. More at once overflow the queues of most servers, whose kernel
 /// then drops some and is asked again only a second later.
 const HANDSHAKES_AT_MOST: usize = 256;
 
@@ -57,6 +57,10 @@ pub(crate) struct Setup {
 struct Side {
     /// The head of every request, up to the request's own id.
     head: Vec<u8>,
+    /// TCP handshakes under way.
+    handshakes: usize,
+    /// Slots that wait for their turn to connect, with the request that they wait for.
+    queue: VecDeque<(usize, u64)>,
     /// Connections that wait for a request. The one used last is taken first, so that a falling load
     /// leaves the others to grow old and be closed by the server.
     idle: Vec<usize>,
@@ -89,9 +93,8 @@ pub(crate) struct Lines<'a> {
     slots: Slab<Slot>,
     /// By request index, which slot carries it.
     carried_by: HashMap<u64, usize>,
-    /// Slots that wait for their turn to connect, with the request that they wait for.
-    queue: VecDeque<(usize, u64)>,
-    handshakes: usize,
+    /// Slots whose sockets were not read to the end, with the request that they carry.
+    unfinished: VecDeque<(usize, u64)>,
     /// Answers that said `[DONE]` and whose body is still open, by the instant at which that ends.
     done: VecDeque<(Nanos, u64)>,
     ended: VecDeque<Box<Finished>>,
@@ -112,6 +115,8 @@ impl<'a> Lines<'a> {
     pub(crate) fn new(setup: &'a Setup, registry: Registry, wants_first_tokens: bool) -> Self {
         let sides = setup.addresses.iter().map(|address| Side {
             head: head_of(address, &address.with_host(&setup.headers), &setup.id_prefix),
+            handshakes: 0,
+            queue: VecDeque::new(),
             idle: Vec::new(),
             closes_unasked: false,
         });
@@ -122,8 +127,7 @@ impl<'a> Lines<'a> {
             registry,
             slots: Slab::new(),
             carried_by: HashMap::new(),
-            queue: VecDeque::new(),
-            handshakes: 0,
+            unfinished: VecDeque::new(),
             done: VecDeque::new(),
             ended: VecDeque::new(),
             first_tokens: wants_first_tokens.then(VecDeque::new),
@@ -192,19 +196,20 @@ impl<'a> Lines<'a> {
 
     /// Gives the exchange a connection of its own, as soon as it is its turn.
     fn open(&mut self, exchange: Box<Exchange>, index: u64) {
+        let target = exchange.target;
         let key = self.slots.insert(Slot { line: Line::new(), exchange: Some(exchange) });
         self.carried_by.insert(index, key);
-        self.queue.push_back((key, index));
-        self.connect_waiting();
+        self.sides[target].queue.push_back((key, index));
+        self.connect_waiting(target);
     }
 
-    fn connect_waiting(&mut self) {
-        while self.handshakes < HANDSHAKES_AT_MOST
-            && let Some((key, index)) = self.queue.pop_front()
+    fn connect_waiting(&mut self, target: usize) {
+        while self.sides[target].handshakes < HANDSHAKES_AT_MOST
+            && let Some((key, index)) = self.sides[target].queue.pop_front()
         {
             // Given up while it waited: the slot is gone, or is another's by now.
             if self.carried_by.get(&index) == Some(&key) {
-                self.handshakes += 1;
+                self.sides[target].handshakes += 1;
                 let now = self.now();
                 if let Some(exchange) = &mut self.slots[key].exchange {
                     exchange.opening_since = Some(now);
@@ -218,9 +223,10 @@ impl<'a> Lines<'a> {
     fn connect(&mut self, key: usize) {
         let slot = &mut self.slots[key];
         let Some(exchange) = &slot.exchange else { return };
-        let address = &self.setup.addresses[exchange.target];
+        let target = exchange.target;
+        let address = &self.setup.addresses[target];
         if let Err(end) = slot.line.connect(address, &self.registry, Token(key)) {
-            self.handshakes -= 1;
+            self.sides[target].handshakes -= 1;
             self.fail(key, end);
         }
     }
@@ -252,27 +258,24 @@ impl<'a> Lines<'a> {
     fn connecting(&mut self, key: usize, is_closing: bool) {
         let slot = &mut self.slots[key];
         let Some(exchange) = &slot.exchange else { return };
-        let address = &self.setup.addresses[exchange.target];
+        let target = exchange.target;
+        let address = &self.setup.addresses[target];
         match slot.line.is_connected() {
-            Ok(false) => {}
+            Ok(false) => return,
             Ok(true) => {
-                self.handshakes -= 1;
+                self.sides[target].handshakes -= 1;
                 match slot.line.secure(address, self.setup.tls.as_ref()) {
                     Ok(()) => self.securing(key, is_closing),
                     Err(end) => self.fail(key, end),
                 }
-                self.connect_waiting();
             }
-            Err(_) if slot.line.has_address_left(address) => {
-                self.connect(key);
-                self.connect_waiting();
-            }
+            Err(_) if slot.line.has_address_left(address) => self.connect(key),
             Err(why) => {
-                self.handshakes -= 1;
+                self.sides[target].handshakes -= 1;
                 self.fail(key, End::Connect(why));
-                self.connect_waiting();
             }
         }
+        self.connect_waiting(target);
     }
 
     fn securing(&mut self, key: usize, is_closing: bool) {
@@ -316,13 +319,31 @@ impl<'a> Lines<'a> {
             let record = exchange.answer.record_mut();
             first.extend(record.arrivals.first().map(|arrival| (record.index, arrival.at)));
         }
-        match flow {
+        match flow.clone() {
             Flow::Ended(end, at) => self.end(key, end, at),
-            Flow::Blocked if exchange.answer.is_done() && !was_done => {
+            Flow::Blocked | Flow::Unfinished => {
                 let index = exchange.answer.record_mut().index;
-                self.done.push_back((self.setup.clock.now() + GRACE_AFTER_DONE, index));
+                if exchange.answer.is_done() && !was_done {
+                    self.done.push_back((self.setup.clock.now() + GRACE_AFTER_DONE, index));
+                }
+                if flow == Flow::Unfinished {
+                    self.unfinished.push_back((key, index));
+                }
             }
-            Flow::Blocked => {}
+        }
+    }
+
+    /// Whether sockets are left that have more, and that the kernel will not name again.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Goes on with one socket that was left unfinished.
+    pub(crate) fn go_on(&mut self) {
+        if let Some((key, index)) = self.unfinished.pop_front()
+            && self.carried_by.get(&index) == Some(&key)
+        {
+            self.read(key, true);
         }
     }
 
@@ -386,11 +407,14 @@ impl<'a> Lines<'a> {
     /// Gives up request `index`.
     pub(crate) fn cancel(&mut self, index: u64, why: CancelReason) {
         let Some(&key) = self.carried_by.get(&index) else { return };
-        if self.slots[key].line.stage() == Stage::Connecting {
-            self.handshakes -= 1;
-        }
+        let slot = &self.slots[key];
+        let connecting = slot.exchange.as_ref().filter(|_| slot.line.stage() == Stage::Connecting);
+        let target = connecting.map(|exchange| exchange.target);
         self.fail(key, End::Cancelled(why));
-        self.connect_waiting();
+        if let Some(target) = target {
+            self.sides[target].handshakes -= 1;
+            self.connect_waiting(target);
+        }
     }
 
     /// Ends exchanges whose body a server keeps open after `[DONE]`.

@@ -237,7 +237,13 @@ impl Answer {
         // A server that says `[DONE]` and then dawdles, or breaks off, had answered by then.
         let finished_at = self.progress.done_at.filter(|_| end != End::Whole).unwrap_or(at);
         let Self { mut record, mut progress, format, body, .. } = self;
-        let verdict = judge(&progress, format, &body, end);
+        let verdict = match judge(&progress, format, &body, end) {
+            Verdict::Lost(Outcome::TimedOut, class, _) if record.sent_at.is_none() => {
+                let text = "time-out before there was a connection to send it on".to_owned();
+                Verdict::Lost(Outcome::TimedOut, class, text)
+            }
+            other => other,
+        };
         record.finished_at = finished_at;
         (record.outcome, record.failure) = match verdict {
             Verdict::Whole => (Outcome::Completed, None),
@@ -268,6 +274,9 @@ impl Answer {
             Format::Json | Format::Unsure => {
                 // Without a stream there is no time of a token, so no arrivals are noted.
                 let data = std::mem::take(&mut self.body);
+                if data.trim_ascii().is_empty() {
+                    return;
+                }
                 progress.said(api::document(api, &data), at, &mut Vec::new());
             }
             Format::Error(_) => {}
@@ -427,6 +436,9 @@ fn judge(progress: &Progress, format: Format, body: &[u8], end: End) -> Verdict 
             Verdict::Lost(Outcome::Cancelled, FailureClass::Interrupted, text)
         }
         End::Cancelled(CancelReason::Abandoned) if !is_done => Verdict::Abandoned,
+        End::Whole if progress.events == 0 => {
+            failed(FailureClass::EmptyOutput, "the answer held nothing".to_owned())
+        }
         _ if progress.says_whole() => judge_whole(progress),
         _ if progress.unparsed > 0 => {
             let text = format!("{} events could not be parsed", progress.unparsed);

@@ -107,6 +107,7 @@ impl<'a> Wall<'a> {
         }
         while !self.done {
             let until = [self.wake_at, self.lines.wake_at()].into_iter().flatten().min();
+            let until = if self.lines.is_unfinished() { Some(Nanos::ZERO) } else { until };
             self.wait(reactor, until);
             self.lines.awake();
             self.attend(self.now());
@@ -115,6 +116,10 @@ impl<'a> Wall<'a> {
                 let now = self.lines.handle(ready);
                 self.attend(now);
                 nth += 1;
+            }
+            if self.lines.is_unfinished() {
+                self.lines.go_on();
+                self.attend(self.now());
             }
         }
     }

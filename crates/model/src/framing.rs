@@ -9,6 +9,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// So much of a body is looked at; a longer first line belongs to a document.
 const LOOK: usize = 1 << 20;
 
+/// So many blanks begin no stream that anybody wrote.
+const BLANKS: usize = 4 << 10;
+
 /// How a body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -54,13 +57,17 @@ pub fn kind(content_type: Option<&str>, stream: bool) -> Kind {
 /// The framing of a body by its beginning; `None` while more bytes are needed. No event is complete
 /// before this is decided: what decides is shorter than any event, or is the end of the first line.
 pub fn sniff(start: &[u8]) -> Option<Framing> {
+    let len = start.len();
     let start = match start.strip_prefix(BYTE_ORDER_MARK) {
         Some(rest) => rest,
         None if BYTE_ORDER_MARK.starts_with(start) => return None,
         None => start,
     }
     .trim_ascii_start();
-    match start.first()? {
+    let Some(first) = start.first() else {
+        return (len > BLANKS).then_some(Framing::Document);
+    };
+    match first {
         b':' => Some(Framing::Events),
         b'{' => first_line(start),
         _ => field(start),

@@ -66,7 +66,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         status,
         content_type: text(response.headers, "content-type"),
         framing,
-        keep_alive: keeps_alive(is_1_1, response.headers) && framing != Framing::UntilClose,
+        // After a switch of protocols nothing that we would send is understood.
+        keep_alive: keeps_alive(is_1_1, response.headers)
+            && framing != Framing::UntilClose
+            && status != 101,
     };
     Ok(Parsed::Whole(head, len))
 }

@@ -39,6 +39,12 @@ impl Reader {
     }
 }
 
+/// Reads of one connection after which others, and the clock, are looked at.
+const READS_IN_A_ROW: usize = 16;
+
+/// Interim answers (1xx) that a server may send before the real one.
+const INTERIM_AT_MOST: usize = 16;
+
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -57,8 +63,20 @@ pub(crate) enum Stage {
 pub(crate) enum Flow {
     /// Nothing more is there.
     Blocked,
+    /// More may be there: nobody will say so again, and it is others' turn first.
+    Unfinished,
     /// The exchange ended, at this instant.
     Ended(End, Nanos),
+}
+
+/// What came of the bytes of one read.
+enum Fed {
+    /// The answer goes on.
+    More,
+    /// The answer ended with them.
+    Ended,
+    /// The other side said that it sends no more.
+    Closed,
 }
 
 /// A connection to one target.
@@ -72,6 +90,7 @@ pub(crate) struct Line {
     outbox: Outbox,
     /// The part of an answer's head that came so far.
     head: Vec<u8>,
+    interim: usize,
     body: Option<Body>,
     keep_alive: bool,
     first_byte: Option<Nanos>,
@@ -111,6 +130,7 @@ impl Line {
             tried: 0,
             outbox: Outbox::default(),
             head: Vec::new(),
+            interim: 0,
             body: None,
             keep_alive: true,
             first_byte: None,
@@ -250,6 +270,7 @@ impl Line {
         self.outbox.body = body;
         self.outbox.written = 0;
         self.head.clear();
+        self.interim = 0;
         self.body = None;
         self.first_byte = None;
         self.sent = None;
@@ -311,7 +332,15 @@ impl Line {
         is_closing: bool,
         answer: &mut Answer,
     ) -> Flow {
-        loop {
+        if self.tls.is_some() {
+            // What came in one read with the end of the TLS handshake is not in the socket any more.
+            let stamp = Stamp::own(reader.receiver.now());
+            let fed = self.feed_secured(&[], &mut reader.plain, stamp, answer);
+            if let Some(ended) = self.flow(fed, stamp) {
+                return ended;
+            }
+        }
+        for _ in 0..READS_IN_A_ROW {
             let Some(socket) = &self.socket else { return Flow::Blocked };
             let (len, stamp) = match reader.receiver.receive(socket, &mut reader.buffer) {
                 Ok((0, stamp)) => return self.closed(stamp),
@@ -323,19 +352,29 @@ impl Line {
                     return Flow::Ended(End::Reset(why), reader.receiver.now());
                 }
             };
+            let bytes = &reader.buffer[..len];
             let fed = match self.tls.is_some() {
-                false => self.feed(&reader.buffer[..len], stamp, answer),
-                true => self.feed_secured(&reader.buffer[..len], &mut reader.plain, stamp, answer),
+                false => self.feed(bytes, stamp, answer),
+                true => self.feed_secured(bytes, &mut reader.plain, stamp, answer),
             };
-            match fed {
-                Ok(false) => {}
-                Ok(true) => return Flow::Ended(End::Whole, stamp.at),
-                Err(end) => return Flow::Ended(end, stamp.at),
+            if let Some(ended) = self.flow(fed, stamp) {
+                return ended;
             }
             // A short read has emptied the socket; what comes now comes with another wake.
             if len < reader.buffer.len() && !is_closing {
                 return self.stuck(reader);
             }
+        }
+        Flow::Unfinished
+    }
+
+    /// What bytes that came with `stamp` mean for the exchange, where they end it.
+    fn flow(&mut self, fed: Result<Fed, End>, stamp: Stamp) -> Option<Flow> {
+        match fed {
+            Ok(Fed::More) => None,
+            Ok(Fed::Ended) => Some(Flow::Ended(End::Whole, stamp.at)),
+            Ok(Fed::Closed) => Some(self.closed(stamp)),
+            Err(end) => Some(Flow::Ended(end, stamp.at)),
         }
     }
 
@@ -366,53 +405,54 @@ impl Line {
         plain: &mut [u8],
         stamp: Stamp,
         answer: &mut Answer,
-    ) -> Result<bool, End> {
-        while !records.is_empty() {
-            let Some(tls) = &mut self.tls else { return Ok(false) };
-            let broken = |e: &dyn std::error::Error| End::Reset(format!("TLS: {e}"));
-            tls.read_tls(&mut records).map_err(|e| broken(&e))?;
-            tls.process_new_packets().map_err(|e| broken(&e))?;
-            loop {
-                let Some(tls) = &mut self.tls else { return Ok(false) };
-                match tls.reader().read(plain) {
-                    // The peer said that nothing more comes; the socket's end follows.
-                    Ok(0) => break,
-                    Ok(len) => {
-                        if self.feed(&plain[..len], stamp, answer)? {
-                            return Ok(true);
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) => return Err(broken(&e)),
-                }
+    ) -> Result<Fed, End> {
+        let broken = |e: &dyn std::error::Error| End::Reset(format!("TLS: {e}"));
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(Fed::More) };
+            match tls.reader().read(plain) {
+                Ok(0) => return Ok(Fed::Closed),
+                Ok(len) => match self.feed(&plain[..len], stamp, answer)? {
+                    Fed::More => continue,
+                    other => return Ok(other),
+                },
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(broken(&e)),
             }
+            let (Some(tls), Some(socket)) = (&mut self.tls, &mut self.socket) else {
+                return Ok(Fed::More);
+            };
+            if records.is_empty() {
+                // Key updates want an answer; whether it can be written shows with the next request.
+                let _ = flush_tls(tls, socket);
+                return Ok(Fed::More);
+            }
+            // After its goodbye rustls takes nothing in any more.
+            if tls.read_tls(&mut records).map_err(|e| broken(&e))? == 0 {
+                return Ok(Fed::Closed);
+            }
+            tls.process_new_packets().map_err(|e| broken(&e))?;
         }
-        if let (Some(tls), Some(socket)) = (&mut self.tls, &mut self.socket) {
-            // Key updates want an answer; whether it can be written shows with the next request.
-            let _ = flush_tls(tls, socket);
-        }
-        Ok(false)
     }
 
-    /// Takes in bytes of the answer; says whether it ended with them.
-    fn feed(&mut self, bytes: &[u8], stamp: Stamp, answer: &mut Answer) -> Result<bool, End> {
+    /// Takes in bytes of the answer.
+    fn feed(&mut self, bytes: &[u8], stamp: Stamp, answer: &mut Answer) -> Result<Fed, End> {
         self.first_byte = self.first_byte.or(Some(stamp.at));
         let mut rest = bytes;
         if self.body.is_none() {
-            let Some(left) = self.take_head(bytes, answer)? else { return Ok(false) };
+            let Some(left) = self.take_head(bytes, answer)? else { return Ok(Fed::More) };
             rest = &bytes[bytes.len() - left..];
         }
-        let Some(body) = &mut self.body else { return Ok(false) };
+        let Some(body) = &mut self.body else { return Ok(Fed::More) };
         if body.is_empty() {
             self.keep_alive &= rest.is_empty();
-            return Ok(true);
+            return Ok(Fed::Ended);
         }
         match body.feed(rest, |data| answer.take(data, stamp))? {
-            Progress::More => Ok(false),
+            Progress::More => Ok(Fed::More),
             Progress::Ended(used) => {
                 // What nobody asked for would be taken for the next answer.
                 self.keep_alive &= used == rest.len();
-                Ok(true)
+                Ok(Fed::Ended)
             }
         }
     }
@@ -420,10 +460,21 @@ impl Line {
     /// Looks for the end of the head in `bytes`; says how many of them follow it.
     fn take_head(&mut self, bytes: &[u8], answer: &mut Answer) -> Result<Option<usize>, End> {
         self.head.extend_from_slice(bytes);
+        let mut at = 0;
         loop {
-            match head::parse(&self.head).map_err(End::Malformed)? {
-                Parsed::Partial => return Ok(None),
-                Parsed::Interim(len) => drop(self.head.drain(..len)),
+            match head::parse(&self.head[at..]).map_err(End::Malformed)? {
+                Parsed::Partial => {
+                    self.head.drain(..at);
+                    return Ok(None);
+                }
+                Parsed::Interim(len) => {
+                    at += len;
+                    self.interim += 1;
+                    if self.interim > INTERIM_AT_MOST {
+                        let why = format!("more than {INTERIM_AT_MOST} interim answers (1xx)");
+                        return Err(End::Malformed(why));
+                    }
+                }
                 Parsed::Whole(head, len) => {
                     answer.begin(format_of(
                         head.status,
@@ -432,7 +483,7 @@ impl Line {
                     )?);
                     self.keep_alive = head.keep_alive;
                     self.body = Some(Body::new(head.framing));
-                    let left = self.head.len() - len;
+                    let left = self.head.len() - at - len;
                     self.head.clear();
                     return Ok(Some(left));
                 }
@@ -440,10 +491,12 @@ impl Line {
         }
     }
 
-    /// Whether another request may be sent: the last answer ended, and the server neither said that it
-    /// would close nor, as far as the kernel knows, has.
+    /// Whether another request may be sent: the last one was written whole, its answer ended, and the
+    /// server neither said that it would close nor, as far as the kernel knows, has.
     pub(crate) fn is_reusable(&mut self, reader: &mut Reader) -> bool {
-        self.stage == Stage::Open && self.keep_alive && self.is_quiet(reader)
+        // A server that answered before it had read the request would take the next one for its rest.
+        let is_written = self.sent.is_some() && self.write_failed.is_none();
+        self.stage == Stage::Open && self.keep_alive && is_written && self.is_quiet(reader)
     }
 
     /// Reads what nobody asked for: tickets and key updates of TLS are welcome, all else is the end.
@@ -477,7 +530,9 @@ impl From<BadFraming> for End {
 /// Hands `bytes` to TLS, all of them.
 fn take_records(tls: &mut ClientConnection, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        tls.read_tls(&mut bytes)?;
+        if tls.read_tls(&mut bytes)? == 0 {
+            return Err(io::Error::other("bytes after the end of the TLS session"));
+        }
         tls.process_new_packets().map_err(io::Error::other)?;
     }
     Ok(())

@@ -76,7 +76,7 @@ fn every_end_has_its_outcome() {
         ("done", vec![&a, DONE], End::Whole, (O::Completed, None)),
         ("finish reason only", vec![&a, STOP], End::Whole, (O::Completed, None)),
         ("neither", vec![&a], End::Whole, (O::Truncated, Some(C::Truncated))),
-        ("nothing at all", vec![], End::Whole, (O::Truncated, Some(C::Truncated))),
+        ("nothing at all", vec![], End::Whole, (O::Failed, Some(C::EmptyOutput))),
         ("cut", vec![&a], End::Cut(why()), (O::Truncated, Some(C::Truncated))),
         ("cut after finish", vec![&a, STOP], End::Cut(why()), (O::Truncated, Some(C::Truncated))),
         ("cut after done", vec![&a, DONE], End::Cut(why()), (O::Completed, None)),

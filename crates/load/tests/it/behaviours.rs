@@ -1,7 +1,8 @@
 //! Every way a server answers, and the outcome and numbers that must come of it.
 
 use crate::support::{Bench, Server, clock};
-use scalebeam_load::{Tokenizer, probe};
+use scalebeam_load::{Target, Tokenizer, probe};
+use scalebeam_model::driver::{Balance, LoadShape};
 use scalebeam_model::request::{FailureClass, Outcome, RequestRecord, TokenSource};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{Api, Sizing};
@@ -326,4 +327,120 @@ fn words_are_sized_by_the_servers_own_count() {
     assert_eq!(words.sizing, Sizing::Guess);
     bench.endpoint.targets[0].base_url = "http://127.0.0.1:1".to_owned();
     assert!(probe::measure_words(&clock(), &bench.endpoint, &bench.workload).is_err());
+}
+
+/// A server of our own that serves one connection after the other.
+fn serve(mut each: impl FnMut(std::net::TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().flatten().for_each(&mut each));
+    url
+}
+
+#[test]
+fn a_server_that_never_stops_sending_is_timed_out_and_others_are_served() {
+    // Endless heartbeats, as fast as they are taken; endless interim answers.
+    for (head, more) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"[..], &b": ping\n\n"[..]),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ] {
+        let url = serve(move |mut tcp| {
+            thread::spawn(move || {
+                let _ = tcp.read(&mut [0; 4_096]);
+                let flood = more.repeat(8_192);
+                let _ = tcp.write_all(head);
+                while tcp.write_all(&flood).is_ok() {}
+            });
+        });
+        let mut bench = Bench::new(&url, "m").closed(2, 2);
+        bench.plan.timeout = Nanos::from_millis(300);
+        let (records, _) = bench.run();
+        let classes: Vec<_> = records.iter().map(class).collect();
+        let want =
+            if head.is_empty() { FailureClass::MalformedStream } else { FailureClass::Timeout };
+        assert_eq!(classes, [Some(want); 2]);
+    }
+}
+
+#[test]
+fn a_connection_whose_request_was_not_taken_whole_carries_no_other() {
+    // Answers before it has read the request, and keeps the connection open.
+    let (seen, count) = (std::sync::Arc::new(std::sync::Mutex::new(Vec::new())), 4);
+    let log = std::sync::Arc::clone(&seen);
+    let url = serve(move |mut tcp| {
+        let log = std::sync::Arc::clone(&log);
+        thread::spawn(move || {
+            let mut first = [0; 64];
+            let len = tcp.read(&mut first).unwrap_or(0);
+            log.lock().unwrap().push(first[..len.min(5)].to_vec());
+            let _ = tcp.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno");
+            thread::sleep(std::time::Duration::from_millis(100));
+            let mut rest = Vec::new();
+            let _ = tcp.read_to_end(&mut rest);
+        });
+    });
+    let mut bench = Bench::new(&url, "m").closed(1, count);
+    bench.prompt_bytes = 30_000_000;
+    let (records, _) = bench.run();
+    assert!(records.iter().all(|r| class(r) == Some(FailureClass::HttpStatus)), "{records:?}");
+    let seen = seen.lock().unwrap();
+    assert_eq!(*seen, vec![b"POST ".to_vec(); 4], "each on a connection of its own");
+}
+
+#[test]
+fn a_target_that_takes_no_connections_holds_up_nobody_else() {
+    // Its queue is full and nobody takes from it, so that handshakes with it never end.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&dead, 0).unwrap();
+    let at = dead.local_addr().unwrap();
+    let _full: Vec<_> = (0..4)
+        .filter_map(|_| {
+            std::net::TcpStream::connect_timeout(&at, std::time::Duration::from_millis(50)).ok()
+        })
+        .collect();
+    let server = server();
+    let mut bench = Bench::new(&server.url(), "plain");
+    bench.endpoint.targets.push(Target { base_url: format!("http://{at}") });
+    bench.plan.targets = 2;
+    bench.plan.balance = Balance::RoundRobin;
+    bench.plan.shape = LoadShape::Burst;
+    bench.plan.requests = Some(700);
+    bench.plan.timeout = Nanos::from_secs(4);
+    bench.max_tokens = 2;
+    let (records, _) = bench.run();
+    for r in &records {
+        match r.target {
+            0 => assert_eq!(r.outcome, Outcome::Completed, "{:?}", r.failure),
+            _ => assert_eq!(r.outcome, Outcome::TimedOut, "{:?}", r.failure),
+        }
+    }
+    let lost = records.iter().find(|r| r.target == 1 && r.sent_at.is_none()).unwrap();
+    assert!(detail(lost).contains("before there was a connection"), "{}", detail(lost));
+}
+
+#[test]
+fn an_answer_of_nothing_is_an_empty_one() {
+    for reply in [
+        &b"HTTP/1.1 204 No Content\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n\r\n",
+    ] {
+        let url = serve(move |mut tcp| {
+            let _ = tcp.read(&mut [0; 4_096]);
+            let _ = tcp.write_all(reply);
+        });
+        let r = Bench::new(&url, "m").one();
+        assert_eq!(class(&r), Some(FailureClass::EmptyOutput), "{:?}", r.failure);
+    }
+}
+
+#[test]
+fn a_body_of_blanks_is_no_stream() {
+    let url = serve(move |mut tcp| {
+        let _ = tcp.read(&mut [0; 4_096]);
+        let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20000000\r\n\r\n");
+        let _ = tcp.write_all(&vec![b' '; 20_000_000]);
+    });
+    let r = Bench::new(&url, "m").one();
+    assert_eq!(class(&r), Some(FailureClass::EmptyOutput), "{:?}", r.failure);
 }

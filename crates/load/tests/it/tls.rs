@@ -95,3 +95,39 @@ fn a_server_that_nobody_vouches_for_is_refused() {
     let got = probe::get(&clock(), &url, "/", &[], None, Nanos::from_secs(5));
     assert!(got.unwrap_err().to_string().contains("certificate"));
 }
+
+/// What a server does with an open session, once it has read a request.
+async fn end_with_garbage(mut tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 90\r\n\r\n";
+    tls.write_all(head).await.unwrap();
+    tls.write_all(b"data: {\"choices\":[{\"text\":\"a\"}]}\n\n").await.unwrap();
+    tls.get_mut().1.send_close_notify();
+    tls.flush().await.unwrap();
+    tls.get_mut().0.write_all(b"who is there").await.unwrap();
+    // The connection stays open: that the session is over is all that the client learns.
+    let _ = tls.get_mut().0.read(&mut [0; 16]).await;
+}
+
+#[test]
+fn what_comes_after_the_end_of_a_session_is_not_waited_for() {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor().accept(tcp).await else { continue };
+                let _ = tls.read(&mut [0; 4_096]).await;
+                end_with_garbage(tls).await;
+            }
+        });
+    });
+    let mut bench = Bench::new(&format!("https://{}", told.recv().unwrap()), "m").closed(1, 3);
+    bench.endpoint.ca_file = Some(file("ca.pem"));
+    let (records, _) = bench.run();
+    for r in &records {
+        assert_eq!(r.outcome, Outcome::Truncated, "{:?}", r.failure);
+        assert_eq!(r.chunks(), 1);
+    }
+}
