@@ -1,6 +1,7 @@
 //! The command line: clap types only.
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -265,6 +266,16 @@ pub(crate) struct BenchArgs {
     /// What keeps the server's prefix cache from answering for an earlier point
     #[arg(long, value_enum, default_value = "salt")]
     pub(crate) cache: CacheArg,
+    /// Send requests over HTTP/2: many share a connection
+    #[arg(long)]
+    pub(crate) http2: bool,
+    /// PEM file of certificates to trust beside the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Addresses of this machine to connect from, in turn, separated by commas: each has as many
+    /// connections as there are local ports
+    #[arg(long, value_delimiter = ',', value_name = "ADDR")]
+    pub(crate) source: Vec<IpAddr>,
     /// Let answers end where the model ends them (no ignore_eos)
     #[arg(long)]
     pub(crate) no_force_len: bool,

@@ -173,6 +173,7 @@ impl<'a> Campaign<'a> {
             exe: std::env::current_exe()
                 .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?,
             cache_dir: settings::cache_dir(),
+            base: loaded.base.clone(),
             journal: Arc::new(journal),
             clock: Arc::clone(&clock),
             cancel: cancelled,
@@ -266,7 +267,7 @@ impl<'a> Campaign<'a> {
         running: &Running,
         left: &[(PointPlan, TrialPlan)],
     ) -> Result<Ended, Failure> {
-        let mut bench = trial::Bench::new(deployment, &self.prepared, &self.clock)?;
+        let mut bench = trial::Bench::new(self.loaded, deployment, &self.prepared, &self.clock)?;
         for (point, trial) in left {
             if self.asked() != Asked::Not {
                 return Ok(Ended::Interrupted);

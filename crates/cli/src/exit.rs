@@ -125,7 +125,12 @@ impl From<scalebeam_fleet::FleetError> for Failure {
 
 impl From<scalebeam_load::LoadError> for Failure {
     fn from(error: scalebeam_load::LoadError) -> Self {
-        Self::deployment(chain(&error))
+        let text = chain(&error);
+        match error {
+            scalebeam_load::LoadError::CaFile { .. } => Self::usage(text)
+                .hint("ca_file is a PEM file with certificates, relative to the experiment file"),
+            _ => Self::deployment(text),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 mod experiment;
 mod interrupt;
+mod limits;
 mod printer;
 mod selftest;
 mod settings;

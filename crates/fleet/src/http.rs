@@ -5,14 +5,23 @@
 
 use crate::error::FleetError;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls_platform_verifier::BuilderVerifierExt;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
+use scalebeam_model::api::HttpVersion;
+use scalebeam_model::plan::DeploymentPlan;
 use scalebeam_model::workload::Api;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// No answer of a gate is larger; a larger one is not what was asked for.
 const BODY_LIMIT: usize = 4 << 20;
@@ -25,6 +34,9 @@ pub(crate) struct Client {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What questions that belong to no family are asked as.
     api: Api,
+    /// Trusted beside the system's.
+    ca_file: Option<PathBuf>,
+    version: HttpVersion,
 }
 
 /// What came back.
@@ -64,11 +76,23 @@ impl Answer {
 pub(crate) struct NoAnswer(pub(crate) String);
 
 impl Client {
-    /// A client that sends the API key and the headers of a deployment, which is asked in the manner of
-    /// `api` where a question has no family of its own.
+    /// A client that reaches `deployment` as the load will: with its API key and headers, its CA file
+    /// (relative to `base`) and its version of HTTP. It is asked in the manner of `api` where a question
+    /// has no family of its own.
     pub(crate) fn new(
+        deployment: &DeploymentPlan,
+        base: &Path,
+        api: Api,
+    ) -> Result<Self, FleetError> {
+        let secrets =
+            Self::with_secrets(deployment.api_key_env.as_deref(), &deployment.headers_env, api)?;
+        let ca_file = deployment.ca_file.as_ref().map(|file| base.join(file));
+        Ok(Self { ca_file, version: deployment.http, ..secrets })
+    }
+
+    fn with_secrets(
         api_key_env: Option<&str>,
-        headers_env: &std::collections::BTreeMap<String, String>,
+        headers_env: &BTreeMap<String, String>,
         api: Api,
     ) -> Result<Self, FleetError> {
         let mut headers = Vec::new();
@@ -85,7 +109,7 @@ impl Client {
             })?;
             headers.push((header, value(variable, secret(variable, &what)?)?));
         }
-        Ok(Self { key, headers, api })
+        Ok(Self { key, headers, api, ca_file: None, version: HttpVersion::Http1 })
     }
 
     pub(crate) async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
@@ -118,9 +142,10 @@ impl Client {
             .map_err(|e| NoAnswer(format!("cannot connect: {e}")))?;
         let _ = stream.set_nodelay(true);
         if secure {
-            exchange(tls(&host, stream).await?, request).await
+            let stream = self.tls(&host, stream).await?;
+            exchange(self.version, stream, request).await
         } else {
-            exchange(stream, request).await
+            exchange(self.version, stream, request).await
         }
     }
 
@@ -133,12 +158,16 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, NoAnswer> {
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         let authority = uri.authority().map_or("", |a| a.as_str());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(http::header::HOST, authority)
-            .header(http::header::CONNECTION, "close")
-            .header(http::header::USER_AGENT, "scalebeam");
+        let request = Request::builder().method(method);
+        let mut request = match self.version {
+            HttpVersion::Http1 => request
+                .uri(path)
+                .header(http::header::HOST, authority)
+                .header(http::header::CONNECTION, "close"),
+            // The target is part of the request itself.
+            HttpVersion::Http2 => request.uri(uri.clone()).version(http::Version::HTTP_2),
+        }
+        .header(http::header::USER_AGENT, "scalebeam");
         if !body.is_empty() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -150,6 +179,36 @@ impl Client {
 }
 
 impl Client {
+    async fn tls(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, NoAnswer> {
+        let fail = |e: &dyn std::fmt::Display| NoAnswer(format!("TLS failed: {e}"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| fail(&e))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(self.verifier(provider)?))
+            .with_no_client_auth();
+        if self.version == HttpVersion::Http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        let name =
+            rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| fail(&e))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.map_err(|e| fail(&e))
+    }
+
+    /// What certificates are judged by: the system's trust, and the user's own CA.
+    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, NoAnswer> {
+        let fail = |e: rustls::Error| NoAnswer(format!("TLS failed: {e}"));
+        let Some(file) = &self.ca_file else { return Verifier::new(provider).map_err(fail) };
+        let unread = |e: &dyn std::fmt::Display| {
+            NoAnswer(format!("cannot read certificates from {}: {e}", file.display()))
+        };
+        let found = CertificateDer::pem_file_iter(file).map_err(|e| unread(&e))?;
+        let roots: Vec<_> = found.collect::<Result<_, _>>().map_err(|e| unread(&e))?;
+        Verifier::new_with_extra_roots(roots, provider).map_err(fail)
+    }
+
     /// The key where the family looks for it; the user's headers win.
     fn add_headers(&self, api: Api, headers: &mut HeaderMap) {
         if api == Api::Messages {
@@ -197,36 +256,46 @@ fn value(variable: &str, text: String) -> Result<HeaderValue, FleetError> {
     Ok(value)
 }
 
-async fn tls(
-    host: &str,
-    stream: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, NoAnswer> {
-    let fail = |e: &dyn std::fmt::Display| NoAnswer(format!("TLS failed: {e}"));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(|e| fail(&e))?
-        .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| fail(&e))?;
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .map_err(|e| fail(&e))
-}
-
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer>
+async fn exchange<S>(
+    version: HttpVersion,
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let fail = |e: hyper::Error| NoAnswer(format!("connection broke: {e}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
-    // Ends with the sender, so no task outlives this exchange by more than a close.
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    let response = sender.send_request(request).await.map_err(fail)?;
+    let io = TokioIo::new(stream);
+    // Both connections end with their sender, so no task outlives this exchange by more than a close.
+    let response = match version {
+        HttpVersion::Http1 => {
+            let made = hyper::client::conn::http1::handshake(io).await;
+            let (mut sender, connection) = made.map_err(broke)?;
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        }
+        HttpVersion::Http2 => {
+            let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+            let (mut sender, connection) = made.map_err(broke)?;
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        }
+    };
+    read(response.map_err(broke)?).await
+}
+
+fn broke(e: hyper::Error) -> NoAnswer {
+    NoAnswer(format!("connection broke: {}", in_words(&e)))
+}
+
+/// The error and what caused it: hyper's own words name no cause.
+fn in_words(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", in_words(cause)),
+        None => error.to_string(),
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, NoAnswer> {
     let status = response.status().as_u16();
     let content_type = response
         .headers()
@@ -237,7 +306,7 @@ where
     let mut body = response.into_body();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(fail)?.into_data() {
+        if let Ok(data) = frame.map_err(broke)?.into_data() {
             bytes.extend_from_slice(&data);
         }
         if bytes.len() > BODY_LIMIT {
@@ -273,15 +342,16 @@ mod tests {
     #[test]
     fn a_missing_secret_is_named_and_its_value_never_shown() {
         let error =
-            Client::new(Some("SCALEBEAM_NO_SUCH_KEY"), &Default::default(), Api::Chat).unwrap_err();
+            Client::with_secrets(Some("SCALEBEAM_NO_SUCH_KEY"), &BTreeMap::new(), Api::Chat)
+                .unwrap_err();
         assert!(error.to_string().contains("SCALEBEAM_NO_SUCH_KEY"), "{error}");
-        let client = Client::new(Some("PATH"), &Default::default(), Api::Chat).unwrap();
+        let client = Client::with_secrets(Some("PATH"), &BTreeMap::new(), Api::Chat).unwrap();
         assert!(!format!("{client:?}").contains("/bin"), "{client:?}");
     }
 
     #[test]
     fn the_key_goes_where_the_family_looks_for_it() {
-        let client = Client::new(Some("PATH"), &Default::default(), Api::Chat).unwrap();
+        let client = Client::with_secrets(Some("PATH"), &BTreeMap::new(), Api::Chat).unwrap();
         let of = |api| {
             let mut headers = HeaderMap::new();
             client.add_headers(api, &mut headers);

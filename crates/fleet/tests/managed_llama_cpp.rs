@@ -60,6 +60,7 @@ async fn it_installs_serves_and_goes() {
         run_id: "real".into(),
         exe: "/bin/false".into(),
         cache_dir: cache,
+        base: dir.path().to_owned(),
         journal: Arc::new(journal),
         clock,
         cancel: cancelled,

@@ -4,18 +4,20 @@
 //! [`scalebeam_model::request::RequestRecord`] for every request of the plan. The way of a request:
 //!
 //! ```text
-//!   stock (body written ahead) ─► wall (due: send) ─► lines ─► http::line ─► kernel
-//!                                                                              │ http::receive (stamps)
-//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ api ◄─ sse, ndjson ◄─ http::{head, body}
+//!   stock (body written ahead) ─► wall (due: send) ─► lines ─► http::line ─► http::wire ─► kernel
+//!                                                └─► sessions ─► http::mux ─┘    │ http::receive (stamps)
+//!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ api ◄─ sse, ndjson ◄─ http::{line, mux}
 //! ```
 //!
 //! **Invariants:** time comes from the [`scalebeam_model::clock::Clock`] that is handed in; a stamp is
 //! taken before what it stamps is looked at; nothing is retried in silence; nothing is lost.
 
 pub mod api;
+mod carrier;
 mod control;
 mod cpu;
 mod error;
+mod exchange;
 mod gate;
 pub mod http;
 mod lines;
@@ -23,6 +25,7 @@ pub mod ndjson;
 mod phase;
 pub mod probe;
 mod reactor;
+mod sessions;
 pub mod sse;
 mod stock;
 mod stream;

@@ -1,4 +1,4 @@
-//! The exchanges of one load thread: choose a connection, send, read, end.
+//! The exchanges of one load thread over HTTP/1.1: choose a connection, send, read, end.
 //!
 //! **Invariants:** every exchange that is begun ends in exactly one record, whatever happens. A request
 //! is sent a second time in one case only: on a connection that had carried requests before, when it
@@ -8,18 +8,17 @@
 //! no connection to that server is kept. A server that takes longer to hang up has read the request,
 //! and a failure on a fresh connection is final.
 
-use crate::http::line::{Flow, Line, Reader, Stage};
+use crate::exchange::{
+    Exchange, GRACE_AFTER_DONE, HANDSHAKES_AT_MOST, Outcomes, REQUEST_ID, Setup, Stamps,
+};
+use crate::http::line::{Flow, Line, Stage};
 use crate::http::target::Address;
+use crate::http::wire::Reader;
 use crate::reactor::Ready;
-use crate::stock::Prepared;
-use crate::stream::{Answer, End, Finished};
-use bytes::Bytes;
+use crate::stream::End;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use mio::{Registry, Token};
-use rustls::ClientConfig;
-use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::CancelReason;
-use scalebeam_model::request::RequestRecord;
 use scalebeam_model::units::Nanos;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -27,30 +26,8 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
-/// How long a server may keep a body open after `[DONE]` before the connection is given up instead of
-/// kept. The answer is complete by then either way.
-const GRACE_AFTER_DONE: Nanos = Nanos::from_secs(1);
-
 /// A server that hangs up later than this after the request was sent may have been at work on it.
 const ROUND_TRIP_AT_MOST: Nanos = Nanos::from_millis(50);
-
-/// TCP handshakes with one target under way at a time. More at once overflow the queues of most servers, whose kernel
-/// then drops some and is asked again only a second later.
-const HANDSHAKES_AT_MOST: usize = 256;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What all exchanges of a phase share.
-#[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) addresses: Arc<[Address]>,
-    /// What every request carries, `Host` apart.
-    pub(crate) headers: HeaderMap,
-    pub(crate) tls: Option<Arc<ClientConfig>>,
-    pub(crate) id_prefix: String,
-    pub(crate) keep_text: bool,
-}
 
 /// One target, as one thread sees it.
 #[derive(Debug)]
@@ -66,16 +43,6 @@ struct Side {
     idle: Vec<usize>,
     /// The server was seen to close a connection that it had not said it would.
     closes_unasked: bool,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Exchange {
-    answer: Answer,
-    json: Bytes,
-    target: usize,
-    /// When its own connection was begun; absent where one was kept.
-    opening_since: Option<Nanos>,
 }
 
 #[derive(Debug)]
@@ -97,10 +64,7 @@ pub(crate) struct Lines<'a> {
     unfinished: VecDeque<(usize, u64)>,
     /// Answers that said `[DONE]` and whose body is still open, by the instant at which that ends.
     done: VecDeque<(Nanos, u64)>,
-    ended: VecDeque<Box<Finished>>,
-    /// First tokens that were not handed out yet, where somebody wants them.
-    first_tokens: Option<VecDeque<(u64, Nanos)>>,
-    reconnects: u64,
+    outcomes: Outcomes,
 }
 
 impl fmt::Debug for Lines<'_> {
@@ -112,7 +76,7 @@ impl fmt::Debug for Lines<'_> {
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn new(setup: &'a Setup, registry: Registry, wants_first_tokens: bool) -> Self {
+    pub(crate) fn new(setup: &'a Setup, registry: Registry, outcomes: Outcomes) -> Self {
         let sides = setup.addresses.iter().map(|address| Side {
             head: head_of(address, &address.with_host(&setup.headers), &setup.id_prefix),
             handshakes: 0,
@@ -129,25 +93,12 @@ impl<'a> Lines<'a> {
             carried_by: HashMap::new(),
             unfinished: VecDeque::new(),
             done: VecDeque::new(),
-            ended: VecDeque::new(),
-            first_tokens: wants_first_tokens.then(VecDeque::new),
-            reconnects: 0,
+            outcomes,
         }
     }
 
-    /// Requests that were sent again because a kept connection turned out to be closed.
-    pub(crate) fn reconnects(&self) -> u64 {
-        self.reconnects
-    }
-
-    /// The next exchange that ended and was not handed out yet.
-    pub(crate) fn next_ended(&mut self) -> Option<Box<Finished>> {
-        self.ended.pop_front()
-    }
-
-    /// The next request whose first token arrived, and when.
-    pub(crate) fn next_first_token(&mut self) -> Option<(u64, Nanos)> {
-        self.first_tokens.as_mut()?.pop_front()
+    pub(crate) fn outcomes(&mut self) -> &mut Outcomes {
+        &mut self.outcomes
     }
 
     /// When [`Lines::expire`] has something to do, at the earliest.
@@ -165,12 +116,8 @@ impl<'a> Lines<'a> {
     }
 
     /// Sends a request, at once where a connection waits for one.
-    pub(crate) fn send(&mut self, record: RequestRecord, prepared: &Prepared) {
-        let (index, target) = (record.index, usize::from(record.target));
-        let record = prepared.label(record);
-        let answer = Answer::new(record, prepared.api, prepared.stream, self.setup.keep_text);
-        let json = prepared.json.clone();
-        let exchange = Box::new(Exchange { answer, json, target, opening_since: None });
+    pub(crate) fn send(&mut self, exchange: Box<Exchange>) {
+        let (index, target) = (exchange.index(), exchange.target);
         match self.take_idle(target) {
             Some(key) => {
                 self.slots[key].exchange = Some(exchange);
@@ -225,7 +172,9 @@ impl<'a> Lines<'a> {
         let Some(exchange) = &slot.exchange else { return };
         let target = exchange.target;
         let address = &self.setup.addresses[target];
-        if let Err(end) = slot.line.connect(address, &self.registry, Token(key)) {
+        if let Err(end) =
+            slot.line.connect(address, &self.setup.sources, &self.registry, Token(key))
+        {
             self.sides[target].handshakes -= 1;
             self.fail(key, end);
         }
@@ -299,7 +248,7 @@ impl<'a> Lines<'a> {
     fn begin(&mut self, key: usize) {
         let Slot { line, exchange } = &mut self.slots[key];
         let Some(exchange) = exchange else { return };
-        let index = exchange.answer.record_mut().index;
+        let index = exchange.index();
         let head = &self.sides[exchange.target].head;
         let write_head = |out: &mut Vec<u8>| {
             out.extend_from_slice(head);
@@ -315,14 +264,13 @@ impl<'a> Lines<'a> {
         let Some(exchange) = exchange else { return };
         let (was_done, had_token) = (exchange.answer.is_done(), exchange.answer.has_token());
         let flow = line.read(&mut self.reader, is_closing, &mut exchange.answer);
-        if let (Some(first), false) = (&mut self.first_tokens, had_token) {
-            let record = exchange.answer.record_mut();
-            first.extend(record.arrivals.first().map(|arrival| (record.index, arrival.at)));
+        if !had_token {
+            self.outcomes.note_first_token(&mut exchange.answer);
         }
         match flow.clone() {
             Flow::Ended(end, at) => self.end(key, end, at),
             Flow::Blocked | Flow::Unfinished => {
-                let index = exchange.answer.record_mut().index;
+                let index = exchange.index();
                 if exchange.answer.is_done() && !was_done {
                     self.done.push_back((self.setup.clock.now() + GRACE_AFTER_DONE, index));
                 }
@@ -366,7 +314,7 @@ impl<'a> Lines<'a> {
     /// The exchange on `key` ended, or is to be sent again.
     fn end(&mut self, key: usize, end: End, at: Nanos) {
         let slot = &mut self.slots[key];
-        let Some(mut exchange) = slot.exchange.take() else { return };
+        let Some(exchange) = slot.exchange.take() else { return };
         let (sent, first_byte) = (slot.line.sent(), slot.line.first_byte());
         let is_kept = exchange.opening_since.is_none();
         let was_cut = matches!(end, End::Cut(_) | End::Reset(_));
@@ -376,11 +324,7 @@ impl<'a> Lines<'a> {
             self.resend(exchange);
             return;
         }
-        let record = exchange.answer.record_mut();
-        (record.sent_at, record.first_byte_at) = (sent, first_byte);
-        let index = record.index;
-        let end = if first_byte.is_none() { end.without_answer() } else { end };
-        let target = exchange.target;
+        let (index, target) = (exchange.index(), exchange.target);
         let keeps = end == End::Whole && !self.sides[target].closes_unasked;
         if keeps && self.slots[key].line.is_reusable(&mut self.reader) {
             self.sides[target].idle.push(key);
@@ -388,19 +332,19 @@ impl<'a> Lines<'a> {
             self.slots.remove(key);
         }
         self.carried_by.remove(&index);
-        let host = &self.setup.addresses[target].label;
-        self.ended.push_back(Box::new(exchange.answer.finish(end, at, host)));
+        let label = &self.setup.addresses[target].label;
+        self.outcomes.push(exchange.finish(Stamps { sent, first_byte }, end, at, label));
     }
 
     fn resend(&mut self, mut exchange: Box<Exchange>) {
         exchange.answer.record_mut().resent = true;
-        self.reconnects += 1;
+        self.outcomes.resent += 1;
         let side = &mut self.sides[exchange.target];
         side.closes_unasked = true;
         for key in side.idle.drain(..) {
             self.slots.remove(key);
         }
-        let index = exchange.answer.record_mut().index;
+        let index = exchange.index();
         self.open(exchange, index);
     }
 

@@ -7,11 +7,12 @@
 use crate::LoadError;
 use crate::api;
 use crate::control::{Control, Level};
+use crate::exchange::Setup;
 use crate::gate::Gate;
 use crate::http::receive::Keeper;
+use crate::http::source::Sources;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
-use crate::lines::Setup;
 use crate::reactor::Reactor;
 use crate::stock::{CloseOnDrop, Recipe, Stock};
 use crate::stream::Finished;
@@ -245,7 +246,9 @@ impl Setup {
             clock: Arc::clone(clock),
             addresses: addresses.into(),
             headers: endpoint.header_map()?,
-            tls: if is_tls { Some(tls::client_config(ca_file)?) } else { None },
+            tls: if is_tls { Some(tls::client_config(ca_file, endpoint.http)?) } else { None },
+            sources: Sources::new(endpoint.sources.clone()),
+            http: endpoint.http,
             id_prefix: spec.request_id_prefix.clone(),
             keep_text: spec.keep_text || spec.tokenizer.is_some(),
         })

@@ -12,6 +12,7 @@ use crate::{LoadError, Target};
 use http::header::HeaderMap;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use scalebeam_model::api::HttpVersion;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
 use scalebeam_model::request::{Phase, RequestRecord};
@@ -49,7 +50,8 @@ pub fn get(
     let address = Address::resolve(url, path)?;
     let mut map = HeaderMap::new();
     add_headers(&mut map, headers)?;
-    let tls = if address.is_tls { Some(tls::client_config(ca_file)?) } else { None };
+    let tls =
+        if address.is_tls { Some(tls::client_config(ca_file, HttpVersion::Http1)?) } else { None };
     let deadline = Deadline { clock, at: clock.now() + timeout };
     ask(&address, tls, &address.with_host(&map), &deadline).map_err(|e| {
         let is_late = matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);

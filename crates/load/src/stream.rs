@@ -157,6 +157,11 @@ impl Answer {
         &mut self.record
     }
 
+    /// The request's position in the phase.
+    pub(crate) fn index(&self) -> u64 {
+        self.record.index
+    }
+
     /// Whether the answer was asked for as a stream.
     pub(crate) fn is_streamed(&self) -> bool {
         self.is_streamed

@@ -13,9 +13,10 @@
 //! read and nobody stamps what waits to be sent; records leave by a channel and are written, counted
 //! and tokenized on another thread.
 
+use crate::carrier::Carrier;
 use crate::control::{Control, Level};
 use crate::cpu;
-use crate::lines::{Lines, Setup};
+use crate::exchange::Setup;
 use crate::reactor::Reactor;
 use crate::stock::Stock;
 use crate::stream::Finished;
@@ -66,7 +67,7 @@ pub(crate) fn run_shard(
     wall.run(&mut reactor, start);
     ShardEnd {
         ended_at: post.setup.clock.now(),
-        reconnects: wall.lines.reconnects(),
+        reconnects: wall.carrier.outcomes().resent,
         cpu: cpu::of_this_thread(),
     }
 }
@@ -74,7 +75,7 @@ pub(crate) fn run_shard(
 struct Wall<'a> {
     post: &'a Post<'a>,
     driver: Driver,
-    lines: Lines<'a>,
+    carrier: Carrier<'a>,
     wake_at: Option<Nanos>,
     level: Level,
     done: bool,
@@ -85,7 +86,7 @@ impl<'a> Wall<'a> {
     fn new(post: &'a Post<'a>, registry: Registry) -> Self {
         let driver = Driver::new(post.plan, post.stock.shard());
         Self {
-            lines: Lines::new(post.setup, registry, driver.wants_first_tokens()),
+            carrier: Carrier::new(post.setup, registry, driver.wants_first_tokens()),
             driver,
             post,
             wake_at: None,
@@ -106,19 +107,19 @@ impl<'a> Wall<'a> {
             level => self.obey(level),
         }
         while !self.done {
-            let until = [self.wake_at, self.lines.wake_at()].into_iter().flatten().min();
-            let until = if self.lines.is_unfinished() { Some(Nanos::ZERO) } else { until };
+            let until = [self.wake_at, self.carrier.wake_at()].into_iter().flatten().min();
+            let until = if self.carrier.is_unfinished() { Some(Nanos::ZERO) } else { until };
             self.wait(reactor, until);
-            self.lines.awake();
+            self.carrier.awake();
             self.attend(self.now());
             let mut nth = 0;
             while let Some(ready) = reactor.ready(nth) {
-                let now = self.lines.handle(ready);
+                let now = self.carrier.handle(ready);
                 self.attend(now);
                 nth += 1;
             }
-            if self.lines.is_unfinished() {
-                self.lines.go_on();
+            if self.carrier.is_unfinished() {
+                self.carrier.go_on();
                 self.attend(self.now());
             }
         }
@@ -140,17 +141,17 @@ impl<'a> Wall<'a> {
         if self.wake_at.is_some_and(|at| at <= now) {
             self.step(now, Input::Wake);
         }
-        if self.lines.wake_at().is_some_and(|at| at <= now) {
-            self.lines.expire(now);
+        if self.carrier.wake_at().is_some_and(|at| at <= now) {
+            self.carrier.expire(now);
         }
         let level = self.post.control.level();
         if level != self.level {
             self.obey(level);
         }
-        while let Some((index, at)) = self.lines.next_first_token() {
+        while let Some((index, at)) = self.carrier.outcomes().next_first_token() {
             self.step(now, Input::FirstToken { index, at });
         }
-        while let Some(finished) = self.lines.next_ended() {
+        while let Some(finished) = self.carrier.outcomes().next_ended() {
             self.ended(finished);
         }
     }
@@ -163,7 +164,7 @@ impl<'a> Wall<'a> {
             match action {
                 Action::Send(dispatch) => self.send(dispatch),
                 Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at))),
-                Action::Cancel { index, why } => self.lines.cancel(index, why),
+                Action::Cancel { index, why } => self.carrier.cancel(index, why),
                 Action::Drop { index, scheduled_at } => self.drop_request(now, index, scheduled_at),
                 Action::Done => self.done = true,
             }
@@ -175,7 +176,7 @@ impl<'a> Wall<'a> {
         let prepared = self.post.stock.take(dispatch.index);
         let record = self.record(dispatch.index, dispatch.target, dispatch.scheduled_at);
         self.post.control.count_started();
-        self.lines.send(record, &prepared);
+        self.carrier.send(record, &prepared, self.post.setup.keep_text);
     }
 
     fn ended(&mut self, finished: Box<Finished>) {

@@ -4,6 +4,46 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The version of HTTP that the load speaks.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum HttpVersion {
+    /// HTTP/1.1: a connection for each request in flight, kept for the next.
+    #[default]
+    #[serde(rename = "1.1")]
+    Http1,
+    /// HTTP/2: many requests in flight share a connection. Agreed on by ALPN under TLS, by prior
+    /// knowledge without.
+    #[serde(rename = "2")]
+    Http2,
+}
+
+impl HttpVersion {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+
+    /// Whether it is the version that is spoken where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The endpoint family that requests are written for.
 #[derive(
     Debug,

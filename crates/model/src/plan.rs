@@ -4,11 +4,13 @@
 //! environment, seeds, phases and requests are all here, so `scalebeam plan` can print them, a run can
 //! be repeated or resumed, and a load can be sharded by index. Secrets are here by name only.
 
+use crate::api::HttpVersion;
 use crate::driver::{Balance, PhasePlan};
 use crate::units::Nanos;
 use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 mod notes;
 pub(crate) mod points;
@@ -378,6 +380,12 @@ pub struct DeploymentPlan {
     /// Extra request headers: name to the environment variable that holds the value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers_env: BTreeMap<String, String>,
+    /// PEM file of certificates that are trusted beside the system's, relative to the experiment file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Version of HTTP that requests are sent with.
+    #[serde(default, skip_serializing_if = "HttpVersion::is_default")]
+    pub http: HttpVersion,
     /// Readiness.
     pub ready: ReadyPlan,
     /// Teardown.
@@ -558,6 +566,10 @@ pub struct Plan {
     pub model: ModelPlan,
     /// The machines.
     pub hosts: Vec<HostPlan>,
+    /// Addresses of the load generator that connections start from, in turn; empty = as its system
+    /// chooses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<IpAddr>,
     /// Deployments in the order in which they are brought up.
     pub deployments: Vec<DeploymentPlan>,
     /// Points in the order in which they are measured.

@@ -3,6 +3,7 @@
 //! The types here are the file, key for key; the JSON schema is generated from them. What follows from
 //! them (ranks, ports, flags, points) is made by [`crate::plan::resolve`].
 
+use crate::api::HttpVersion;
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
@@ -11,6 +12,7 @@ use crate::workload::{Api, CachePolicy, FileFormat, LengthDist, Pick, PromptText
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 mod check;
 pub mod diagnostic;
@@ -48,6 +50,9 @@ pub struct Experiment {
     /// Environment of every engine process, never interpreted.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The machine that sends the load.
+    #[serde(default)]
+    pub client: Option<ClientSpec>,
     /// Deployments, brought up one after the other in this order.
     #[serde(default)]
     pub deploy: Vec<Deploy>,
@@ -72,6 +77,16 @@ pub struct Experiment {
     /// Where results go.
     #[serde(default)]
     pub output: Option<OutputSpec>,
+}
+
+/// The machine that sends the load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSpec {
+    /// Its addresses that connections start from, in turn; default: as the system chooses. Each has as
+    /// many connections to a target as there are local ports.
+    #[serde(default)]
+    pub source: Vec<IpAddr>,
 }
 
 /// The model.
@@ -196,6 +211,12 @@ pub struct Deploy {
     /// Request headers whose values are in environment variables: `{ "X-Team" = "TEAM_HEADER" }`.
     #[serde(default)]
     pub headers_env: BTreeMap<String, String>,
+    /// PEM file of certificates that are trusted beside the system's, relative to the experiment file.
+    #[serde(default)]
+    pub ca_file: Option<String>,
+    /// Version of HTTP that requests are sent with; default `"1.1"`.
+    #[serde(default)]
+    pub http: Option<HttpVersion>,
     /// How requests are spread over replicas; done by the load generator.
     #[serde(default)]
     pub balance: Option<Balance>,

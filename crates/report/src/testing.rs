@@ -269,6 +269,7 @@ fn plan(results: &Results) -> Plan {
             max_len: None,
         },
         hosts: Vec::new(),
+        sources: Vec::new(),
         deployments: Vec::new(),
         points: points.collect(),
         notes: Vec::new(),

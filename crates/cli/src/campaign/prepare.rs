@@ -3,10 +3,11 @@
 use super::{Goal, reach};
 use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
-use crate::settings;
+use crate::{limits, settings};
 use scalebeam_fleet::launch::deployment_available;
 use scalebeam_fleet::leftovers;
 use scalebeam_load::Tokenizer;
+use scalebeam_load::http::tls;
 use scalebeam_model::driver::LoadShape;
 use scalebeam_model::plan::{DeploymentPlan, Plan, PointPlan};
 use scalebeam_model::results::Skipped;
@@ -37,9 +38,13 @@ impl Prepared {
 pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
     let plan = &loaded.plan;
     runnable(plan)?;
+    limits::enough_connections(plan)?;
     let skipped = installed(plan)?;
     for deployment in &plan.deployments {
         reach::secrets(deployment)?;
+        if let Some(file) = &deployment.ca_file {
+            tls::client_config(Some(&loaded.base.join(file)), deployment.http)?;
+        }
     }
     let tokenizer = tokenizer(plan, &loaded.base)?;
     let files = prompt_files(plan, &loaded.base, tokenizer.as_deref())?;

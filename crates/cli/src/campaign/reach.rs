@@ -3,11 +3,13 @@
 
 use crate::clock::WallClock;
 use crate::exit::Failure;
+use crate::experiment::Loaded;
 use scalebeam_load::{Endpoint, Secret, Target, probe};
 use scalebeam_model::plan::DeploymentPlan;
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 fn from_env(what: &str, name: &str) -> Result<String, Failure> {
     match std::env::var(name) {
@@ -39,7 +41,11 @@ fn read_headers(headers: &BTreeMap<String, String>) -> Result<Vec<(String, Strin
 }
 
 /// The endpoint of `deployment` for requests of family `api`.
-pub(super) fn endpoint(deployment: &DeploymentPlan, api: Api) -> Result<Endpoint, Failure> {
+pub(super) fn endpoint(
+    loaded: &Loaded,
+    deployment: &DeploymentPlan,
+    api: Api,
+) -> Result<Endpoint, Failure> {
     let Secrets { api_key, headers } = secrets(deployment)?;
     Ok(Endpoint {
         targets: deployment.entries.iter().map(|e| Target { base_url: e.url.clone() }).collect(),
@@ -47,7 +53,9 @@ pub(super) fn endpoint(deployment: &DeploymentPlan, api: Api) -> Result<Endpoint
         model: deployment.served_model.clone(),
         headers,
         api_key,
-        ca_file: None,
+        ca_file: deployment.ca_file.as_ref().map(|file| loaded.base.join(file)),
+        http: deployment.http,
+        sources: loaded.plan.sources.clone(),
     })
 }
 
@@ -57,6 +65,7 @@ pub(crate) fn first_model(
     api: Api,
     api_key_env: Option<&str>,
     headers_env: &BTreeMap<String, String>,
+    ca_file: Option<&Path>,
 ) -> Result<String, Failure> {
     let mut headers = read_headers(headers_env)?;
     if let Some(name) = api_key_env {
@@ -73,7 +82,7 @@ pub(crate) fn first_model(
     let base = url.trim_end_matches('/').trim_end_matches("/v1");
     let clock = WallClock::shared();
     let wait = Nanos::from_secs(30);
-    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, None, wait)?;
+    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, ca_file, wait)?;
     let give = "give the model's name with --model";
     if status != 200 {
         return Err(Failure::deployment(format!("{base}/v1/models answers {status}")).hint(give));

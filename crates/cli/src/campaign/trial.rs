@@ -2,6 +2,7 @@
 
 use super::{Campaign, Ended, prepare::Prepared, reach};
 use crate::exit::{Failure, chain};
+use crate::experiment::Loaded;
 use crate::interrupt::{Asked, reached};
 use crate::settings;
 use scalebeam_fleet::Running;
@@ -40,11 +41,12 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(
+        loaded: &Loaded,
         deployment: &DeploymentPlan,
         prepared: &Prepared,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
-        let endpoint = |api| Ok((api, Arc::new(reach::endpoint(deployment, api)?)));
+        let endpoint = |api| Ok((api, Arc::new(reach::endpoint(loaded, deployment, api)?)));
         Ok(Self {
             endpoints: Api::ALL.into_iter().map(endpoint).collect::<Result<_, Failure>>()?,
             files: Arc::clone(&prepared.files),

@@ -5,6 +5,7 @@ use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, RangeRatioArg};
 use crate::campaign::{Goal, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
+use scalebeam_model::api::HttpVersion;
 use scalebeam_model::workload::{Api, CachePolicy, FileFormat};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
         Some(model) => model.clone(),
         None => {
             let key = args.api_key_env.as_deref();
-            reach::first_model(&args.url[0], api_of(args.api), key, &headers)?
+            let ca_file = args.ca_file.as_deref();
+            reach::first_model(&args.url[0], api_of(args.api), key, &headers, ca_file)?
         }
     };
     let text = text(args, &model, &headers)?;
@@ -108,7 +110,13 @@ fn text(
         let of = headers.iter().map(|(k, v)| (k.clone(), Value::from(v.clone())));
         deploy.insert("headers_env".into(), Value::Table(of.collect()));
     }
-    let file = table([
+    if let Some(file) = &args.ca_file {
+        deploy.insert("ca_file".into(), file.display().to_string().into());
+    }
+    if args.http2 {
+        deploy.insert("http".into(), HttpVersion::Http2.name().into());
+    }
+    let mut file = table([
         ("schema", integer(1)),
         ("name", "bench".into()),
         ("model", Value::Table(of_model)),
@@ -116,6 +124,10 @@ fn text(
         ("workload", one(workload(args)?)),
         ("load", one(load(args)?)),
     ]);
+    if !args.source.is_empty() {
+        let of = args.source.iter().map(|ip| Value::from(ip.to_string())).collect();
+        file.insert("client".into(), Value::Table(table([("source", Value::Array(of))])));
+    }
     toml::to_string(&file)
         .map_err(|e| Failure::internal(format!("cannot write the experiment: {e}")))
 }

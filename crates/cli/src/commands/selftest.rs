@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) fn run(args: &SelftestArgs) -> Result<Status, Failure> {
     let cases = cases(args)?;
     let sockets = cases.iter().map(Case::sockets).max().unwrap_or(0);
-    usage::raise_file_limit(sockets)?;
+    crate::limits::raise_file_limit(sockets)?;
     let rounds = args.rounds.unwrap_or(if args.full {
         5
     } else if args.quick {

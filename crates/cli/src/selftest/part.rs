@@ -51,7 +51,7 @@ pub(crate) fn run(spec: &str, streams: u64) -> Result<Status, Failure> {
     let spec: PartSpec = serde_json::from_str(spec).map_err(|e| {
         Failure::usage(format!("{COMMAND}: {e}")).hint("this command is for selftest alone")
     })?;
-    usage::raise_file_limit(streams)?;
+    crate::limits::raise_file_limit(streams)?;
     let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(pipe)?;
     let mut out = BufWriter::with_capacity(64 * 1024, File::from(out));
     let end = match spec {

@@ -1,7 +1,5 @@
-//! What this process has cost so far, and how many files it may open.
+//! What this process has cost so far.
 
-use crate::exit::Failure;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
 use std::sync::Arc;
@@ -31,31 +29,6 @@ fn peak_of(status: &str) -> Option<u64> {
 /// The 1-minute load average of the machine; absent where `/proc` does not tell.
 pub(crate) fn load_average() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
-}
-
-/// Lets this process open as many files as it may, and checks that `sockets` are among them.
-pub(crate) fn raise_file_limit(sockets: u64) -> Result<(), Failure> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // macOS refuses its own "unlimited"; what there is then has to do.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    }
-    let now = getrlimit(Resource::Nofile).current;
-    enough_files(now, sockets)
-}
-
-/// Files beside the sockets: standard streams, epoll, timers, listener, pipes, with some to spare.
-const OTHER_FILES: u64 = 64;
-
-fn enough_files(limit: Option<u64>, sockets: u64) -> Result<(), Failure> {
-    let want = sockets.saturating_add(OTHER_FILES);
-    match limit {
-        Some(limit) if limit < want => Err(Failure::usage(format!(
-            "{sockets} streams need {want} open files in one process, and the hard limit is {limit}"
-        ))
-        .hint("raise the hard limit (ulimit -Hn, LimitNOFILE= of a service), or ask for fewer streams")),
-        _ => Ok(()),
-    }
 }
 
 /// Between two looks at the CPU clock: each look costs some microseconds and is part of what is seen.
@@ -126,14 +99,6 @@ mod tests {
         let status = "Name:\tx\nVmPeak:\t  100 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 12 kB\n";
         assert_eq!(peak_of(status), Some(2048 * 1024));
         assert_eq!(peak_of("Name:\tx\n"), None);
-    }
-
-    #[test]
-    fn too_few_files_is_an_error_with_a_way_out() {
-        assert!(enough_files(None, 10_000).is_ok());
-        assert!(enough_files(Some(10_064), 10_000).is_ok());
-        let text = enough_files(Some(1024), 10_000).unwrap_err().text();
-        assert!(text.contains("hard limit is 1024") && text.contains("hint:"), "{text}");
     }
 
     #[test]

@@ -239,3 +239,53 @@ fn help_has_examples_for_every_command() {
     say(["man", dir.path().to_str().unwrap()]).expect_code(0);
     assert!(dir.path().join("scalebeam-run.1").exists());
 }
+
+#[test]
+fn over_http2_the_same_is_measured() {
+    let server = emulator(&["--ttft", "40ms", "--itl", "5ms", "--model", "m"]);
+    let shape = ["-c", "20", "-n", "60", "--isl", "32", "--osl", "8", "--http2", "--json"];
+    let results = bench(&server.url, &shape).expect_code(0).json();
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 60);
+    let of = |name: &str| point["metrics"][name]["p50"].as_f64().unwrap();
+    assert!((of("output_tokens") - 8.0).abs() < 1e-9);
+    // Never early; how late is a matter of the machine.
+    assert!(of("ttft_ms") >= 40.0 && of("tpot_ms") >= 4.5, "{} {}", of("ttft_ms"), of("tpot_ms"));
+    // One connection that those of the start waited for, and nobody after them.
+    let opened = point["metrics"]["connect_ms"]["count"].as_u64().unwrap();
+    assert!(opened <= 20, "{opened}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn connections_start_from_the_addresses_that_are_named() {
+    let server = emulator(&["--ttft", "5ms", "--itl", "1ms", "--model", "m"]);
+    let shape = ["-c", "4", "-n", "8", "--isl", "32", "--osl", "4"];
+    let from = |source: &'static str| [&shape[..], &["--source", source, "--json"]].concat();
+    let results = bench(&server.url, &from("127.0.0.2,127.0.0.3")).expect_code(0).json();
+    assert_eq!(results["points"][0]["outcomes"]["completed"], 8);
+    let said = bench(&server.url, &from("192.0.2.1"));
+    assert!(said.stderr.contains("no address of this machine"), "{}", said.stderr);
+    let said = bench(&server.url, &from("nowhere")).expect_code(2);
+    assert!(said.stderr.contains("invalid IP address"), "{}", said.stderr);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn more_connections_than_the_machine_has_are_refused_before_anything_is_sent() {
+    let server = emulator(&["--ttft", "5ms", "--itl", "1ms", "--model", "m"]);
+    let shape = ["-c", "900000", "-n", "900000", "--isl", "8", "--osl", "4"];
+    let said = bench(&server.url, &shape).expect_code(2);
+    assert!(said.stderr.contains("900000"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint:"), "{}", said.stderr);
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_named() {
+    let said = bench(
+        "https://127.0.0.1:1",
+        &["-m", "m", "-c", "1", "-n", "1", "--ca-file", "/no/such/ca.pem"],
+    )
+    .expect_code(2);
+    assert!(said.stderr.contains("/no/such/ca.pem"), "{}", said.stderr);
+}

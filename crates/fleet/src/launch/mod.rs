@@ -37,6 +37,8 @@ pub struct Context {
     pub exe: PathBuf,
     /// Where managed engines and models are.
     pub cache_dir: PathBuf,
+    /// Where relative paths of the experiment file start.
+    pub base: PathBuf,
     /// The run's journal.
     pub journal: Arc<Journal>,
     /// Time.
@@ -162,7 +164,7 @@ pub async fn bring_up(
     for entry in &plan.entries {
         http::check_url(&entry.url)?;
     }
-    let client = Client::new(plan.api_key_env.as_deref(), &plan.headers_env, manner(plan))?;
+    let client = Client::new(plan, &ctx.base, manner(plan))?;
     let (died, deaths) = watch::channel(None);
     let mut running = Running {
         deployment: plan.name.clone(),

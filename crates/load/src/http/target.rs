@@ -7,9 +7,10 @@
 use crate::LoadError;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Scheme, Uri};
+use scalebeam_model::api::HttpVersion;
 use scalebeam_model::workload::Api;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -59,6 +60,10 @@ pub struct Endpoint {
     pub api_key: Option<Secret>,
     /// A PEM file of certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The version of HTTP that is spoken.
+    pub http: HttpVersion,
+    /// Addresses of this machine that connections start from, in turn; none leaves it to the system.
+    pub sources: Vec<IpAddr>,
 }
 
 impl Endpoint {
@@ -71,6 +76,8 @@ impl Endpoint {
             headers: Vec::new(),
             api_key: None,
             ca_file: None,
+            http: HttpVersion::Http1,
+            sources: Vec::new(),
         }
     }
 

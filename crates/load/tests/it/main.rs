@@ -6,6 +6,7 @@
 mod behaviours;
 mod control;
 mod families;
+mod http2;
 mod support;
 mod timing;
 mod tls;

@@ -21,16 +21,17 @@ fn file(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/it/tls", name].iter().collect()
 }
 
-fn acceptor() -> TlsAcceptor {
+fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
     let chain = vec![CertificateDer::from_pem_file(file("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(file("test-only.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 
@@ -42,7 +43,7 @@ fn start() -> String {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
-            let acceptor = acceptor();
+            let acceptor = acceptor(&[]);
             while let Ok((tcp, _)) = listener.accept().await {
                 // Otherwise the session tickets and the first token wait for each other's acknowledgement.
                 tcp.set_nodelay(true).unwrap();
@@ -117,7 +118,7 @@ fn what_comes_after_the_end_of_a_session_is_not_waited_for() {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(mut tls) = acceptor().accept(tcp).await else { continue };
+                let Ok(mut tls) = acceptor(&[]).accept(tcp).await else { continue };
                 let _ = tls.read(&mut [0; 4_096]).await;
                 end_with_garbage(tls).await;
             }
@@ -129,5 +130,57 @@ fn what_comes_after_the_end_of_a_session_is_not_waited_for() {
     for r in &records {
         assert_eq!(r.outcome, Outcome::Truncated, "{:?}", r.failure);
         assert_eq!(r.chunks(), 1);
+    }
+}
+
+/// Answers over HTTP/2 with two tokens, 30 ms apart; `protocols` are what it offers.
+fn start_http2(protocols: &'static [&'static [u8]]) -> String {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            let acceptor = acceptor(protocols);
+            while let Ok((tcp, _)) = listener.accept().await {
+                tcp.set_nodelay(true).unwrap();
+                let Ok(tls) = acceptor.accept(tcp).await else { continue };
+                let Ok(mut connection) = h2::server::handshake(tls).await else { continue };
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let head =
+                        http::Response::builder().header("content-type", "text/event-stream");
+                    let mut out = respond.send_response(head.body(()).unwrap(), false).unwrap();
+                    let token: &[u8] = b"data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+                    out.send_data(token.into(), false).unwrap();
+                    let wait = std::future::poll_fn(|cx| connection.poll_closed(cx));
+                    let _ = tokio::time::timeout(Duration::from_millis(30), wait).await;
+                    out.send_data([token, b"data: [DONE]\n\n"].concat().into(), true).unwrap();
+                }
+            }
+        });
+    });
+    format!("https://{}", told.recv().unwrap())
+}
+
+#[test]
+fn http2_is_agreed_on_or_not_spoken() {
+    let bench = |url: &str| {
+        let mut bench = Bench::new(url, "m").closed(1, 3);
+        bench.endpoint.ca_file = Some(file("ca.pem"));
+        bench.endpoint.http = scalebeam_model::api::HttpVersion::Http2;
+        bench.run().0
+    };
+    let records = bench(&start_http2(&[b"http/1.1", b"h2"]));
+    assert_eq!(records.len(), 3);
+    for r in &records {
+        assert_eq!((r.outcome, r.chunks()), (Outcome::Completed, 2), "{:?}", r.failure);
+        let gap = r.last_token_at.unwrap() - r.first_token_at.unwrap();
+        assert!(gap >= Nanos::from_millis(25), "{gap}");
+        assert!(r.sent_at.unwrap() < r.first_byte_at.unwrap());
+    }
+    for r in bench(&start()) {
+        let failure = r.failure.unwrap();
+        assert_eq!(failure.class, FailureClass::Tls);
+        assert!(failure.detail.contains("does not offer HTTP/2"), "{failure:?}");
     }
 }

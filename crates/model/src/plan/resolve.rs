@@ -66,6 +66,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         about: experiment.about.clone(),
         model,
         hosts: hosts.into_values().collect(),
+        sources: experiment.client.as_ref().map_or_else(Vec::new, |c| c.source.clone()),
         deployments,
         points,
         notes,
@@ -333,6 +334,8 @@ impl Ctx<'_> {
             balance: d.balance.unwrap_or_default(),
             api_key_env: d.api_key_env.clone(),
             headers_env: d.headers_env.clone(),
+            ca_file: d.ca_file.clone(),
+            http: d.http.unwrap_or_default(),
             ready,
             stop: StopPlan {
                 grace: stop.grace.map_or(DEFAULT_GRACE, |g| g.0),

@@ -67,6 +67,7 @@ fn plan() -> Plan {
             dtype: None,
             max_len: None,
         },
+        sources: vec![],
         hosts: Vec::new(),
         deployments: Vec::new(),
         points: vec![point],

@@ -23,9 +23,9 @@ pub use truth::TruthRecord;
 
 use crate::config::{ConfigError, EmulatedConfig};
 use app::App;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use pacer::Pacer;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
@@ -202,9 +202,10 @@ async fn converse(app: Arc<App>, socket: TcpStream, split_bytes: bool) {
         let (app, reset) = (Arc::clone(&app), Arc::clone(&reset));
         async move { Ok::<_, Infallible>(app::answer(app, reset, request).await) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service);
+    // HTTP/1.1, or HTTP/2 where the client begins with its preface.
+    let server = auto::Builder::new(TokioExecutor::new());
     // An error here is the client's going away or an injected fault; both are in the truth log.
-    drop(connection.await);
+    drop(server.serve_connection(TokioIo::new(wire), service).await);
 }
 
 /// Waits for `span`, to the millisecond: for back-off and injected delays, never for pacing.
