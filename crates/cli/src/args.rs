@@ -78,7 +78,9 @@ pub(crate) enum Command {
     },
     /// Make reports of a run again
     #[command(after_help = "Examples:\n  scalebeam report runs/20260101T000000Z-name\n  \
-        scalebeam report runs/20260101T000000Z-name --format png,html --json")]
+        scalebeam report runs/20260101T000000Z-name --format png,html --json\n  \
+        scalebeam report runs/20260101T000000Z-name --define vllm\n  \
+        scalebeam report runs/20260101T000000Z-name --define guidellm,aiperf --json")]
     Report(ReportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(
@@ -152,6 +154,10 @@ pub(crate) struct RunArgs {
     /// Continue this interrupted run: measure what is missing, keep what is there
     #[arg(long, value_name = "RUN", conflicts_with_all = ["file", "deploy", "load", "out"])]
     pub(crate) resume: Option<PathBuf>,
+    /// Print the numbers as another tool defines and names them; several separated by commas:
+    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    #[arg(long, value_delimiter = ',', value_name = "TOOL")]
+    pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,
@@ -312,6 +318,10 @@ pub(crate) struct BenchArgs {
     /// Directory that holds run directories
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Print the numbers as another tool defines and names them; several separated by commas:
+    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    #[arg(long, value_delimiter = ',', value_name = "TOOL")]
+    pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,
@@ -349,6 +359,10 @@ pub(crate) struct ReportArgs {
     /// Formats to write, separated by commas [default: as the experiment file says]
     #[arg(long, value_delimiter = ',', value_name = "FORMAT")]
     pub(crate) format: Vec<String>,
+    /// Print the numbers as another tool defines and names them; several separated by commas:
+    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    #[arg(long, value_delimiter = ',', value_name = "TOOL")]
+    pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,

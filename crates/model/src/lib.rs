@@ -12,6 +12,7 @@ pub mod driver;
 pub mod engine;
 pub mod framing;
 pub mod metrics;
+pub mod peers;
 pub mod plan;
 pub mod request;
 pub mod results;

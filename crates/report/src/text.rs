@@ -101,7 +101,7 @@ impl Pen {
     }
 }
 
-fn line(out: &mut String, text: &str) {
+pub(crate) fn line(out: &mut String, text: &str) {
     out.push_str(text.trim_end());
     out.push('\n');
 }
@@ -256,7 +256,7 @@ fn heading(out: &mut String, text: &str, pen: Pen) {
 }
 
 /// A sentence, wrapped, with its further lines indented.
-fn item(out: &mut String, mark: &str, text: &str, width: usize) {
+pub(crate) fn item(out: &mut String, mark: &str, text: &str, width: usize) {
     let mut current = if mark.is_empty() { "  ".to_owned() } else { format!("  {mark} ") };
     let mut used = visible(&current);
     let mut is_first = true;

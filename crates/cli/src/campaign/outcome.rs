@@ -3,21 +3,45 @@
 use super::SKIPPED;
 use crate::exit::{Failure, Status};
 use crate::printer;
-use scalebeam_model::analysis::{Frame, analyse};
+use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
+use scalebeam_model::peers::{self, PEERS, Peer};
+use scalebeam_model::plan::PointPlan;
 use scalebeam_model::results::{Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind};
 use scalebeam_model::trust::TrustLevel;
 use scalebeam_record::{RunReader, RunStatus, write_results};
-use scalebeam_report::{Format, Profile, ReportInput, ReportSpec};
+use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
+
+/// What goes to stdout.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    json: bool,
+    define: Vec<&'static Peer>,
+}
+
+impl Shown {
+    /// `define` has names of tools.
+    pub(crate) fn new(json: bool, define: &[String]) -> Result<Self, Failure> {
+        let find = |name: &String| {
+            peers::find(name).ok_or_else(|| {
+                let known: Vec<_> = PEERS.iter().map(|p| p.name).collect();
+                Failure::usage(format!("--define: no definitions of '{name}'"))
+                    .hint(format!("known are {}", known.join(", ")))
+            })
+        };
+        Ok(Self { json, define: define.iter().map(find).collect::<Result<_, _>>()? })
+    }
+}
 
 /// Analyses the run, writes its results and reports, prints them, and says how to end.
 pub(crate) fn conclude(
     reader: &RunReader,
     formats: Option<Vec<Format>>,
-    json: bool,
+    shown: &Shown,
 ) -> Result<Status, Failure> {
     let experiment = experiment(reader)?;
-    let results = results(reader, &experiment)?;
+    let points = reader.measured_points()?;
+    let results = results(reader, &experiment, &points)?;
     write_results(reader.dir(), &results)?;
     let specs: Vec<ReportSpec> =
         experiment.report.iter().filter_map(ReportSpec::from_file).collect();
@@ -32,7 +56,9 @@ pub(crate) fn conclude(
         profile: output.profile.and_then(Profile::from_file),
     };
     let files = scalebeam_report::write_all(&input, reader.dir())?;
-    if json {
+    if !shown.define.is_empty() {
+        say_redefined(shown, &points)?;
+    } else if shown.json {
         printer::json(&results)?;
     } else {
         let colour = printer::wants_colour();
@@ -44,6 +70,29 @@ pub(crate) fn conclude(
         RunStatus::Failed => Status::Deployment,
         _ => status(&results),
     })
+}
+
+/// The same requests as other tools would have told of them.
+fn say_redefined(shown: &Shown, points: &[MeasuredPoint<'_>]) -> Result<(), Failure> {
+    let of_peer = |peer: &'static Peer| -> (&'static Peer, Vec<Redefined>) {
+        let trials = points.iter().flat_map(|p| p.trials.iter().map(move |t| (p.plan, t)));
+        let redefine = |(plan, trial): (&PointPlan, &TrialRecords)| Redefined {
+            deployment: plan.deployment.clone(),
+            load: plan.load.clone(),
+            level: plan.level.label.clone(),
+            trial: trial.number,
+            rows: peer.rows(&trial.records),
+        };
+        (peer, trials.map(redefine).collect())
+    };
+    let all = shown.define.iter().map(|peer| of_peer(peer));
+    if shown.json {
+        let all: Vec<_> = all.map(|(p, t)| scalebeam_report::redefined_json(p, &t)).collect();
+        return printer::json(&all);
+    }
+    let texts = all.map(|(p, t)| scalebeam_report::redefined(p, &t, printer::width()));
+    printer::data(&texts.collect::<Vec<_>>().join("\n"));
+    Ok(())
 }
 
 fn say_where(reader: &RunReader, files: &[std::path::PathBuf]) {
@@ -62,9 +111,12 @@ fn experiment(reader: &RunReader) -> Result<Experiment, Failure> {
 }
 
 /// Everything that is said of the run, from its records alone.
-fn results(reader: &RunReader, experiment: &Experiment) -> Result<Results, Failure> {
+fn results(
+    reader: &RunReader,
+    experiment: &Experiment,
+    points: &[MeasuredPoint<'_>],
+) -> Result<Results, Failure> {
     let plan = reader.plan();
-    let points = reader.measured_points()?;
     let compared = experiment.report.iter().filter(|r| r.kind == ReportKind::Compare);
     let frame = Frame {
         run: &reader.manifest().run,
@@ -75,7 +127,7 @@ fn results(reader: &RunReader, experiment: &Experiment) -> Result<Results, Failu
         metrics: compared.flat_map(|r| &r.metrics).map(String::as_str).collect(),
         expects: &experiment.expect,
     };
-    Ok(analyse(plan, &points, &frame))
+    Ok(analyse(plan, points, &frame))
 }
 
 fn skipped(reader: &RunReader) -> Result<Vec<Skipped>, Failure> {

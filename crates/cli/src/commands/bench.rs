@@ -2,6 +2,7 @@
 
 use super::span;
 use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, RangeRatioArg};
+use crate::campaign::outcome::Shown;
 use crate::campaign::{Goal, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
@@ -23,6 +24,7 @@ const USUAL_OSL: u32 = 128;
 const SHOWN: &str = "the command line";
 
 pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
+    let shown = Shown::new(args.json, &args.define)?;
     let headers = headers(&args.header)?;
     let base = std::env::current_dir().unwrap_or_default();
     // A wrong flag is told before anybody is asked for a model.
@@ -39,7 +41,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
     let text = text(args, &model, &headers)?;
     let loaded = experiment::from_text(text, SHOWN, base)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(settings::RUNS));
-    super::run::weigh(&loaded, Goal::New { out }, args.json)
+    super::run::weigh(&loaded, Goal::New { out }, &shown)
 }
 
 const fn api_of(arg: ApiArg) -> Api {

@@ -1,13 +1,12 @@
 //! `report`: results and charts of a run, made again from its records.
 
 use crate::args::ReportArgs;
-use crate::campaign::outcome;
+use crate::campaign::outcome::{self, Shown};
 use crate::exit::{Failure, Status};
 use scalebeam_record::RunReader;
 use scalebeam_report::Format;
 
 pub(super) fn run(args: &ReportArgs) -> Result<Status, Failure> {
-    let reader = RunReader::open(&args.run)?;
     let formats = args
         .format
         .iter()
@@ -19,6 +18,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Failure> {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let reader = RunReader::open(&args.run)?;
     let formats = (!formats.is_empty()).then_some(formats);
-    outcome::conclude(&reader, formats, args.json)
+    outcome::conclude(&reader, formats, &Shown::new(args.json, &args.define)?)
 }

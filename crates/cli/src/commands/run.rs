@@ -1,7 +1,8 @@
 //! `run`: plan, deploy, load, record, analyse, report.
 
 use crate::args::RunArgs;
-use crate::campaign::{self, Goal, outcome};
+use crate::campaign::outcome::{self, Shown};
+use crate::campaign::{self, Goal};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
 use crate::settings;
@@ -10,6 +11,7 @@ use scalebeam_record::RunReader;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
+    let shown = Shown::new(args.json, &args.define)?;
     let (loaded, goal) = match (&args.resume, &args.file) {
         (Some(dir), _) => (resumed(dir)?, Goal::Resume(dir.clone())),
         (None, Some(file)) => {
@@ -22,14 +24,14 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
             return Err(Failure::usage("name an experiment file, or a run with --resume"));
         }
     };
-    weigh(&loaded, goal, args.json)
+    weigh(&loaded, goal, &shown)
 }
 
 /// Runs what was loaded and says what came of it; `bench` ends here too.
-pub(super) fn weigh(loaded: &Loaded, goal: Goal, json: bool) -> Result<Status, Failure> {
+pub(super) fn weigh(loaded: &Loaded, goal: Goal, shown: &Shown) -> Result<Status, Failure> {
     let done = super::runtime()?.block_on(campaign::run(loaded, goal))?;
     let reader = RunReader::open(&done.dir)?;
-    let said = outcome::conclude(&reader, None, json);
+    let said = outcome::conclude(&reader, None, shown);
     match (done.status, said) {
         (Status::Ok, said) => said,
         // What went wrong on the way weighs more than what the numbers say.

@@ -1,0 +1,152 @@
+//! `guidellm run`, earlier `guidellm benchmark`.
+
+use super::parts::{self, MS, REQUESTS, REQUESTS_PER_S, S, TOKENS, TOKENS_PER_S};
+use super::{Of, Peer, Quantity, Sample, Seen, Statistic, Summary};
+use crate::request::{Outcome, RequestRecord};
+
+/// As `vllm-project/guidellm` computes them in `GenerativeRequestStats`, summarised by
+/// `DistributionSummary` with the weights that `GenerativeMetrics` gives.
+pub(super) const PEER: Peer = Peer {
+    name: "guidellm",
+    tool: "guidellm run",
+    sources: &[
+        "vllm-project/guidellm src/guidellm/schemas/base/request_stats.py",
+        "vllm-project/guidellm src/guidellm/schemas/base/statistics.py",
+        "vllm-project/guidellm src/guidellm/benchmark/schemas/generative/metrics.py",
+    ],
+    differs: &[
+        parts::FROM_START,
+        "time_per_output_token_ms holds the first token and its wait; our tpot_ms is its inter_token_latency_ms",
+        "both are weighted by tokens, so long answers count more; ours counts each request once",
+        "a percentile is a value that occurred, without interpolation",
+        "request_latency is in seconds, the times of tokens are in milliseconds",
+        "rates are over the time from first start to last end, as where nothing is cut off for warm-up or cool-down; only their means are given here",
+    ],
+    counts: RequestRecord::is_completed,
+    statistics: &[
+        ("mean", Statistic::Mean),
+        ("median", Statistic::Percentile(50.0)),
+        ("std_dev", Statistic::Std),
+        ("min", Statistic::Min),
+        ("max", Statistic::Max),
+        ("count", Statistic::Count),
+        ("total_sum", Statistic::Sum),
+        ("percentiles/p001", Statistic::Percentile(0.1)),
+        ("percentiles/p01", Statistic::Percentile(1.0)),
+        ("percentiles/p05", Statistic::Percentile(5.0)),
+        ("percentiles/p10", Statistic::Percentile(10.0)),
+        ("percentiles/p25", Statistic::Percentile(25.0)),
+        ("percentiles/p50", Statistic::Percentile(50.0)),
+        ("percentiles/p75", Statistic::Percentile(75.0)),
+        ("percentiles/p90", Statistic::Percentile(90.0)),
+        ("percentiles/p95", Statistic::Percentile(95.0)),
+        ("percentiles/p99", Statistic::Percentile(99.0)),
+        ("percentiles/p999", Statistic::Percentile(99.9)),
+    ],
+    summary: Summary::Weighted,
+    says_unit: false,
+    quantities: &[
+        Quantity {
+            key: "metrics/request_totals/successful",
+            unit: REQUESTS,
+            formula: "answers that ended",
+            of: Of::Trial(parts::count),
+        },
+        Quantity {
+            key: "metrics/request_totals/errored",
+            unit: REQUESTS,
+            formula: "requests with an error",
+            of: Of::Trial(parts::failed),
+        },
+        Quantity {
+            key: "metrics/request_totals/incomplete",
+            unit: REQUESTS,
+            formula: "requests given up by the client",
+            of: Of::Trial(given_up),
+        },
+        Quantity {
+            key: "metrics/requests_per_second/successful/mean",
+            unit: REQUESTS_PER_S,
+            formula: "ends / measured time",
+            of: Of::Trial(|t| Some(parts::count(t)? / parts::whole(t)?)),
+        },
+        Quantity {
+            key: "metrics/request_concurrency/successful/mean",
+            unit: REQUESTS,
+            formula: "seconds in flight / measured time",
+            of: Of::Trial(parts::mean_concurrency),
+        },
+        Quantity {
+            key: "metrics/request_latency/successful/{}",
+            unit: S,
+            formula: "end - start",
+            of: Of::Counted(|r, out| parts::push(out, parts::to_end(r))),
+        },
+        Quantity {
+            key: "metrics/prompt_token_count/successful/{}",
+            unit: TOKENS,
+            formula: "usage.prompt_tokens",
+            of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
+        },
+        Quantity {
+            key: "metrics/output_token_count/successful/{}",
+            unit: TOKENS,
+            formula: "usage.completion_tokens, else chunks",
+            of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
+        },
+        Quantity {
+            key: "metrics/time_to_first_token_ms/successful/{}",
+            unit: MS,
+            formula: "first token - start",
+            of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
+        },
+        Quantity {
+            key: "metrics/time_per_output_token_ms/successful/{}",
+            unit: MS,
+            formula: "(last token - start) / output tokens, weighted by output tokens",
+            of: Of::Counted(per_token),
+        },
+        Quantity {
+            key: "metrics/inter_token_latency_ms/successful/{}",
+            unit: MS,
+            formula: "(last token - first token) / (output tokens - 1), weighted by output tokens - 1",
+            of: Of::Counted(per_later_token),
+        },
+        Quantity {
+            key: "metrics/prompt_tokens_per_second/successful/mean",
+            unit: TOKENS_PER_S,
+            formula: "prompt tokens / measured time",
+            of: Of::Trial(|t| Some(parts::input(t)? / parts::whole(t)?)),
+        },
+        Quantity {
+            key: "metrics/output_tokens_per_second/successful/mean",
+            unit: TOKENS_PER_S,
+            formula: "output tokens / measured time",
+            of: Of::Trial(|t| Some(parts::output(t)? / parts::whole(t)?)),
+        },
+        Quantity {
+            key: "metrics/tokens_per_second/successful/mean",
+            unit: TOKENS_PER_S,
+            formula: "prompt and output tokens / measured time",
+            of: Of::Trial(|t| Some(parts::input_and_output(t)? / parts::whole(t)?)),
+        },
+    ],
+};
+
+fn given_up(t: &Seen<'_>) -> Option<f64> {
+    let outcomes = [Outcome::Cancelled, Outcome::Abandoned];
+    Some(t.sent().filter(|r| outcomes.contains(&r.outcome)).count() as f64)
+}
+
+fn per_token(r: &RequestRecord, out: &mut Vec<Sample>) {
+    let tokens = parts::output_tokens(r).filter(|n| *n > 0.0);
+    let to_last = parts::to_last_token(r).or_else(|| parts::to_end(r));
+    out.extend(to_last.zip(tokens).map(|(s, n)| Sample { value: s / n, weight: n }));
+}
+
+fn per_later_token(r: &RequestRecord, out: &mut Vec<Sample>) {
+    let value = parts::per_later_token(r, parts::decoding(r));
+    out.extend(
+        value.zip(parts::output_tokens(r)).map(|(value, n)| Sample { value, weight: n - 1.0 }),
+    );
+}
