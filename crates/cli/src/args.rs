@@ -49,6 +49,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  scalebeam bench http://localhost:8000 --concurrency 1,8,64\n  \
         scalebeam bench http://localhost:8000 --model m --request-rate 5 --duration 60s --isl 1024 --osl 128\n  \
         scalebeam bench http://localhost:8000 --rate-profile ramp:1/s,50/s,60s --burstiness 0.5 --duration 90s\n  \
+        scalebeam bench http://localhost:8000 --concurrency 64 --define vllm\n  \
         scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
     )]
     // In a box: it has more flags than all others together.
@@ -80,7 +81,10 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  scalebeam report runs/20260101T000000Z-name\n  \
         scalebeam report runs/20260101T000000Z-name --format png,html --json\n  \
         scalebeam report runs/20260101T000000Z-name --define vllm\n  \
-        scalebeam report runs/20260101T000000Z-name --define guidellm,aiperf --json")]
+        scalebeam report runs/20260101T000000Z-name --define guidellm,aiperf --json\n  \
+        scalebeam report runs/20260101T000000Z-name --percentiles 50,99.9\n  \
+        scalebeam report runs/20260101T000000Z-name --histogram ttft_ms,itl_ms > histogram.csv\n  \
+        scalebeam report runs/20260101T000000Z-name --records jsonl | jq .finish_reason")]
     Report(ReportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(
@@ -154,8 +158,8 @@ pub(crate) struct RunArgs {
     /// Continue this interrupted run: measure what is missing, keep what is there
     #[arg(long, value_name = "RUN", conflicts_with_all = ["file", "deploy", "load", "out"])]
     pub(crate) resume: Option<PathBuf>,
-    /// Print the numbers as another tool defines and names them; several separated by commas:
-    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    /// Print the numbers as another tool defines and names them, in place of the tables; several
+    /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables
@@ -318,8 +322,8 @@ pub(crate) struct BenchArgs {
     /// Directory that holds run directories
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Print the numbers as another tool defines and names them; several separated by commas:
-    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    /// Print the numbers as another tool defines and names them, in place of the tables; several
+    /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables
@@ -352,6 +356,19 @@ pub(crate) struct SelftestArgs {
     pub(crate) json: bool,
 }
 
+fn percentile(text: &str) -> Result<f64, String> {
+    let p: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=100.0).contains(&p) { Ok(p) } else { Err(format!("{p} is not between 0 and 100")) }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RecordsArg {
+    /// A row a request
+    Csv,
+    /// A JSON object a line, with the arrival of every token
+    Jsonl,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Run directory
@@ -359,8 +376,17 @@ pub(crate) struct ReportArgs {
     /// Formats to write, separated by commas [default: as the experiment file says]
     #[arg(long, value_delimiter = ',', value_name = "FORMAT")]
     pub(crate) format: Vec<String>,
-    /// Print the numbers as another tool defines and names them; several separated by commas:
-    /// vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
+    /// Also print these percentiles of every distribution, and write them into the results
+    #[arg(long, value_delimiter = ',', value_name = "P", value_parser = percentile)]
+    pub(crate) percentiles: Vec<f64>,
+    /// Print counts in buckets of these metrics as CSV in place of the tables; write no report
+    #[arg(long, value_delimiter = ',', value_name = "METRIC", conflicts_with_all = ["format", "define", "records", "percentiles"])]
+    pub(crate) histogram: Vec<String>,
+    /// Print every request, warm-up included, in place of the tables; write no report
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["format", "define", "json", "percentiles"])]
+    pub(crate) records: Option<RecordsArg>,
+    /// Print the numbers as another tool defines and names them, in place of the tables; several
+    /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     pub(crate) define: Vec<String>,
     /// Print results.json on stdout in place of the tables

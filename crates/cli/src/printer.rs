@@ -1,7 +1,7 @@
 //! The only place that writes to the terminal: data to stdout, everything else to stderr.
 
 use crate::exit::Failure;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set when data could not be written, so that the exit code says so.
@@ -9,12 +9,19 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes data. A reader that has gone away is no error; a full disk is.
 pub(crate) fn data(text: &str) {
-    let mut out = std::io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    let written = out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.write_all(end.as_bytes()))
-        .and_then(|()| out.flush());
+    stream(|out| {
+        out.write_all(text.as_bytes())?;
+        out.write_all(end.as_bytes())
+    });
+}
+
+/// Writes data bit by bit, where it is too much to be held; `write` ends with the first error.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    // What is left in the buffer after an error would only fail again.
+    drop(out.into_parts());
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {

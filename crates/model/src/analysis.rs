@@ -1,7 +1,7 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
-use crate::metrics::{TrialView, of_trial, of_trials};
+use crate::metrics::{Percentiles, TrialView, of_trial, of_trials};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{
@@ -50,6 +50,10 @@ pub struct Frame<'a> {
     pub baseline: Option<&'a str>,
     /// Metrics to compare besides those of the verdict.
     pub metrics: Vec<&'a str>,
+    /// Metrics that reports show; percentiles that no distribution keeps are found for them.
+    pub shown: Vec<&'a str>,
+    /// Percentiles of every distribution, of a hundred.
+    pub percentiles: Vec<f64>,
     /// What must hold.
     pub expects: &'a [crate::spec::ExpectSpec],
 }
@@ -58,7 +62,8 @@ pub struct Frame<'a> {
 pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> Results {
     let measured: Vec<&MeasuredPoint<'_>> =
         points.iter().filter(|p| !p.trials.is_empty()).collect();
-    let results: Vec<PointResult> = measured.iter().map(|p| point(plan, p)).collect();
+    let asked = asked(frame);
+    let results: Vec<PointResult> = measured.iter().map(|p| point(plan, p, &asked)).collect();
     let sides: Vec<compare::Side<'_>> = measured
         .iter()
         .zip(&results)
@@ -80,6 +85,12 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     }
 }
 
+fn asked(frame: &Frame<'_>) -> Percentiles {
+    let expected = frame.expects.iter().map(|e| e.metric.as_str());
+    let names = frame.metrics.iter().chain(&frame.shown).copied().chain(expected);
+    Percentiles::new(names, &frame.percentiles)
+}
+
 /// What a point's metrics need to know besides its records.
 pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
     let deployment = plan.deployment(&point.deployment);
@@ -95,7 +106,7 @@ pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
     }
 }
 
-fn point(plan: &Plan, measured: &MeasuredPoint<'_>) -> PointResult {
+fn point(plan: &Plan, measured: &MeasuredPoint<'_>, asked: &Percentiles) -> PointResult {
     let context = context(plan, measured.plan);
     let views: Vec<TrialView<'_>> = measured
         .trials
@@ -103,7 +114,12 @@ fn point(plan: &Plan, measured: &MeasuredPoint<'_>) -> PointResult {
         .map(|t| TrialView { context: &context, records: &t.records })
         .collect();
     let all = || measured.trials.iter().flat_map(|t| &t.records);
-    let metrics = of_trials(&views);
+    let with_asked = |views: &[TrialView<'_>]| {
+        let mut metrics = of_trials(views);
+        metrics.extend(asked.of_trials(views));
+        metrics
+    };
+    let metrics = with_asked(&views);
     let trust = doubt::doubts(&context, measured, &metrics);
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for failure in all().filter_map(|r| r.failure.as_ref()) {
@@ -130,7 +146,7 @@ fn point(plan: &Plan, measured: &MeasuredPoint<'_>) -> PointResult {
             .zip(&views)
             .map(|(t, view)| TrialResult {
                 number: t.number,
-                metrics: of_trial(view),
+                metrics: with_asked(&[*view]),
                 outcomes: outcomes(t.records.iter()),
             })
             .collect(),

@@ -4,8 +4,10 @@
 //! requests, described as a distribution, or one number of a whole trial.
 
 use crate::request::{Outcome, RequestRecord};
-use crate::results::{MetricValue, Metrics, PointContext};
-use crate::stats::quantile::distribution;
+use crate::results::{MetricValue, Metrics, PointContext, percentile_key};
+use crate::stats::percentile::{self, percentile_of};
+use crate::stats::quantile::{distribution, quantile_sorted};
+use std::collections::BTreeMap;
 
 pub mod catalogue;
 mod flight;
@@ -128,6 +130,56 @@ pub fn of_trials(views: &[TrialView<'_>]) -> Metrics {
         }
     }
     out
+}
+
+/// Percentiles by metric, those apart that every distribution keeps.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Percentiles(BTreeMap<&'static str, Vec<f64>>);
+
+impl Percentiles {
+    /// What `names` (`ttft.p99.5`) need, and `of_all` distributions, each of a hundred.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>, of_all: &[f64]) -> Self {
+        let mut out = Self::default();
+        for name in names {
+            let (base, statistic) = percentile::split(name);
+            if let Some((metric, p)) = find(base).zip(statistic.and_then(percentile_of)) {
+                out.add(metric, p);
+            }
+        }
+        for metric in METRICS {
+            of_all.iter().for_each(|p| out.add(metric, *p));
+        }
+        out
+    }
+
+    fn add(&mut self, metric: &Metric, of_hundred: f64) {
+        if matches!(metric.of, Of::Trial(_)) {
+            return;
+        }
+        let asked = self.0.entry(metric.name).or_default();
+        if !asked.contains(&of_hundred) {
+            asked.push(of_hundred);
+        }
+    }
+
+    /// Their values over repeats of one point, samples pooled; none for what distributions keep anyway.
+    pub fn of_trials(&self, views: &[TrialView<'_>]) -> Metrics {
+        let mut out = Metrics::new();
+        for (name, asked) in &self.0 {
+            let Some(metric) = find(name) else { continue };
+            let mut samples: Vec<f64> =
+                views.iter().flat_map(|v| metric.samples(v.records)).collect();
+            let Some(kept) = distribution(samples.clone()) else { continue };
+            samples.retain(|x| x.is_finite());
+            samples.sort_by(f64::total_cmp);
+            for p in asked.iter().filter(|p| kept.stat(&percentile::name_of(**p)).is_none()) {
+                if let Some(value) = quantile_sorted(&samples, p / 100.0) {
+                    out.insert(percentile_key(name, *p), MetricValue::Number(value));
+                }
+            }
+        }
+        out
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::plan::{Level, Mode};
 use crate::request::Outcome;
+use crate::stats::percentile::{self, percentile_of};
 use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,25 +47,37 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// The statistic called `name` (`mean`, `p95`, ..).
+    /// The statistic called `name` (`mean`, `p95`, `p99.9`, ..); absent for a percentile that is not kept.
     pub fn stat(&self, name: &str) -> Option<f64> {
         Some(match name {
             "mean" => self.mean,
             "std" => self.std,
             "min" => self.min,
-            "p1" => self.p1,
-            "p5" => self.p5,
-            "p25" => self.p25,
-            "p50" | "median" => self.p50,
-            "p75" => self.p75,
-            "p90" => self.p90,
-            "p95" => self.p95,
-            "p99" => self.p99,
-            "p999" => self.p999,
             "max" => self.max,
             "count" => self.count as f64,
-            _ => return None,
+            _ => {
+                let asked = percentile_of(name)?;
+                let is_asked = |(kept, _): &(f64, f64)| (kept - asked).abs() < 1e-9;
+                self.percentiles().into_iter().find(is_asked)?.1
+            }
         })
+    }
+
+    /// Of a hundred, and the value.
+    fn percentiles(&self) -> [(f64, f64); 11] {
+        [
+            (0.0, self.min),
+            (1.0, self.p1),
+            (5.0, self.p5),
+            (25.0, self.p25),
+            (50.0, self.p50),
+            (75.0, self.p75),
+            (90.0, self.p90),
+            (95.0, self.p95),
+            (99.0, self.p99),
+            (99.9, self.p999),
+            (100.0, self.max),
+        ]
     }
 }
 
@@ -78,7 +91,8 @@ pub enum MetricValue {
     Distribution(Distribution),
 }
 
-/// Metrics by name; a metric that has no value at a point is absent, never zero.
+/// Metrics by name; a metric that has no value at a point is absent, never zero. A percentile that was asked
+/// for and that distributions do not keep is a number of its own, as `ttft_ms.p87.5`.
 pub type Metrics = BTreeMap<String, MetricValue>;
 
 /// A range that holds the true value with the stated confidence, under the stated method.
@@ -176,15 +190,26 @@ impl PointResult {
 
 /// Finds `name` in `metrics`; see [`PointResult::value`].
 pub fn lookup(metrics: &Metrics, name: &str) -> Option<f64> {
-    let (base, stat) = match name.rsplit_once('.') {
-        Some((base, stat)) => (base, stat),
-        None => (name, "mean"),
-    };
-    let value = metrics.get(base).or_else(|| metrics.get(&format!("{base}_ms")))?;
+    let (base, statistic) = percentile::split(name);
+    let found = metrics.get_key_value(base);
+    let (key, value) = found.or_else(|| metrics.get_key_value(&format!("{base}_ms")))?;
+    let asked = statistic.unwrap_or("mean");
     match value {
-        MetricValue::Number(n) => (base == name || stat == "mean").then_some(*n),
-        MetricValue::Distribution(d) => d.stat(stat),
+        MetricValue::Number(n) => (asked == "mean").then_some(*n),
+        MetricValue::Distribution(d) => d.stat(asked).or_else(|| {
+            let MetricValue::Number(n) =
+                metrics.get(&percentile_key(key, percentile_of(asked)?))?
+            else {
+                return None;
+            };
+            Some(*n)
+        }),
     }
+}
+
+/// What a percentile that no [`Distribution`] keeps is called among the metrics: `ttft_ms.p87.5`.
+pub fn percentile_key(metric: &str, of_hundred: f64) -> String {
+    format!("{metric}.{}", percentile::name_of(of_hundred))
 }
 
 /// One deployment against the baseline on one metric, under one load level.

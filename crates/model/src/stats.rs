@@ -1,5 +1,7 @@
 //! Statistics: small, pure, each with its reference and its assumption.
 
 pub mod bootstrap;
+pub mod histogram;
+pub mod percentile;
 pub mod quantile;
 pub mod student;

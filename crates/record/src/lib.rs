@@ -27,7 +27,7 @@ pub use error::RecordError;
 pub use file::write_atomically;
 pub use list::{RunSummary, list_runs};
 pub use manifest::{ExperimentRef, HostInfo, Manifest, RunStatus, Session};
-pub use read::{RunReader, TrialReader, TrialRecords};
+pub use read::{RunReader, Take, TrialReader, TrialRecords};
 pub use results::{read_results, write_results};
 pub use trial::{PhaseSpan, TrialInfo, TrialState};
 pub use version::StoreFormat;

@@ -19,6 +19,8 @@ use scalebeam_model::plan::{PLAN_FORMAT, Plan, PointPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 /// A run directory, opened.
@@ -221,52 +223,81 @@ impl TrialReader {
     /// # Errors
     /// When a file is damaged, or a complete trial has not the records that it said it had.
     pub fn records(&self) -> Result<TrialRecords, RecordError> {
+        let mut records = Vec::new();
+        let torn = self.each(&mut |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        })?;
+        Ok(TrialRecords { records, torn, state: self.state, info: self.info().cloned() })
+    }
+
+    /// Hands over its records one by one, so that any number of them take the memory of a few thousand, and
+    /// says how many were cut off. Who breaks off gets no more of them.
+    ///
+    /// # Errors
+    /// When a file is damaged, or a complete trial has not the records that it said it had. Records before
+    /// the damage have been handed over by then.
+    pub fn each(&self, take: &mut Take<'_>) -> Result<u64, RecordError> {
         let requests = self.dir.join(layout::REQUESTS);
         let segment = self.dir.join(layout::SEGMENT);
-        let (records, torn, source) = if requests.exists() {
+        let (mut taken, mut is_left) = (0, false);
+        let mut count = |record| {
+            taken += 1;
+            let flow = take(record);
+            is_left = flow.is_break();
+            flow
+        };
+        let (torn, source) = if requests.exists() {
             digest::verify(&self.dir)?;
-            (read_tables_guarded(&requests, &self.dir.join(layout::TOKENS))?, 0, requests)
+            read_tables_guarded(&requests, &self.dir.join(layout::TOKENS), &mut count)?;
+            (0, requests)
         } else if segment.exists() {
-            let (records, torn) = read_segment(&segment)?;
-            (records, torn, segment)
+            (read_segment(&segment, &mut count)?, segment)
         } else {
-            (Vec::new(), 0, segment)
+            (0, segment)
         };
         let expected = self.file.as_ref().and_then(|f| f.ended.as_ref()).map(|e| e.records);
-        if expected.is_some_and(|n| n != records.len() as u64) {
-            let why = format!(
-                "it holds {} records where the trial made {}",
-                records.len(),
-                expected.unwrap_or(0)
-            );
-            return Err(RecordError::damaged(&source, why));
+        match expected {
+            Some(made) if made != taken && !is_left => {
+                let why = format!("it holds {taken} records where the trial made {made}");
+                Err(RecordError::damaged(&source, why))
+            }
+            _ => Ok(torn),
         }
-        Ok(TrialRecords { records, torn, state: self.state, info: self.info().cloned() })
     }
 }
 
-fn read_segment(path: &Path) -> Result<(Vec<RequestRecord>, u64), RecordError> {
+/// Takes a record, and says whether it wants more.
+pub type Take<'a> = dyn FnMut(RequestRecord) -> ControlFlow<()> + 'a;
+
+fn read_segment(path: &Path, take: &mut Take<'_>) -> Result<u64, RecordError> {
     let mut reader = SegmentReader::open(path)?;
-    let mut records = Vec::new();
     while let Some(record) = reader.next_record()? {
-        records.push(record);
+        if take(record).is_break() {
+            break;
+        }
     }
-    Ok((records, reader.torn()))
+    Ok(reader.torn())
 }
 
 /// The Parquet reader asserts some properties of a file's metadata instead of checking them, so a
 /// damaged file can make it panic; here, at the border, that becomes an error like any other.
-fn read_tables_guarded(requests: &Path, tokens: &Path) -> Result<Vec<RequestRecord>, RecordError> {
-    std::panic::catch_unwind(|| read_tables(requests, tokens)).unwrap_or_else(|_| {
+fn read_tables_guarded(
+    requests: &Path,
+    tokens: &Path,
+    take: &mut Take<'_>,
+) -> Result<(), RecordError> {
+    // What a panic leaves in `take` is never looked at: the error ends the reading.
+    let read = AssertUnwindSafe(|| read_tables(requests, tokens, take));
+    std::panic::catch_unwind(read).unwrap_or_else(|_| {
         let why = format!("it, or {} beside it, has impossible metadata", layout::TOKENS);
         Err(RecordError::damaged(requests, why))
     })
 }
 
-fn read_tables(requests: &Path, tokens: &Path) -> Result<Vec<RequestRecord>, RecordError> {
+fn read_tables(requests: &Path, tokens: &Path, take: &mut Take<'_>) -> Result<(), RecordError> {
     let mut arrivals = Tokens::open(tokens)?;
     let failed = RecordError::parquet("read", requests);
-    let mut records = Vec::new();
     for batch in open_parquet(requests)? {
         let batch = batch.map_err(|e| failed(e.into()))?;
         for (mut record, count) in table::read_requests(requests, &batch)? {
@@ -276,11 +307,12 @@ fn read_tables(requests: &Path, tokens: &Path) -> Result<Vec<RequestRecord>, Rec
                 before = arrival.at;
                 record.arrivals.push(arrival);
             }
-            records.push(record);
+            if take(record).is_break() {
+                return Ok(());
+            }
         }
     }
-    arrivals.must_be_at_end()?;
-    Ok(records)
+    arrivals.must_be_at_end()
 }
 
 fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReader, RecordError> {

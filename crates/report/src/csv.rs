@@ -40,7 +40,8 @@ enum Column {
 impl Column {
     fn head(&self) -> String {
         match self {
-            Self::Number(name) => name.clone(),
+            // A percentile that was asked for is a number of its own: `ttft_ms.p87.5`.
+            Self::Number(name) => name.replacen('.', "_", 1),
             Self::Statistic(name, stat) => format!("{name}_{stat}"),
             Self::Count(name) => format!("{name}_count"),
         }

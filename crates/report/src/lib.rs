@@ -21,6 +21,7 @@ mod palette;
 mod peers;
 mod png;
 mod profile;
+mod records;
 mod spec;
 mod svg;
 mod table;
@@ -37,6 +38,9 @@ pub use json::results_json;
 pub use markdown::markdown;
 pub use peers::{Redefined, redefined, redefined_json};
 pub use png::png;
+pub use records::{
+    Place, PointHistogram, RecordFormat, RecordWriter, histograms_csv, histograms_json,
+};
 pub use spec::{Format, Kind, Profile, ReportInput, ReportSpec};
 pub use svg::svg;
-pub use text::{terminal, terminal_table};
+pub use text::{terminal, terminal_percentiles, terminal_table};

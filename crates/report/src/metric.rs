@@ -6,6 +6,7 @@
 use scalebeam_model::plan::Plan;
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{Metrics, PointResult, lookup};
+use scalebeam_model::stats::percentile;
 
 pub use scalebeam_model::metrics::Better;
 
@@ -112,17 +113,18 @@ fn direction(name: &str) -> Better {
     }
 }
 
-/// Statistics that may stand behind a point in a name.
-const STATISTICS: &[&str] = &[
-    "mean", "std", "min", "p1", "p5", "p25", "p50", "median", "p75", "p90", "p95", "p99", "p999",
-    "max", "count",
-];
+/// Statistics that may stand behind a point in a name, percentiles apart.
+const STATISTICS: &[&str] = &["mean", "std", "min", "max", "count"];
+
+fn is_statistic(name: &str) -> bool {
+    STATISTICS.contains(&name) || percentile::percentile_of(name).is_some()
+}
 
 impl Named {
     /// Understands `name`.
     pub fn new(name: &str) -> Self {
-        let (base, stat) = match name.rsplit_once('.') {
-            Some((base, stat)) if STATISTICS.contains(&stat) => (base, Some(stat)),
+        let (base, stat) = match percentile::split(name) {
+            (base, Some(stat)) if is_statistic(stat) => (base, Some(stat)),
             _ => (name, None),
         };
         let modelled = scalebeam_model::metrics::find(base);
@@ -243,6 +245,7 @@ mod tests {
         for (name, short, key) in [
             ("ttft.p95", "TTFT p95", "ttft_ms.p95"),
             ("ttft_ms.p95", "TTFT p95", "ttft_ms.p95"),
+            ("ttft.p99.95", "TTFT p99.95", "ttft_ms.p99.95"),
             ("output_tps_per_user", "tok/s/user", "output_tps_per_user"),
             ("interactivity_tps", "interactivity", "interactivity_tps"),
             ("queue_depth.max", "queue_depth max", "queue_depth.max"),

@@ -5,7 +5,8 @@ use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::request::Outcome;
-use scalebeam_model::results::{Comparison, PointResult, Results};
+use scalebeam_model::results::{Comparison, MetricValue, PointResult, Results, percentile_key};
+use scalebeam_model::stats::percentile;
 use scalebeam_model::trust::TrustLevel;
 use std::collections::BTreeMap;
 
@@ -259,6 +260,8 @@ pub(crate) fn first_line(text: &str) -> (&str, Vec<&str>) {
 pub(crate) struct Grid {
     pub(crate) title: String,
     pub(crate) head: Vec<String>,
+    /// How many of the first columns are names.
+    pub(crate) names: usize,
     pub(crate) rows: Vec<Vec<String>>,
     /// Of each row.
     pub(crate) trust: Vec<TrustLevel>,
@@ -288,9 +291,32 @@ pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
     Grid {
         title: if spec.title.is_empty() { "Table".to_owned() } else { spec.title.clone() },
         head,
+        names: 3,
         rows: results.points.iter().filter(|p| spec.shows(p)).map(row).collect(),
         trust: results.points.iter().filter(|p| spec.shows(p)).map(|p| p.trust.level).collect(),
     }
+}
+
+/// Percentiles, each of a hundred, of every distribution: a row a point and metric.
+pub(crate) fn percentiles(results: &Results, percentiles: &[f64]) -> Grid {
+    let mut head: Vec<String> =
+        ["Deployment", "Load", "Level", "Metric"].map(str::to_owned).into_iter().collect();
+    head.extend(percentiles.iter().map(|p| percentile::name_of(*p)));
+    head.push("Trust".to_owned());
+    let (mut rows, mut trust) = (Vec::new(), Vec::new());
+    for point in &results.points {
+        for (name, value) in &point.metrics {
+            let MetricValue::Distribution(_) = value else { continue };
+            let place = [&point.deployment, &point.load, &point.level, name];
+            let mut row: Vec<String> = place.map(String::clone).into_iter().collect();
+            let of = |p: &f64| cell(&Named::new(&percentile_key(name, *p)), point);
+            row.extend(percentiles.iter().map(of));
+            row.push(trust_word(point.trust.level).to_owned());
+            rows.push(row);
+            trust.push(point.trust.level);
+        }
+    }
+    Grid { title: "Percentiles".to_owned(), head, names: 4, rows, trust }
 }
 
 #[cfg(test)]
@@ -312,6 +338,22 @@ mod tests {
             (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
             assert_eq!(ratio(&c), shown);
         }
+    }
+
+    #[test]
+    fn percentiles_have_a_row_for_each_distribution() {
+        let (mut results, _) = testing::run();
+        results.points.truncate(1);
+        let asked = MetricValue::Number(12.5);
+        results.points[0].metrics.insert("ttft_ms.p87.5".to_owned(), asked);
+        let is_distribution = |v: &&MetricValue| matches!(v, MetricValue::Distribution(_));
+        let distributions = results.points[0].metrics.values().filter(is_distribution).count();
+        let grid = percentiles(&results, &[50.0, 87.5]);
+        assert_eq!(grid.rows.len(), distributions);
+        let row = grid.rows.iter().find(|r| r[3] == "ttft_ms").unwrap();
+        assert_eq!(row[5], "12.5");
+        assert!(grid.rows.iter().all(|r| r.len() == grid.head.len()));
+        assert_eq!(grid.rows.iter().filter(|r| r[5] == ABSENT).count(), distributions - 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use crate::metric::Named;
 use crate::number;
 use crate::spec::ReportSpec;
-use crate::table::{self, COLUMNS, Section};
+use crate::table::{self, COLUMNS, Grid, Section};
 use scalebeam_model::plan::Plan;
 use scalebeam_model::results::Results;
 use scalebeam_model::trust::TrustLevel;
@@ -48,14 +48,22 @@ fn reason(out: &mut String, mark: &str, text: &str, width: usize) {
 
 /// A `table` report as text.
 pub fn terminal_table(results: &Results, spec: &ReportSpec) -> String {
-    let grid = table::grid(results, spec);
+    draw_grid(&table::grid(results, spec))
+}
+
+/// Percentiles, each of a hundred, of every distribution that a point has.
+pub fn terminal_percentiles(results: &Results, percentiles: &[f64]) -> String {
+    draw_grid(&table::percentiles(results, percentiles))
+}
+
+fn draw_grid(grid: &Grid) -> String {
     let widths: Vec<usize> = (0..grid.head.len())
         .map(|i| {
             let cells = grid.rows.iter().map(|r| &r[i]).chain([&grid.head[i]]);
             cells.map(|c| c.chars().count()).max().unwrap_or(0)
         })
         .collect();
-    let is_left = |i: usize| i < 3 || i + 1 == grid.head.len();
+    let is_left = |i: usize| i < grid.names || i + 1 == grid.head.len();
     let row = |cells: &[String]| {
         let cells = cells.iter().enumerate().map(|(i, c)| pad(c, widths[i], is_left(i)));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()

@@ -7,7 +7,7 @@ use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
 use scalebeam_model::peers::{self, PEERS, Peer};
 use scalebeam_model::plan::PointPlan;
 use scalebeam_model::results::{Results, Skipped};
-use scalebeam_model::spec::{Experiment, ReportKind};
+use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
 use scalebeam_record::{RunReader, RunStatus, write_results};
 use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
@@ -17,6 +17,7 @@ use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
 pub(crate) struct Shown {
     json: bool,
     define: Vec<&'static Peer>,
+    percentiles: Vec<f64>,
 }
 
 impl Shown {
@@ -29,7 +30,13 @@ impl Shown {
                     .hint(format!("known are {}", known.join(", ")))
             })
         };
-        Ok(Self { json, define: define.iter().map(find).collect::<Result<_, _>>()? })
+        let define = define.iter().map(find).collect::<Result<_, _>>()?;
+        Ok(Self { json, define, percentiles: Vec::new() })
+    }
+
+    /// Also these percentiles of every distribution, each of a hundred.
+    pub(crate) fn with_percentiles(self, of_hundred: &[f64]) -> Self {
+        Self { percentiles: of_hundred.to_vec(), ..self }
     }
 }
 
@@ -41,7 +48,7 @@ pub(crate) fn conclude(
 ) -> Result<Status, Failure> {
     let experiment = experiment(reader)?;
     let points = reader.measured_points()?;
-    let results = results(reader, &experiment, &points)?;
+    let results = results(reader, &experiment, &points, &shown.percentiles)?;
     write_results(reader.dir(), &results)?;
     let specs: Vec<ReportSpec> =
         experiment.report.iter().filter_map(ReportSpec::from_file).collect();
@@ -64,6 +71,10 @@ pub(crate) fn conclude(
         let colour = printer::wants_colour();
         let text = scalebeam_report::terminal(&results, reader.plan(), printer::width(), colour);
         printer::data(&text);
+        if !shown.percentiles.is_empty() {
+            let text = scalebeam_report::terminal_percentiles(&results, &shown.percentiles);
+            printer::data(&format!("\n{text}"));
+        }
     }
     say_where(reader, &files);
     Ok(match reader.manifest().status {
@@ -115,6 +126,7 @@ fn results(
     reader: &RunReader,
     experiment: &Experiment,
     points: &[MeasuredPoint<'_>],
+    percentiles: &[f64],
 ) -> Result<Results, Failure> {
     let plan = reader.plan();
     let compared = experiment.report.iter().filter(|r| r.kind == ReportKind::Compare);
@@ -125,9 +137,15 @@ fn results(
         skipped: skipped(reader)?,
         baseline: compared.clone().find_map(|r| r.baseline.as_deref()),
         metrics: compared.flat_map(|r| &r.metrics).map(String::as_str).collect(),
+        shown: experiment.report.iter().flat_map(shown_metrics).collect(),
+        percentiles: percentiles.to_vec(),
         expects: &experiment.expect,
     };
     Ok(analyse(plan, points, &frame))
+}
+
+fn shown_metrics(report: &FileReportSpec) -> impl Iterator<Item = &str> {
+    report.metrics.iter().chain(&report.x).chain(&report.y).map(String::as_str)
 }
 
 fn skipped(reader: &RunReader) -> Result<Vec<Skipped>, Failure> {

@@ -9,6 +9,7 @@ mod e2e_vllm;
 mod interrupt;
 mod kill;
 mod plan;
+mod report;
 mod run;
 mod seeds;
 mod selftest;

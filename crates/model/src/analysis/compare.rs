@@ -13,6 +13,7 @@ use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{Comparison, ComparisonVerdict, Estimate, PointResult, lookup};
 use crate::stats::bootstrap::{interval, resample};
+use crate::stats::percentile::{percentile_of, split};
 use crate::stats::quantile::quantile_sorted;
 use crate::stats::student::t_975;
 use crate::trust::TrustLevel;
@@ -27,9 +28,13 @@ const SMALLEST_DIFFERENCE: f64 = 0.01;
 /// By how much two single runs of one deployment may differ, which neither of them can show: an
 /// assumption, added to intervals over fewer trials than [`TRIALS_FOR_WELCH`]. Tails vary most.
 fn run_to_run(metric: &Metric, stat: &str) -> f64 {
-    match (metric.of, stat) {
-        (Of::Trial(_), _) => 0.03,
-        (_, "p90" | "p95" | "p99" | "p999" | "max" | "min" | "p1" | "p5") => 0.10,
+    let is_tail = match stat {
+        "min" | "max" => true,
+        _ => percentile_of(stat).is_some_and(|p| !(10.0..90.0).contains(&p)),
+    };
+    match metric.of {
+        Of::Trial(_) => 0.03,
+        _ if is_tail => 0.10,
         _ => 0.05,
     }
 }
@@ -107,7 +112,8 @@ pub(super) fn compare(
     side: &Side<'_>,
     base: &Side<'_>,
 ) -> Option<Comparison> {
-    let (stem, stat) = name.split_once('.').map_or((name, "mean"), |(b, s)| (b, s));
+    let (stem, stat) = split(name);
+    let stat = stat.unwrap_or("mean");
     let metric = metrics::find(stem)?;
     let (value, baseline_value) = (side.result.value(name)?, base.result.value(name)?);
     let ratio = ratio(plan, metric, name, stat, side, base, value / baseline_value)?;
@@ -259,9 +265,7 @@ fn statistic(values: &mut [f64], stat: &str) -> Option<f64> {
         "mean" => return Some(values.iter().sum::<f64>() / values.len() as f64),
         "min" => 0.0,
         "max" => 1.0,
-        "median" => 0.5,
-        "p999" => 0.999,
-        p => p.strip_prefix('p')?.parse::<f64>().ok()? / 100.0,
+        p => percentile_of(p)? / 100.0,
     };
     values.sort_unstable_by(f64::total_cmp);
     quantile_sorted(values, q)

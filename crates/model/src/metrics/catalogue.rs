@@ -2,6 +2,7 @@
 
 use super::{Better, InFlight, Metric, Of, TrialView, steady_window};
 use crate::request::{Outcome, RequestRecord, TokenSource};
+use crate::stats::percentile::{self, percentile_of};
 use crate::units::Nanos;
 
 /// Every metric, in the order in which files list them.
@@ -336,24 +337,26 @@ const LATER: &[&str] = &[
 /// Prefixes of derived metrics: `speedup.output_tps`.
 const DERIVED: &[&str] = &["speedup.", "efficiency.", "slowdown."];
 
-const STATS: &[&str] = &[
-    "mean", "std", "min", "p1", "p5", "p25", "p50", "median", "p75", "p90", "p95", "p99", "p999",
-    "max", "count",
-];
+/// Statistics besides percentiles.
+const STATS: &[&str] = &["mean", "std", "min", "max", "count"];
+
+fn is_statistic(name: &str) -> bool {
+    STATS.contains(&name) || percentile_of(name).is_some()
+}
 
 /// Whether a file may use `name`.
 pub fn is_known(name: &str) -> bool {
     if let Some(rest) = DERIVED.iter().find_map(|p| name.strip_prefix(p)) {
         return is_known(rest);
     }
-    let (base, stat) = name.split_once('.').map_or((name, None), |(b, s)| (b, Some(s)));
+    let (base, stat) = percentile::split(name);
     if LATER.contains(&base) {
-        return stat.is_none_or(|s| STATS.contains(&s) || s == "imbalance");
+        return stat.is_none_or(|s| is_statistic(s) || s == "imbalance");
     }
     match (super::find(base), stat) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(m), Some(s)) => !matches!(m.of, Of::Trial(_)) && STATS.contains(&s),
+        (Some(m), Some(s)) => !matches!(m.of, Of::Trial(_)) && is_statistic(s),
     }
 }
 

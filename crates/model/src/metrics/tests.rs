@@ -181,12 +181,18 @@ fn the_catalogue_is_uniform() {
         }
         assert!(catalogue::is_known(m.name));
     }
-    for name in
-        ["e2e.p95", "ttft.p50", "speedup.output_tps", "slowdown.ttft.p95", "gpu_mem.imbalance"]
-    {
+    for name in [
+        "e2e.p95",
+        "ttft.p50",
+        "speedup.output_tps",
+        "slowdown.ttft.p95",
+        "gpu_mem.imbalance",
+        "e2e.p96",
+        "ttft.p99.95",
+    ] {
         assert!(catalogue::is_known(name), "{name}");
     }
-    for name in ["e2e.p96", "rps.p50", "speed", "slowdown.x"] {
+    for name in ["e2e.p101", "e2e.q5", "rps.p50", "speed", "slowdown.x"] {
         assert!(!catalogue::is_known(name), "{name}");
     }
 }
@@ -212,4 +218,26 @@ fn a_forced_length_is_held_against_the_servers_own_count_alone() {
     near(&metrics(&records, 2), "osl_mismatch", 1.0);
     records[0].token_source = Some(TokenSource::Tokenizer);
     assert_eq!(lookup(&metrics(&records, 2), "osl_mismatch"), None);
+}
+
+#[test]
+fn any_percentile_is_found_by_its_name() {
+    // Times to first token of 1 to 101 ms: the p-th percentile is p + 1.
+    let records: Vec<_> = (0..101).map(|i| request(i, 0, i + 1, 10, 2)).collect();
+    let level = level(2);
+    let context = context(&level);
+    let views = [TrialView { context: &context, records: &records }];
+    let mut m = of_trials(&views);
+    let asked = Percentiles::new(["ttft.p87.5", "ttft_ms.p99", "rps", "ttft.mean", "nope.p3"], &[]);
+    m.extend(asked.of_trials(&views));
+    near(&m, "ttft.p87.5", 88.5);
+    near(&m, "ttft_ms.p87.5", 88.5);
+    near(&m, "ttft.p99.9", 100.9);
+    near(&m, "ttft.p99.90", 100.9);
+    near(&m, "ttft.p100", 101.0);
+    assert_eq!(lookup(&m, "ttft.p87.6"), None, "nobody asked");
+    let added: Vec<_> = m.keys().filter(|k| k.contains('.')).collect();
+    assert_eq!(added, ["ttft_ms.p87.5"], "what a distribution keeps is there once");
+    let all = Percentiles::new([], &[12.0]).of_trials(&views);
+    assert!(all.contains_key("e2e_ms.p12") && !all.contains_key("rps.p12"));
 }

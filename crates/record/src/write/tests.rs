@@ -14,6 +14,7 @@ use scalebeam_model::request::{
     Arrival, Failure, FailureClass, Outcome, Phase, RequestRecord, TokenSource,
 };
 use scalebeam_model::workload::{Api, CachePolicy, Pick, Source, Workload};
+use std::ops::ControlFlow;
 
 const POINT: &str = "d/l/c4";
 
@@ -106,6 +107,29 @@ fn record(index: u64) -> RequestRecord {
         .map(|i| Arrival { at: Nanos(1000 * index + 7 * i), chunks: 1, lag_ns: 9 })
         .collect();
     r
+}
+
+/// Records that are handed over one by one end when nobody wants more of them.
+#[test]
+fn a_reader_that_has_enough_gets_no_more() {
+    let root = tempfile::tempdir().unwrap();
+    let run = create(root.path()).unwrap();
+    let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+    let dir = trial.dir().to_owned();
+    (0..5).for_each(|i| trial.append(record(i)).unwrap());
+    trial.seal(info()).unwrap();
+    for most in [2, 5, 9] {
+        let mut got = Vec::new();
+        let torn = TrialReader::open(&dir)
+            .unwrap()
+            .each(&mut |r| {
+                got.push(r);
+                if got.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        let want: Vec<RequestRecord> = (0..5).map(record).take(most).collect();
+        assert_eq!((got, torn), (want, 0));
+    }
 }
 
 fn read_one(dir: &Path) -> Result<crate::read::TrialRecords, RecordError> {
