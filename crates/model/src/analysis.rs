@@ -1,13 +1,13 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
-use crate::metrics::{Percentiles, TrialView, of_trial, of_trials};
+use crate::metrics::{Percentiles, TrialView, of_part, of_trials};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{
     Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub mod compare;
 mod doubt;
@@ -134,7 +134,8 @@ fn point(plan: &Plan, measured: &MeasuredPoint<'_>, asked: &Percentiles) -> Poin
         rate_rps: measured.plan.level.rate_rps,
         batch: measured.plan.level.batch,
         gpus: context.gpus,
-        classes: classes(&context, measured),
+        classes: breakdown(measured, |r| r.class.clone()),
+        targets: breakdown(measured, |r| entry_name(plan, context.deployment, r.target)),
         by_target: by_target(measured),
         metrics,
         outcomes: outcomes(all()),
@@ -175,20 +176,26 @@ fn by_target(measured: &MeasuredPoint<'_>) -> Vec<u64> {
     out
 }
 
-/// Latencies by class. Rates are left out: the classes share one wall time.
-fn classes(context: &PointContext<'_>, measured: &MeasuredPoint<'_>) -> BTreeMap<String, Metrics> {
-    let all = || measured.trials.iter().flat_map(|t| &t.records);
-    let names: BTreeSet<&str> = all().map(|r| r.class.as_str()).collect();
-    if names.len() < 2 {
+/// The measured requests of a point in parts by `key`; nothing where all have the same.
+fn breakdown<K: Ord>(
+    measured: &MeasuredPoint<'_>,
+    key: impl Fn(&RequestRecord) -> K,
+) -> BTreeMap<K, Metrics> {
+    let mut parts: BTreeMap<K, Vec<&RequestRecord>> = BTreeMap::new();
+    for record in measured.trials.iter().flat_map(|t| &t.records) {
+        parts.entry(key(record)).or_default().push(record);
+    }
+    if parts.len() < 2 {
         return BTreeMap::new();
     }
-    let of = |name: &str| {
-        let records: Vec<RequestRecord> = all().filter(|r| r.class == name).cloned().collect();
-        let mut metrics = of_trial(&TrialView { context, records: &records });
-        metrics.retain(|_, v| matches!(v, crate::results::MetricValue::Distribution(_)));
-        metrics
-    };
-    names.into_iter().map(|name| (name.to_owned(), of(name))).collect()
+    parts.into_iter().map(|(key, records)| (key, of_part(&records))).collect()
+}
+
+/// What an entry is called: its URL, as the plan has it.
+fn entry_name(plan: &Plan, deployment: &str, target: u16) -> String {
+    let entries = plan.deployment(deployment).map_or(&[][..], |d| &d.entries);
+    let entry = entries.get(usize::from(target));
+    entry.map_or_else(|| format!("entry {target}"), |e| e.url.clone())
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl Metric {
         out
     }
 
+    /// Whether it is one number of a trial.
+    pub fn is_of_trial(&self) -> bool {
+        matches!(self.of, Of::Trial(_))
+    }
+
     /// Appends the samples of one request.
     pub fn sample_one(&self, record: &RequestRecord, out: &mut Vec<f64>) {
         match self.of {
@@ -132,6 +137,27 @@ pub fn of_trials(views: &[TrialView<'_>]) -> Metrics {
     out
 }
 
+/// Metrics of some of the requests of a point, all trials pooled: those that a part has of its own. Rates are
+/// none of them, since the parts share one wall time.
+pub fn of_part(records: &[&RequestRecord]) -> Metrics {
+    let mut out = Metrics::new();
+    for metric in METRICS {
+        let mut samples = Vec::new();
+        records.iter().for_each(|r| metric.sample_one(r, &mut samples));
+        if let Some(described) = distribution(samples) {
+            out.insert(metric.name.to_owned(), MetricValue::Distribution(described));
+        }
+    }
+    let numbers = [
+        ("requests", Some(records.len() as f64)),
+        ("success_rate", catalogue::success_rate(records.iter().copied())),
+    ];
+    for (name, value) in numbers {
+        out.extend(value.map(|v| (name.to_owned(), MetricValue::Number(v))));
+    }
+    out
+}
+
 /// Percentiles by metric, those apart that every distribution keeps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Percentiles(BTreeMap<&'static str, Vec<f64>>);
@@ -153,7 +179,7 @@ impl Percentiles {
     }
 
     fn add(&mut self, metric: &Metric, of_hundred: f64) {
-        if matches!(metric.of, Of::Trial(_)) {
+        if metric.is_of_trial() {
             return;
         }
         let asked = self.0.entry(metric.name).or_default();

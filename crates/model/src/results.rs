@@ -150,6 +150,9 @@ pub struct PointResult {
     /// Metrics by class of a mixed workload, where there is more than one class.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, Metrics>,
+    /// Metrics by entry (its URL), where requests went to more than one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub targets: BTreeMap<String, Metrics>,
     /// Requests by entry, where there is more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_target: Vec<u64>,
@@ -172,6 +175,11 @@ impl PointResult {
         lookup(&self.metrics, name)
     }
 
+    /// Parts of its requests: what they are told apart by, the part, and its metrics.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, String, &Metrics)> {
+        named("class", &self.classes).chain(named("entry", &self.targets))
+    }
+
     /// Measured requests that ended as `outcome`.
     pub fn ended(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(outcome.name()).copied().unwrap_or(0)
@@ -186,6 +194,13 @@ impl PointResult {
     pub fn level_value(&self) -> Option<f64> {
         self.rate_rps.or(self.batch.map(f64::from)).or(self.concurrency.map(f64::from))
     }
+}
+
+fn named<'a, K: ToString>(
+    by: &'static str,
+    parts: &'a BTreeMap<K, Metrics>,
+) -> impl Iterator<Item = (&'static str, String, &'a Metrics)> {
+    parts.iter().map(move |(part, metrics)| (by, part.to_string(), metrics))
 }
 
 /// Finds `name` in `metrics`; see [`PointResult::value`].

@@ -6,7 +6,7 @@ use crate::error::ReportError;
 use crate::number::unsigned_zero;
 use scalebeam_model::plan::Plan;
 use scalebeam_model::request::Outcome;
-use scalebeam_model::results::{MetricValue, PointResult, Results};
+use scalebeam_model::results::{MetricValue, Metrics, PointResult, Results};
 use std::collections::BTreeSet;
 
 const STATISTICS: [&str; 13] =
@@ -47,13 +47,13 @@ impl Column {
         }
     }
 
-    fn value(&self, point: &PointResult) -> Option<f64> {
+    fn value(&self, metrics: &Metrics) -> Option<f64> {
         match self {
-            Self::Number(name) => match point.metrics.get(name)? {
+            Self::Number(name) => match metrics.get(name)? {
                 MetricValue::Number(n) => Some(*n),
                 MetricValue::Distribution(_) => None,
             },
-            Self::Statistic(name, _) | Self::Count(name) => match point.metrics.get(name)? {
+            Self::Statistic(name, _) | Self::Count(name) => match metrics.get(name)? {
                 MetricValue::Distribution(d) => match self {
                     Self::Statistic(_, stat) => d.stat(stat),
                     _ => d.stat("count"),
@@ -64,10 +64,10 @@ impl Column {
     }
 }
 
-fn metric_columns(results: &Results) -> Vec<Column> {
+fn metric_columns<'a>(rows: impl Iterator<Item = &'a Metrics>) -> Vec<Column> {
     let mut numbers = BTreeSet::new();
     let mut distributions = BTreeSet::new();
-    for (name, value) in results.points.iter().flat_map(|p| &p.metrics) {
+    for (name, value) in rows.flatten() {
         match value {
             MetricValue::Number(_) => numbers.insert(name.clone()),
             MetricValue::Distribution(_) => distributions.insert(name.clone()),
@@ -90,7 +90,7 @@ fn metric_columns(results: &Results) -> Vec<Column> {
 pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError> {
     let failed =
         |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
-    let columns = metric_columns(results);
+    let columns = metric_columns(results.points.iter().map(|p| &p.metrics));
     let mut out = csv::Writer::from_writer(Vec::new());
     let mut head: Vec<String> = FIXED.map(str::to_owned).into_iter().collect();
     head.extend(Outcome::ALL.map(|o| format!("requests_{}", o.name())));
@@ -100,8 +100,33 @@ pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError
         let mut row = fixed(results, plan, point);
         let count = |o: Outcome| point.ended(o).to_string();
         row.extend(Outcome::ALL.map(count));
-        row.extend(columns.iter().map(|c| optional(c.value(point).map(unsigned_zero))));
+        row.extend(columns.iter().map(|c| optional(c.value(&point.metrics).map(unsigned_zero))));
         out.write_record(&row).map_err(|e| failed(&e))?;
+    }
+    let bytes = out.into_inner().map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map_err(|e| failed(&e))
+}
+
+/// Writes classes of mixed workloads and entries as CSV, a row a part of a point.
+///
+/// # Errors
+/// Only when memory cannot be written.
+pub fn parts_csv(results: &Results) -> Result<String, ReportError> {
+    let failed =
+        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
+    let parts = || results.points.iter().flat_map(PointResult::parts);
+    let columns = metric_columns(parts().map(|(_, _, metrics)| metrics));
+    let mut out = csv::Writer::from_writer(Vec::new());
+    let mut head = ["deploy", "load", "level", "by", "part"].map(str::to_owned).to_vec();
+    head.extend(columns.iter().map(Column::head));
+    out.write_record(&head).map_err(|e| failed(&e))?;
+    for point in &results.points {
+        for (by, part, metrics) in point.parts() {
+            let place = [point.deployment.as_str(), &point.load, &point.level, by, &part];
+            let mut row = place.map(str::to_owned).to_vec();
+            row.extend(columns.iter().map(|c| optional(c.value(metrics).map(unsigned_zero))));
+            out.write_record(&row).map_err(|e| failed(&e))?;
+        }
     }
     let bytes = out.into_inner().map_err(|e| failed(&e))?;
     String::from_utf8(bytes).map_err(|e| failed(&e))
@@ -174,6 +199,22 @@ mod tests {
             }
         }
         insta::assert_snapshot!(head.iter().collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_part_is_a_row() {
+        let (mut results, _) = testing::run();
+        let metrics = results.points[0].metrics.clone();
+        let [a, b] = ["a", "b, c"].map(|name| (name.to_owned(), metrics.clone()));
+        results.points[0].classes = [a, b].into();
+        let text = parts_csv(&results).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let head = reader.headers().unwrap().clone();
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 2);
+        let place = head.iter().position(|h| h == "ttft_ms_p95").unwrap();
+        assert_eq!((&rows[1][3], &rows[1][4]), ("class", "b, c"));
+        assert_eq!(rows[1][place].parse().ok(), results.points[0].value("ttft.p95"));
     }
 
     #[test]

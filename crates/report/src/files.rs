@@ -1,7 +1,7 @@
 //! Which files a report consists of.
 
 use crate::chart::{self, Scene};
-use crate::csv::results_csv;
+use crate::csv::{parts_csv, results_csv};
 use crate::error::ReportError;
 use crate::html::html;
 use crate::json::results_json;
@@ -51,6 +51,9 @@ pub fn write_all(input: &ReportInput<'_>, dir: &Path) -> Result<Vec<PathBuf>, Re
             Format::Json => out.write("results.json", results_json(input.results)?.as_bytes())?,
             Format::Csv => {
                 out.write("results.csv", results_csv(input.results, input.plan)?.as_bytes())?;
+                if input.results.points.iter().any(|p| p.parts().next().is_some()) {
+                    out.write("parts.csv", parts_csv(input.results)?.as_bytes())?;
+                }
             }
             Format::Html => {
                 let scenes: Vec<Scene> = charts.iter().map(|(_, scene)| scene.clone()).collect();

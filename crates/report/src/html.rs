@@ -130,6 +130,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .filter(|s| s.kind == Kind::Table)
             .map(|s| table::grid(results, s))
             .filter(|g| !g.rows.is_empty())
+            .chain(table::parts(results))
             .collect(),
         comparisons: comparisons(input),
         doubts: doubts(input),

@@ -40,11 +40,12 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
         write_section(&mut out, &section);
     }
     let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
-    for grid in grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty()) {
+    let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
+    for grid in grids.chain(table::parts(results)) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
         let rule = grid.head.iter().enumerate();
         let rule: Vec<String> =
-            rule.map(|(i, _)| if i < 3 { "---" } else { "---:" }.to_owned()).collect();
+            rule.map(|(i, _)| if i < grid.names { "---" } else { "---:" }.to_owned()).collect();
         write_row(&mut out, &grid.head);
         write_row(&mut out, &rule);
         for row in &grid.rows {

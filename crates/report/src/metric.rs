@@ -152,6 +152,13 @@ impl Named {
         names.iter().map(|n| Self::new(n.as_ref())).collect()
     }
 
+    /// Head of a column with its unit, where the name does not say it.
+    pub(crate) fn head(&self) -> String {
+        let is_said = self.unit.is_empty() || self.short.contains(&self.unit);
+        let unit = if is_said { String::new() } else { format!(" ({})", self.unit) };
+        format!("{}{unit}", self.short)
+    }
+
     /// The value in the unit shown.
     pub fn value(&self, metrics: &Metrics) -> Option<f64> {
         let found = lookup(metrics, &self.key).or_else(|| lookup(metrics, &self.asked));

@@ -119,7 +119,11 @@ pub(crate) fn ratio(c: &Comparison) -> String {
 
 /// The value of a metric, or that there is none.
 pub(crate) fn cell(metric: &Named, point: &PointResult) -> String {
-    metric.of(point).map_or_else(|| ABSENT.to_owned(), |v| number::in_unit(v, &metric.unit))
+    shown(metric, metric.of(point))
+}
+
+fn shown(metric: &Named, value: Option<f64>) -> String {
+    value.map_or_else(|| ABSENT.to_owned(), |v| number::in_unit(v, &metric.unit))
 }
 
 /// A trust level as a word that stands out where it has to.
@@ -276,11 +280,7 @@ pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
     };
     let mut head: Vec<String> =
         ["Deployment", "Load", "Level"].map(str::to_owned).into_iter().collect();
-    for metric in &metrics {
-        let is_said = metric.unit.is_empty() || metric.short.contains(&metric.unit);
-        let unit = if is_said { String::new() } else { format!(" ({})", metric.unit) };
-        head.push(format!("{}{unit}", metric.short));
-    }
+    head.extend(metrics.iter().map(Named::head));
     head.push("Trust".to_owned());
     let row = |p: &PointResult| {
         let mut row = vec![p.deployment.clone(), p.load.clone(), p.level.clone()];
@@ -295,6 +295,40 @@ pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
         rows: results.points.iter().filter(|p| spec.shows(p)).map(row).collect(),
         trust: results.points.iter().filter(|p| spec.shows(p)).map(|p| p.trust.level).collect(),
     }
+}
+
+/// Metrics of the parts of a point.
+const PART_COLUMNS: [&str; 8] = [
+    "requests",
+    "success_rate",
+    "ttft_ms.p50",
+    "ttft_ms.p95",
+    "tpot_ms.p50",
+    "itl_ms.p99",
+    "e2e_ms.p50",
+    "e2e_ms.p95",
+];
+
+/// Classes of mixed workloads and entries; absent where no point has parts.
+pub(crate) fn parts(results: &Results) -> Option<Grid> {
+    let metrics = Named::all(&PART_COLUMNS);
+    let mut head: Vec<String> =
+        ["Deployment", "Load", "Level", "By", "Part"].map(str::to_owned).into_iter().collect();
+    head.extend(metrics.iter().map(Named::head));
+    head.push("Trust".to_owned());
+    let (mut rows, mut trust) = (Vec::new(), Vec::new());
+    for point in &results.points {
+        for (by, part, values) in point.parts() {
+            let place = [point.deployment.as_str(), &point.load, &point.level, by, &part];
+            let mut row: Vec<String> = place.map(str::to_owned).into_iter().collect();
+            row.extend(metrics.iter().map(|m| shown(m, m.value(values))));
+            row.push(trust_word(point.trust.level).to_owned());
+            rows.push(row);
+            trust.push(point.trust.level);
+        }
+    }
+    let title = "Parts of the requests".to_owned();
+    (!rows.is_empty()).then_some(Grid { title, head, names: 5, rows, trust })
 }
 
 /// Percentiles, each of a hundred, of every distribution: a row a point and metric.
@@ -323,6 +357,7 @@ pub(crate) fn percentiles(results: &Results, percentiles: &[f64]) -> Grid {
 mod tests {
     use super::*;
     use crate::testing;
+    use scalebeam_model::results::Metrics;
 
     #[test]
     fn a_ratio_shows_on_which_side_of_one_it_lies() {
@@ -338,6 +373,28 @@ mod tests {
             (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
             assert_eq!(ratio(&c), shown);
         }
+    }
+
+    #[test]
+    fn parts_have_a_row_each_and_are_not_there_without_any() {
+        let (mut results, _) = testing::run();
+        assert_eq!(parts(&results), None);
+        let whole = results.points[0].metrics.clone();
+        let point = &mut results.points[0];
+        point.classes =
+            [("long", &whole), ("short", &whole)].map(|(n, m)| (n.to_owned(), m.clone())).into();
+        point.targets =
+            [("http://a".to_owned(), Metrics::new()), ("http://b".to_owned(), whole)].into();
+        let grid = parts(&results).unwrap();
+        let names: Vec<_> = grid.rows.iter().map(|r| (r[3].as_str(), r[4].as_str())).collect();
+        let want =
+            [("class", "long"), ("class", "short"), ("entry", "http://a"), ("entry", "http://b")];
+        assert_eq!(names, want);
+        assert!(grid.rows.iter().all(|r| r.len() == grid.head.len()));
+        assert_eq!(
+            (grid.rows[2][7].as_str(), grid.rows[3][7].as_str()),
+            (ABSENT, grid.rows[0][7].as_str())
+        );
     }
 
     #[test]

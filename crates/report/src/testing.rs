@@ -120,6 +120,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         outcomes,
         failures,
         classes: BTreeMap::new(),
+        targets: BTreeMap::new(),
         by_target: Vec::new(),
         trust,
         trials: [(1, 0.97), (2, 1.0), (3, 1.04)].into_iter().map(trial).collect(),

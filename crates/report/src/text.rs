@@ -15,6 +15,8 @@ use std::fmt::Write;
 /// Narrower than this no table can be laid out.
 const MIN_WIDTH: usize = 60;
 const MAX_NAME: usize = 28;
+/// Rows of parts that a terminal shows.
+const MAX_PARTS: usize = 12;
 const MIN_NAME: usize = 10;
 
 /// The verdict tables of a run, at most `width` columns wide where that is possible.
@@ -32,6 +34,11 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
         out.push('\n');
         line(&mut out, &pen.bold(&section.title));
         draw_section(&mut out, &section, width, pen);
+    }
+    // More of them would bury the verdict; `parts.csv` and the page have all.
+    if let Some(parts) = table::parts(results).filter(|g| g.rows.len() <= MAX_PARTS) {
+        out.push('\n');
+        out.push_str(&draw_grid(&parts));
     }
     closing(&mut out, results, plan, width, pen);
     out

@@ -3,8 +3,8 @@
 use super::*;
 use crate::driver::{Balance, LoadShape, PhasePlan, Think};
 use crate::plan::{
-    DeploymentPlan, EngineKind, Estimate, Level, Mode, ModelPlan, Platform, PointPlan, ReadyPlan,
-    StopPlan, TrialPlan,
+    DeploymentPlan, EngineKind, EntryPlan, Estimate, Level, Mode, ModelPlan, Platform, PointPlan,
+    ReadyPlan, StopPlan, TrialPlan,
 };
 use crate::request::{Arrival, Failure, FailureClass, Outcome, Phase, TokenSource};
 use crate::results::{ComparisonVerdict, lookup};
@@ -419,6 +419,33 @@ fn classes_of_a_mix_are_told_apart() {
     let classes = &results.points[0].classes;
     assert_eq!(lookup(&classes["long"], "ttft.count"), Some(10.0));
     assert_eq!(lookup(&classes["short"], "ttft.count"), Some(30.0));
+    assert!(results.points[1].parts().next().is_none(), "one class is no part");
+}
+
+#[test]
+fn entries_are_told_apart_by_their_url() {
+    let mut spread = trial(1, 40, 1_000, 5);
+    for r in &mut spread.records {
+        r.target = u16::from(r.index % 4 == 0);
+    }
+    // Eight of the ten requests of the second entry are lost.
+    for r in spread.records.iter_mut().filter(|r| r.target == 1).take(8) {
+        r.outcome = Outcome::Failed;
+    }
+    let mut plan = plan(vec![deployment("a", 4)]);
+    let entry = |url: &str| EntryPlan { url: url.into(), instance: None };
+    plan.deployments[0].entries = vec![entry("http://one"), entry("http://two")];
+    let pa = point_plan("a", 2, 1);
+    let points = [MeasuredPoint { plan: &pa, trials: vec![spread] }];
+    let results = analyse(&plan, &points, &Frame::default());
+    let parts: Vec<_> = results.points[0].parts().collect();
+    let told: Vec<_> = parts.iter().map(|(by, name, _)| (*by, name.as_str())).collect();
+    assert_eq!(told, [("entry", "http://one"), ("entry", "http://two")]);
+    let of = |i: usize, metric: &str| lookup(parts[i].2, metric);
+    assert_eq!((of(0, "requests"), of(1, "requests")), (Some(30.0), Some(10.0)));
+    assert_eq!((of(0, "success_rate"), of(1, "success_rate")), (Some(1.0), Some(0.2)));
+    assert_eq!(of(1, "ttft.count"), Some(2.0));
+    assert_eq!(of(0, "output_tps"), None, "the parts share one wall time");
 }
 
 #[test]

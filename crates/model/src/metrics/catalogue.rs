@@ -199,10 +199,7 @@ pub const METRICS: &[Metric] = &[
         unit: "",
         better: Better::Higher,
         doc: "completed requests / requests that were due, without those that the client gave up as planned",
-        of: Of::Trial(|t| {
-            let n = t.records.iter().filter(|r| r.outcome != Outcome::Abandoned).count();
-            (n > 0).then(|| t.completed().count() as f64 / n as f64)
-        }),
+        of: Of::Trial(|t| success_rate(t.records.iter())),
     },
     Metric {
         name: "concurrency_reached",
@@ -356,7 +353,7 @@ pub fn is_known(name: &str) -> bool {
     match (super::find(base), stat) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(m), Some(s)) => !matches!(m.of, Of::Trial(_)) && is_statistic(s),
+        (Some(m), Some(s)) => !m.is_of_trial() && is_statistic(s),
     }
 }
 
@@ -415,6 +412,14 @@ fn merged_arrivals(t: &TrialView<'_>) -> Option<f64> {
     let chunks: u64 = t.completed().map(|r| u64::from(r.chunks())).sum();
     let arrivals: u64 = t.completed().map(|r| r.arrivals.len() as u64).sum();
     (chunks > 0).then(|| chunks.saturating_sub(arrivals) as f64 / chunks as f64)
+}
+
+pub(super) fn success_rate<'a>(
+    records: impl Iterator<Item = &'a RequestRecord> + Clone,
+) -> Option<f64> {
+    let n = records.clone().filter(|r| r.outcome != Outcome::Abandoned).count();
+    let completed = records.filter(|r| r.outcome == Outcome::Completed).count();
+    (n > 0).then(|| completed as f64 / n as f64)
 }
 
 /// Absent where any completed request has no count: a sum over some is not the sum.
