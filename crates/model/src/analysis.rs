@@ -1,7 +1,7 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
-use crate::metrics::{Percentiles, TrialView, of_part, of_trials};
+use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{
@@ -148,6 +148,7 @@ fn point(plan: &Plan, measured: &MeasuredPoint<'_>, asked: &Percentiles) -> Poin
             .map(|(t, view)| TrialResult {
                 number: t.number,
                 metrics: with_asked(&[*view]),
+                timeline: Timeline::of(&t.records),
                 outcomes: outcomes(t.records.iter()),
             })
             .collect(),

@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 
 pub mod catalogue;
 mod flight;
+pub mod timeline;
 
 pub use flight::{InFlight, steady_window};
+pub use timeline::{Slice, Timeline};
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

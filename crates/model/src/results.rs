@@ -3,6 +3,7 @@
 //! Computed from records by [`crate::metrics`], never stored instead of them: the file can be deleted
 //! and made again with `scalebeam report RUN`.
 
+use crate::metrics::Timeline;
 use crate::plan::{Level, Mode};
 use crate::request::Outcome;
 use crate::stats::percentile::{self, percentile_of};
@@ -117,6 +118,9 @@ pub struct TrialResult {
     pub number: u32,
     /// Its own metrics.
     pub metrics: Metrics,
+    /// What it did over time; absent where nothing was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
     /// Requests by outcome.
     pub outcomes: BTreeMap<String, u64>,
 }

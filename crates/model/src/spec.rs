@@ -651,6 +651,8 @@ pub enum ReportKind {
     Pareto,
     /// Small multiples of bars.
     Panels,
+    /// Requests in flight and token throughput over the time of a trial.
+    Timeline,
     /// What one class suffers from another.
     Fairness,
 }

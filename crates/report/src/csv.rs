@@ -4,6 +4,7 @@
 
 use crate::error::ReportError;
 use crate::number::unsigned_zero;
+use scalebeam_model::metrics::Timeline;
 use scalebeam_model::plan::Plan;
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{MetricValue, Metrics, PointResult, Results};
@@ -28,6 +29,20 @@ const FIXED: [&str; 15] = [
     "trials",
     "trust",
     "trust_codes",
+];
+
+const TIMELINE: [&str; 11] = [
+    "deploy",
+    "load",
+    "level",
+    "trial",
+    "from_s",
+    "width_s",
+    "in_flight",
+    "sent_rps",
+    "completed_rps",
+    "failed_rps",
+    "output_tps",
 ];
 
 /// A metric's column, and how to get its value.
@@ -132,6 +147,33 @@ pub fn parts_csv(results: &Results) -> Result<String, ReportError> {
     String::from_utf8(bytes).map_err(|e| failed(&e))
 }
 
+/// Writes what each trial did over time, a row a bucket.
+///
+/// # Errors
+/// Only when memory cannot be written.
+pub fn timeline_csv(results: &Results) -> Result<String, ReportError> {
+    let failed =
+        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record(TIMELINE).map_err(|e| failed(&e))?;
+    for point in &results.points {
+        for trial in &point.trials {
+            let place = [point.deployment.as_str(), &point.load, &point.level].map(str::to_owned);
+            for slice in trial.timeline.iter().flat_map(Timeline::slices) {
+                let mut row = place.to_vec();
+                row.push(trial.number.to_string());
+                let times = [slice.from_s, slice.width_s, slice.in_flight];
+                let rates = [slice.sent_rps, slice.completed_rps, slice.failed_rps];
+                row.extend(times.into_iter().chain(rates).map(|v| unsigned_zero(v).to_string()));
+                row.push(optional(slice.output_tps.map(unsigned_zero)));
+                out.write_record(&row).map_err(|e| failed(&e))?;
+            }
+        }
+    }
+    let bytes = out.into_inner().map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map_err(|e| failed(&e))
+}
+
 fn fixed(results: &Results, plan: &Plan, point: &PointResult) -> Vec<String> {
     let deployment = plan.deployment(&point.deployment);
     let codes: Vec<&str> = point.trust.reasons.iter().map(|r| r.code.as_str()).collect();
@@ -199,6 +241,18 @@ mod tests {
             }
         }
         insta::assert_snapshot!(head.iter().collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_bucket_is_a_row() {
+        let (results, _) = testing::run();
+        let text = timeline_csv(&results).unwrap();
+        let trials = results.points.iter().flat_map(|p| &p.trials);
+        let buckets = trials.filter_map(|t| t.timeline.as_ref()).map(|t| t.in_flight.len());
+        assert_eq!(text.lines().count(), 1 + buckets.sum::<usize>());
+        let first: Vec<&str> = text.lines().nth(2).unwrap().split(',').collect();
+        assert_eq!(first[..6], ["single-4gpu", "users", "c16", "1", "2", "2"]);
+        assert_eq!((first[7], first[9]), ("4", "0"), "8 requests in 2 s, none lost");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which files a report consists of.
 
 use crate::chart::{self, Scene};
-use crate::csv::{parts_csv, results_csv};
+use crate::csv::{parts_csv, results_csv, timeline_csv};
 use crate::error::ReportError;
 use crate::html::html;
 use crate::json::results_json;
@@ -51,6 +51,7 @@ pub fn write_all(input: &ReportInput<'_>, dir: &Path) -> Result<Vec<PathBuf>, Re
             Format::Json => out.write("results.json", results_json(input.results)?.as_bytes())?,
             Format::Csv => {
                 out.write("results.csv", results_csv(input.results, input.plan)?.as_bytes())?;
+                out.write("timeline.csv", timeline_csv(input.results)?.as_bytes())?;
                 if input.results.points.iter().any(|p| p.parts().next().is_some()) {
                     out.write("parts.csv", parts_csv(input.results)?.as_bytes())?;
                 }
@@ -96,6 +97,7 @@ fn usual_specs(results: &Results) -> Vec<ReportSpec> {
     if !results.comparisons.is_empty() {
         specs.push(of(Kind::Compare));
     }
+    specs.push(of(Kind::Timeline));
     specs
 }
 

@@ -30,7 +30,7 @@ mod testing;
 mod text;
 
 pub use chart::chart;
-pub use csv::{parts_csv, results_csv};
+pub use csv::{parts_csv, results_csv, timeline_csv};
 pub use error::ReportError;
 pub use files::write_all;
 pub use html::html;

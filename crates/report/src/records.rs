@@ -180,7 +180,8 @@ pub fn histograms_csv(all: &[PointHistogram]) -> Result<String, ReportError> {
     for of in all {
         for bucket in of.histogram.buckets() {
             let ends = [bucket.low.to_string(), bucket.high.to_string(), bucket.count.to_string()];
-            let names = [of.deployment.as_str(), &of.load, &of.level, of.metric.name, of.metric.unit];
+            let names =
+                [of.deployment.as_str(), &of.load, &of.level, of.metric.name, of.metric.unit];
             out.write_record(names.into_iter().chain(ends.iter().map(String::as_str)))
                 .map_err(|e| failed(&e))?;
         }

@@ -16,6 +16,8 @@ pub enum Kind {
     Panels,
     /// Metrics over a level or another metric, one line a deployment.
     Curve,
+    /// Requests in flight and token throughput over the time of a trial.
+    Timeline,
 }
 
 /// A `[[report]]`.
@@ -50,6 +52,7 @@ impl ReportSpec {
             ReportKind::Table => Kind::Table,
             ReportKind::Compare => Kind::Compare,
             ReportKind::Panels => Kind::Panels,
+            ReportKind::Timeline => Kind::Timeline,
             // Two metrics against each other are a curve whose horizontal axis is a metric.
             ReportKind::Curve | ReportKind::Pareto => Kind::Curve,
             ReportKind::Scaling | ReportKind::Fairness => return None,

@@ -3,6 +3,7 @@
 
 use crate::spec::{Kind, ReportSpec};
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
+use scalebeam_model::metrics::Timeline;
 use scalebeam_model::plan::{
     Estimate, Level, Mode, ModelPlan, PLAN_FORMAT, Plan, PointPlan, TrialPlan,
 };
@@ -69,6 +70,25 @@ fn metrics(speed: f64, gpus: u32, users: u32, success: f64) -> Metrics {
     .collect()
 }
 
+/// Up, level with a wobble, and down.
+fn timeline(speed: f64, users: u32) -> Timeline {
+    let buckets = if speed > 1.0 { 48 } else { 60 };
+    let share = |i: usize| {
+        let ramp = (i as f64 / 4.0).min((buckets - i) as f64 / 6.0).min(1.0);
+        ramp * (0.97 + 0.03 * ((i * 7) % 5) as f64 / 4.0)
+    };
+    let of = |most: f64| (0..buckets).map(|i| most * share(i)).collect::<Vec<f64>>();
+    Timeline {
+        bucket_s: 2.0,
+        wall_s: 2.0 * buckets as f64 - 0.7,
+        in_flight: of(f64::from(users)),
+        sent: vec![8; buckets],
+        completed: vec![8; buckets],
+        failed: vec![0; buckets],
+        output_tokens: Some(of(6_200.0 * speed)),
+    }
+}
+
 fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
     let is_bad = users == 256 && gpus == 8 && speed < 1.0;
     let failed: u64 = if is_bad { 81 } else { 0 };
@@ -99,6 +119,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
     let trial = |(i, f): (u32, f64)| TrialResult {
         number: i,
         metrics: metrics(speed * f, gpus, users, success),
+        timeline: (!(users == 16 && speed > 1.5)).then(|| timeline(speed * f, users)),
         outcomes: BTreeMap::new(),
     };
     let mut outcomes = BTreeMap::from([("completed".to_owned(), 480 - failed)]);
@@ -318,5 +339,6 @@ pub(crate) fn specs() -> Vec<ReportSpec> {
             deploy: names(&["dual-2x4gpu"]),
             ..of(Kind::Panels)
         },
+        of(Kind::Timeline),
     ]
 }

@@ -19,6 +19,8 @@ pub(crate) struct Curves {
     pub(crate) x_label: String,
     /// The horizontal axis is a level: its ticks are the levels, and it doubles where they do.
     pub(crate) is_level: bool,
+    /// So many points that only some of them get their marker.
+    pub(crate) is_dense: bool,
     pub(crate) suffix: &'static str,
 }
 
@@ -38,6 +40,9 @@ pub(crate) struct Spot {
     pub(crate) trust: TrustLevel,
     pub(crate) tip: String,
 }
+
+/// Markers of a line that has many points.
+const MARKERS: usize = 8;
 
 /// Metrics of a curve that names none.
 const USUAL: [&str; 4] = ["output_tps", "ttft.p50", "tpot.p50", "e2e.p95"];
@@ -104,7 +109,7 @@ fn panel(view: &View<'_>, metric: &Named, x: &str, lines: &[(String, Vec<&PointR
         body: if is_empty {
             Body::Empty(view.why_nothing(metric))
         } else {
-            Body::Curves(Curves { lines, x_label, is_level, suffix })
+            Body::Curves(Curves { lines, x_label, is_level, is_dense: false, suffix })
         },
     }
 }
@@ -175,6 +180,7 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
     marks.push(Mark::Text(label.toned(Tone::Soft)));
     let mut alerts = Vec::new();
     for line in &data.lines {
+        let mut has_alert = false;
         let place = |s: &Spot| (horizontal.x(&plot, s.x), axis.y(&plot, s.y));
         let points: Vec<(f64, f64)> = line.points.iter().map(place).collect();
         for (spot, at) in line.points.iter().zip(&points) {
@@ -185,7 +191,10 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
         if points.len() > 1 {
             marks.push(Mark::Path { points: points.clone(), series: line.series });
         }
-        for (spot, at) in line.points.iter().zip(points) {
+        let every = if data.is_dense { points.len().div_ceil(MARKERS).max(1) } else { 1 };
+        // Lines of one figure have their markers at different places.
+        let first = if data.is_dense { (line.series * 3) % every } else { 0 };
+        for (spot, at) in line.points.iter().zip(points).skip(first).step_by(every) {
             let is_invalid = spot.trust == TrustLevel::Invalid;
             marks.push(Mark::Symbol {
                 at,
@@ -194,7 +203,8 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
                 is_hollow: is_invalid,
                 tip: spot.tip.clone(),
             });
-            if is_invalid {
+            if is_invalid && !(data.is_dense && has_alert) {
+                has_alert = true;
                 // Beside the point: other lines' points at the same level are above and below it.
                 let text = Text::new((at.0 + 8.0, at.1 + 4.6), 13.5, "!").bold();
                 alerts.push(Mark::Text(text.toned(Tone::Alert).on_paper()));

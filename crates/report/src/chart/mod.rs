@@ -12,6 +12,7 @@ mod curve;
 mod figure;
 mod panels;
 mod scene;
+mod timeline;
 mod view;
 
 use crate::error::ReportError;
@@ -55,6 +56,12 @@ pub const CHARTS: &[Chart] = &[
         doc: "How does a metric change with the load?",
         kind: Kind::Curve,
         draw: curve::figure,
+    },
+    Chart {
+        name: "timeline",
+        doc: "What did a trial do over time?",
+        kind: Kind::Timeline,
+        draw: timeline::figure,
     },
 ];
 

@@ -16,7 +16,7 @@ fn names_of_the_catalogue_are_unique() {
 fn an_unknown_chart_is_an_error_that_names_those_there_are() {
     let (results, plan) = testing::run();
     let error = chart("pie", &results, &plan, &ReportSpec::default()).unwrap_err().to_string();
-    assert!(error.contains("panels, compare, curve"), "{error}");
+    assert!(error.contains("panels, compare, curve, timeline"), "{error}");
 }
 
 /// The upright box around a text, also of a turned one.
