@@ -45,6 +45,7 @@ MODELS = {
     "stall-forever": "three tokens, then silence until the client leaves",
     "empty": "no token at all, completion_tokens 0",
     "reasoning": "the first half of the tokens as reasoning_content",
+    "reasoning-uncounted": "the same, and no usage says how many they were",
     "tool": "tokens as tool_calls deltas",
     "bad-json": "one malformed data line after two tokens",
     "slow-head": "the response head only after --slow-head-ms",
@@ -207,7 +208,11 @@ class Answer:
             yield self.piece(due, event)
 
     def is_reasoning(self, first):
-        return self.model == "reasoning" and first < (self.total + 1) // 2
+        return self.model.startswith("reasoning") and first < self.thoughts()
+
+    def thoughts(self):
+        """Tokens of reasoning."""
+        return (self.total + 1) // 2 if self.model.startswith("reasoning") else 0
 
     def data_lines(self, data, name=None):
         if not isinstance(data, str):
@@ -282,7 +287,10 @@ class Completions(Answer):
 
     def usage(self, completion):
         prompt = self.prompt_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        if self.model == "reasoning":
+            counts["completion_tokens_details"] = {"reasoning_tokens": min(self.thoughts(), completion)}
+        return counts
 
     def event(self, delta, finish=None, usage=None):
         """One SSE event; `delta` is an object for chat, text for completions, None for no choices."""
@@ -385,9 +393,11 @@ class Responses(Answer):
     def usage(self):
         if self.model == "no-usage":
             return None
-        return {"input_tokens": self.prompt_tokens, "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": self.total, "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": self.prompt_tokens + self.total}
+        counts = {"input_tokens": self.prompt_tokens, "input_tokens_details": {"cached_tokens": 0},
+                  "output_tokens": self.total, "total_tokens": self.prompt_tokens + self.total}
+        if self.model != "reasoning-uncounted":
+            counts["output_tokens_details"] = {"reasoning_tokens": self.thoughts()}
+        return counts
 
     def end_state(self):
         output, usage = [self.output()], self.usage()
@@ -425,7 +435,7 @@ class Messages(Answer):
                  "cache_read_input_tokens": 0, "output_tokens": 1}
         start = self.message() if self.model == "no-usage" else self.message(usage=usage)
         block = {"type": "text", "text": ""}
-        if self.model == "reasoning":
+        if self.thoughts():
             block = {"type": "thinking", "thinking": "", "signature": ""}
         elif self.model == "tool":
             block = {"type": "tool_use", "id": "toolu_0", "name": "", "input": {}}

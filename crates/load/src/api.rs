@@ -42,6 +42,8 @@ pub struct Usage {
     pub output_tokens: Option<u32>,
     /// Prompt tokens that were not computed anew.
     pub cached_tokens: Option<u32>,
+    /// Output tokens that are reasoning.
+    pub reasoning_tokens: Option<u32>,
 }
 
 impl Usage {
@@ -51,6 +53,7 @@ impl Usage {
         self.prompt_tokens = self.prompt_tokens.max(later.prompt_tokens);
         self.output_tokens = later.output_tokens.or(self.output_tokens);
         self.cached_tokens = self.cached_tokens.max(later.cached_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.max(later.reasoning_tokens);
     }
 }
 
@@ -82,6 +85,11 @@ impl<'a> Chunk<'a> {
         self.choices.iter().map(|c| u32::from(c.has_content())).sum()
     }
 
+    /// How many of its choices carry reasoning and nothing else.
+    pub fn reasoning(&self) -> u32 {
+        self.choices.iter().map(|c| u32::from(c.is_reasoning())).sum()
+    }
+
     /// A chunk of one choice.
     fn of(choice: Choice<'a>) -> Self {
         let mut choices = Few::default();
@@ -96,6 +104,8 @@ pub struct Choice<'a> {
     /// Which of the prompts it answers.
     pub index: u32,
     texts: Few<Text<'a>, 4>,
+    /// Something in `texts` is no reasoning.
+    answers: bool,
     finish_reason: Option<&'a RawValue>,
 }
 
@@ -110,6 +120,11 @@ impl<'a> Choice<'a> {
         self.texts.iter().next().is_some()
     }
 
+    /// Whether its content is reasoning and nothing else.
+    pub fn is_reasoning(&self) -> bool {
+        self.has_content() && !self.answers
+    }
+
     /// The finish reason, where this chunk has one.
     pub fn finish_reason(&self) -> Option<Cow<'a, str>> {
         string(self.finish_reason?).filter(|reason| !reason.is_empty())
@@ -117,6 +132,19 @@ impl<'a> Choice<'a> {
 
     /// Takes `raw` in as content, unless it is empty.
     fn say(&mut self, raw: Option<&'a RawValue>) {
+        if let Some(raw) = raw.filter(|raw| is_content(raw)) {
+            self.answer(Text::Value(raw));
+        }
+    }
+
+    /// Takes in a piece of the answer.
+    fn answer(&mut self, text: Text<'a>) {
+        self.texts.push(text);
+        self.answers = true;
+    }
+
+    /// Takes `raw` in as reasoning, unless it is empty.
+    fn think(&mut self, raw: Option<&'a RawValue>) {
         if let Some(raw) = raw.filter(|raw| is_content(raw)) {
             self.texts.push(Text::Value(raw));
         }

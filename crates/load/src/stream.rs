@@ -4,7 +4,7 @@
 //! a stamp can never include the cost of parsing. Every way an answer can end ([`End`]) becomes
 //! exactly one outcome, in one place.
 
-use crate::api::pattern::Pattern;
+use crate::api::pattern::{Alike, Pattern};
 use crate::api::{self, Choice, Chunk, Memory, Said, Usage};
 use crate::http::receive::Stamp;
 use crate::ndjson::Splitter;
@@ -99,6 +99,9 @@ struct Progress {
     finished: Vec<bool>,
     finish_reason: Option<String>,
     contents: u32,
+    /// Of `contents`, those that are reasoning and nothing else.
+    reasoning: u32,
+    first_answer_at: Option<Nanos>,
     usage: Option<Usage>,
     error: Option<String>,
     unparsed: u32,
@@ -259,9 +262,11 @@ impl Answer {
         };
         record.first_token_at = record.arrivals.first().map(|a| a.at);
         record.last_token_at = record.arrivals.last().map(|a| a.at);
+        // What came whole has no time of a token.
+        record.first_answer_at = record.first_token_at.and(progress.first_answer_at);
         record.unparsed_events = progress.unparsed;
         record.finish_reason = progress.finish_reason.take();
-        count_tokens(&mut record, progress.usage);
+        count_tokens(&mut record, progress.usage, progress.reasoning);
         let cached_tokens = progress.usage.and_then(|u| u.cached_tokens);
         record.cached_prompt_tokens = cached_tokens;
         Finished { record, texts: progress.texts, cached_tokens }
@@ -301,8 +306,8 @@ impl Progress {
     fn data(&mut self, api: Api, name: &[u8], data: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
         // An event of SGLang says what those before it did not; it must be read in any case.
         let is_plain = name.is_empty() && api != Api::Sglang;
-        if is_plain && let Some((choice, text)) = self.pattern.text(data) {
-            return self.text(choice, text, at, arrivals);
+        if is_plain && let Some(alike) = self.pattern.text(data) {
+            return self.text(alike, at, arrivals);
         }
         let said = api::event(api, &mut self.memory, name, data);
         if is_plain && let Ok(Said::Chunk(chunk)) = &said {
@@ -312,13 +317,22 @@ impl Progress {
     }
 
     /// An event of which only its text is new.
-    fn text(&mut self, choice: u32, text: &[u8], at: Stamp, arrivals: &mut Vec<Arrival>) {
+    fn text(&mut self, alike: Alike<'_>, at: Stamp, arrivals: &mut Vec<Arrival>) {
         self.events += 1;
-        self.contents += 1;
-        note_arrival(arrivals, at, 1);
-        if let Some(texts) = self.texts.as_mut().and_then(|t| t.get_mut(choice as usize)) {
-            texts.extend_from_slice(text);
+        self.content(1, u32::from(alike.is_reasoning), at, arrivals);
+        if let Some(texts) = self.texts.as_mut().and_then(|t| t.get_mut(alike.choice as usize)) {
+            texts.extend_from_slice(alike.text);
         }
+    }
+
+    /// Notes chunks with output, of which `reasoning` are no part of the answer.
+    fn content(&mut self, chunks: u32, reasoning: u32, at: Stamp, arrivals: &mut Vec<Arrival>) {
+        self.contents += chunks;
+        self.reasoning += reasoning;
+        if reasoning < chunks && self.first_answer_at.is_none() {
+            self.first_answer_at = Some(at.at);
+        }
+        note_arrival(arrivals, at, chunks);
     }
 
     fn said(
@@ -342,8 +356,7 @@ impl Progress {
         }
         let contents = chunk.contents();
         if contents > 0 {
-            self.contents += contents;
-            note_arrival(arrivals, at, contents);
+            self.content(contents, chunk.reasoning(), at, arrivals);
         }
         // Engines that report usage with every chunk count up; the last one is the whole.
         if let Some(usage) = chunk.usage {
@@ -493,13 +506,19 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
-fn count_tokens(record: &mut RequestRecord, usage: Option<Usage>) {
+/// `reasoning` chunks were told apart from the answer's.
+fn count_tokens(record: &mut RequestRecord, usage: Option<Usage>, reasoning: u32) {
     record.prompt_tokens = usage.and_then(|u| u.prompt_tokens);
     let counted = usage.and_then(|u| u.output_tokens).map(|n| (n, TokenSource::Usage));
     let chunks = record.chunks();
     let counted = counted.or((chunks > 0).then_some((chunks, TokenSource::Chunks)));
     record.output_tokens = counted.map(|(n, _)| n);
     record.token_source = counted.map(|(_, source)| source);
+    let told = usage.and_then(|u| u.reasoning_tokens).map(|n| (n, TokenSource::Usage));
+    let is_told_apart = chunks > 0 && reasoning > 0;
+    let told = told.or(is_told_apart.then_some((reasoning, TokenSource::Chunks)));
+    record.reasoning_tokens = told.map(|(n, _)| n);
+    record.reasoning_source = told.map(|(_, source)| source);
 }
 
 #[cfg(test)]

@@ -251,7 +251,10 @@ pub struct RequestRecord {
     pub first_byte_at: Option<Nanos>,
     /// When the first non-empty text, reasoning or tool-call content was read.
     pub first_token_at: Option<Nanos>,
-    /// When the last such content was read.
+    /// When the first non-empty text or tool-call content was read: the first that is no reasoning.
+    #[serde(default)]
+    pub first_answer_at: Option<Nanos>,
+    /// When the last content of any kind was read.
     pub last_token_at: Option<Nanos>,
     /// When the stream ended, or the failure was known.
     pub finished_at: Nanos,
@@ -267,6 +270,13 @@ pub struct RequestRecord {
     pub output_tokens: Option<u32>,
     /// Where `output_tokens` comes from.
     pub token_source: Option<TokenSource>,
+    /// Of the output tokens, those of reasoning; absent where neither the server counts them nor its
+    /// stream tells them apart.
+    #[serde(default)]
+    pub reasoning_tokens: Option<u32>,
+    /// Where `reasoning_tokens` comes from.
+    #[serde(default)]
+    pub reasoning_source: Option<TokenSource>,
     /// Prompt tokens that the plan asked for, where the workload has a length.
     pub asked_input_tokens: Option<u32>,
     /// The `max_tokens` of the request, times its prompts.
@@ -304,6 +314,7 @@ impl RequestRecord {
             sent_at: None,
             first_byte_at: None,
             first_token_at: None,
+            first_answer_at: None,
             last_token_at: None,
             finished_at: scheduled_at,
             arrivals: Vec::new(),
@@ -311,6 +322,8 @@ impl RequestRecord {
             cached_prompt_tokens: None,
             output_tokens: None,
             token_source: None,
+            reasoning_tokens: None,
+            reasoning_source: None,
             asked_input_tokens: None,
             asked_output_tokens: 0,
             forced_length: false,

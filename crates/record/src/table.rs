@@ -59,6 +59,7 @@ pub(crate) fn requests(records: &[RequestRecord]) -> Result<RecordBatch, RecordE
         ("sent_at", Arc::new(instants(records, |r| r.sent_at))),
         ("first_byte_at", Arc::new(instants(records, |r| r.first_byte_at))),
         ("first_token_at", Arc::new(instants(records, |r| r.first_token_at))),
+        ("first_answer_at", Arc::new(instants(records, |r| r.first_answer_at))),
         ("last_token_at", Arc::new(instants(records, |r| r.last_token_at))),
         ("finished_at", Arc::new(instants(records, |r| Some(r.finished_at)))),
         ("arrivals", Arc::new(arrivals)),
@@ -66,6 +67,11 @@ pub(crate) fn requests(records: &[RequestRecord]) -> Result<RecordBatch, RecordE
         ("cached_prompt_tokens", Arc::new(u32s(|r| r.cached_prompt_tokens))),
         ("output_tokens", Arc::new(u32s(|r| r.output_tokens))),
         ("token_source", Arc::new(texts(records, |r| r.token_source.map(TokenSource::name)))),
+        ("reasoning_tokens", Arc::new(u32s(|r| r.reasoning_tokens))),
+        (
+            "reasoning_source",
+            Arc::new(texts(records, |r| r.reasoning_source.map(TokenSource::name))),
+        ),
         ("asked_input_tokens", Arc::new(u32s(|r| r.asked_input_tokens))),
         ("asked_output_tokens", Arc::new(u32s(|r| Some(r.asked_output_tokens)))),
         ("forced_length", Arc::new(forced)),
@@ -190,6 +196,10 @@ pub(crate) fn read_requests(
     let (last_token, finished) = (times("last_token_at")?, times("finished_at")?);
     let (arrivals, connect) = (times("arrivals")?, times("connect_ns")?);
     let (prompt_tokens, output_tokens) = (counts("prompt_tokens")?, counts("output_tokens")?);
+    // Format 1.1 had none of these.
+    let first_answer = columns.since::<UInt64Array>("first_answer_at")?;
+    let reasoning = columns.since::<UInt32Array>("reasoning_tokens")?;
+    let reasoning_source = columns.since::<StringArray>("reasoning_source")?;
     let cached = columns.since::<UInt32Array>("cached_prompt_tokens")?;
     let (source, reason) = (words("token_source")?, words("finish_reason")?);
     let (asked_in, asked_out) = (counts("asked_input_tokens")?, counts("asked_output_tokens")?);
@@ -211,12 +221,18 @@ pub(crate) fn read_requests(
         r.sent_at = nanos(sent, row);
         r.first_byte_at = nanos(first_byte, row);
         r.first_token_at = nanos(first_token, row);
+        r.first_answer_at = first_answer.and_then(|c| nanos(c, row));
         r.last_token_at = nanos(last_token, row);
         r.finished_at = columns.need(nanos(finished, row), "finished_at", row)?;
         r.prompt_tokens = at(prompt_tokens, row);
         r.cached_prompt_tokens = cached.and_then(|c| at(c, row));
         r.output_tokens = at(output_tokens, row);
         r.token_source = named(&columns, source, "token_source", row, TokenSource::from_name)?;
+        r.reasoning_tokens = reasoning.and_then(|c| at(c, row));
+        if let Some(source) = reasoning_source {
+            let from = TokenSource::from_name;
+            r.reasoning_source = named(&columns, source, "reasoning_source", row, from)?;
+        }
         r.asked_input_tokens = at(asked_in, row);
         r.asked_output_tokens = columns.need(at(asked_out, row), "asked_output_tokens", row)?;
         r.forced_length = columns.need(at(forced, row), "forced_length", row)?;

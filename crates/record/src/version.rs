@@ -17,7 +17,7 @@ pub struct StoreFormat {
 
 impl StoreFormat {
     /// What this version writes.
-    pub const CURRENT: Self = Self { major: 1, minor: 1 };
+    pub const CURRENT: Self = Self { major: 1, minor: 2 };
 
     /// Whether this version can read a run of format `self`.
     ///

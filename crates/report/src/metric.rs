@@ -58,6 +58,7 @@ pub const METRICS: &[Metric] = &[
     metric("success_rate", "Success rate", "ok %", "%"),
     metric("ttft_ms", "Time to first token", "TTFT", "ms"),
     metric("ttft_sent_ms", "Time to first token from sending", "TTFT sent", "ms"),
+    metric("ttfo_ms", "Time to first output token", "TTFO", "ms"),
     metric("tpot_ms", "Time per output token", "TPOT", "ms"),
     metric("itl_ms", "Inter-token latency", "ITL", "ms"),
     metric("e2e_ms", "End-to-end latency", "E2E", "ms"),
@@ -67,6 +68,8 @@ pub const METRICS: &[Metric] = &[
     metric("connect_ms", "Time to connect", "connect", "ms"),
     metric("prompt_tokens", "Prompt length", "prompt tok", "tokens"),
     metric("output_tokens", "Output length", "output tok", "tokens"),
+    metric("reasoning_tokens", "Reasoning length", "reasoning tok", "tokens"),
+    metric("chunks_per_arrival", "Chunks in one read", "chunks/read", "chunks"),
     metric("prefix_hit_ratio", "Prompt tokens from the prefix cache", "cached %", "%"),
     metric("concurrency_reached", "Requests in flight", "in flight", "requests"),
     metric("concurrency_effective_ratio", "Concurrency reached / asked", "in flight/asked", ""),
@@ -192,7 +195,7 @@ impl Named {
         let planned = plan.points.iter().find(|p| p.id == id);
         let is_streamed = planned.is_none_or(|p| p.workload.stream);
         let completed = point.ended(Outcome::Completed);
-        let is_token_time = ["ttft", "tpot", "itl", "interactivity"];
+        let is_token_time = ["ttft", "ttfo", "tpot", "itl", "interactivity"];
         let base = self.base.as_str();
         let why = if base.contains("power") || base.contains("joule") || base.ends_with("_per_kw") {
             "no power data"

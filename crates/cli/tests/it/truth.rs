@@ -101,6 +101,35 @@ fn every_family_is_weighed() {
     }
 }
 
+/// Six tokens of reasoning and six of the answer: counted by the server where it counts them, else by chunks,
+/// and the first token of the answer is not the first token.
+#[test]
+fn reasoning_is_told_apart_from_the_answer() {
+    let server = truth_server(&["--ttft-ms", "10", "--itl-ms", "5"]);
+    let args = ["--requests", "6", "--concurrency", "1", "--osl", "12", "--no-force-len", "--api"];
+    let of = |model: &str, api: &str| bench(&server.url, model, &[&args[..], &[api]].concat());
+    for (api, source) in [
+        ("chat", "usage"),
+        ("responses", "usage"),
+        ("messages", "chunks"),
+        ("ollama_chat", "chunks"),
+    ] {
+        for (model, source) in [("reasoning", source), ("reasoning-uncounted", "chunks")] {
+            let point = of(model, api);
+            let metrics = &point["metrics"];
+            let what = format!("{api} {model} by {source}: {point:#}");
+            let tokens = &metrics["reasoning_tokens"];
+            assert_eq!((&tokens["min"], &tokens["max"]), (&6.0.into(), &6.0.into()), "{what}");
+            let at = |name: &str| metrics[name]["p50"].as_f64().unwrap_or_else(|| panic!("{what}"));
+            assert!(at("ttfo_ms") - at("ttft_ms") >= 5.0 * 5.0, "{what}");
+        }
+        let plain = of("plain", api);
+        let metrics = &plain["metrics"];
+        assert_eq!(metrics["ttfo_ms"]["p50"], metrics["ttft_ms"]["p50"], "{plain:#}");
+        assert!(metrics["reasoning_tokens"]["max"].as_f64().is_none_or(|n| n == 0.0), "{plain:#}");
+    }
+}
+
 /// A family that cannot force a length is told so before the run, and its answers are not held to it.
 #[test]
 fn a_length_that_cannot_be_forced_is_a_note() {

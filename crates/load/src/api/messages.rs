@@ -85,13 +85,14 @@ impl Counts {
             prompt_tokens: self.input_tokens.map(prompt),
             output_tokens: self.output_tokens,
             cached_tokens: self.cache_read_input_tokens,
+            reasoning_tokens: None,
         }
     }
 }
 
 impl<'a> Choice<'a> {
     fn begin(&mut self, block: &Block<'a>) {
-        self.say(block.thinking);
+        self.think(block.thinking);
         self.say(block.text);
         self.say(block.name);
     }
@@ -110,7 +111,7 @@ pub(super) fn event(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
         choice.begin(block);
     }
     if let Some(delta) = &wire.delta {
-        choice.say(delta.thinking);
+        choice.think(delta.thinking);
         choice.say(delta.text);
         choice.say(delta.partial_json);
         choice.finish_reason = some(delta.stop_reason);

@@ -69,11 +69,11 @@ pub(super) fn read(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     }
     let mut choice = Choice::default();
     if let Some(message) = &wire.message {
-        choice.say(message.thinking);
+        choice.think(message.thinking);
         choice.say(message.content);
         choice.say(message.tool_calls);
     }
-    choice.say(wire.thinking);
+    choice.think(wire.thinking);
     choice.say(wire.response);
     choice.finish_reason = wire.done_reason.filter(|_| wire.done);
     let mut chunk = Chunk::of(choice);
@@ -81,7 +81,7 @@ pub(super) fn read(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     let usage = Usage {
         prompt_tokens: wire.prompt_eval_count,
         output_tokens: wire.eval_count,
-        cached_tokens: None,
+        ..Usage::default()
     };
     chunk.usage = (usage != Usage::default()).then_some(usage);
     Ok(Said::Chunk(chunk))

@@ -68,6 +68,14 @@ struct Counts {
     completion_tokens: Option<u32>,
     #[serde(default)]
     prompt_tokens_details: Option<Cached>,
+    #[serde(default)]
+    completion_tokens_details: Option<Reasoned>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reasoned {
+    #[serde(default)]
+    pub(super) reasoning_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +90,10 @@ impl Counts {
             prompt_tokens: self.prompt_tokens,
             output_tokens: self.completion_tokens,
             cached_tokens: self.prompt_tokens_details.as_ref().and_then(|d| d.cached_tokens),
+            reasoning_tokens: self
+                .completion_tokens_details
+                .as_ref()
+                .and_then(|d| d.reasoning_tokens),
         }
     }
 }
@@ -146,7 +158,7 @@ impl<'a> Function<'a> {
 impl<'a> Delta<'a> {
     fn tell(&self, choice: &mut Choice<'a>) {
         // Some servers send the same reasoning under both names.
-        choice.say(self.reasoning_content.filter(|r| is_content(r)).or(self.reasoning));
+        choice.think(self.reasoning_content.filter(|r| is_content(r)).or(self.reasoning));
         choice.say(self.content);
         let tool = self.tool_calls.as_ref().and_then(|t| t.0.as_ref());
         for function in tool.into_iter().chain(&self.function_call) {

@@ -20,14 +20,25 @@ pub(crate) struct Pattern {
     before: Vec<u8>,
     after: Vec<u8>,
     choice: u32,
+    is_reasoning: bool,
     is_set: bool,
     misses: u8,
 }
 
+/// An event of which only its text is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alike<'a> {
+    /// Which choice it belongs to.
+    pub(crate) choice: u32,
+    /// The text is reasoning.
+    pub(crate) is_reasoning: bool,
+    /// A JSON string with its quotes.
+    pub(crate) text: &'a [u8],
+}
+
 impl Pattern {
-    /// The text of `data`, a JSON string with its quotes, and which choice it belongs to; nothing where
-    /// `data` must be read.
-    pub(crate) fn text<'a>(&mut self, data: &'a [u8]) -> Option<(u32, &'a [u8])> {
+    /// What `data` says, if it is like the event that was learnt; nothing where it must be read.
+    pub(crate) fn text<'a>(&mut self, data: &'a [u8]) -> Option<Alike<'a>> {
         if !self.is_set {
             return None;
         }
@@ -38,7 +49,7 @@ impl Pattern {
             return None;
         }
         self.misses = 0;
-        Some((self.choice, text))
+        Some(Alike { choice: self.choice, is_reasoning: self.is_reasoning, text })
     }
 
     /// Learns from `data`, which was read as `chunk`.
@@ -47,6 +58,8 @@ impl Pattern {
             return;
         }
         let Some((choice, start, end)) = only_text(data, chunk) else { return };
+        // The key of the text is among the bytes that must be the same.
+        self.is_reasoning = chunk.reasoning() > 0;
         self.misses += 1;
         self.is_set = self.misses < MOST_MISSES;
         self.before.clear();
@@ -103,7 +116,19 @@ mod tests {
         let mut pattern = learnt(CHUNK);
         let other = CHUNK.replace("one", " zw\u{f6}lf, {}");
         let want = "\" zw\u{f6}lf, {}\"";
-        assert_eq!(pattern.text(other.as_bytes()), Some((3, want.as_bytes())));
+        let want = Alike { choice: 3, is_reasoning: false, text: want.as_bytes() };
+        assert_eq!(pattern.text(other.as_bytes()), Some(want));
+    }
+
+    #[test]
+    fn reasoning_is_like_reasoning_and_not_like_an_answer() {
+        for key in ["reasoning", "reasoning_content"] {
+            let thought = CHUNK.replace("content", key);
+            let mut pattern = learnt(&thought);
+            let said = pattern.text(thought.as_bytes()).unwrap();
+            assert!(said.is_reasoning && said.text == b"\"one\"", "{said:?}");
+            assert_eq!(pattern.text(CHUNK.as_bytes()), None, "{key}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! response again, completed, incomplete or failed. Only deltas are new output: the events that repeat
 //! a text once it is done are not counted.
 
+use super::openai::Reasoned;
 use super::{Choice, Chunk, Few, Said, Usage, error_text, inside, is_string, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -90,6 +91,8 @@ struct Counts {
     output_tokens: Option<u32>,
     #[serde(default)]
     input_tokens_details: Option<Cached>,
+    #[serde(default)]
+    output_tokens_details: Option<Reasoned>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +107,7 @@ impl Counts {
             prompt_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
             cached_tokens: self.input_tokens_details.as_ref().and_then(|d| d.cached_tokens),
+            reasoning_tokens: self.output_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
         }
     }
 }
@@ -120,6 +124,10 @@ pub(super) fn event(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
         "error" => return Ok(Said::Error(error_text(data))),
         // The name of a tool is output too; its arguments follow as deltas.
         "response.output_item.added" => choice.say(wire.item.and_then(|item| item.name)),
+        // Its text, or the summary that stands for it.
+        _ if kind.starts_with("response.reasoning") && kind.ends_with(".delta") => {
+            choice.think(wire.delta);
+        }
         _ if kind.ends_with(".delta") => choice.say(wire.delta),
         _ => {}
     }
@@ -154,8 +162,10 @@ pub(super) fn document(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     let whole: Output<'_> = serde_json::from_slice(data)?;
     let mut choice = Choice::default();
     for item in whole.output.iter().flat_map(Few::iter) {
-        let parts = item.summary.iter().chain(&item.content).flat_map(Few::iter);
-        for part in parts {
+        for part in item.summary.iter().flat_map(Few::iter) {
+            choice.think(part.text);
+        }
+        for part in item.content.iter().flat_map(Few::iter) {
             choice.say(part.text);
             choice.say(part.refusal);
         }

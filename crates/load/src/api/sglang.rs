@@ -89,7 +89,7 @@ pub(super) fn read<'a>(text: &mut Text, data: &'a [u8]) -> Result<Said<'a>, serd
     let mut choice = Choice::default();
     let news = wire.text.and_then(inside).map_or("", |whole| text.news(whole));
     if !news.is_empty() {
-        choice.texts.push(Piece::Inside(news));
+        choice.answer(Piece::Inside(news));
     }
     let mut usage = None;
     if let Some(meta) = wire.meta_info {
@@ -103,6 +103,7 @@ pub(super) fn read<'a>(text: &mut Text, data: &'a [u8]) -> Result<Said<'a>, serd
             prompt_tokens: meta.prompt_tokens,
             output_tokens: meta.completion_tokens,
             cached_tokens: meta.cached_tokens,
+            reasoning_tokens: None,
         });
     }
     let mut chunk = Chunk::of(choice);

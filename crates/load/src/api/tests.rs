@@ -391,3 +391,51 @@ proptest! {
         prop_assert_eq!(got, so_far);
     }
 }
+
+#[test]
+fn reasoning_is_told_from_the_answer_in_every_family_that_marks_it() {
+    for (api, data, reasoning) in [
+        (Api::Chat, r#"{"choices":[{"delta":{"reasoning_content":"a"}}]}"#, 1),
+        (Api::Chat, r#"{"choices":[{"delta":{"reasoning":"a","reasoning_content":""}}]}"#, 1),
+        (Api::Chat, r#"{"choices":[{"delta":{"reasoning":"a","content":"b"}}]}"#, 0),
+        (Api::Chat, r#"{"choices":[{"delta":{"content":"b"}}]}"#, 0),
+        (Api::Completions, r#"{"choices":[{"text":"b"}]}"#, 0),
+        (Api::Responses, r#"{"type":"response.reasoning_text.delta","delta":"a"}"#, 1),
+        (Api::Responses, r#"{"type":"response.reasoning_summary_text.delta","delta":"a"}"#, 1),
+        (Api::Responses, r#"{"type":"response.output_text.delta","delta":"b"}"#, 0),
+        (Api::Messages, r#"{"type":"content_block_delta","delta":{"thinking":"a"}}"#, 1),
+        (Api::Messages, r#"{"type":"content_block_delta","delta":{"text":"b"}}"#, 0),
+        (Api::OllamaChat, r#"{"message":{"content":"","thinking":"a"},"done":false}"#, 1),
+        (Api::OllamaGenerate, r#"{"response":"","thinking":"a","done":false}"#, 1),
+        (Api::OllamaGenerate, r#"{"response":"b","done":false}"#, 0),
+    ] {
+        let said = event(api, &mut Memory::default(), b"", data.as_bytes()).unwrap();
+        let Said::Chunk(chunk) = said else { panic!("{data}") };
+        assert_eq!((chunk.contents(), chunk.reasoning()), (1, reasoning), "{data}");
+    }
+}
+
+#[test]
+fn reasoning_tokens_are_read_where_the_usage_has_them() {
+    for (api, data, want) in [
+        (
+            Api::Chat,
+            r#"{"choices":[],"usage":{"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":4}}}"#,
+            Some(4),
+        ),
+        (
+            Api::Chat,
+            r#"{"choices":[],"usage":{"completion_tokens":9,"completion_tokens_details":null}}"#,
+            None,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"response.completed","response":{"usage":{"output_tokens":9,"output_tokens_details":{"reasoning_tokens":0}}}}"#,
+            Some(0),
+        ),
+    ] {
+        let said = event(api, &mut Memory::default(), b"", data.as_bytes()).unwrap();
+        let Said::Chunk(chunk) = said else { panic!("{data}") };
+        assert_eq!(chunk.usage.unwrap().reasoning_tokens, want, "{data}");
+    }
+}

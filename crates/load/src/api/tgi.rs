@@ -74,7 +74,7 @@ pub(super) fn read(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     chunk.usage = wire.details.map(|d| Usage {
         prompt_tokens: d.input_length,
         output_tokens: d.generated_tokens,
-        cached_tokens: None,
+        ..Usage::default()
     });
     Ok(Said::Chunk(chunk))
 }

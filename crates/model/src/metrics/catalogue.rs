@@ -22,6 +22,13 @@ pub const METRICS: &[Metric] = &[
         of: Of::Completed(|r, out| since(r.first_token_at, r.sent_at, out)),
     },
     Metric {
+        name: "ttfo_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "time to first output token: first chunk with text or tool-call content, reasoning passed over, minus scheduled_at",
+        of: Of::Completed(|r, out| since(r.first_answer_at, Some(r.scheduled_at), out)),
+    },
+    Metric {
         name: "ttst_ms",
         unit: "ms",
         better: Better::Lower,
@@ -112,6 +119,13 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "chunks_per_arrival",
+        unit: "chunks",
+        better: Better::Neither,
+        doc: "non-empty chunks that one read of the socket brought, of all reads that brought any",
+        of: Of::Completed(|r, out| out.extend(r.arrivals.iter().map(|a| f64::from(a.chunks)))),
+    },
+    Metric {
         name: "connect_ms",
         unit: "ms",
         better: Better::Lower,
@@ -131,6 +145,13 @@ pub const METRICS: &[Metric] = &[
         better: Better::Neither,
         doc: "output tokens of a request: server usage, else tokenizer, else chunks",
         of: Of::Completed(|r, out| out.extend(r.output_tokens.map(f64::from))),
+    },
+    Metric {
+        name: "reasoning_tokens",
+        unit: "tokens",
+        better: Better::Neither,
+        doc: "output tokens of a request that are reasoning: server usage, else chunks of reasoning; absent where neither tells",
+        of: Of::Completed(|r, out| out.extend(r.reasoning_tokens.map(f64::from))),
     },
     Metric {
         name: "rps",

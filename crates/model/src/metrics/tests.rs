@@ -97,6 +97,8 @@ fn what_one_read_brought_is_no_gap_and_is_counted() {
     ];
     let m = metrics(&[r], 1);
     near(&m, "merged_arrivals", 5.0 / 8.0);
+    near(&m, "chunks_per_arrival.max", 5.0);
+    near(&m, "chunks_per_arrival.mean", 8.0 / 3.0);
     near(&m, "read_lag_ms.max", 3.0);
     near(&m, "read_lag_ms.count", 3.0);
     near(&m, "itl.count", 2.0);
@@ -240,4 +242,21 @@ fn any_percentile_is_found_by_its_name() {
     assert_eq!(added, ["ttft_ms.p87.5"], "what a distribution keeps is there once");
     let all = Percentiles::new([], &[12.0]).of_trials(&views);
     assert!(all.contains_key("e2e_ms.p12") && !all.contains_key("rps.p12"));
+}
+
+#[test]
+fn reasoning_is_told_apart_and_absent_where_nobody_tells() {
+    let ms = Nanos::from_millis;
+    let mut records = [request(0, 100, 50, 10, 11), request(1, 100, 50, 10, 11)];
+    // The first answers from its fifth token on, the second only thinks.
+    records[0].first_answer_at = Some(ms(190));
+    records[0].reasoning_tokens = Some(4);
+    let m = metrics(&records, 2);
+    near(&m, "ttfo.max", 90.0);
+    near(&m, "ttfo.count", 1.0);
+    near(&m, "ttft.max", 50.0);
+    near(&m, "reasoning_tokens.mean", 4.0);
+    near(&m, "reasoning_tokens.count", 1.0);
+    let m = metrics(&records[1..], 2);
+    assert_eq!((lookup(&m, "ttfo.p50"), lookup(&m, "reasoning_tokens.p50")), (None, None));
 }

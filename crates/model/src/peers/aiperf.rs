@@ -61,6 +61,12 @@ pub(super) const PEER: Peer = Peer {
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
+            key: "time_to_first_output_token/{}",
+            unit: MS,
+            formula: "first chunk with content that is no reasoning - start",
+            of: Of::Counted(|r, out| parts::push(out, parts::ttfo(r))),
+        },
+        Quantity {
             key: "time_to_second_token/{}",
             unit: MS,
             formula: "second chunk with content - first",
@@ -95,6 +101,12 @@ pub(super) const PEER: Peer = Peer {
             unit: TOKENS,
             formula: "output tokens, reasoning included",
             of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
+        },
+        Quantity {
+            key: "reasoning_token_count/{}",
+            unit: TOKENS,
+            formula: "reasoning tokens",
+            of: Of::Counted(|r, out| parts::push(out, r.reasoning_tokens.map(f64::from))),
         },
         Quantity {
             key: "input_sequence_length/{}",

@@ -101,6 +101,12 @@ pub(super) const PEER: Peer = Peer {
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
+            key: "metrics/time_to_first_output_token_ms/successful/{}",
+            unit: MS,
+            formula: "first token that is no reasoning - start",
+            of: Of::Counted(|r, out| parts::push(out, parts::ttfo(r))),
+        },
+        Quantity {
             key: "metrics/time_per_output_token_ms/successful/{}",
             unit: MS,
             formula: "(last token - start) / output tokens, weighted by output tokens",

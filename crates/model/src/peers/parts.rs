@@ -27,6 +27,11 @@ pub(super) fn ttft(r: &RequestRecord) -> Option<f64> {
     from_start(r, r.first_token_at)
 }
 
+/// To the first chunk that is no reasoning.
+pub(super) fn ttfo(r: &RequestRecord) -> Option<f64> {
+    from_start(r, r.first_answer_at)
+}
+
 /// To the last chunk with output.
 pub(super) fn to_last_token(r: &RequestRecord) -> Option<f64> {
     from_start(r, r.last_token_at)

@@ -17,6 +17,7 @@ fn request(index: u64, due: u64, arrivals: &[(u64, u32)], tokens: u32) -> Reques
         .map(|(at, chunks)| Arrival { at: ms(sent + at), chunks: *chunks, lag_ns: 0 })
         .collect();
     r.first_token_at = r.arrivals.first().map(|a| a.at);
+    r.first_answer_at = r.arrivals.get(1).map(|a| a.at);
     r.last_token_at = r.arrivals.last().map(|a| a.at);
     r.finished_at = r.last_token_at.unwrap_or(ms(sent)) + ms(6);
     r.prompt_tokens = Some(90);
@@ -106,6 +107,7 @@ fn aiperf() {
             ("request_latency/avg", 140.0),
             ("request_latency/sum", 280.0),
             ("request_latency/count", 2.0),
+            ("time_to_first_output_token/max", 120.0),
             ("time_to_second_token/min", 0.0),
             ("time_to_second_token/max", 30.0),
             ("inter_token_latency/avg", 25.0),
@@ -154,6 +156,7 @@ fn guidellm() {
         ("request_latency/successful/mean", 0.146),
         ("request_latency/successful/percentiles/p50", 0.126),
         ("time_to_first_token_ms/successful/median", 60.0),
+        ("time_to_first_output_token_ms/successful/median", 90.0),
         // 160 / 5 of weight 5 and 120 / 3 of weight 3.
         ("time_per_output_token_ms/successful/mean", 280.0 / 8.0),
         ("time_per_output_token_ms/successful/median", 32.0),

@@ -150,12 +150,12 @@ prop_compose! {
     fn any_record()(
         (index, warm, class, target, prompts) in (any::<u64>(), any::<bool>(), ".*", any::<u16>(), any::<u32>()),
         (scheduled_at, finished_at, outcome) in (nanos(), nanos(), 0..Outcome::ALL.len()),
-        times in vec(option::of(nanos()), 5),
+        times in vec(option::of(nanos()), 6),
         arrivals in vec((nanos(), any::<u32>(), any::<u32>()), 0..6),
-        counts in vec(option::of(any::<u32>()), 4),
+        counts in vec(option::of(any::<u32>()), 5),
         (asked, forced, unparsed, worker) in (any::<u32>(), any::<bool>(), any::<u32>(), any::<u16>()),
         resent in any::<bool>(),
-        (source, reason, failure) in (0..4_usize, option::of(".*"), option::of(failure())),
+        (source, thought, reason, failure) in (0..4_usize, 0..4_usize, option::of(".*"), option::of(failure())),
     ) -> RequestRecord {
         let sources = [None, Some(TokenSource::Usage), Some(TokenSource::Tokenizer), Some(TokenSource::Chunks)];
         RequestRecord {
@@ -166,12 +166,15 @@ prop_compose! {
             first_byte_at: times[1],
             first_token_at: times[2],
             last_token_at: times[3],
+            first_answer_at: times[5],
             connect: times[4],
             arrivals: arrivals.into_iter().map(|(at, chunks, lag_ns)| Arrival { at, chunks, lag_ns }).collect(),
             prompt_tokens: counts[0],
             output_tokens: counts[1],
             cached_prompt_tokens: counts[3],
             token_source: sources[source],
+            reasoning_tokens: counts[4],
+            reasoning_source: sources[thought],
             asked_input_tokens: counts[2],
             asked_output_tokens: asked,
             forced_length: forced,
