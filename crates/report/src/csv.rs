@@ -6,7 +6,7 @@ use crate::error::ReportError;
 use crate::number::unsigned_zero;
 use scalebeam_model::metrics::Timeline;
 use scalebeam_model::plan::Plan;
-use scalebeam_model::request::Outcome;
+use scalebeam_model::request::{FailureClass, Outcome};
 use scalebeam_model::results::{MetricValue, Metrics, PointResult, Results};
 use std::collections::BTreeSet;
 
@@ -109,12 +109,15 @@ pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError
     let mut out = csv::Writer::from_writer(Vec::new());
     let mut head: Vec<String> = FIXED.map(str::to_owned).into_iter().collect();
     head.extend(Outcome::ALL.map(|o| format!("requests_{}", o.name())));
+    head.extend(FailureClass::ALL.map(|c| format!("failures_{}", c.name())));
     head.extend(columns.iter().map(Column::head));
     out.write_record(&head).map_err(|e| failed(&e))?;
     for point in &results.points {
         let mut row = fixed(results, plan, point);
         let count = |o: Outcome| point.ended(o).to_string();
         row.extend(Outcome::ALL.map(count));
+        let lost = |c: FailureClass| point.failures.get(c.name()).copied().unwrap_or(0);
+        row.extend(FailureClass::ALL.map(|c| lost(c).to_string()));
         row.extend(columns.iter().map(|c| optional(c.value(&point.metrics).map(unsigned_zero))));
         out.write_record(&row).map_err(|e| failed(&e))?;
     }
@@ -227,7 +230,8 @@ mod tests {
                     }
                 }
             }
-            let of_metrics = head.iter().skip(FIXED.len() + Outcome::ALL.len());
+            let counts = Outcome::ALL.len() + FailureClass::ALL.len();
+            let of_metrics = head.iter().skip(FIXED.len() + counts);
             let filled = of_metrics.filter(|h| !row[place(h)].is_empty()).count();
             let values = point.metrics.values().map(|v| match v {
                 MetricValue::Number(_) => 1,
@@ -240,6 +244,8 @@ mod tests {
                 assert_eq!(row[place(&head)], count.to_string());
             }
         }
+        let lost: Vec<&str> = rows.iter().map(|r| &r[place("failures_timeout")]).collect();
+        assert!(lost.contains(&"81") && lost.contains(&"0"), "{lost:?}");
         insta::assert_snapshot!(head.iter().collect::<Vec<_>>().join("\n"));
     }
 
