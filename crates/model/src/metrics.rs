@@ -13,7 +13,7 @@ pub mod catalogue;
 mod flight;
 pub mod timeline;
 
-pub use flight::{InFlight, steady_window};
+pub use flight::{InFlight, NoWindow, steady, steady_window};
 pub use timeline::{Slice, Timeline};
 
 /// Which way is better.

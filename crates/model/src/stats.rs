@@ -3,5 +3,7 @@
 pub mod bootstrap;
 pub mod histogram;
 pub mod percentile;
+pub mod order;
 pub mod quantile;
+pub mod rank;
 pub mod student;

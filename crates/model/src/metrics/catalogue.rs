@@ -1,6 +1,6 @@
 //! The catalogue of metrics.
 
-use super::{Better, InFlight, Metric, Of, TrialView, steady_window};
+use super::{Better, Metric, Of, TrialView, steady};
 use crate::request::{Outcome, RequestRecord, TokenSource};
 use crate::stats::percentile::{self, percentile_of};
 use crate::units::Nanos;
@@ -90,6 +90,16 @@ pub const METRICS: &[Metric] = &[
         of: Of::Sent(|r, out| since(r.sent_at, Some(r.scheduled_at), out)),
     },
     Metric {
+        name: "send_delay_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "lateness without the time to connect: the load generator's own part, and the wait for a slot where the load has a limit",
+        of: Of::Sent(|r, out| {
+            let connecting = r.connect.map_or(0.0, Nanos::as_millis_f64);
+            out.extend(r.sent_at.map(|at| (at.millis_after(r.scheduled_at) - connecting).max(0.0)));
+        }),
+    },
+    Metric {
         name: "read_lag_ms",
         unit: "ms",
         better: Better::Lower,
@@ -171,8 +181,18 @@ pub const METRICS: &[Metric] = &[
         name: "output_tps_steady",
         unit: "tokens/s",
         better: Better::Higher,
-        doc: "output tokens that arrived in the steady window (at least 90 % of the asked concurrency in flight) / its length",
+        doc: "output tokens in the steady window / its length: 90 % of the asked concurrency in flight; open load: first tenth answered to last due time",
         of: Of::Trial(output_tps_steady),
+    },
+    Metric {
+        name: "steady_share",
+        unit: "",
+        better: Better::Neither,
+        doc: "length of the steady window / measured wall time; absent where there is no such window",
+        of: Of::Trial(|t| {
+            let (from, to) = steady(t).ok()?;
+            Some((to - from).as_secs_f64() / t.wall_s()?)
+        }),
     },
     Metric {
         name: "total_tps",
@@ -464,8 +484,7 @@ fn concurrency_reached(t: &TrialView<'_>) -> Option<f64> {
 }
 
 fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
-    let asked = t.context.level.concurrency?;
-    let (from, to) = steady_window(&InFlight::of(t.records), asked)?;
+    let (from, to) = steady(t).ok()?;
     let mut tokens = 0.0;
     for r in t.completed() {
         let (chunks, count) = (r.chunks(), f64::from(r.output_tokens?));

@@ -1,5 +1,7 @@
-//! Requests in flight over time.
+//! Requests in flight over time, and the part of a trial in which their number is what it was meant to be.
 
+use super::TrialView;
+use crate::plan::Mode;
 use crate::request::RequestRecord;
 use crate::units::Nanos;
 
@@ -39,5 +41,42 @@ pub fn steady_window(in_flight: &InFlight, asked: u32) -> Option<(Nanos, Nanos)>
     let from = in_flight.0.iter().find(|(_, n)| enough(*n))?.0;
     let last = in_flight.0.iter().rposition(|(_, n)| enough(*n))?;
     let to = in_flight.0.get(last + 1)?.0;
+    (to > from).then_some((from, to))
+}
+
+/// Why a trial has no steady window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoWindow {
+    /// All requests were due at once or one after the other: there is no level to hold.
+    NoLevel,
+    /// A closed load never had 90 % of its concurrency in flight.
+    NotReached,
+    /// The last request of an open load was due before the first ones had been answered.
+    StillFilling,
+}
+
+/// The steady window of a trial. A closed load's is [`steady_window`]. An open load's goes from the instant
+/// at which the first tenth of the requests due had ended, so that what is in flight has built up, to the
+/// last due time, from which on it only drains.
+///
+/// # Errors
+/// Why there is none.
+pub fn steady(t: &TrialView<'_>) -> Result<(Nanos, Nanos), NoWindow> {
+    match (t.context.mode, t.context.level.concurrency) {
+        (Mode::Open, _) => open_window(t.records).ok_or(NoWindow::StillFilling),
+        (_, None) => Err(NoWindow::NoLevel),
+        (_, Some(asked)) => {
+            steady_window(&InFlight::of(t.records), asked).ok_or(NoWindow::NotReached)
+        }
+    }
+}
+
+fn open_window(records: &[RequestRecord]) -> Option<(Nanos, Nanos)> {
+    let mut due: Vec<(Nanos, Nanos)> =
+        records.iter().map(|r| (r.scheduled_at, r.finished_at)).collect();
+    due.sort_unstable();
+    let first = due.len().div_ceil(10);
+    let from = due.iter().take(first).map(|(_, finished)| *finished).max()?;
+    let to = due.last()?.0;
     (to > from).then_some((from, to))
 }

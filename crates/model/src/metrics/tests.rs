@@ -260,3 +260,33 @@ fn reasoning_is_told_apart_and_absent_where_nobody_tells() {
     let m = metrics(&records[1..], 2);
     assert_eq!((lookup(&m, "ttfo.p50"), lookup(&m, "reasoning_tokens.p50")), (None, None));
 }
+
+#[test]
+fn connecting_is_no_delay_of_the_load_generator_s_own() {
+    let mut records = [request(0, 0, 50, 10, 11), request(1, 0, 50, 10, 11)];
+    records[0].sent_at = Some(Nanos::from_millis(9));
+    records[0].connect = Some(Nanos::from_millis(6));
+    let m = metrics(&records, 2);
+    near(&m, "lateness_ms.max", 9.0);
+    near(&m, "send_delay_ms.max", 3.0);
+    near(&m, "send_delay_ms.min", 1.0);
+}
+
+#[test]
+fn an_open_load_is_steady_from_its_first_answers_to_its_last_due_time() {
+    // One every 10 ms, each in flight for 1 to 122 ms of its own: twenty are due until 190 ms.
+    let records: Vec<_> = (0..20).map(|i| request(i, i * 10, 20, 10, 11)).collect();
+    let level = Level { label: "r".into(), concurrency: None, rate_rps: Some(100.0), batch: None };
+    let context = PointContext { mode: Mode::Open, ..context(&level) };
+    let view = TrialView { context: &context, records: &records };
+    // The first two have ended at 122 and 132 ms.
+    assert_eq!(steady(&view), Ok((Nanos::from_millis(132), Nanos::from_millis(190))));
+    let m = of_trial(&view);
+    near(&m, "steady_share", 58.0 / 311.0);
+    let is_inside = |at: Nanos| Nanos::from_millis(132) < at && at <= Nanos::from_millis(190);
+    let inside = records.iter().flat_map(|r| &r.arrivals).filter(|a| is_inside(a.at)).count();
+    near(&m, "output_tps_steady", inside as f64 / 0.058);
+    // Ten at once are all due before one is answered.
+    let at_once = TrialView { context: &context, records: &records[..10] };
+    assert_eq!(steady(&at_once), Err(NoWindow::StillFilling));
+}
