@@ -10,6 +10,7 @@ mod exit;
 mod experiment;
 mod interrupt;
 mod limits;
+mod machine;
 mod printer;
 mod selftest;
 mod settings;

@@ -14,6 +14,7 @@ pub mod failure;
 mod http;
 pub mod journal;
 pub mod launch;
+mod metrics_page;
 pub mod process;
 pub mod ready;
 pub mod setup;
@@ -23,4 +24,5 @@ mod error;
 
 pub use error::{Death, Exit, FleetError, Stuck};
 pub use launch::{Context, Progress, Running, State, bring_up};
+pub use metrics_page::metrics_page;
 pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

@@ -90,6 +90,8 @@ pub struct PhaseReport {
     pub shards: u16,
     /// CPU time of the load threads, where the system tells.
     pub client_cpu: Option<Nanos>,
+    /// CPU time of the one of them that had the most, its preparation before the start left out.
+    pub busiest_cpu: Option<Nanos>,
     /// Requests that were sent again on a fresh connection, because the kept one turned out to be
     /// closed before one byte of an answer had come.
     pub reconnects: u64,
@@ -340,6 +342,7 @@ impl<'a> Collector<'a> {
             started_at,
             ended_at: ends.iter().map(|e| e.ended_at).max().unwrap_or(started_at),
             shards: self.spec.shards.max(1),
+            busiest_cpu: ends.iter().filter_map(|e| e.cpu_in_phase).max(),
             client_cpu: ends.iter().try_fold(Nanos::ZERO, |sum, e| Some(sum + e.cpu?)),
             reconnects: ends.iter().map(|e| e.reconnects).sum(),
             cached_prompt_tokens: self.cached,

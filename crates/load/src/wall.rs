@@ -54,6 +54,8 @@ pub(crate) struct ShardEnd {
     pub(crate) ended_at: Nanos,
     pub(crate) reconnects: u64,
     pub(crate) cpu: Option<Nanos>,
+    /// Of that, from the start on.
+    pub(crate) cpu_in_phase: Option<Nanos>,
 }
 
 /// Runs one shard, from the instant `start` to its end.
@@ -64,11 +66,14 @@ pub(crate) fn run_shard(
     start: Nanos,
 ) -> ShardEnd {
     let mut wall = Wall::new(post, registry);
+    let before = cpu::of_this_thread();
     wall.run(&mut reactor, start);
+    let cpu = cpu::of_this_thread();
     ShardEnd {
         ended_at: post.setup.clock.now(),
         reconnects: wall.carrier.outcomes().resent,
-        cpu: cpu::of_this_thread(),
+        cpu,
+        cpu_in_phase: cpu.zip(before).map(|(cpu, before)| cpu.since(before)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
+use crate::floor::Floor;
 use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
@@ -26,6 +27,19 @@ pub struct TrialRecords {
     pub partial: bool,
     /// Why its records cannot be read, where they cannot.
     pub damaged: Option<String>,
+    /// What is known of it besides its requests.
+    pub facts: TrialFacts,
+}
+
+/// What is known of a trial besides its requests. What could not be read is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TrialFacts {
+    /// The busiest load thread's CPU time over the wall time of the measurement; 1 is all of a core.
+    pub busiest_worker_cpu: Option<f64>,
+    /// The part of all cores of the client's machine that was in use meanwhile, by whomever.
+    pub machine_cpu: Option<f64>,
+    /// Requests that the deployment's engines put back in their queues meanwhile, by their own count.
+    pub preemptions: Option<u64>,
 }
 
 /// A point with its records.
@@ -56,6 +70,8 @@ pub struct Frame<'a> {
     pub percentiles: Vec<f64>,
     /// What must hold.
     pub expects: &'a [crate::spec::ExpectSpec],
+    /// What the instrument was worth before the run, where that was measured.
+    pub floor: Option<&'a Floor>,
 }
 
 /// Everything that is said of a run.
@@ -63,7 +79,8 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let measured: Vec<&MeasuredPoint<'_>> =
         points.iter().filter(|p| !p.trials.is_empty()).collect();
     let asked = asked(frame);
-    let results: Vec<PointResult> = measured.iter().map(|p| point(plan, p, &asked)).collect();
+    let results: Vec<PointResult> =
+        measured.iter().map(|p| point(plan, p, &asked, frame)).collect();
     let sides: Vec<compare::Side<'_>> = measured
         .iter()
         .zip(&results)
@@ -106,7 +123,12 @@ pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
     }
 }
 
-fn point(plan: &Plan, measured: &MeasuredPoint<'_>, asked: &Percentiles) -> PointResult {
+fn point(
+    plan: &Plan,
+    measured: &MeasuredPoint<'_>,
+    asked: &Percentiles,
+    frame: &Frame<'_>,
+) -> PointResult {
     let context = context(plan, measured.plan);
     let views: Vec<TrialView<'_>> = measured
         .trials
@@ -120,7 +142,7 @@ fn point(plan: &Plan, measured: &MeasuredPoint<'_>, asked: &Percentiles) -> Poin
         metrics
     };
     let metrics = with_asked(&views);
-    let trust = doubt::doubts(&context, measured, &metrics);
+    let trust = doubt::doubts(&context, measured, &metrics, frame);
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for failure in all().filter_map(|r| r.failure.as_ref()) {
         *failures.entry(failure.class.name().to_owned()).or_default() += 1;

@@ -10,6 +10,8 @@ pub mod arrival;
 pub mod clock;
 pub mod driver;
 pub mod engine;
+pub mod exposition;
+pub mod floor;
 pub mod framing;
 pub mod metrics;
 pub mod peers;

@@ -17,6 +17,8 @@ pub const JOURNAL: &str = "journal.jsonl";
 pub const DOCTOR: &str = "doctor.json";
 /// Versions, flags and hardware of what really ran.
 pub const FINGERPRINT: &str = "fingerprint.json";
+/// What the instrument was worth before the run, where that was measured.
+pub const FLOOR: &str = "floor.json";
 /// What analysis says of the run.
 pub const RESULTS: &str = "results.json";
 /// Held locked by the process that writes the run.

@@ -28,7 +28,7 @@ pub use file::write_atomically;
 pub use list::{RunSummary, list_runs};
 pub use manifest::{ExperimentRef, HostInfo, Manifest, RunStatus, Session};
 pub use read::{RunReader, Take, TrialReader, TrialRecords};
-pub use results::{read_results, write_results};
+pub use results::{read_floor, read_results, write_floor, write_results};
 pub use trial::{PhaseSpan, TrialInfo, TrialState};
 pub use version::StoreFormat;
 pub use write::{NewRun, RunWriter, TrialWriter};

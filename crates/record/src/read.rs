@@ -116,7 +116,9 @@ impl RunReader {
         if !dir.is_dir() {
             return Ok(None);
         }
-        let read = match TrialReader::open(&dir)?.records() {
+        let trial = TrialReader::open(&dir)?;
+        let facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
+        let read = match trial.records() {
             Ok(read) => read,
             // One damaged file must not cost the points that are whole.
             Err(error @ RecordError::Damaged { .. }) => {
@@ -127,6 +129,7 @@ impl RunReader {
                     records,
                     partial: false,
                     damaged,
+                    facts,
                 }));
             }
             Err(error) => return Err(error),
@@ -134,7 +137,7 @@ impl RunReader {
         let mut records = read.records;
         records.retain(|r| r.phase == Phase::Measure);
         let partial = read.state == TrialState::Partial;
-        Ok(Some(analysis::TrialRecords { number, records, partial, damaged: None }))
+        Ok(Some(analysis::TrialRecords { number, records, partial, damaged: None, facts }))
     }
 
     /// Whether every planned trial is complete.

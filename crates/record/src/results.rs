@@ -1,8 +1,10 @@
-//! `results.json`: computed from the records, so it can be deleted and made again.
+//! `results.json`: computed from the records, so it can be deleted and made again; and `floor.json`, which
+//! was measured before them and cannot.
 
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
+use scalebeam_model::floor::Floor;
 use scalebeam_model::results::{RESULTS_FORMAT, Results};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,23 @@ pub fn write_results(dir: &Path, results: &Results) -> Result<PathBuf, RecordErr
     let path = dir.join(layout::RESULTS);
     file::write_json(&path, results)?;
     Ok(path)
+}
+
+/// Keeps what the instrument was worth before the run in `dir`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_floor(dir: &Path, floor: &Floor) -> Result<(), RecordError> {
+    file::write_json(&dir.join(layout::FLOOR), floor)
+}
+
+/// What the instrument was worth before the run in `dir`; absent where it was not measured.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn read_floor(dir: &Path) -> Result<Option<Floor>, RecordError> {
+    let path = dir.join(layout::FLOOR);
+    if path.exists() { file::read_json(&path).map(Some) } else { Ok(None) }
 }
 
 /// Reads `results.json` of the run in `dir`.

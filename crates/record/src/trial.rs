@@ -7,6 +7,7 @@
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
+use scalebeam_model::analysis::TrialFacts;
 use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -43,11 +44,29 @@ pub struct TrialInfo {
     /// The busiest of its load threads: CPU time over wall time, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busiest_worker_cpu: Option<f64>,
+    /// The part of all cores of the machine that was in use during the measurement, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_cpu: Option<f64>,
+    /// Requests that the engines put back in their queues between the begin and the end of the trial's
+    /// measurement, by their own count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemptions: Option<u64>,
     /// Load generators that shared the schedule.
     pub shards: u16,
     /// What a reader should know, as how prompts were sized.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl TrialInfo {
+    /// What analysis wants of it.
+    pub(crate) fn facts(&self) -> TrialFacts {
+        TrialFacts {
+            busiest_worker_cpu: self.busiest_worker_cpu,
+            machine_cpu: self.machine_cpu,
+            preemptions: self.preemptions,
+        }
+    }
 }
 
 /// What the trial's own state file holds.

@@ -9,7 +9,7 @@ use scalebeam_model::plan::PointPlan;
 use scalebeam_model::results::{Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
-use scalebeam_record::{RunReader, RunStatus, write_results};
+use scalebeam_record::{RunReader, RunStatus, read_floor, write_results};
 use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
 
 /// What goes to stdout.
@@ -129,6 +129,7 @@ fn results(
     percentiles: &[f64],
 ) -> Result<Results, Failure> {
     let plan = reader.plan();
+    let floor = read_floor(reader.dir())?;
     let compared = experiment.report.iter().filter(|r| r.kind == ReportKind::Compare);
     let frame = Frame {
         run: &reader.manifest().run,
@@ -140,6 +141,7 @@ fn results(
         shown: experiment.report.iter().flat_map(shown_metrics).collect(),
         percentiles: percentiles.to_vec(),
         expects: &experiment.expect,
+        floor: floor.as_ref(),
     };
     Ok(analyse(plan, points, &frame))
 }

@@ -4,13 +4,15 @@ use super::{Campaign, Ended, prepare::Prepared, reach};
 use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{Asked, reached};
+use crate::machine::{Cores, cpu_share};
 use crate::settings;
-use scalebeam_fleet::Running;
+use scalebeam_fleet::{Running, metrics_page};
 use scalebeam_load::{
     Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, probe, run_phase,
 };
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan};
+use scalebeam_model::exposition;
 use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
 use scalebeam_model::request::RequestRecord;
 use scalebeam_model::units::Nanos;
@@ -19,8 +21,10 @@ use scalebeam_model::workload::{
 };
 use scalebeam_record::{PhaseSpan, RecordError, TrialInfo, TrialWriter};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// After Ctrl-C, how long requests in flight may still take.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -37,6 +41,28 @@ pub(super) struct Bench {
     /// By API: a chat template and a plain prompt are counted by the same tokenizer, but a server may
     /// report usage for one only.
     words: BTreeMap<Api, Arc<Words>>,
+    counts: Counts,
+}
+
+/// Where the engines of a deployment say what they have counted.
+#[derive(Clone)]
+struct Counts {
+    deployment: Arc<DeploymentPlan>,
+    /// Where relative paths of the experiment file start.
+    base: PathBuf,
+    runtime: Handle,
+}
+
+impl Counts {
+    /// Requests preempted so far, over all entries; absent where one of them does not say. Blocks.
+    fn preemptions(&self) -> Option<f64> {
+        let entries = &self.deployment.entries;
+        let of = |url: &str| {
+            let page = self.runtime.block_on(metrics_page(&self.deployment, &self.base, url));
+            exposition::preemptions(&page?)
+        };
+        entries.iter().map(|entry| of(&entry.url)).sum()
+    }
 }
 
 impl Bench {
@@ -53,6 +79,11 @@ impl Bench {
             tokenizer: prepared.tokenizer.clone(),
             clock: Arc::clone(clock),
             words: BTreeMap::new(),
+            counts: Counts {
+                deployment: Arc::new(deployment.clone()),
+                base: loaded.base.clone(),
+                runtime: Handle::current(),
+            },
         })
     }
 
@@ -117,6 +148,7 @@ struct Job {
     clock: Arc<dyn Clock>,
     control: Control,
     writer: TrialWriter,
+    counts: Counts,
     id_prefix: String,
 }
 
@@ -175,6 +207,7 @@ pub(super) async fn measure(
         tokenizer: bench.tokenizer.clone(),
         clock: Arc::clone(&campaign.clock),
         control: control.clone(),
+        counts: bench.counts.clone(),
         writer,
     };
     let bar = campaign.display.trial(&point, trial, &control);
@@ -247,11 +280,18 @@ impl Job {
             info.warmup = Some(span(&report));
         }
         if !self.control.is_stopped() {
+            let (preempted, cores) = (self.counts.preemptions(), Cores::now());
             let report = self.phase(self.point.measure.clone(), self.trial.measure_seed, "m")?;
-            let wall = report.ended_at.since(report.started_at).as_secs_f64();
+            let of_machine = Cores::now().zip(cores).and_then(|(now, then)| now.busy_since(then));
+            let wall = report.ended_at.since(report.started_at);
             info.measure = Some(span(&report));
-            info.client_cpu_cores =
-                report.client_cpu.filter(|_| wall > 0.0).map(|cpu| cpu.as_secs_f64() / wall);
+            info.client_cpu_cores = report
+                .client_cpu
+                .filter(|_| wall > Nanos::ZERO)
+                .map(|cpu| cpu.as_secs_f64() / wall.as_secs_f64());
+            info.busiest_worker_cpu = report.busiest_cpu.and_then(|cpu| cpu_share(cpu, wall));
+            info.machine_cpu = of_machine;
+            info.preemptions = since(preempted, self.counts.preemptions());
         }
         if self.control.is_stopped() {
             return self.writer.abandon().map_err(Lost::Record);
@@ -305,6 +345,18 @@ fn first_entry(shape: &LoadShape) -> u64 {
         LoadShape::Replay { window, due, .. } => window.range(due).start as u64,
         LoadShape::Closed { .. } | LoadShape::Burst | LoadShape::Open { .. } => 0,
     }
+}
+
+/// What a counter rose by; absent where it was not read twice, or began anew.
+fn since(before: Option<f64>, after: Option<f64>) -> Option<u64> {
+    let risen = after? - before?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count above zero; `as` saturates"
+    )]
+    let count = risen.round() as u64;
+    (risen >= 0.0).then_some(count)
 }
 
 fn span(report: &PhaseReport) -> PhaseSpan {

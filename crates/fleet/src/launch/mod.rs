@@ -186,7 +186,7 @@ pub async fn bring_up(
 }
 
 /// The family whose manners an endpoint expects of everybody: that of all its workloads, or OpenAI's.
-fn manner(plan: &DeploymentPlan) -> Api {
+pub(crate) fn manner(plan: &DeploymentPlan) -> Api {
     let apis = plan.ready.gates.iter().filter_map(|gate| match gate {
         Gate::Completion { apis } => Some(apis.as_slice()),
         _ => None,

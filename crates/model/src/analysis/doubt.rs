@@ -1,7 +1,7 @@
 //! What speaks against a point's numbers. Each doubt has a stable code, says what was seen and what it
 //! means for the number, and names the next step.
 
-use super::{MeasuredPoint, TrialRecords, sharing};
+use super::{Frame, MeasuredPoint, TrialRecords, sharing};
 use crate::driver::{LoadShape, PhasePlan};
 use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
@@ -10,20 +10,24 @@ use crate::trust::{Reason, Trust, TrustLevel};
 use crate::units::{Nanos, significant};
 use crate::workload::{CachePolicy, Workload};
 
+mod around;
+mod population;
+
 /// All doubts about a point.
 pub(super) fn doubts(
     context: &PointContext<'_>,
     measured: &MeasuredPoint<'_>,
     metrics: &Metrics,
+    frame: &Frame<'_>,
 ) -> Trust {
     let records: Vec<&RequestRecord> = measured.trials.iter().flat_map(|t| &t.records).collect();
     let (phase, workload) = (&measured.plan.measure, &measured.plan.workload);
     let trials = &measured.trials;
-    let seen = Seen { context, phase, records: &records, trials, workload, metrics };
+    let seen = Seen { context, phase, records: &records, trials, workload, metrics, frame };
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 16] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 26] = [
         nothing_measured,
         failures,
         time_outs,
@@ -40,6 +44,16 @@ pub(super) fn doubts(
         resent,
         merged,
         abandoned,
+        population::little_law,
+        population::cold_trial,
+        population::cold_head,
+        population::tail_samples,
+        population::max_is_timeout,
+        population::empty_outputs,
+        population::no_steady_window,
+        around::client_cpu,
+        around::preemptions,
+        around::instrument_floor,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =
@@ -75,6 +89,7 @@ struct Seen<'a> {
     trials: &'a [TrialRecords],
     workload: &'a Workload,
     metrics: &'a Metrics,
+    frame: &'a Frame<'a>,
 }
 
 impl Seen<'_> {
@@ -207,13 +222,28 @@ fn lateness(seen: &Seen<'_>) -> Option<Reason> {
             "late",
             level,
             format!(
-                "requests left up to {} ms (p99) after they were due, against a median TTFT of {} ms",
+                "requests left up to {} ms (p99) after they were due, against a median TTFT of {} ms; {}",
                 significant(late),
-                significant(ttft)
+                significant(ttft),
+                parts_of_lateness(seen),
             ),
             "lower the load, give the load generator more cores, or compare ttft_sent_ms",
         )
     })
+}
+
+/// Whose the lateness is: opening connections costs a user too, the rest is the load generator's own.
+fn parts_of_lateness(seen: &Seen<'_>) -> String {
+    let ours = seen.value("send_delay_ms.p99").unwrap_or(0.0);
+    let opened = seen.value("connect_ms.count").unwrap_or(0.0);
+    match seen.value("connect_ms.p99") {
+        Some(connecting) => format!(
+            "the load generator's own part is {} ms (p99), connecting took {} ms (p99 of the {opened} that had to)",
+            significant(ours),
+            significant(connecting)
+        ),
+        None => format!("all of it is the load generator's own, {} ms (p99)", significant(ours)),
+    }
 }
 
 fn lengths(seen: &Seen<'_>) -> Option<Reason> {

@@ -8,14 +8,9 @@ use crate::spec::{ExpectSpec, Severity};
 pub fn all(points: &[PointResult], expects: &[ExpectSpec]) -> Vec<ExpectResult> {
     let mut out = Vec::new();
     for expect in expects {
-        let place = expect.place.clone().unwrap_or_default();
         let what = format!("{} {} {}", expect.metric, expect.op, expect.value);
         let warn_only = expect.severity == Some(Severity::Warn);
-        let here = points.iter().filter(|p| {
-            place.deploy.as_ref().is_none_or(|d| *d == p.deployment)
-                && place.load.as_ref().is_none_or(|l| *l == p.load)
-        });
-        for point in here {
+        for point in points.iter().filter(|p| is_about(expect, &p.deployment, &p.load)) {
             let value = point.value(&expect.metric);
             out.push(ExpectResult {
                 what: what.clone(),
@@ -27,6 +22,15 @@ pub fn all(points: &[PointResult], expects: &[ExpectSpec]) -> Vec<ExpectResult> 
         }
     }
     out
+}
+
+/// Whether `expect` asks something of the points of `deployment` under `load`.
+pub(super) fn is_about(expect: &ExpectSpec, deployment: &str, load: &str) -> bool {
+    let is = |asked: Option<&String>, name: &str| asked.is_none_or(|asked| asked == name);
+    expect
+        .place
+        .as_ref()
+        .is_none_or(|place| is(place.deploy.as_ref(), deployment) && is(place.load.as_ref(), load))
 }
 
 /// `value op bound`. Equality allows for rounding in the last digits.

@@ -15,6 +15,8 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+mod doubts;
+
 fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {
         name: name.to_owned(),
@@ -132,7 +134,7 @@ fn trial(number: u32, requests: u64, tpot_us: u64, wobble: u64) -> TrialRecords 
         free[slot] = r.finished_at.0;
         records.push(r);
     }
-    TrialRecords { number, records, partial: false, damaged: None }
+    TrialRecords { number, records, partial: false, damaged: None, facts: TrialFacts::default() }
 }
 
 fn weigh(a: Vec<TrialRecords>, b: Vec<TrialRecords>, gpus: [u32; 2]) -> Results {
@@ -405,6 +407,7 @@ fn a_trial_that_cannot_be_read_is_damaged_and_nothing_else() {
         records: Vec::new(),
         partial: false,
         damaged: Some("its SHA-256 differs".to_owned()),
+        facts: TrialFacts::default(),
     };
     assert_eq!(codes_of(lost, Mode::Closed), ["damaged"]);
 }
