@@ -162,9 +162,22 @@ pub(crate) struct RunArgs {
     /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     pub(crate) define: Vec<String>,
+    /// Measure the instrument on this machine first [default: auto, or selftest of the file]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) selftest: Option<SelftestArg>,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SelftestArg {
+    /// Where the run is planned to last at least ten times as long
+    Auto,
+    /// Before every run
+    Always,
+    /// Never: no point is held against a floor
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -326,6 +339,9 @@ pub(crate) struct BenchArgs {
     /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     pub(crate) define: Vec<String>,
+    /// Measure the instrument on this machine first [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) selftest: Option<SelftestArg>,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,

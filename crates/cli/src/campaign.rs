@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+mod floor;
 pub(crate) mod outcome;
 mod prepare;
 mod progress;
@@ -72,7 +73,7 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
     let writer = open(loaded, &goal, clock.as_ref())?;
     let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
-    match campaign.deployments().await {
+    match campaign.measured().await {
         Ok(()) => campaign.finish(),
         Err(failure) => Err(campaign.abandon(failure)),
     }
@@ -195,6 +196,11 @@ impl<'a> Campaign<'a> {
 
     fn asked(&self) -> Asked {
         *self.asked.borrow()
+    }
+
+    async fn measured(&mut self) -> Result<(), Failure> {
+        floor::measure(self).await?;
+        self.deployments().await
     }
 
     async fn deployments(&mut self) -> Result<(), Failure> {

@@ -77,6 +77,22 @@ pub struct Experiment {
     /// Where results go.
     #[serde(default)]
     pub output: Option<OutputSpec>,
+    /// Whether the instrument is measured before the run; default `auto`.
+    #[serde(default)]
+    pub selftest: Option<SelftestWhen>,
+}
+
+/// Whether the instrument is measured before a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SelftestWhen {
+    /// Where the run is planned to last at least ten times as long.
+    #[default]
+    Auto,
+    /// Before every run.
+    Always,
+    /// Never: no point is held against a floor.
+    Never,
 }
 
 /// The machine that sends the load.

@@ -39,7 +39,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
         }
     };
     let text = text(args, &model, &headers)?;
-    let loaded = experiment::from_text(text, SHOWN, base)?;
+    let mut loaded = experiment::from_text(text, SHOWN, base)?;
+    super::run::ask_for_floor(&mut loaded, args.selftest);
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(settings::RUNS));
     super::run::weigh(&loaded, Goal::New { out }, &shown)
 }

@@ -1,18 +1,18 @@
 //! `run`: plan, deploy, load, record, analyse, report.
 
-use crate::args::RunArgs;
+use crate::args::{RunArgs, SelftestArg};
 use crate::campaign::outcome::{self, Shown};
 use crate::campaign::{self, Goal};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
 use crate::settings;
-use scalebeam_model::spec::Experiment;
+use scalebeam_model::spec::{Experiment, SelftestWhen};
 use scalebeam_record::RunReader;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let shown = Shown::new(args.json, &args.define)?;
-    let (loaded, goal) = match (&args.resume, &args.file) {
+    let (mut loaded, goal) = match (&args.resume, &args.file) {
         (Some(dir), _) => (resumed(dir)?, Goal::Resume(dir.clone())),
         (None, Some(file)) => {
             let mut loaded = experiment::load(file)?;
@@ -24,7 +24,18 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
             return Err(Failure::usage("name an experiment file, or a run with --resume"));
         }
     };
+    ask_for_floor(&mut loaded, args.selftest);
     weigh(&loaded, goal, &shown)
+}
+
+/// What the command line says of the selftest goes before what the file says.
+pub(super) fn ask_for_floor(loaded: &mut Loaded, asked: Option<SelftestArg>) {
+    let when = asked.map(|asked| match asked {
+        SelftestArg::Auto => SelftestWhen::Auto,
+        SelftestArg::Always => SelftestWhen::Always,
+        SelftestArg::Never => SelftestWhen::Never,
+    });
+    loaded.experiment.selftest = when.or(loaded.experiment.selftest);
 }
 
 /// Runs what was loaded and says what came of it; `bench` ends here too.

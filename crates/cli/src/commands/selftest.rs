@@ -3,7 +3,7 @@
 use crate::args::SelftestArgs;
 use crate::exit::{Failure, Status};
 use crate::selftest::case::{self, Case};
-use crate::selftest::floor::Floor;
+use crate::selftest::floor;
 use crate::selftest::summary::Row;
 use crate::selftest::table::{self, Trust};
 use crate::selftest::{Reader, measure, runs, usage};
@@ -138,7 +138,7 @@ impl Machine {
             "load_average_after": self.after,
             "rounds": self.rounds,
             "trust": trust,
-            "floor": Floor::of(rows, self.before),
+            "floor": floor::of(rows, self.before),
             "cases": cases.collect::<Vec<_>>(),
         })
     }

@@ -78,7 +78,7 @@ impl Case {
 }
 
 /// Tokens a second that a case of [`paced`] asks for at most: what a small machine can serve and read.
-const TOKENS_A_SECOND: u64 = 25_600;
+pub(crate) const TOKENS_A_SECOND: u64 = 25_600;
 
 /// A case that lasts about a second a wave: `streams` of up to 100 tokens/s, not in lockstep.
 pub(crate) fn paced(streams: u32, waves: u64) -> Case {
@@ -92,6 +92,18 @@ pub(crate) fn paced(streams: u32, waves: u64) -> Case {
 /// An open loop of `seconds` seconds at 500 requests a second.
 pub(crate) fn open_loop(seconds: u64) -> Case {
     Case::open("500 req/s", 500.0, 500 * seconds, server(20, 5, 16))
+}
+
+/// An open loop of about `seconds` seconds at `rate_rps` requests a second, of ten at least.
+pub(crate) fn open_at(rate_rps: f64, seconds: u64) -> Case {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive rate; `as` saturates"
+    )]
+    let requests = (rate_rps * seconds as f64) as u64;
+    let rate_rps = rate_rps.max(10.0);
+    Case::open(&format!("{rate_rps} req/s"), rate_rps, requests.max(10), server(20, 5, 16))
 }
 
 /// Everything that the journal's table has. The shapes are those at which other tools were measured.

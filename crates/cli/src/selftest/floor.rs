@@ -1,92 +1,154 @@
 //! The floor: what a campaign's own numbers cannot be truer than, on this machine, today.
 
-use super::case::{self, Case};
+use super::case::{self, Case, TOKENS_A_SECOND};
 use super::summary::Row;
 use super::{Reader, measure};
 use crate::exit::Failure;
-use serde::{Deserialize, Serialize};
+use scalebeam_model::driver::LoadShape;
+use scalebeam_model::floor::{Floor, FloorAt};
+use scalebeam_model::plan::{Plan, PointPlan};
+use scalebeam_model::units::{Nanos, significant};
 
-/// The errors of the load client on this machine, measured just before a campaign.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Floor {
-    /// By number of streams, fewest first.
-    pub(crate) at: Vec<FloorAt>,
-    /// 99th percentile of what a request of an open loop at 500 requests/s is late by, in milliseconds.
-    pub(crate) lateness_ms_p99: Option<f64>,
-    /// Load average of the machine when it began; the floor of a busy machine is higher.
-    pub(crate) load_average: Option<f64>,
-}
-
-/// At one number of streams.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FloorAt {
-    /// Streams at once.
-    pub(crate) streams: u32,
-    /// 99th percentile of the absolute errors of TTFT, in milliseconds.
-    pub(crate) ttft_error_ms_p99: Option<f64>,
-    /// 99th percentile of the absolute errors of gaps between tokens, in milliseconds.
-    pub(crate) itl_error_ms_p99: Option<f64>,
-    /// Requests that were lost or miscounted.
-    pub(crate) wrong: u64,
-}
-
-impl FloorAt {
-    fn of(row: &Row) -> Self {
+impl From<&Row> for FloorAt {
+    fn from(row: &Row) -> Self {
         Self {
             streams: row.streams,
             ttft_error_ms_p99: row.ours.ttft_error_each_ms_p99,
+            ttft_median_error_ms: row.ours.ttft_error_ms_p50,
             itl_error_ms_p99: row.ours.itl_error_each_ms_p99,
+            itl_mean_error_ms: row.ours.itl_error_mean_ms,
             wrong: row.ours.lost + row.ours.miscounted,
         }
     }
 }
 
-impl Floor {
-    /// What was measured, as a floor.
-    pub(crate) fn of(rows: &[Row], load_average: Option<f64>) -> Self {
-        let is_open = |row: &&Row| row.rate_rps.is_some();
-        let mut at: Vec<FloorAt> =
-            rows.iter().filter(|row| !is_open(row)).map(FloorAt::of).collect();
-        at.sort_by_key(|f| f.streams);
-        let late = rows.iter().filter(is_open).filter_map(|row| row.ours.lateness_ms_p99);
-        Self { at, lateness_ms_p99: late.max_by(f64::total_cmp), load_average }
+/// What was measured, as a floor.
+pub(crate) fn of(rows: &[Row], load_average: Option<f64>) -> Floor {
+    let mut at: Vec<FloorAt> =
+        rows.iter().filter(|row| row.rate_rps.is_none()).map(FloorAt::from).collect();
+    at.sort_by_key(|f| f.streams);
+    let late = |row: &&Row| row.rate_rps.is_some() && row.ours.lateness_ms_p99.is_some();
+    let worst = rows.iter().filter(late).max_by(|a, b| f64::total_cmp(&lateness(a), &lateness(b)));
+    Floor {
+        at,
+        rate_rps: worst.and_then(|row| row.rate_rps),
+        lateness_ms_p99: worst.map(lateness),
+        load_average,
     }
+}
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the campaign is to mark points by it"))]
-    /// The floor that holds for `streams`: of the fewest measured that are at least as many, else of the
-    /// most that were measured.
-    pub(crate) fn for_streams(&self, streams: u32) -> Option<&FloorAt> {
-        self.at.iter().find(|f| f.streams >= streams).or(self.at.last())
-    }
+fn lateness(row: &Row) -> f64 {
+    row.ours.lateness_ms_p99.unwrap_or(0.0)
+}
+
+/// Which cases stand for a campaign.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Demand {
+    /// Streams at once, fewest first.
+    streams: Vec<u32>,
+    /// The highest rate of an open loop.
+    rate_rps: Option<f64>,
 }
 
 /// Levels measured at most: a campaign waits for them.
-const LEVELS: usize = 4;
+const LEVELS: usize = 3;
+/// More than these would measure the truth server.
+const MOST_STREAMS: u32 = 4_000;
+const MOST_RPS: f64 = 2_000.0;
+/// What an open loop is taken to have in flight for each request a second: requests of two seconds.
+const OPEN_SECONDS: f64 = 2.0;
 
-#[expect(dead_code, reason = "the campaign is to call it before its first deployment")]
-/// Measures the floor at the stream counts that a campaign plans: about two seconds a level.
+impl Demand {
+    /// The most and the fewest streams of the plan and some between, and its highest rate.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let mut streams: Vec<u32> = plan.points.iter().map(streams).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let rates = plan.points.iter().filter_map(rate);
+        Self { streams: levels(&streams), rate_rps: rates.max_by(f64::total_cmp) }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let paced = self.streams.iter().map(|n| case::paced(*n, 2));
+        let open = self.rate_rps.map(|rate| case::open_at(rate.min(MOST_RPS), 1));
+        let alone = |case| Case { has_raw: false, ..case };
+        paced.chain(open).map(alone).collect()
+    }
+
+    /// About how long it takes to measure: the waves of [`case::paced`], and processes that start and end.
+    pub(crate) fn lasts(&self) -> Nanos {
+        let wave = |n: &u32| (f64::from(*n) * 5.0 / TOKENS_A_SECOND as f64).max(1.0);
+        let paced: f64 = self.streams.iter().map(|n| 2.0 * wave(n) + 0.5).sum();
+        Nanos::from_secs_f64(paced + self.rate_rps.map_or(0.0, |_| 1.5))
+    }
+}
+
+/// Streams that a point may have at once.
+fn streams(point: &PointPlan) -> u32 {
+    let phase = &point.measure;
+    let many = |n: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number of streams; `as` saturates"
+        )]
+        let n = n as u32;
+        n
+    };
+    let n = match (&phase.shape, phase.shape.max_in_flight()) {
+        (_, Some(n)) => n,
+        (LoadShape::Open { rate_rps, .. }, None) => many(rate_rps.peak_rps() * OPEN_SECONDS),
+        // What a trace asks for is not known before it is read.
+        (LoadShape::Replay { .. }, None) => 64,
+        (LoadShape::Burst | LoadShape::Closed { .. }, None) => {
+            u32::try_from(phase.requests.unwrap_or(1)).unwrap_or(u32::MAX)
+        }
+    };
+    n.clamp(1, MOST_STREAMS)
+}
+
+fn rate(point: &PointPlan) -> Option<f64> {
+    match &point.measure.shape {
+        LoadShape::Open { rate_rps, .. } => Some(rate_rps.peak_rps()),
+        LoadShape::Closed { .. } | LoadShape::Burst | LoadShape::Replay { .. } => None,
+    }
+}
+
+/// Of sorted numbers of streams the most and the fewest, and some between: an error grows with the streams.
+fn levels(planned: &[u32]) -> Vec<u32> {
+    let last = planned.len().checked_sub(1).filter(|last| *last >= LEVELS);
+    let Some(last) = last else { return planned.to_vec() };
+    (0..LEVELS).map(|i| planned[last * i / (LEVELS - 1)]).collect()
+}
+
+/// Measures the floor that holds for `demand`.
 pub(crate) fn measure_floor(
-    planned: &[u32],
+    demand: &Demand,
     mut tell: impl FnMut(&str, Reader),
 ) -> Result<Floor, Failure> {
     let load_average = super::usage::load_average();
-    let mut cases: Vec<Case> = levels(planned).into_iter().map(|n| case::paced(n, 2)).collect();
-    cases.push(case::open_loop(1));
     let mut rows = Vec::new();
-    for mut case in cases {
-        case.has_raw = false;
+    for case in demand.cases() {
         rows.push(measure(&case, 1, &mut tell)?);
     }
-    Ok(Floor::of(&rows, load_average))
+    Ok(of(&rows, load_average))
 }
 
-/// The most and the fewest, and some between: an error grows with the streams.
-fn levels(planned: &[u32]) -> Vec<u32> {
-    let mut all: Vec<u32> = planned.iter().copied().filter(|n| *n > 0).collect();
-    all.sort_unstable();
-    all.dedup();
-    let Some(last) = all.len().checked_sub(1).filter(|last| *last >= LEVELS) else { return all };
-    (0..LEVELS).map(|i| all[last * i / (LEVELS - 1)]).collect()
+/// A floor in a line: that of the most streams, which is the highest.
+pub(crate) fn line(floor: &Floor) -> String {
+    let ms =
+        |value: Option<f64>| value.map_or("n/a".to_owned(), |v| format!("{} ms", significant(v)));
+    let most = floor.at.last().map(|at| {
+        let (ttft, itl) = (ms(at.ttft_error_ms_p99), ms(at.itl_error_ms_p99));
+        format!("at {} streams TTFT is true to {ttft}, gaps between tokens to {itl}", at.streams)
+    });
+    let late = floor.lateness_ms_p99.zip(floor.rate_rps).map(|(late, rate)| {
+        format!("at {}/s requests leave {} after they are due", significant(rate), ms(Some(late)))
+    });
+    let wrong: u64 = floor.at.iter().map(|at| at.wrong).sum();
+    let wrong = (wrong > 0).then(|| format!("{wrong} requests were lost or miscounted"));
+    let parts: Vec<String> = [most, late, wrong].into_iter().flatten().collect();
+    format!("instrument: {} (p99)", parts.join("; "))
 }
 
 #[cfg(test)]
@@ -94,31 +156,43 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn the_floor_of_a_level_is_not_that_of_fewer_streams() {
-        let at = |streams| FloorAt {
-            streams,
-            ttft_error_ms_p99: None,
-            itl_error_ms_p99: None,
-            wrong: 0,
-        };
-        let floor =
-            Floor { at: vec![at(8), at(64)], lateness_ms_p99: None, load_average: Some(0.5) };
-        for (streams, want) in [(1, 8), (8, 8), (9, 64), (64, 64), (1_000, 64)] {
-            assert_eq!(floor.for_streams(streams).map(|f| f.streams), Some(want));
-        }
-        let none = Floor { at: Vec::new(), lateness_ms_p99: None, load_average: None };
-        assert_eq!(none.for_streams(1), None);
-    }
-
     proptest! {
         #[test]
-        fn few_levels_stand_for_many(planned in prop::collection::vec(0_u32..2_000, 0..30)) {
+        fn few_levels_stand_for_many(planned in prop::collection::btree_set(1_u32..2_000, 0..30)) {
+            let planned: Vec<u32> = planned.into_iter().collect();
             let levels = levels(&planned);
             prop_assert!(levels.len() <= LEVELS && levels.is_sorted_by(|a, b| a < b));
-            prop_assert!(levels.iter().all(|n| *n > 0 && planned.contains(n)));
-            let most = planned.iter().max().filter(|n| **n > 0);
-            prop_assert_eq!(levels.last(), most);
+            prop_assert!(levels.iter().all(|n| planned.contains(n)));
+            prop_assert_eq!(levels.last(), planned.last());
+            prop_assert_eq!(levels.first(), planned.first());
         }
+    }
+
+    #[test]
+    fn a_floor_is_measured_at_what_is_planned_and_no_more() {
+        let demand = Demand { streams: vec![4, 64], rate_rps: Some(10_000.0) };
+        let cases = demand.cases();
+        let seen: Vec<_> = cases.iter().map(|c| (c.streams, c.rate_rps, c.has_raw)).collect();
+        assert_eq!(seen, [(4, None, false), (64, None, false), (64, Some(2_000.0), false)]);
+        assert_eq!(demand.lasts(), Nanos::from_millis(6_500));
+        let none = Demand { streams: Vec::new(), rate_rps: None };
+        assert_eq!((none.cases().len(), none.lasts()), (0, Nanos::ZERO));
+    }
+
+    #[test]
+    fn a_floor_is_said_in_a_line() {
+        let at = FloorAt {
+            streams: 64,
+            ttft_error_ms_p99: Some(0.1234),
+            wrong: 2,
+            ..FloorAt::default()
+        };
+        let floor = Floor {
+            at: vec![at],
+            rate_rps: Some(500.0),
+            lateness_ms_p99: Some(0.5),
+            load_average: None,
+        };
+        insta::assert_snapshot!(line(&floor), @"instrument: at 64 streams TTFT is true to 0.123 ms, gaps between tokens to n/a; at 500/s requests leave 0.500 ms after they are due; 2 requests were lost or miscounted (p99)");
     }
 }

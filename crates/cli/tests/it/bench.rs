@@ -5,7 +5,7 @@ use crate::support::{emulator, say};
 fn bench(url: &str, args: &[&str]) -> crate::support::Said {
     let out = tempfile::tempdir().unwrap();
     let out = out.path().to_str().unwrap();
-    say([&["bench", url, "--out", out], args].concat())
+    say([&["bench", url, "--selftest", "never", "--out", out], args].concat())
 }
 
 #[test]

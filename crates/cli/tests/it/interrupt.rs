@@ -38,8 +38,15 @@ fn once_seals_what_is_there_takes_down_and_can_be_continued() {
     let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
     assert!(manifest.contains("interrupted"), "{manifest}");
 
-    let said =
-        crate::support::say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0);
+    let said = crate::support::say([
+        "run",
+        "--selftest",
+        "never",
+        "--resume",
+        dir.to_str().unwrap(),
+        "--json",
+    ])
+    .expect_code(0);
     let results = said.json();
     assert_eq!(results["incomplete"], false);
     for point in results["points"].as_array().unwrap() {
@@ -49,8 +56,15 @@ fn once_seals_what_is_there_takes_down_and_can_be_continued() {
     assert_eq!(results["points"].as_array().unwrap().len(), 2);
     assert_eq!(marked_processes(&lab.runs()), []);
     // Nothing is left to do.
-    let again =
-        crate::support::say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0);
+    let again = crate::support::say([
+        "run",
+        "--selftest",
+        "never",
+        "--resume",
+        dir.to_str().unwrap(),
+        "--json",
+    ])
+    .expect_code(0);
     assert_eq!(again.json()["points"], results["points"]);
 }
 

@@ -29,7 +29,9 @@ fn kill_and_continue(lab: &Lab, until: impl FnMut() -> bool) {
     assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
     assert_eq!(said.json()["incomplete"], true);
 
-    let results = say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0).json();
+    let results = say(["run", "--selftest", "never", "--resume", dir.to_str().unwrap(), "--json"])
+        .expect_code(0)
+        .json();
     assert_eq!(results["incomplete"], false);
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
@@ -83,7 +85,9 @@ fn a_damaged_trial_is_marked_and_measured_again() {
     let results = say(["report", dir.to_str().unwrap(), "--json"]).expect_code(3).json();
     assert_eq!(results["points"][0]["trust"]["reasons"][0]["code"], "damaged", "{results:#}");
     assert_eq!(results["points"][1]["outcomes"]["completed"], 120);
-    let results = say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0).json();
+    let results = say(["run", "--selftest", "never", "--resume", dir.to_str().unwrap(), "--json"])
+        .expect_code(0)
+        .json();
     assert!(
         results["points"].as_array().unwrap().iter().all(|p| p["outcomes"]["completed"] == 120)
     );
@@ -106,7 +110,7 @@ fn at_random_moments() {
         let Some(dir) = dirs.next() else { continue };
         let dir = dir.unwrap().path();
         if dir.join("manifest.json").exists() {
-            say(["run", "--resume", dir.to_str().unwrap()]).expect_code(0);
+            say(["run", "--selftest", "never", "--resume", dir.to_str().unwrap()]).expect_code(0);
         }
     }
 }

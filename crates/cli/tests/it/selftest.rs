@@ -1,6 +1,6 @@
 //! `selftest`: counts, shape and words. What it measures is this machine's affair, and never asserted.
 
-use crate::support::say;
+use crate::support::{Lab, emulated, say, scalebeam};
 use std::collections::BTreeSet;
 
 /// The shortest that there is.
@@ -123,4 +123,46 @@ fn help_has_examples_and_hides_the_parts() {
         said.stdout.contains("Examples:") && said.stdout.contains("scalebeam selftest --quick")
     );
     assert!(!say(["--help"]).expect_code(0).stdout.contains("selftest-part"));
+}
+
+#[test]
+fn a_run_measures_the_instrument_first_where_it_is_asked_to() {
+    let text = emulated(
+        &["one"],
+        "ttft = \"50ms\", itl = \"10ms\"",
+        "mode = \"closed\"\nconcurrency = 2\nrequests = 20\n",
+    );
+    let run = |lab: &Lab, when: &[&str]| {
+        let mut command = scalebeam();
+        command.arg("run").arg(lab.file()).arg("--out").arg(lab.runs()).args(when);
+        crate::support::Said::from(command.output().unwrap())
+    };
+    let lab = Lab::new(&text);
+    let said = run(&lab, &["--selftest", "always", "--json"]);
+    // 3 where this machine is too busy, which is a true answer.
+    assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
+    assert!(said.stderr.contains("instrument: at 2 streams TTFT is true to "), "{}", said.stderr);
+    let floor = std::fs::read(lab.run_dir().join("floor.json")).unwrap();
+    let floor: serde_json::Value = serde_json::from_slice(&floor).unwrap();
+    assert_eq!((&floor["at"][0]["streams"], &floor["at"][0]["wrong"]), (&2.into(), &0.into()));
+    assert!(floor["at"][0]["ttft_error_ms_p99"].is_number() && floor.get("rate_rps").is_none());
+    // A floor that no number is above marks every point, also of an old run.
+    let edit = |ms: f64| {
+        let mut floor = floor.clone();
+        floor["at"][0]["ttft_median_error_ms"] = ms.into();
+        std::fs::write(lab.run_dir().join("floor.json"), floor.to_string()).unwrap();
+        let said = say(["report", lab.run_dir().to_str().unwrap(), "--json"]);
+        let reasons = said.json()["points"][0]["trust"]["reasons"].clone();
+        let reasons = reasons.as_array().unwrap().clone();
+        (said.code, reasons.into_iter().find(|r| r["code"] == "instrument_floor"))
+    };
+    let (code, reason) = edit(40.0);
+    assert_eq!((code, reason.unwrap()["level"].as_str()), (Some(3), Some("invalid")));
+    // So short a run is not measured first unless it is asked for, in the file or beside it.
+    let lab = Lab::new(&text);
+    let said = run(&lab, &[]);
+    assert!(said.stderr.contains("instrument: not measured for so short a run"), "{}", said.stderr);
+    assert!(!lab.run_dir().join("floor.json").exists());
+    let lab = Lab::new(&text.replacen("schema = 1\n", "schema = 1\nselftest = \"never\"\n", 1));
+    assert!(!run(&lab, &[]).stderr.contains("instrument:"));
 }

@@ -79,6 +79,10 @@ impl Lab {
         if matches!(verb, "run" | "up" | "down") {
             command.arg("--out").arg(self.runs());
         }
+        if verb == "run" {
+            // It has tests of its own, and takes its time.
+            command.args(["--selftest", "never"]);
+        }
         command
     }
 
