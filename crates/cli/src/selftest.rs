@@ -29,6 +29,7 @@ pub(crate) mod usage;
 
 use crate::clock::WallClock;
 use crate::exit::Failure;
+use crate::settings;
 use case::Case;
 use errors::{Errors, compare};
 use ours::OursSpec;
@@ -38,6 +39,7 @@ use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use server::answer::Answer;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use summary::Row;
 use trace::Trace;
 
@@ -112,6 +114,7 @@ fn measure_once(case: &Case, reader: Reader) -> Result<Reading, Failure> {
             shape: case.shape(),
             requests: case.requests,
             tokens: case.server.tokens,
+            ca_file: case.server.tls.then(ca_file).transpose()?,
         }),
         Reader::Raw => PartSpec::Raw(RawSpec {
             at,
@@ -139,6 +142,16 @@ fn measure_once(case: &Case, reader: Reader) -> Result<Reading, Failure> {
         launch: first.map(|first| first.since(started)),
         sending: first.zip(last).map(|(first, last): (Nanos, Nanos)| last.since(first)),
     })
+}
+
+/// Where the load client finds whom to trust of a server with TLS.
+fn ca_file() -> Result<PathBuf, Failure> {
+    let dir = settings::cache_dir();
+    let path = dir.join("selftest-ca.pem");
+    let made = std::fs::create_dir_all(&dir);
+    made.map_err(|e| Failure::usage(format!("cannot create {}: {e}", dir.display())))?;
+    scalebeam_record::write_atomically(&path, server::wire::CA)?;
+    Ok(path)
 }
 
 /// When the server's kernel had the first request and the last.

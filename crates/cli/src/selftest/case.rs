@@ -33,6 +33,7 @@ fn server(ttft_ms: u64, itl_ms: u64, tokens: u32) -> ServerSpec {
         itl_jitter: 0.0,
         early_role: false,
         stall: None,
+        tls: false,
         seed: SEED,
     }
 }
@@ -110,6 +111,8 @@ pub(crate) fn open_at(rate_rps: f64, seconds: u64) -> Case {
 pub(crate) fn full() -> Vec<Case> {
     let mut early_role = Case::closed("early-role-8", 8, 64, server(50, 10, 32)).alone();
     early_role.server.early_role = true;
+    let mut tls = Case::closed("tls-256", 256, 1_024, server(50, 10, 200)).spread(0.5).alone();
+    tls.server.tls = true;
     let mut stall = Case::open("stall-500rps", 500.0, 2_500, server(20, 5, 16));
     stall.server.stall = Some(Stall { after: Nanos::from_secs(2), lasts: Nanos::from_secs(1) });
     let mut all = vec![
@@ -120,6 +123,7 @@ pub(crate) fn full() -> Vec<Case> {
         Case::open("open-500rps", 500.0, 10_000, server(20, 5, 16)),
         stall,
         early_role,
+        tls,
         Case::closed("hold-9000", 9_000, 9_000, server(100, 200, 50)),
         Case::closed("hold-10000", 10_000, 10_000, server(100, 200, 50)),
         Case::closed("launch", 1, 1, server(1, 1, 2)),

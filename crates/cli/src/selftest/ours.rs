@@ -13,6 +13,7 @@ use scalebeam_model::workload::{Api, Prompt, Source, Workload};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +28,9 @@ pub(crate) struct OursSpec {
     pub(crate) requests: u64,
     /// Tokens of each answer.
     pub(crate) tokens: u32,
+    /// Through TLS, with a server for which this file vouches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// What a run of the client cost.
@@ -111,10 +115,13 @@ fn phase(
         cache: scalebeam_model::workload::CachePolicy::Keep,
         source: Source::Mix { parts: Vec::new() },
     };
+    let scheme = if spec.ca_file.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::new(format!("{scheme}://{}", spec.at), Api::Chat, "selftest");
+    endpoint.ca_file.clone_from(&spec.ca_file);
     let spec = PhaseSpec {
         shards: shards(&plan),
         plan,
-        endpoint: Arc::new(Endpoint::new(format!("http://{}", spec.at), Api::Chat, "selftest")),
+        endpoint: Arc::new(endpoint),
         prompts: &prompts,
         workload: &workload,
         tokenizer: None,

@@ -12,12 +12,13 @@
 pub(crate) mod answer;
 mod receive;
 mod request;
+pub(crate) mod wire;
 
 use super::alarm::Alarm;
 use super::trace::{Mark, MarkLog, Trace};
 use answer::{Answer, Piece};
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use request::Parsed;
 use scalebeam_model::clock::Clock;
@@ -25,8 +26,10 @@ use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use wire::{Wire, pass, tls_config};
 
 /// What is served.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,8 @@ pub(crate) struct ServerSpec {
     pub(crate) early_role: bool,
     /// For a while it neither accepts nor reads nor writes.
     pub(crate) stall: Option<Stall>,
+    /// Everything goes through TLS.
+    pub(crate) tls: bool,
     /// Of spread and jitter.
     pub(crate) seed: u64,
 }
@@ -101,6 +106,7 @@ pub(crate) fn serve(
         traces: Vec::new(),
         inbox: vec![0; INBOX],
         stall: spec.stall.map(StallState::After),
+        tls: spec.tls.then(tls_config).transpose()?,
         spec,
     };
     state.run(poll, &listener, alarm)
@@ -118,7 +124,7 @@ const EVENTS_A_POLL: usize = 1024;
 /// One connection, with the request that is being answered on it.
 #[derive(Debug)]
 struct Conn {
-    tcp: TcpStream,
+    wire: Wire,
     /// What came of a request that is not whole yet, or came too early.
     inbox: Vec<u8>,
     /// Position of its current request in the traces.
@@ -153,6 +159,7 @@ struct Server<'a> {
     traces: Vec<Trace>,
     inbox: Vec<u8>,
     stall: Option<StallState>,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Server<'_> {
@@ -228,7 +235,8 @@ impl Server<'_> {
             });
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut tcp, Token(slot), interest)?;
-            self.conns[slot] = Some(Conn { tcp, inbox: Vec::new(), at: None, rest: None });
+            let wire = Wire::new(tcp, self.tls.as_ref())?;
+            self.conns[slot] = Some(Conn { wire, inbox: Vec::new(), at: None, rest: None });
         }
     }
 
@@ -247,14 +255,14 @@ impl Server<'_> {
     fn read(&mut self, slot: usize) -> bool {
         loop {
             let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { return true };
-            let (n, at) = match receive::receive(&mut conn.tcp, &mut self.inbox, self.clock) {
+            let read = conn.wire.receive(&mut self.inbox, &mut conn.inbox, self.clock);
+            let (n, at) = match read {
                 Ok((0, _)) => return false,
                 Ok(read) => read,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => return false,
             };
-            conn.inbox.extend_from_slice(&self.inbox[..n]);
             if !self.begin(slot, at) {
                 return false;
             }
@@ -324,8 +332,10 @@ impl Server<'_> {
 
     /// The socket takes bytes again. False when the connection is at its end.
     fn go_on(&mut self, slot: usize) -> bool {
-        let rest = self.conns.get_mut(slot).and_then(Option::as_mut).and_then(|c| c.rest.take());
-        rest.is_none_or(|(piece, from)| self.write(slot, piece, from))
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { return true };
+        let rest = conn.rest.take();
+        pass(conn.wire.flush()).is_ok()
+            && rest.is_none_or(|(piece, from)| self.write(slot, piece, from))
     }
 
     /// Writes `piece` from its byte `from` on, and plans what comes after it. False when the connection
@@ -336,7 +346,7 @@ impl Server<'_> {
         let bytes = self.answer.bytes(piece);
         while from < bytes.len() {
             let at = self.clock.now();
-            match conn.tcp.write(&bytes[from..]) {
+            match conn.wire.write(&bytes[from..]) {
                 Ok(n) => {
                     if from == 0 && matches!(piece, Piece::Token(_)) {
                         self.traces[request].marks.push(Mark { at, amount: 1 });

@@ -97,7 +97,7 @@ fn what_cannot_be_measured_is_said_before_anything_starts() {
     insta::assert_snapshot!(said.stderr, @"
     error: --case: there is no case 'nothing'
 
-    hint: one of flat-out-64, paced-256, paced-1000, burst-4000, open-500rps, stall-500rps, early-role-8, hold-9000, hold-10000, launch, claims-1, claims-10, claims-100, claims-500, claims-1000
+    hint: one of flat-out-64, paced-256, paced-1000, burst-4000, open-500rps, stall-500rps, early-role-8, tls-256, hold-9000, hold-10000, launch, claims-1, claims-10, claims-100, claims-500, claims-1000
     ");
     let said = say(["selftest-part", "{}", "1"]).expect_code(2);
     assert!(said.stderr.contains("hint: this command is for selftest alone"), "{}", said.stderr);

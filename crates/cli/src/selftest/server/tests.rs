@@ -7,6 +7,7 @@ use crate::selftest::ours::{self, OursSpec};
 use crate::selftest::raw::{RawSpec, read_all};
 use crate::selftest::trace::decode;
 use scalebeam_model::driver::LoadShape;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
@@ -19,6 +20,7 @@ fn spec(tokens: u32) -> ServerSpec {
         itl_jitter: 0.5,
         early_role: false,
         stall: None,
+        tls: false,
         seed: 1,
     }
 }
@@ -54,10 +56,13 @@ fn raw(
 }
 
 fn ours(spec: &ServerSpec, streams: u32, requests: u64) -> (Vec<Trace>, Errors) {
+    let mut ca = tempfile::NamedTempFile::new().unwrap();
+    ca.write_all(wire::CA).unwrap();
     let run = |at| {
         let shape = LoadShape::closed(streams);
         let mut log = Vec::new();
-        let spec = OursSpec { at, shape, requests, tokens: spec.tokens };
+        let ca_file = spec.tls.then(|| ca.path().to_owned());
+        let spec = OursSpec { at, shape, requests, tokens: spec.tokens, ca_file };
         ours::run(&spec, &WallClock::shared(), &mut log).unwrap();
         decode(&log).unwrap()
     };
@@ -87,6 +92,16 @@ fn the_raw_reader_and_the_server_agree() {
     for tokens in [1, 2, 20] {
         let (truth, errors) = raw(&spec(tokens), 8, 40, None);
         agree(&truth, &errors, 40, u64::from(tokens));
+    }
+}
+
+/// An answer of so many tokens at once is more than a socket takes, and than TLS keeps for it.
+#[test]
+fn the_load_client_and_the_server_agree_through_tls() {
+    let flat = ServerSpec { ttft: Nanos::ZERO, itl: Nanos::ZERO, ..spec(20_000) };
+    for (spec, requests) in [(spec(20), 40), (flat, 4)] {
+        let (truth, errors) = ours(&ServerSpec { tls: true, ..spec.clone() }, 8, requests);
+        agree(&truth, &errors, requests, u64::from(spec.tokens));
     }
 }
 
