@@ -308,6 +308,10 @@ pub(crate) struct BenchArgs {
     /// Tokenizer directory or tokenizer.json, for token-exact prompts
     #[arg(long, value_name = "DIR")]
     pub(crate) tokenizer: Option<PathBuf>,
+    /// What the load must meet: bounds, as ttft.p99<=450ms,tpot.p99<=40ms, or a preset, as
+    /// mlperf-llama2-70b-interactive
+    #[arg(long, value_delimiter = ',', value_name = "SLO")]
+    pub(crate) slo: Vec<String>,
     /// Requests before the measurement
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub(crate) warmup: u64,

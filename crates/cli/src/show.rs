@@ -179,6 +179,9 @@ fn show_point(out: &mut String, p: &PointPlan) {
         if p.trials.len() == 1 { "" } else { "s" },
         seeds.join(" ")
     );
+    if let Some(slo) = &p.slo {
+        let _ = writeln!(out, "    must meet {slo}");
+    }
 }
 
 /// The lengths that are spread: what other tools call 1024 may have a mean of 922.

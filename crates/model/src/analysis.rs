@@ -14,6 +14,7 @@ pub mod compare;
 mod doubt;
 pub mod expect;
 mod sharing;
+mod slo;
 mod verdict;
 
 /// The measured requests of one repeat.
@@ -120,6 +121,7 @@ pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
         price_per_hour: deployment.and_then(|d| d.price_per_hour),
         timeout: point.measure.timeout,
         batch: point.batch,
+        slo: point.slo.as_ref(),
     }
 }
 
@@ -162,6 +164,7 @@ fn point(
         metrics,
         outcomes: outcomes(all()),
         failures,
+        slo: context.slo.map(|slo| slo::result(slo, &measured.trials)),
         trust,
         trials: measured
             .trials

@@ -484,6 +484,9 @@ pub struct PointPlan {
     pub measure: PhasePlan,
     /// Wait before each trial.
     pub pause: Nanos,
+    /// What it must meet, where the load says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<crate::slo::Slo>,
     /// The repeats.
     pub trials: Vec<TrialPlan>,
 }

@@ -160,10 +160,42 @@ pub struct PointResult {
     /// Requests by entry, where there is more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_target: Vec<u64>,
+    /// Whether it meets its service-level objective, where the load has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloResult>,
     /// Whether the numbers can be relied on.
     pub trust: Trust,
     /// Each repeat.
     pub trials: Vec<TrialResult>,
+}
+
+/// Whether a point meets its service-level objective, over all its trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SloResult {
+    /// Preset and bounds, in words.
+    pub slo: String,
+    /// Every bound holds.
+    pub met: bool,
+    /// Chance does not explain it, at 95 %, where requests are independent of each other.
+    pub sure: bool,
+    /// Each bound.
+    pub bounds: Vec<SloBoundResult>,
+}
+
+/// One bound of an objective at a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SloBoundResult {
+    /// `ttft.p99 <= 450 ms`.
+    pub bound: String,
+    /// The percentile by nearest rank, requests that were not completed last; absent where it is one of
+    /// those.
+    pub value_ms: Option<f64>,
+    /// Share of the requests within the limit; absent where there was none that counts.
+    pub within: Option<Estimate>,
+    /// It holds.
+    pub holds: bool,
+    /// Chance does not explain it, at 95 %.
+    pub sure: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -356,4 +388,6 @@ pub struct PointContext<'a> {
     pub timeout: crate::units::Nanos,
     /// Prompts per request.
     pub batch: u32,
+    /// What the point must meet.
+    pub slo: Option<&'a crate::slo::Slo>,
 }

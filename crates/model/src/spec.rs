@@ -565,6 +565,9 @@ pub struct LoadSpec {
     /// Prompts per request in batch mode.
     #[serde(default)]
     pub batch: Option<Levels>,
+    /// What the load must meet: bounds, as `"ttft.p99 <= 450ms"`, or a preset's name, or several.
+    #[serde(default)]
+    pub slo: Option<values::OneOrMany>,
     /// Requests sent before the measurement, with other texts.
     #[serde(default)]
     pub warmup: Option<u64>,

@@ -1,5 +1,6 @@
 //! Statistics: small, pure, each with its reference and its assumption.
 
+pub mod binomial;
 pub mod bootstrap;
 pub mod histogram;
 pub mod percentile;

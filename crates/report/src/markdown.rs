@@ -92,6 +92,13 @@ fn write_section(out: &mut String, section: &Section<'_>) {
 
 fn closing(out: &mut String, input: &ReportInput<'_>) {
     let results = input.results;
+    let objectives = table::objectives(results);
+    if !objectives.is_empty() {
+        out.push_str("\n## Service-level objective\n\n");
+    }
+    for (point, _, text) in objectives {
+        let _ = writeln!(out, "- **{}** {}", escaped(&point), escaped(&text));
+    }
     let doubts = table::doubts(results);
     if !doubts.is_empty() {
         out.push_str("\n## Trust\n\n");

@@ -78,6 +78,12 @@ pub const METRICS: &[Metric] = &[
     metric("gpus", "Allocated GPUs", "GPUs", ""),
     metric("concurrency", "Concurrency asked for", "asked", ""),
     metric("rate", "Rate asked for", "asked req/s", "req/s"),
+    metric("goodput_rps", "Goodput", "good req/s", "req/s"),
+    metric("goodput_tps", "Token goodput", "good tok/s", "tok/s"),
+    metric("goodput_rps_per_gpu", "Goodput per GPU", "good req/s/GPU", "req/s/GPU"),
+    metric("goodput_tps_per_gpu", "Token goodput per GPU", "good tok/s/GPU", "tok/s/GPU"),
+    metric("slo_attainment", "Requests within the SLO", "good %", "%"),
+    metric("slo_met", "SLO met", "SLO met", ""),
     metric("cost", "Cost of a trial", "cost", "currency"),
     metric("cost_per_mtok", "Cost per million output tokens", "cost/Mtok", "currency"),
 ];

@@ -5,7 +5,9 @@ use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::request::Outcome;
-use scalebeam_model::results::{Comparison, MetricValue, PointResult, Results, percentile_key};
+use scalebeam_model::results::{
+    Comparison, MetricValue, PointResult, Results, SloBoundResult, percentile_key,
+};
 use scalebeam_model::stats::percentile;
 use scalebeam_model::trust::TrustLevel;
 use std::collections::BTreeMap;
@@ -29,6 +31,9 @@ pub(crate) type ColumnHead = (&'static str, &'static str, &'static str, u8);
 
 /// Beside every number, where a server says it: a latency with a warm cache is another quantity.
 const CACHED: ColumnHead = ("prefix_hit_ratio", "cached", "%", 2);
+
+/// Where a load has a service-level objective: what it was all about.
+const GOOD: ColumnHead = ("slo_attainment", "good", "%", 2);
 
 /// All deployments under one load level.
 #[derive(Debug)]
@@ -89,8 +94,8 @@ const fn plural(n: u32) -> &'static str {
 impl Section<'_> {
     /// The columns of this section.
     pub(crate) fn columns(&self) -> Vec<ColumnHead> {
-        let is_said = self.points.iter().any(|p| p.value(CACHED.0).is_some());
-        COLUMNS.into_iter().chain(is_said.then_some(CACHED)).collect()
+        let is_said = |c: &ColumnHead| self.points.iter().any(|p| p.value(c.0).is_some());
+        COLUMNS.into_iter().chain([CACHED, GOOD].into_iter().filter(is_said)).collect()
     }
 
     /// Ratio to the baseline with its interval.
@@ -226,6 +231,34 @@ pub(crate) fn failures(results: &Results) -> Vec<(String, String)> {
         Some((format!("{}/{}/{}", p.deployment, p.load, p.level), text))
     };
     results.points.iter().filter_map(row).collect()
+}
+
+/// Points with a service-level objective: the point, whether it meets it, and what it comes down to.
+pub(crate) fn objectives(results: &Results) -> Vec<(String, bool, String)> {
+    let row = |p: &PointResult| {
+        let slo = p.slo.as_ref()?;
+        let bounds: Vec<String> = slo.bounds.iter().map(bound).collect();
+        let name = slo.slo.split_once(": ").map_or(String::new(), |(name, _)| format!(" {name}"));
+        let doubt = if slo.sure { "" } else { "; chance may explain it, more requests are needed" };
+        let id = format!("{}/{}/{}", p.deployment, p.load, p.level);
+        let word = if slo.met { "meets its SLO" } else { "does NOT meet its SLO" };
+        Some((id, slo.met, format!("{word}{name}: {}{doubt}", bounds.join(", "))))
+    };
+    results.points.iter().filter_map(row).collect()
+}
+
+/// `ttft.p99 <= 450 ms (is 432 ms, 99.4 % within [98.9, 99.7])`.
+fn bound(b: &SloBoundResult) -> String {
+    let is = b.value_ms.map_or_else(
+        || "not reached: too many were not completed".to_owned(),
+        |ms| format!("is {} ms", number::plain(ms)),
+    );
+    let share = b.within.as_ref().map_or(String::new(), |share| {
+        let percent = |x: f64| number::plain(100.0 * x);
+        let (low, high) = (percent(share.low), percent(share.high));
+        format!(", {} % within [{low}, {high}]", percent(share.point))
+    });
+    format!("{} ({is}{share})", b.bound)
 }
 
 /// Why there is no verdict, where analysis gives none.

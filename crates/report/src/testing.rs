@@ -143,6 +143,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         classes: BTreeMap::new(),
         targets: BTreeMap::new(),
         by_target: Vec::new(),
+        slo: None,
         trust,
         trials: [(1, 0.97), (2, 1.0), (3, 1.04)].into_iter().map(trial).collect(),
     }
@@ -276,6 +277,7 @@ fn plan(results: &Results) -> Plan {
         warmup: None,
         measure: phase(p.concurrency.unwrap_or(1)),
         pause: Nanos::ZERO,
+        slo: None,
         trials: vec![TrialPlan { number: 1, warmup_seed: 1, measure_seed: 2 }],
     });
     Plan {

@@ -224,6 +224,14 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     if let Some(text) = table::no_verdict(results) {
         item(out, "", &text, width);
     }
+    let objectives = table::objectives(results);
+    if !objectives.is_empty() {
+        heading(out, "Service-level objective", pen);
+        for (point, is_met, text) in objectives {
+            let text = format!("{point}: {text}");
+            item(out, "", &if is_met { text } else { pen.alert(&text) }, width);
+        }
+    }
     let doubts = table::doubts(results);
     if !doubts.is_empty() {
         heading(out, "Trust", pen);

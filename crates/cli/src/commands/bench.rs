@@ -234,6 +234,9 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         ("timeout", args.timeout.clone().into()),
         ("repeats", integer(args.repeats)),
     ]);
+    if !args.slo.is_empty() {
+        out.insert("slo".into(), Value::from(args.slo.clone()));
+    }
     let has_rate = !args.request_rate.is_empty() || args.rate_profile.is_some();
     let is_replay = matches!(args.arrival, Some(ArrivalArg::Trace));
     if args.arrival.is_some() && !has_rate && !is_replay {

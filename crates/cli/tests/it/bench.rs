@@ -289,3 +289,29 @@ fn a_ca_file_that_is_none_is_named() {
     .expect_code(2);
     assert!(said.stderr.contains("/no/such/ca.pem"), "{}", said.stderr);
 }
+
+#[test]
+fn an_objective_is_held_against_every_request() {
+    let server = emulator(&["--ttft", "40ms", "--itl", "2ms", "--model", "m"]);
+    let common = ["-c", "2", "-n", "40", "--osl", "4", "--warmup", "1"];
+    let json = |slo: &str| {
+        bench(&server.url, &[&common[..], &["--slo", slo, "--json"]].concat()).expect_code(0).json()
+    };
+    let results = json("ttft.p50<=10s,tpot.p50<=10s");
+    let point = &results["points"][0];
+    assert_eq!(point["metrics"]["slo_attainment"], 1.0);
+    assert_eq!(point["metrics"]["goodput_rps"], point["metrics"]["rps"]);
+    assert_eq!(point["metrics"]["goodput_tps"], point["metrics"]["output_tps"]);
+    assert_eq!((&point["slo"]["met"], &point["slo"]["sure"]), (&true.into(), &true.into()));
+    assert_eq!(point["slo"]["bounds"].as_array().unwrap().len(), 2);
+    // No answer begins before the 40 ms that the server takes for it.
+    let results = json("ttft.p50<=39ms");
+    let point = &results["points"][0];
+    assert_eq!(point["metrics"]["slo_met"], 0.0);
+    assert_eq!(point["metrics"]["goodput_rps"], 0.0);
+    assert_eq!((&point["slo"]["met"], &point["slo"]["sure"]), (&false.into(), &true.into()));
+    let text = bench(&server.url, &[&common[..], &["--slo", "ttft.p50<=39ms"]].concat());
+    assert!(text.stdout.contains("does NOT meet its SLO: ttft.p50 <= 39.0 ms"), "{}", text.stdout);
+    let wrong = bench(&server.url, &["--model", "m", "--slo", "mlperf-llama2-70"]).expect_code(2);
+    assert!(wrong.stderr.contains("did you mean 'mlperf-llama2-70b'?"), "{}", wrong.stderr);
+}

@@ -83,6 +83,7 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
             max_prefill: None,
         },
         pause: Nanos::ZERO,
+        slo: None,
         trials: (1..=trials)
             .map(|number| TrialPlan { number, warmup_seed: 0, measure_seed: 0 })
             .collect(),

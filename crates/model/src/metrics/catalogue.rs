@@ -2,6 +2,7 @@
 
 use super::{Better, Metric, Of, TrialView, steady};
 use crate::request::{Outcome, RequestRecord, TokenSource};
+use crate::slo::Tally;
 use crate::stats::percentile::{self, percentile_of};
 use crate::units::Nanos;
 
@@ -352,6 +353,54 @@ pub const METRICS: &[Metric] = &[
             }
         }),
     },
+    Metric {
+        name: "goodput_rps",
+        unit: "req/s",
+        better: Better::Higher,
+        doc: "good requests / measured wall time; good is completed within every limit of the load's SLO. Absent without an SLO, as all below",
+        of: Of::Trial(|t| Some(good(t)?.within as f64 / t.wall_s()?)),
+    },
+    Metric {
+        name: "goodput_tps",
+        unit: "tokens/s",
+        better: Better::Higher,
+        doc: "output tokens of good requests / measured wall time",
+        of: Of::Trial(|t| Some(good_tokens(t)? / t.wall_s()?)),
+    },
+    Metric {
+        name: "goodput_rps_per_gpu",
+        unit: "req/s/GPU",
+        better: Better::Higher,
+        doc: "good requests/s / allocated GPUs of the deployment",
+        of: Of::Trial(|t| per_gpu(t, good(t)?.within as f64 / t.wall_s()?)),
+    },
+    Metric {
+        name: "goodput_tps_per_gpu",
+        unit: "tokens/s/GPU",
+        better: Better::Higher,
+        doc: "output tokens/s of good requests / allocated GPUs of the deployment",
+        of: Of::Trial(|t| per_gpu(t, good_tokens(t)? / t.wall_s()?)),
+    },
+    Metric {
+        name: "slo_attainment",
+        unit: "",
+        better: Better::Higher,
+        doc: "good requests / requests that were due, without those that the client gave up as planned",
+        of: Of::Trial(|t| {
+            let good = good(t)?;
+            (good.of > 0).then(|| good.within as f64 / good.of as f64)
+        }),
+    },
+    Metric {
+        name: "slo_met",
+        unit: "",
+        better: Better::Higher,
+        doc: "1 where every percentile bound of the load's SLO holds in a trial, else 0; over repeats: the share of trials",
+        of: Of::Trial(|t| {
+            let slo = t.context.slo?;
+            Some(f64::from(u8::from(slo.judge(&slo.tallies(t.records)).holds)))
+        }),
+    },
 ];
 
 /// Names that files may use already, measured by parts of the tool that are still to come. They are
@@ -418,7 +467,7 @@ fn since(later: Option<Nanos>, earlier: Option<Nanos>, out: &mut Vec<f64>) {
 
 /// (last token - first token) / (tokens - 1) in milliseconds. A batch's tokens are shared out evenly
 /// over its prompts, which are decoded side by side.
-fn tpot_ms(r: &RequestRecord) -> Option<f64> {
+pub(crate) fn tpot_ms(r: &RequestRecord) -> Option<f64> {
     let tokens = f64::from(r.output_tokens?) / f64::from(r.prompts.max(1));
     let span = r.last_token_at?.millis_after(r.first_token_at?);
     (tokens >= 2.0).then(|| span / (tokens - 1.0))
@@ -471,6 +520,17 @@ fn output_tokens(t: &TrialView<'_>) -> Option<f64> {
 /// The sum over completed requests. Counted in integers: a sum of no floats at all is minus zero.
 fn total(t: &TrialView<'_>, of: fn(&RequestRecord) -> Option<u32>) -> Option<f64> {
     t.completed().map(|r| of(r).map(u64::from)).sum::<Option<u64>>().map(|n| n as f64)
+}
+
+/// Good requests, where the load says what good is.
+fn good(t: &TrialView<'_>) -> Option<Tally> {
+    Some(t.context.slo?.good(t.records))
+}
+
+fn good_tokens(t: &TrialView<'_>) -> Option<f64> {
+    let slo = t.context.slo?;
+    let good = t.completed().filter(|r| slo.is_good(r));
+    good.map(|r| r.output_tokens.map(u64::from)).sum::<Option<u64>>().map(|n| n as f64)
 }
 
 fn per_gpu(t: &TrialView<'_>, value: f64) -> Option<f64> {

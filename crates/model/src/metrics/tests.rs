@@ -20,6 +20,7 @@ fn context(level: &Level) -> PointContext<'_> {
         price_per_hour: Some(36.0),
         timeout: Nanos::from_secs(60),
         batch: 1,
+        slo: None,
     }
 }
 
@@ -84,6 +85,39 @@ fn definitions_hold_on_requests_worked_out_by_hand() {
     near(&m, "tokens_per_chunk.mean", 1.0);
     near(&m, "merged_arrivals", 0.0);
     assert_eq!(lookup(&m, "rate"), None, "a closed loop has no rate");
+}
+
+#[test]
+fn goodput_counts_what_was_completed_within_the_limits() {
+    // TTFT 50, 50, 40 ms; TPOT 10, 5, 20 ms; all over a wall of 301 ms.
+    let mut records =
+        vec![request(0, 0, 50, 10, 11), request(1, 0, 50, 5, 11), request(2, 200, 40, 20, 4)];
+    let level = level(2);
+    let of = |slo: &str, records: &[RequestRecord]| {
+        let slo = crate::slo::Slo::parse(&[slo.to_owned()]).unwrap();
+        let context = PointContext { slo: Some(&slo), ..context(&level) };
+        of_trial(&TrialView { context: &context, records })
+    };
+    let m = of("tpot.p50 <= 10ms", &records);
+    near(&m, "goodput_rps", 2.0 / 0.301);
+    near(&m, "goodput_tps", 22.0 / 0.301);
+    near(&m, "goodput_rps_per_gpu", 2.0 / 0.301 / 4.0);
+    near(&m, "goodput_tps_per_gpu", 22.0 / 0.301 / 4.0);
+    near(&m, "slo_attainment", 2.0 / 3.0);
+    near(&m, "slo_met", 1.0);
+    near(&of("tpot.p95 <= 10ms", &records), "slo_met", 0.0);
+    near(&of("ttft.p50 <= 39ms", &records), "goodput_rps", 0.0);
+    // A failed request is one of those that were due; one given up as planned is not.
+    records[0].outcome = Outcome::Failed;
+    near(&of("tpot.p50 <= 10ms", &records), "slo_attainment", 1.0 / 3.0);
+    records[0].outcome = Outcome::Abandoned;
+    near(&of("tpot.p50 <= 10ms", &records), "slo_attainment", 1.0 / 2.0);
+    records[1].output_tokens = None;
+    let m = of("e2e.p50 <= 1s", &records);
+    assert_eq!(lookup(&m, "goodput_tps"), None, "a sum over some is not the sum");
+    near(&m, "goodput_rps", 2.0 / 0.301);
+    let none = metrics(&records, 2);
+    assert!(none.keys().all(|name| !name.starts_with("goodput") && !name.starts_with("slo_")));
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) fn notes(
 ) -> Vec<PlanNote> {
     let mut out = Vec::new();
     loads(experiment, points, &mut out);
+    tails(experiment, points, &mut out);
     lengths(experiment, &mut out);
     control(experiment, deployments, &mut out);
     later(experiment, &mut out);
@@ -73,6 +74,27 @@ fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>)
             ),
             "add warmup = 8",
         ));
+    }
+}
+
+/// A percentile that so few requests cannot show.
+fn tails(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>) {
+    for (i, load) in experiment.load.iter().enumerate() {
+        let mut mine = points.iter().filter(|p| p.load == load.name);
+        let short = mine.find_map(|p| {
+            let all = p.measure.requests?.saturating_mul(p.trials.len() as u64);
+            let bounds = p.slo.as_ref()?.bounds.iter();
+            let (needed, bound) =
+                bounds.filter_map(|b| Some((b.fewest_to_be_sure()?, b))).max_by_key(|(n, _)| *n)?;
+            (all < needed).then_some((all, needed, bound))
+        });
+        if let Some((all, needed, bound)) = short {
+            out.push(note(
+                format!("load[{i}].slo"),
+                format!("{all} requests a point cannot show surely that {bound}"),
+                &format!("give at least {needed} requests, over all repeats"),
+            ));
+        }
     }
 }
 

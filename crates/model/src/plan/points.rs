@@ -5,6 +5,7 @@ use super::{Level, Mode, PointPlan, Role, TrialPlan};
 use crate::arrival::{ArrivalKind, ArrivalRate, RateProfile};
 use crate::driver::{Cancellation, LoadShape, PhasePlan, Think, Window};
 use crate::request::Phase;
+use crate::slo::Slo;
 use crate::spec::{ArrivalSpec, Experiment, LoadSpec, Problem, ThinkSpec};
 use crate::units::{Nanos, significant};
 use crate::workload::{Workload, derive_seed};
@@ -266,6 +267,8 @@ fn point(
         warmup: load.warmup.filter(|n| *n > 0).map(|n| warmup(&measure, n)),
         measure,
         pause: load.pause.map_or(Nanos::ZERO, |p| p.0),
+        // Of a checked file; what cannot be read was told there.
+        slo: load.slo.as_ref().and_then(|texts| Slo::parse(&texts.0).ok()),
         trials: (1..=load.repeats.unwrap_or(1)).map(trial).collect(),
     })
 }

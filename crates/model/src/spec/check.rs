@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 mod asks;
 mod pace;
+mod slo;
 mod workloads;
 
 /// All problems of `experiment`.

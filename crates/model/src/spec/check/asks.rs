@@ -1,6 +1,6 @@
 //! Checks of loads, runs, reports and expectations.
 
-use super::{name, pace, reference, unique, workloads};
+use super::{name, pace, reference, slo, unique, workloads};
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
 use crate::spec::diagnostic::nearest;
@@ -17,6 +17,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         load_keys(i, load, problems);
         let workload = experiment.workload.iter().find(|w| w.name == load.workload);
         pace::check(i, load, workload, problems);
+        slo::check(i, load, workload, problems);
         batch_api(i, load, experiment, problems);
     }
     runs(experiment, problems);
