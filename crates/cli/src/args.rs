@@ -50,6 +50,7 @@ pub(crate) enum Command {
         scalebeam bench http://localhost:8000 --model m --request-rate 5 --duration 60s --isl 1024 --osl 128\n  \
         scalebeam bench http://localhost:8000 --rate-profile ramp:1/s,50/s,60s --burstiness 0.5 --duration 90s\n  \
         scalebeam bench http://localhost:8000 --concurrency 64 --define vllm\n  \
+        scalebeam bench http://localhost:8000 --slo 'ttft.p99<=450ms,tpot.p99<=40ms' --search rate:1..200 --duration 60s\n  \
         scalebeam bench https://api.example.com --api-key-env API_KEY --requests 100 --json"
     )]
     // In a box: it has more flags than all others together.
@@ -312,6 +313,19 @@ pub(crate) struct BenchArgs {
     /// mlperf-llama2-70b-interactive
     #[arg(long, value_delimiter = ',', value_name = "SLO")]
     pub(crate) slo: Vec<String>,
+    /// Search the highest level that meets --slo: rate:1..200 or concurrency:1..512
+    #[arg(long, value_name = "KIND:FROM..TO", requires = "slo",
+        conflicts_with_all = ["rates", "concurrency", "repeats"])]
+    pub(crate) search: Option<String>,
+    /// Step from level to level of the search [default: 0.05]
+    #[arg(long, value_name = "SHARE", requires = "search")]
+    pub(crate) search_precision: Option<f64>,
+    /// Trials of the search at most [default: 30]
+    #[arg(long, value_name = "N", requires = "search")]
+    pub(crate) search_probes: Option<u32>,
+    /// Trials of one level at most, where chance may explain its verdict [default: 3]
+    #[arg(long, value_name = "N", requires = "search")]
+    pub(crate) search_tries: Option<u32>,
     /// Requests before the measurement
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub(crate) warmup: u64,

@@ -25,12 +25,14 @@ pub(crate) mod outcome;
 mod prepare;
 mod progress;
 pub(crate) mod reach;
+mod search;
 mod trial;
 
 pub(crate) use trial::shards;
 
 use prepare::Prepared;
 use progress::Display;
+use search::Search;
 
 /// The machine that sends the load, in a manifest.
 pub(crate) const CLIENT: &str = "client";
@@ -212,14 +214,16 @@ impl<'a> Campaign<'a> {
                 .filter(|(p, _)| p.deployment == deployment.name && self.is_selected(p))
                 .map(|(p, t)| (p.clone(), t.clone()))
                 .collect();
-            if left.is_empty() || self.prepared.is_skipped(&deployment.name) {
+            let searches = search::unfinished(&self.writer, &self.loaded.plan, &deployment.name)?;
+            let nothing_left = left.is_empty() && searches.is_empty();
+            if nothing_left || self.prepared.is_skipped(&deployment.name) {
                 continue;
             }
             if self.asked() != Asked::Not {
                 self.interrupted = true;
                 break;
             }
-            self.deployment(deployment, &left).await?;
+            self.deployment(deployment, &left, searches).await?;
         }
         Ok(())
     }
@@ -233,6 +237,7 @@ impl<'a> Campaign<'a> {
         &mut self,
         deployment: &DeploymentPlan,
         left: &[(PointPlan, TrialPlan)],
+        searches: Vec<Search<'_>>,
     ) -> Result<(), Failure> {
         let outcome = bring_up(deployment, &self.context, &self.display.on_fleet()).await;
         let running = match outcome {
@@ -248,7 +253,7 @@ impl<'a> Campaign<'a> {
             }
         };
         self.display.line(&format!("{}: ready after {}", deployment.name, running.ready_after()));
-        let ended = self.points(deployment, &running, left).await;
+        let ended = self.points(deployment, &running, left, searches).await;
         self.take_down(deployment, running, &ended).await;
         match ended {
             Ok(Ended::Whole) => {}
@@ -272,22 +277,41 @@ impl<'a> Campaign<'a> {
         deployment: &DeploymentPlan,
         running: &Running,
         left: &[(PointPlan, TrialPlan)],
+        searches: Vec<Search<'_>>,
     ) -> Result<Ended, Failure> {
         let mut bench = trial::Bench::new(self.loaded, deployment, &self.prepared, &self.clock)?;
         for (point, trial) in left {
-            if self.asked() != Asked::Not {
-                return Ok(Ended::Interrupted);
-            }
-            let words = match bench.words(point).await {
-                Ok(words) => words,
-                Err(failure) => return Ok(Ended::Failed(failure)),
-            };
-            let ended = trial::measure(self, running, &bench, point, trial, words).await?;
+            let ended = self.trial(running, &mut bench, point, trial).await?;
             if !matches!(ended, Ended::Whole) {
                 return Ok(ended);
             }
         }
+        for mut search in searches {
+            while let Some((point, trial)) = search.next() {
+                let ended = self.trial(running, &mut bench, point, trial).await?;
+                if !matches!(ended, Ended::Whole) {
+                    return Ok(ended);
+                }
+                search.read_again(&self.writer, point)?;
+            }
+        }
         Ok(Ended::Whole)
+    }
+
+    async fn trial(
+        &self,
+        running: &Running,
+        bench: &mut trial::Bench,
+        point: &PointPlan,
+        trial: &TrialPlan,
+    ) -> Result<Ended, Failure> {
+        if self.asked() != Asked::Not {
+            return Ok(Ended::Interrupted);
+        }
+        match bench.words(point).await {
+            Ok(words) => trial::measure(self, running, bench, point, trial, words).await,
+            Err(failure) => Ok(Ended::Failed(failure)),
+        }
     }
 
     async fn take_down(

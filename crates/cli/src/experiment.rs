@@ -77,7 +77,7 @@ impl Loaded {
     pub(crate) fn select(&mut self, selection: &Selection) -> Result<(), Failure> {
         let plan = &mut self.plan;
         let deployments: Vec<String> = plan.deployments.iter().map(|d| d.name.clone()).collect();
-        let mut loads: Vec<String> = plan.points.iter().map(|p| p.load.clone()).collect();
+        let mut loads: Vec<String> = plan.every_point().map(|p| p.load.clone()).collect();
         loads.dedup();
         known("deployment", &selection.deploy, &deployments)?;
         known("load", &selection.load, &loads)?;
@@ -85,6 +85,9 @@ impl Loaded {
         plan.deployments.retain(|d| wanted(&selection.deploy, &d.name));
         plan.points.retain(|p| {
             wanted(&selection.deploy, &p.deployment) && wanted(&selection.load, &p.load)
+        });
+        plan.searches.retain(|s| {
+            wanted(&selection.deploy, &s.deployment) && wanted(&selection.load, &s.load)
         });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
+use scalebeam_model::search::SearchPlan;
 use scalebeam_model::units::{Nanos, significant};
 use scalebeam_model::workload::{Api, LengthDist, MixPart, Source, Workload};
 use std::fmt::Write as _;
@@ -11,7 +12,12 @@ use std::fmt::Write as _;
 pub(crate) fn size(plan: &Plan) -> String {
     let counted = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     let deployments = counted(plan.deployments.len(), "deployment");
-    format!("{deployments}, {}", counted(plan.points.len(), "point"))
+    let points = counted(plan.points.len(), "point");
+    match plan.searches.len() {
+        0 => format!("{deployments}, {points}"),
+        1 => format!("{deployments}, {points}, 1 search"),
+        n => format!("{deployments}, {points}, {n} searches"),
+    }
 }
 
 /// Everything that a run would do.
@@ -32,6 +38,9 @@ pub(crate) fn plan(plan: &Plan) -> String {
         deployment(&mut out, d);
         for point in plan.points_of(&d.name) {
             show_point(&mut out, point);
+        }
+        for search in plan.searches_of(&d.name) {
+            show_search(&mut out, search);
         }
     }
     for note in &plan.notes {
@@ -182,6 +191,28 @@ fn show_point(out: &mut String, p: &PointPlan) {
     if let Some(slo) = &p.slo {
         let _ = writeln!(out, "    must meet {slo}");
     }
+}
+
+/// What is searched, and the most that it can cost.
+fn show_search(out: &mut String, s: &SearchPlan) {
+    let [Some(first), Some(last)] = [s.levels.first(), s.levels.last()] else { return };
+    let time = s.time.map_or(String::new(), |t| format!(", none begun after {t} of measuring"));
+    let _ = writeln!(
+        out,
+        "  search {}/{}: the highest level from {} to {} that meets {}\n    \
+         steps of {} % ({} levels), each measured up to {} times where chance may explain its verdict\n    \
+         at most {} trials{time}; the lowest level is",
+        s.deployment,
+        s.load,
+        first.level.label,
+        last.level.label,
+        s.slo,
+        significant(100.0 * s.precision),
+        s.levels.len(),
+        s.tries,
+        s.probes
+    );
+    show_point(out, first);
 }
 
 /// The lengths that are spread: what other tools call 1024 may have a mean of 922.

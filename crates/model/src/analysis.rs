@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 pub mod compare;
 mod doubt;
 pub mod expect;
+pub mod search;
 mod sharing;
 mod slo;
 mod verdict;
@@ -87,9 +88,12 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         .zip(&results)
         .map(|(m, result)| compare::Side { result, trials: &m.trials, plan: m.plan })
         .collect();
-    let comparisons = compare::all(plan, &sides, frame);
-    let verdicts = verdict::all(plan, &sides);
-    let expects = expect::all(&results, frame.expects);
+    let searches = search::all(plan, &measured, &results);
+    // Searches go their own ways: their levels are not those of another deployment.
+    let asked: Vec<compare::Side<'_>> = sides.into_iter().filter(|s| !s.result.is_probe).collect();
+    let comparisons = compare::all(plan, &asked, frame);
+    let verdicts = verdict::all(plan, &asked);
+    let expects = expect::all(&results, &searches, frame.expects);
     Results {
         format: RESULTS_FORMAT,
         name: plan.name.clone(),
@@ -98,6 +102,7 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         points: results,
         comparisons,
         verdicts,
+        searches,
         expects,
         skipped: frame.skipped.clone(),
     }
@@ -157,6 +162,7 @@ fn point(
         concurrency: measured.plan.level.concurrency,
         rate_rps: measured.plan.level.rate_rps,
         batch: measured.plan.level.batch,
+        is_probe: plan.is_probe(&measured.plan.deployment, &measured.plan.load),
         gpus: context.gpus,
         classes: breakdown(measured, |r| r.class.clone()),
         targets: breakdown(measured, |r| entry_name(plan, context.deployment, r.target)),

@@ -6,6 +6,7 @@
 
 use crate::api::HttpVersion;
 use crate::driver::{Balance, PhasePlan};
+use crate::search::SearchPlan;
 use crate::units::Nanos;
 use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
@@ -577,6 +578,9 @@ pub struct Plan {
     pub deployments: Vec<DeploymentPlan>,
     /// Points in the order in which they are measured.
     pub points: Vec<PointPlan>,
+    /// Searches, each after the points of its deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchPlan>,
     /// What a reader should know before running it.
     pub notes: Vec<PlanNote>,
     /// How long and how much.
@@ -592,6 +596,21 @@ impl Plan {
     /// The deployment called `name`.
     pub fn deployment(&self, name: &str) -> Option<&DeploymentPlan> {
         self.deployments.iter().find(|d| d.name == name)
+    }
+
+    /// Points, and levels that a search may probe.
+    pub fn every_point(&self) -> impl Iterator<Item = &PointPlan> {
+        self.points.iter().chain(self.searches.iter().flat_map(|s| &s.levels))
+    }
+
+    /// Whether a point of that deployment and load is a probe of a search.
+    pub fn is_probe(&self, deployment: &str, load: &str) -> bool {
+        self.searches.iter().any(|s| s.deployment == deployment && s.load == load)
+    }
+
+    /// Searches at the deployment called `name`, in order.
+    pub fn searches_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a SearchPlan> {
+        self.searches.iter().filter(move |s| s.deployment == name)
     }
 
     /// Points of the deployment called `name`, in order.

@@ -142,6 +142,9 @@ pub struct PointResult {
     pub rate_rps: Option<f64>,
     /// Prompts per request asked for.
     pub batch: Option<u32>,
+    /// A search measured it on its way: it was not asked for by itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_probe: bool,
     /// Allocated GPUs; absent in the file (zero here) where they are not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gpus: u32,
@@ -196,6 +199,49 @@ pub struct SloBoundResult {
     pub holds: bool,
     /// Chance does not explain it, at 95 %.
     pub sure: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The answer of a search: the highest load that meets the objective.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SearchResult {
+    /// Deployment name.
+    pub deployment: String,
+    /// Load name.
+    pub load: String,
+    /// What was to be met, in words.
+    pub slo: String,
+    /// What the numbers count: `req/s`, or `requests in flight`.
+    pub unit: String,
+    /// The highest level that met it.
+    pub met: Option<SearchSide>,
+    /// The lowest that did not.
+    pub missed: Option<SearchSide>,
+    /// Step from level to level.
+    pub precision: f64,
+    /// Trials that it took.
+    pub probes: u32,
+    /// Why it ended; absent where it was cut short and can be continued.
+    pub end: Option<crate::search::End>,
+    /// In words.
+    pub text: String,
+}
+
+/// One end of the range that a search leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SearchSide {
+    /// Label of the level.
+    pub level: String,
+    /// Its number.
+    pub value: f64,
+    /// Chance does not explain its verdict, at 95 %.
+    pub sure: bool,
+    /// How far the level's own numbers can be relied on.
+    pub trust: crate::trust::TrustLevel,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -356,6 +402,9 @@ pub struct Results {
     pub comparisons: Vec<Comparison>,
     /// The answer, per load level.
     pub verdicts: Vec<Verdict>,
+    /// The highest load that meets an objective, for each search.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchResult>,
     /// Checked expectations.
     pub expects: Vec<ExpectResult>,
     /// What was not measured, and why.

@@ -19,6 +19,7 @@ pub mod diagnostic;
 mod extend;
 pub mod pace;
 pub mod place;
+mod search;
 pub mod values;
 
 pub use check::check;
@@ -26,6 +27,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Problem};
 pub use pace::{
     ArrivalSpec, CancelSpec, RateProfileKind, RateProfileSpec, RateStepSpec, ThinkSpec, WindowSpec,
 };
+pub use search::{SearchEnd, SearchSpec};
 pub use values::{Count, Dur, Levels, Rates};
 
 /// The version of the file format that this crate reads.
@@ -568,6 +570,9 @@ pub struct LoadSpec {
     /// What the load must meet: bounds, as `"ttft.p99 <= 450ms"`, or a preset's name, or several.
     #[serde(default)]
     pub slo: Option<values::OneOrMany>,
+    /// Searches the highest rate, or concurrency, that meets `slo`, in place of levels that are given.
+    #[serde(default)]
+    pub search: Option<SearchSpec>,
     /// Requests sent before the measurement, with other texts.
     #[serde(default)]
     pub warmup: Option<u64>,

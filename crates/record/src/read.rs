@@ -96,14 +96,23 @@ impl RunReader {
     /// # Errors
     /// When a file is damaged.
     pub fn measured_points(&self) -> Result<Vec<MeasuredPoint<'_>>, RecordError> {
-        let points = self.plan.points.iter().map(|plan| {
-            let mut trials = Vec::new();
-            for trial in &plan.trials {
-                trials.extend(self.measured(plan, trial.number)?);
-            }
-            Ok(MeasuredPoint { plan, trials })
-        });
-        points.collect()
+        let points = self.plan.every_point();
+        points.map(|plan| Ok(MeasuredPoint { plan, trials: self.measured_trials(plan)? })).collect()
+    }
+
+    /// The same of one point's trials.
+    ///
+    /// # Errors
+    /// When a file is damaged.
+    pub fn measured_trials(
+        &self,
+        point: &PointPlan,
+    ) -> Result<Vec<analysis::TrialRecords>, RecordError> {
+        let mut trials = Vec::new();
+        for trial in &point.trials {
+            trials.extend(self.measured(point, trial.number)?);
+        }
+        Ok(trials)
     }
 
     fn measured(
@@ -140,7 +149,7 @@ impl RunReader {
         Ok(Some(analysis::TrialRecords { number, records, partial, damaged: None, facts }))
     }
 
-    /// Whether every planned trial is complete.
+    /// Whether every trial of the planned points is complete, searches apart.
     ///
     /// # Errors
     /// When a state file is damaged.

@@ -124,7 +124,7 @@ impl RunWriter {
 
     /// Directory of a trial, for telemetry and logs; absent where the plan has no such trial.
     pub fn trial_dir(&self, point_id: &str, trial: u32) -> Option<PathBuf> {
-        let point = self.plan.points.iter().find(|p| p.id == point_id)?;
+        let point = self.plan.every_point().find(|p| p.id == point_id)?;
         point.trials.iter().find(|t| t.number == trial)?;
         Some(self.dir_of(point, trial))
     }
@@ -144,7 +144,8 @@ impl RunWriter {
         }
     }
 
-    /// What is still to be measured, in plan order.
+    /// What is still to be measured, in plan order. Of a search nothing is listed: which of its levels
+    /// come next follows from those that were measured.
     ///
     /// # Errors
     /// When a state file is damaged.
@@ -161,7 +162,7 @@ impl RunWriter {
     }
 
     fn finish_sealing(&self) -> Result<(), RecordError> {
-        for point in &self.plan.points {
+        for point in self.plan.every_point() {
             for trial in &point.trials {
                 let dir = self.dir_of(point, trial.number);
                 if let (TrialState::Complete, Some(file)) = TrialFile::state(&dir)? {

@@ -24,7 +24,7 @@ struct Page<'a> {
     no_verdict: Option<String>,
     trust: String,
     expectations: Option<String>,
-    sections: Vec<SectionRows<'a>>,
+    sections: Vec<SectionRows>,
     charts: Vec<Picture>,
     grids: Vec<Grid>,
     objectives: Vec<(String, bool, String)>,
@@ -41,15 +41,15 @@ struct Page<'a> {
     tool: &'static str,
 }
 
-struct SectionRows<'a> {
+struct SectionRows {
     title: String,
     heads: Vec<(String, String)>,
     against: String,
-    rows: Vec<PointRow<'a>>,
+    rows: Vec<PointRow>,
 }
 
-struct PointRow<'a> {
-    name: &'a str,
+struct PointRow {
+    name: String,
     cells: Vec<String>,
     ratio: String,
     trust: &'static str,
@@ -101,6 +101,8 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let absences = table::absences(results, input.plan, &metrics).into_iter();
     let (held, broken) = expects(input).into_iter().partition(|e| e.word == "holds");
+    let searches =
+        results.searches.iter().map(|s| (format!("{} {}", s.load, s.deployment), s.text.as_str()));
     let page = Page {
         name: &results.name,
         about: input.plan.about.as_deref().unwrap_or(""),
@@ -111,6 +113,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .verdicts
             .iter()
             .map(|v| (format!("{} {}", v.load, v.level), v.text.as_str()))
+            .chain(searches)
             .collect(),
         no_verdict: table::no_verdict(results),
         trust: trust_summary(results),
@@ -182,7 +185,7 @@ fn skipped(skipped: &Skipped) -> SkippedRow<'_> {
     SkippedRow { name: &skipped.deployment, why, rest: rest.join("\n") }
 }
 
-fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
+fn section_rows(section: &table::Section<'_>) -> SectionRows {
     let against = section.against.as_ref();
     let columns = section.columns();
     SectionRows {
@@ -196,7 +199,7 @@ fn section_rows<'a>(section: &table::Section<'a>) -> SectionRows<'a> {
             .points
             .iter()
             .map(|p| PointRow {
-                name: &p.deployment,
+                name: table::row_name(p),
                 cells: columns.iter().map(|(n, ..)| table::cell(&Named::new(n), p)).collect(),
                 ratio: section.ratio(p),
                 trust: table::trust_word(p.trust.level),

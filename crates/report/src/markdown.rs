@@ -35,6 +35,15 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
             escaped(&verdict.text)
         );
     }
+    for search in &results.searches {
+        let _ = writeln!(
+            out,
+            "- **{} {}**: {}",
+            escaped(&search.load),
+            escaped(&search.deployment),
+            escaped(&search.text)
+        );
+    }
     for section in table::sections(results) {
         let _ = writeln!(out, "\n## {}\n", escaped(&section.title));
         write_section(&mut out, &section);
@@ -80,7 +89,7 @@ fn write_section(out: &mut String, section: &Section<'_>) {
     write_row(out, &head);
     write_row(out, &rule);
     for point in &section.points {
-        let mut row = vec![point.deployment.clone()];
+        let mut row = vec![table::row_name(point)];
         row.extend(columns.iter().map(|(name, ..)| table::cell(&Named::new(name), point)));
         if section.against.is_some() {
             row.push(section.ratio(point));

@@ -198,7 +198,7 @@ impl Named {
     /// Why a point has no value of this metric.
     pub fn why_absent(&self, point: &PointResult, plan: &Plan) -> String {
         let id = format!("{}/{}/{}", point.deployment, point.load, point.level);
-        let planned = plan.points.iter().find(|p| p.id == id);
+        let planned = plan.every_point().find(|p| p.id == id);
         let is_streamed = planned.is_none_or(|p| p.workload.stream);
         let completed = point.ended(Outcome::Completed);
         let is_token_time = ["ttft", "ttfo", "tpot", "itl", "interactivity"];

@@ -47,19 +47,37 @@ pub(crate) struct Section<'a> {
 
 /// The run by load level, in order.
 pub(crate) fn sections(results: &Results) -> Vec<Section<'_>> {
-    let mut keys: Vec<(&str, &str)> = Vec::new();
+    let mut keys: Vec<(&str, Option<&str>)> = Vec::new();
     for point in &results.points {
-        let key = (point.load.as_str(), point.level.as_str());
+        let level = (!point.is_probe).then_some(point.level.as_str());
+        let key = (point.load.as_str(), level);
         if !keys.contains(&key) {
             keys.push(key);
         }
     }
-    keys.into_iter().map(|key| section(results, key)).collect()
+    let section = |(load, level)| match level {
+        Some(level) => section(results, (load, level)),
+        None => probes(results, load),
+    };
+    keys.into_iter().map(section).collect()
+}
+
+/// The levels that searches of a load tried, in one table.
+fn probes<'a>(results: &'a Results, load: &str) -> Section<'a> {
+    Section {
+        title: format!("{load}: levels that the search tried"),
+        points: results.points.iter().filter(|p| p.is_probe && p.load == load).collect(),
+        against: None,
+        comparisons: Vec::new(),
+    }
 }
 
 fn section<'a>(results: &'a Results, (load, level): (&'a str, &'a str)) -> Section<'a> {
-    let points: Vec<&PointResult> =
-        results.points.iter().filter(|p| p.load == load && p.level == level).collect();
+    let points: Vec<&PointResult> = results
+        .points
+        .iter()
+        .filter(|p| !p.is_probe && p.load == load && p.level == level)
+        .collect();
     let all: Vec<&Comparison> =
         results.comparisons.iter().filter(|c| c.load == load && c.level == level).collect();
     let decides = results.verdicts.iter().find(|v| v.load == load && v.level == level);
@@ -120,6 +138,15 @@ pub(crate) fn ratio(c: &Comparison) -> String {
     let digits = (2..5).find(|d| is_shown(*d)).unwrap_or(5);
     let first = if digits == 2 { number::ratio(point) } else { format!("{point:.digits$}x") };
     format!("{first} [{low:.digits$}, {high:.digits$}]")
+}
+
+/// What a row of a section is called.
+pub(crate) fn row_name(point: &PointResult) -> String {
+    if point.is_probe {
+        format!("{} {}", point.deployment, point.level)
+    } else {
+        point.deployment.clone()
+    }
 }
 
 /// The value of a metric, or that there is none.
@@ -263,7 +290,7 @@ fn bound(b: &SloBoundResult) -> String {
 
 /// Why there is no verdict, where analysis gives none.
 pub(crate) fn no_verdict(results: &Results) -> Option<String> {
-    if !results.verdicts.is_empty() {
+    if !results.verdicts.is_empty() || !results.searches.is_empty() {
         return None;
     }
     let mut names: Vec<&str> = results.points.iter().map(|p| p.deployment.as_str()).collect();

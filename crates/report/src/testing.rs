@@ -136,6 +136,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         concurrency: Some(users),
         rate_rps: None,
         batch: None,
+        is_probe: false,
         gpus,
         metrics: values,
         outcomes,
@@ -208,6 +209,7 @@ pub(crate) fn run() -> (Results, Plan) {
         incomplete: false,
         comparisons: comparisons(&points),
         points,
+        searches: Vec::new(),
         verdicts: vec![
             verdict(
                 "c16",
@@ -296,6 +298,7 @@ fn plan(results: &Results) -> Plan {
         sources: Vec::new(),
         deployments: Vec::new(),
         points: points.collect(),
+        searches: Vec::new(),
         notes: Vec::new(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }

@@ -143,7 +143,7 @@ fn columns(section: &Section<'_>) -> Vec<Column> {
         gives_way,
         is_left,
     };
-    let names: Vec<String> = section.points.iter().map(|p| p.deployment.clone()).collect();
+    let names: Vec<String> = section.points.iter().map(|p| table::row_name(p)).collect();
     let longest = told_apart(&names, MAX_NAME);
     let names = names.iter().map(|n| shorten(n, longest)).collect();
     let mut all = vec![of(["", "deployment"], 0, true, names)];
@@ -219,6 +219,10 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     heading(out, "Verdict", pen);
     for verdict in &results.verdicts {
         let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
+        item(out, "", &text, width);
+    }
+    for search in &results.searches {
+        let text = format!("{} {}: {}", search.load, search.deployment, search.text);
         item(out, "", &text, width);
     }
     if let Some(text) = table::no_verdict(results) {

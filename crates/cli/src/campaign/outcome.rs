@@ -166,7 +166,11 @@ fn status(results: &Results) -> Status {
     if results.expects.iter().any(|e| !e.holds && !e.warn_only) {
         return Status::ExpectationFailed;
     }
-    if results.points.iter().any(|p| p.trust.level == TrustLevel::Invalid) {
+    // A search must try what is too much; only the level that its answer rests on has to hold.
+    let is_invalid = |level: TrustLevel| level == TrustLevel::Invalid;
+    let mut asked = results.points.iter().filter(|p| !p.is_probe);
+    let mut found = results.searches.iter().filter_map(|s| s.met.as_ref());
+    if asked.any(|p| is_invalid(p.trust.level)) || found.any(|met| is_invalid(met.trust)) {
         return Status::NotTrustworthy;
     }
     Status::Ok

@@ -57,8 +57,9 @@ pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure>
 
 fn wanted(plan: &Plan) -> impl Iterator<Item = &DeploymentPlan> {
     // `up` has a deployment and no points.
+    let has_none = plan.every_point().next().is_none();
     let needed =
-        |d: &&DeploymentPlan| plan.points.is_empty() || plan.points_of(&d.name).next().is_some();
+        move |d: &&DeploymentPlan| has_none || plan.every_point().any(|p| p.deployment == d.name);
     plan.deployments.iter().filter(needed)
 }
 
@@ -126,7 +127,7 @@ type Wanted = BTreeMap<(String, FileFormat), usize>;
 
 fn wanted_files(plan: &Plan) -> Wanted {
     let mut wanted = Wanted::new();
-    for point in &plan.points {
+    for point in plan.every_point() {
         let phases = [Some(&point.measure), point.warmup.as_ref()].into_iter().flatten();
         let requests = phases.map(|p| p.requests).max_by_key(|n| n.unwrap_or(u64::MAX)).flatten();
         let most = requests.map_or(u64::MAX, |n| n.saturating_mul(u64::from(point.batch)));

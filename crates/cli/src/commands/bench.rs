@@ -232,12 +232,16 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         ("workload", workload_name(args).into()),
         ("warmup", count("--warmup", args.warmup)?),
         ("timeout", args.timeout.clone().into()),
-        ("repeats", integer(args.repeats)),
     ]);
+    let searched = args.search.as_ref().map(|text| search(text, args)).transpose()?;
+    if searched.is_none() {
+        out.insert("repeats".into(), integer(args.repeats));
+    }
     if !args.slo.is_empty() {
         out.insert("slo".into(), Value::from(args.slo.clone()));
     }
-    let has_rate = !args.request_rate.is_empty() || args.rate_profile.is_some();
+    let is_rate_searched = matches!(searched, Some((Searched::Rate, _)));
+    let has_rate = !args.request_rate.is_empty() || args.rate_profile.is_some() || is_rate_searched;
     let is_replay = matches!(args.arrival, Some(ArrivalArg::Trace));
     if args.arrival.is_some() && !has_rate && !is_replay {
         return Err(Failure::usage("--arrival needs a rate")
@@ -247,7 +251,10 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
     if is_closed {
         let levels = if args.concurrency.is_empty() { vec![8] } else { args.concurrency.clone() };
         out.insert("mode".into(), "closed".into());
-        out.insert("concurrency".into(), Value::Array(levels.into_iter().map(integer).collect()));
+        if searched.is_none() {
+            let levels = levels.into_iter().map(integer).collect();
+            out.insert("concurrency".into(), Value::Array(levels));
+        }
     } else {
         out.insert("mode".into(), "open".into());
         out.extend(arrivals(args)?);
@@ -259,6 +266,13 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
     match (args.requests, &args.duration) {
         (Some(n), _) => {
             out.insert("requests".into(), count("--requests", n)?);
+        }
+        // As many as a p99 needs at least.
+        (None, None) if is_closed && searched.is_some() => {
+            out.insert("requests".into(), "10x>=300".into());
+        }
+        (None, None) if searched.is_some() => {
+            out.insert("requests".into(), integer(300));
         }
         (None, None) if is_closed => {
             out.insert("requests".into(), "10x>=100".into());
@@ -272,7 +286,45 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         }
         (None, Some(_)) => {}
     }
+    if let Some((_, search)) = searched {
+        out.insert("search".into(), Value::Table(search));
+    }
     Ok(out)
+}
+
+/// What a search varies.
+#[derive(Debug, Clone, Copy)]
+enum Searched {
+    Rate,
+    Concurrency,
+}
+
+/// `rate:1..200` or `concurrency:1..512`; the values are checked where the file is.
+fn search(text: &str, args: &BenchArgs) -> Result<(Searched, Table), Failure> {
+    let wrong = || {
+        Failure::usage(format!("--search: '{text}' is not of the form KIND:FROM..TO"))
+            .hint("write rate:1..200 (requests per second) or concurrency:1..512")
+    };
+    let (kind, range) = text.split_once(':').ok_or_else(wrong)?;
+    let (from, to) = range.split_once("..").ok_or_else(wrong)?;
+    let (searched, end): (_, fn(&str) -> Option<Value>) = match kind {
+        "rate" => {
+            (Searched::Rate, |n| n.parse::<f64>().ok().map(|n| Value::from(format!("{n}/s"))))
+        }
+        "concurrency" => (Searched::Concurrency, |n| n.parse::<u32>().ok().map(integer)),
+        _ => return Err(wrong()),
+    };
+    let end = |text: &str| end(text.trim()).ok_or_else(wrong);
+    let mut out = table([("from", end(from)?), ("to", end(to)?)]);
+    if let Some(precision) = args.search_precision {
+        out.insert("precision".into(), precision.into());
+    }
+    for (key, given) in [("probes", args.search_probes), ("tries", args.search_tries)] {
+        if let Some(n) = given {
+            out.insert(key.into(), integer(n));
+        }
+    }
+    Ok((searched, out))
 }
 
 /// The keys of an open loop: how many arrive, and how irregularly.
@@ -299,6 +351,8 @@ fn arrivals(args: &BenchArgs) -> Result<Table, Failure> {
     }
     match &args.rate_profile {
         Some(text) => out.insert("profile".into(), Value::Table(rate_profile(text)?)),
+        // A search has levels of its own.
+        None if args.search.is_some() => None,
         None => {
             let rates = args.request_rate.iter().map(|r| Value::from(format!("{r}/s")));
             out.insert("rate".into(), Value::Array(rates.collect()))

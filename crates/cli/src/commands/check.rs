@@ -16,6 +16,7 @@ pub(super) fn run(args: &FileArgs) -> Result<Status, Failure> {
                     "file": args.file, "ok": true,
                     "deployments": loaded.plan.deployments.len(),
                     "points": loaded.plan.points.len(),
+                    "searches": loaded.plan.searches.len(),
                     "problems": [], "notes": loaded.plan.notes,
                 }))?;
             } else {

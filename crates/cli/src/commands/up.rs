@@ -11,6 +11,7 @@ pub(super) fn run(args: &UpArgs) -> Result<Status, Failure> {
     let mut loaded = experiment::load(&args.file)?;
     loaded.select(&Selection { deploy: vec![args.deploy.clone()], load: Vec::new() })?;
     loaded.plan.points.clear();
+    loaded.plan.searches.clear();
     let out = super::run::out_dir(args.out.as_deref(), &loaded.experiment);
     let up = super::runtime()?.block_on(campaign::up(&loaded, Goal::New { out }))?;
     let Some(up) = up else { return Ok(Status::Interrupted) };

@@ -28,6 +28,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("real-cpu", 3, 6),
         ("real-vllm-cpu", 6, 12),
         ("load-shapes", 1, 6),
+        ("capacity", 2, 0),
     ] {
         let path = root().join(format!("experiments/{file}.toml"));
         let json = say(["check", path.to_str().unwrap(), "--json"]).expect_code(0).json();

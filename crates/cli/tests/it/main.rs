@@ -11,6 +11,7 @@ mod kill;
 mod plan;
 mod report;
 mod run;
+mod search;
 mod seeds;
 mod selftest;
 mod support;

@@ -1,24 +1,33 @@
 //! Expectations: what the file says must hold.
 
-use crate::results::{ExpectResult, PointResult};
+use super::search::SLO_CAPACITY;
+use crate::results::{ExpectResult, PointResult, SearchResult};
 use crate::spec::{ExpectSpec, Severity};
 
-/// Every expectation at every point that it names. A metric without a value does not hold: missing is
-/// not met.
-pub fn all(points: &[PointResult], expects: &[ExpectSpec]) -> Vec<ExpectResult> {
+/// Every expectation at every point that it names, or at every search. A metric without a value does not
+/// hold: missing is not met. The probes of a search are not points that were asked for: some must fail.
+pub fn all(
+    points: &[PointResult],
+    searches: &[SearchResult],
+    expects: &[ExpectSpec],
+) -> Vec<ExpectResult> {
     let mut out = Vec::new();
     for expect in expects {
         let what = format!("{} {} {}", expect.metric, expect.op, expect.value);
         let warn_only = expect.severity == Some(Severity::Warn);
-        for point in points.iter().filter(|p| is_about(expect, &p.deployment, &p.load)) {
-            let value = point.value(&expect.metric);
-            out.push(ExpectResult {
-                what: what.clone(),
-                point: format!("{}/{}/{}", point.deployment, point.load, point.level),
-                value,
-                holds: value.is_some_and(|v| holds(v, &expect.op, expect.value)),
-                warn_only,
-            });
+        let mut add = |point: String, value: Option<f64>| {
+            let holds = value.is_some_and(|v| holds(v, &expect.op, expect.value));
+            out.push(ExpectResult { what: what.clone(), point, value, holds, warn_only });
+        };
+        if expect.metric == SLO_CAPACITY {
+            for s in searches.iter().filter(|s| is_about(expect, &s.deployment, &s.load)) {
+                let value = s.met.as_ref().map(|side| side.value);
+                add(format!("{}/{}", s.deployment, s.load), value);
+            }
+            continue;
+        }
+        for p in points.iter().filter(|p| !p.is_probe && is_about(expect, &p.deployment, &p.load)) {
+            add(format!("{}/{}/{}", p.deployment, p.load, p.level), p.value(&expect.metric));
         }
     }
     out

@@ -107,6 +107,7 @@ fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
         hosts: vec![],
         deployments,
         points: vec![],
+        searches: vec![],
         notes: vec![],
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }

@@ -11,7 +11,7 @@ fn note(path: String, message: String, hint: &str) -> PlanNote {
 pub(super) fn notes(
     experiment: &Experiment,
     deployments: &[DeploymentPlan],
-    points: &[PointPlan],
+    points: &[&PointPlan],
 ) -> Vec<PlanNote> {
     let mut out = Vec::new();
     loads(experiment, points, &mut out);
@@ -41,7 +41,7 @@ fn cannot_run(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut
     }
 }
 
-fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>) {
+fn loads(experiment: &Experiment, points: &[&PointPlan], out: &mut Vec<PlanNote>) {
     let mut cold = Vec::new();
     for (i, load) in experiment.load.iter().enumerate() {
         let mut mine = points.iter().filter(|p| p.load == load.name);
@@ -78,7 +78,7 @@ fn loads(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>)
 }
 
 /// A percentile that so few requests cannot show.
-fn tails(experiment: &Experiment, points: &[PointPlan], out: &mut Vec<PlanNote>) {
+fn tails(experiment: &Experiment, points: &[&PointPlan], out: &mut Vec<PlanNote>) {
     for (i, load) in experiment.load.iter().enumerate() {
         let mut mine = points.iter().filter(|p| p.load == load.name);
         let short = mine.find_map(|p| {

@@ -5,8 +5,9 @@ use super::{Level, Mode, PointPlan, Role, TrialPlan};
 use crate::arrival::{ArrivalKind, ArrivalRate, RateProfile};
 use crate::driver::{Cancellation, LoadShape, PhasePlan, Think, Window};
 use crate::request::Phase;
+use crate::search::{SearchPlan, counts, rates};
 use crate::slo::Slo;
-use crate::spec::{ArrivalSpec, Experiment, LoadSpec, Problem, ThinkSpec};
+use crate::spec::{ArrivalSpec, Experiment, LoadSpec, Problem, SearchEnd, SearchSpec, ThinkSpec};
 use crate::units::{Nanos, significant};
 use crate::workload::{Workload, derive_seed};
 
@@ -30,34 +31,83 @@ struct Asked<'a> {
     rate_rps: Option<f64>,
 }
 
-/// All points in the order of execution: by deployment, then as the file has them.
-pub(crate) fn points(
-    experiment: &Experiment,
-    targets: &[Target<'_>],
-) -> Result<Vec<PointPlan>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let asked = asked(experiment, &mut problems);
-    let mut points: Vec<PointPlan> = Vec::new();
-    for target in targets {
-        for ask in asked.iter().filter(|a| a.deploy == target.name) {
-            match points_of(experiment, ask, target) {
-                Ok(new) => {
-                    for point in new {
-                        // Two [[run]] tables may name the same point; it is measured once.
-                        if !points.iter().any(|p| p.id == point.id) {
-                            points.push(point);
-                        }
-                    }
-                }
-                Err(problem) => {
-                    if !problems.contains(&problem) {
-                        problems.push(problem);
-                    }
-                }
+/// What is measured: points in the order of execution, by deployment, then as the file has them; and
+/// searches in the same order.
+#[derive(Default)]
+pub(crate) struct Measurements {
+    pub(crate) points: Vec<PointPlan>,
+    pub(crate) searches: Vec<SearchPlan>,
+}
+
+impl Measurements {
+    /// Two [[run]] tables may name the same point; it is measured once.
+    fn add(&mut self, points: Vec<PointPlan>) {
+        for point in points {
+            if !self.points.iter().any(|p| p.id == point.id) {
+                self.points.push(point);
             }
         }
     }
-    if problems.is_empty() { Ok(points) } else { Err(problems) }
+
+    fn add_search(&mut self, search: SearchPlan) {
+        let same = |s: &SearchPlan| s.deployment == search.deployment && s.load == search.load;
+        if !self.searches.iter().any(same) {
+            self.searches.push(search);
+        }
+    }
+}
+
+/// Everything that `experiment` asks of `targets`.
+pub(crate) fn measurements(
+    experiment: &Experiment,
+    targets: &[Target<'_>],
+) -> Result<Measurements, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let asked = asked(experiment, &mut problems);
+    let mut all = Measurements::default();
+    for target in targets {
+        for ask in asked.iter().filter(|a| a.deploy == target.name) {
+            let added = match ask.load.search {
+                Some(search) => {
+                    search_of(experiment, ask, target, search).map(|new| all.add_search(new))
+                }
+                None => points_of(experiment, ask, target).map(|new| all.add(new)),
+            };
+            if let Err(problem) = added
+                && !problems.contains(&problem)
+            {
+                problems.push(problem);
+            }
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(problems) }
+}
+
+fn search_of(
+    experiment: &Experiment,
+    ask: &Asked<'_>,
+    target: &Target<'_>,
+    search: SearchSpec,
+) -> Result<SearchPlan, Problem> {
+    if ask.concurrency.is_some() || ask.rate_rps.is_some() {
+        return Err(Problem::new(
+            ask.path.clone(),
+            format!("the point gives a level, but load '{}' searches one", ask.load.name),
+            "leave it out, or name a load without 'search'",
+        ));
+    }
+    let slo = ask.load.slo.as_ref().and_then(|texts| Slo::parse(&texts.0).ok());
+    let slo = slo.ok_or_else(|| missing(ask, "'slo' to search for", "add slo = \"ttft <= 1s\""))?;
+    Ok(SearchPlan {
+        deployment: target.name.to_owned(),
+        load: ask.load.name.clone(),
+        slo,
+        precision: search.precision(),
+        tries: search.tries(),
+        probes: search.probes(),
+        time: search.time.map(|t| t.0),
+        levels: points_of(experiment, ask, target)?,
+    })
 }
 
 fn asked<'a>(experiment: &'a Experiment, problems: &mut Vec<Problem>) -> Vec<Asked<'a>> {
@@ -137,6 +187,18 @@ fn levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<Level>, Problem> {
     let load = ask.load;
     let level = |label: String| Level { label, concurrency: None, rate_rps: None, batch: None };
     let by_concurrency = |c: u32| Level { concurrency: Some(c), ..level(format!("c{c}")) };
+    let by_rate = |r: f64| Level { rate_rps: Some(r), ..level(format!("r{}", rate_label(r))) };
+    if let Some(search) = load.search {
+        let precision = search.precision();
+        return Ok(match (search.from, search.to) {
+            (SearchEnd::Concurrency(from), SearchEnd::Concurrency(to)) => {
+                counts(from, to, precision).into_iter().map(by_concurrency).collect()
+            }
+            (from, to) => {
+                rates(from.value(), to.value(), precision).into_iter().map(by_rate).collect()
+            }
+        });
+    }
     Ok(match load.mode.unwrap_or_default() {
         Mode::Serial => vec![by_concurrency(1)],
         Mode::Burst => {
@@ -159,9 +221,7 @@ fn levels(ask: &Asked<'_>, target: &Target<'_>) -> Result<Vec<Level>, Problem> {
             let rates = ask.rate_rps.map(|r| vec![r]).or(load.rate.as_ref().map(|r| r.0.clone()));
             let rates =
                 rates.ok_or_else(|| missing(ask, "rate", "add rate = \"5/s\", or a 'profile'"))?;
-            let of =
-                |r: &f64| Level { rate_rps: Some(*r), ..level(format!("r{}", rate_label(*r))) };
-            rates.iter().map(of).collect()
+            rates.into_iter().map(by_rate).collect()
         }
         Mode::Closed => closed_levels(ask, target)?.into_iter().map(by_concurrency).collect(),
     })
@@ -251,6 +311,7 @@ fn point(
         cancel: load.cancel.map(|c| Cancellation { share: c.share, after: c.after.0, seed }),
         max_prefill: load.max_prefill,
     };
+    let repeats = load.search.map_or(load.repeats.unwrap_or(1), |search| search.tries());
     let trial = |number: u32| TrialPlan {
         number,
         warmup_seed: derive_seed(&[ordinal, u64::from(number), 1]),
@@ -269,7 +330,7 @@ fn point(
         pause: load.pause.map_or(Nanos::ZERO, |p| p.0),
         // Of a checked file; what cannot be read was told there.
         slo: load.slo.as_ref().and_then(|texts| Slo::parse(&texts.0).ok()),
-        trials: (1..=load.repeats.unwrap_or(1)).map(trial).collect(),
+        trials: (1..=repeats).map(trial).collect(),
     })
 }
 

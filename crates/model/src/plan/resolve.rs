@@ -1,12 +1,13 @@
 //! From a checked file to a plan: ports, commands, environment, gates, points, estimate.
 
-use super::points::{Target, points};
+use super::points::{Measurements, Target, measurements};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
     PLAN_FORMAT, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
 };
 use crate::engine::{Engine, Engines, LaunchRequest, ProcessDraft, find};
+use crate::search::SearchPlan;
 use crate::spec::{Deploy, Experiment, Host, ProbeKind, Problem};
 use crate::units::Nanos;
 use std::collections::BTreeMap;
@@ -50,16 +51,19 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
             balance: d.balance,
         })
         .collect();
-    let points = points(experiment, &targets).unwrap_or_else(|more| {
-        problems.extend(more);
-        Vec::new()
-    });
+    let Measurements { points, searches } =
+        measurements(experiment, &targets).unwrap_or_else(|more| {
+            problems.extend(more);
+            Measurements::default()
+        });
     if !problems.is_empty() {
         return Err(PlanError(problems));
     }
-    name_probes(&mut deployments, &points);
-    let estimate = estimate(&deployments, &points);
-    let notes = super::notes::notes(experiment, &deployments, &points);
+    let every_point: Vec<&PointPlan> =
+        points.iter().chain(searches.iter().flat_map(|s| &s.levels)).collect();
+    name_probes(&mut deployments, &every_point);
+    let estimate = estimate(&deployments, &points, &searches);
+    let notes = super::notes::notes(experiment, &deployments, &every_point);
     Ok(Plan {
         format: PLAN_FORMAT,
         name: experiment.name.clone(),
@@ -69,13 +73,14 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         sources: experiment.client.as_ref().map_or_else(Vec::new, |c| c.source.clone()),
         deployments,
         points,
+        searches,
         notes,
         estimate,
     })
 }
 
 /// Writes into each completion gate which families its deployment's points are measured with.
-fn name_probes(deployments: &mut [DeploymentPlan], points: &[PointPlan]) {
+fn name_probes(deployments: &mut [DeploymentPlan], points: &[&PointPlan]) {
     for deployment in deployments {
         let mine = points.iter().filter(|p| p.deployment == deployment.name);
         let mut measured: Vec<_> = mine.map(|p| p.workload.api).collect();
@@ -433,7 +438,11 @@ impl Ctx<'_> {
 
 /// Seconds for bring-up and teardown, and for one output token of one request. Rough on purpose: it
 /// tells a coffee from a night, and says what it assumes.
-fn estimate(deployments: &[DeploymentPlan], points: &[PointPlan]) -> Estimate {
+fn estimate(
+    deployments: &[DeploymentPlan],
+    points: &[PointPlan],
+    searches: &[SearchPlan],
+) -> Estimate {
     use super::EngineKind;
     const TOKEN_S: f64 = 0.02;
     let mut wall = 0.0;
@@ -447,7 +456,10 @@ fn estimate(deployments: &[DeploymentPlan], points: &[PointPlan]) -> Estimate {
             _ => 600.0,
         };
         let mine = points.iter().filter(|p| p.deployment == deployment.name);
-        let hours = (bring_up + mine.map(|p| point_seconds(p, TOKEN_S)).sum::<f64>()) / 3_600.0;
+        let points = mine.map(|p| point_seconds(p, TOKEN_S)).sum::<f64>();
+        let searched = searches.iter().filter(|s| s.deployment == deployment.name);
+        let searched = searched.map(|s| search_seconds(s, TOKEN_S)).sum::<f64>();
+        let hours = (bring_up + points + searched) / 3_600.0;
         wall += hours * 3_600.0;
         cost = cost.zip(deployment.price_per_hour).map(|(c, p)| c + p * hours);
     }
@@ -455,8 +467,9 @@ fn estimate(deployments: &[DeploymentPlan], points: &[PointPlan]) -> Estimate {
         wall: Nanos::from_secs_f64(wall.round()),
         cost,
         basis: format!(
-            "{:.0} ms per output token, batches cost no more than one request, 2 s to 10 min of bring-up",
-            TOKEN_S * 1e3
+            "{:.0} ms per output token, batches cost no more than one request, 2 s to 10 min of bring-up{}",
+            TOKEN_S * 1e3,
+            if searches.is_empty() { "" } else { "; searches at their longest" }
         ),
     }
 }
@@ -491,6 +504,15 @@ fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
         + phase(&point.measure)
         + point.warmup.as_ref().map_or(0.0, phase);
     trial * point.trials.len() as f64
+}
+
+/// The most that it can take: every trial of the budget at the level that takes longest.
+fn search_seconds(search: &SearchPlan, token_s: f64) -> f64 {
+    let trial = |p: &PointPlan| point_seconds(p, token_s) / p.trials.len().max(1) as f64;
+    let longest = search.levels.iter().map(trial).fold(0.0, f64::max);
+    // The last trial begins within the time, and ends beyond it.
+    let within = search.time.map_or(f64::INFINITY, |t| t.as_secs_f64() + longest);
+    (longest * f64::from(search.probes)).min(within)
 }
 
 /// Tokens of an answer whose length is in a file.

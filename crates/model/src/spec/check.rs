@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 mod asks;
 mod pace;
+mod search;
 mod slo;
 mod workloads;
 

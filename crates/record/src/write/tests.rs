@@ -73,6 +73,7 @@ fn plan() -> Plan {
         hosts: Vec::new(),
         deployments: Vec::new(),
         points: vec![point],
+        searches: Vec::new(),
         notes: Vec::new(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }
@@ -360,6 +361,7 @@ fn results_can_be_written_and_read_and_another_format_is_refused() {
         points: Vec::new(),
         comparisons: Vec::new(),
         verdicts: Vec::new(),
+        searches: Vec::new(),
         expects: Vec::new(),
         skipped: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! Checks of loads, runs, reports and expectations.
 
-use super::{name, pace, reference, slo, unique, workloads};
+use super::{name, pace, reference, search, slo, unique, workloads};
+use crate::analysis::search::SLO_CAPACITY;
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
 use crate::spec::diagnostic::nearest;
@@ -18,6 +19,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         let workload = experiment.workload.iter().find(|w| w.name == load.workload);
         pace::check(i, load, workload, problems);
         slo::check(i, load, workload, problems);
+        search::check(i, load, problems);
         batch_api(i, load, experiment, problems);
     }
     runs(experiment, problems);
@@ -180,7 +182,9 @@ fn expects(experiment: &Experiment, problems: &mut Vec<Problem>) {
     let deploys = experiment.deployments().map(|(_, d)| d.name.as_str());
     let loads = experiment.load.iter().map(|l| l.name.as_str());
     for (e, expect) in experiment.expect.iter().enumerate() {
-        metric(format!("expect[{e}].metric"), &expect.metric, problems);
+        if expect.metric != SLO_CAPACITY {
+            metric(format!("expect[{e}].metric"), &expect.metric, problems);
+        }
         if !matches!(expect.op.as_str(), "==" | "!=" | "<" | "<=" | ">" | ">=") {
             let message = format!("'{}' is not a comparison", expect.op);
             problems.push(Problem::new(
