@@ -313,6 +313,9 @@ pub(crate) struct BenchArgs {
     /// mlperf-llama2-70b-interactive
     #[arg(long, value_delimiter = ',', value_name = "SLO")]
     pub(crate) slo: Vec<String>,
+    /// End a level of --request-rate early once its queue surely grows without end
+    #[arg(long, requires = "rates")]
+    pub(crate) stop_oversaturated: bool,
     /// Search the highest level that meets --slo: rate:1..200 or concurrency:1..512
     #[arg(long, value_name = "KIND:FROM..TO", requires = "slo",
         conflicts_with_all = ["rates", "concurrency", "repeats"])]

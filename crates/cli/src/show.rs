@@ -188,6 +188,9 @@ fn show_point(out: &mut String, p: &PointPlan) {
         if p.trials.len() == 1 { "" } else { "s" },
         seeds.join(" ")
     );
+    if p.stop_oversaturated {
+        let _ = writeln!(out, "    ends early once its queue surely grows without end");
+    }
     if let Some(slo) = &p.slo {
         let _ = writeln!(out, "    must meet {slo}");
     }

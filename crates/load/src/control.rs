@@ -4,7 +4,7 @@
 
 use mio::Waker;
 use scalebeam_model::request::RequestRecord;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far a phase may go on.
@@ -18,6 +18,8 @@ pub(crate) enum Level {
 #[derive(Debug, Default)]
 struct Shared {
     level: AtomicU8,
+    /// Somebody wants it ended, as opposed to its own rule.
+    told: AtomicBool,
     /// One per shard of the phase under way.
     wakers: Mutex<Vec<Arc<Waker>>>,
     started: AtomicU64,
@@ -54,17 +56,23 @@ impl Control {
 
     /// Sends nothing new; what is in flight goes on to its end.
     pub fn stop(&self) {
+        self.tell(Level::Stop);
+    }
+
+    /// The same, because the load itself has come to its end: what was measured is whole, and
+    /// [`Control::is_stopped`] says no.
+    pub fn end(&self) {
         self.raise(Level::Stop);
     }
 
     /// Sends nothing new and gives up what is in flight.
     pub fn abort(&self) {
-        self.raise(Level::Abort);
+        self.tell(Level::Abort);
     }
 
     /// Whether it was told to stop or to abort.
     pub fn is_stopped(&self) -> bool {
-        self.level() > Level::Run
+        self.0.told.load(Ordering::SeqCst)
     }
 
     /// The counters, over all phases that it steered.
@@ -78,6 +86,11 @@ impl Control {
             in_flight: started.saturating_sub(finished),
             output_tokens: read(&self.0.output_tokens),
         }
+    }
+
+    fn tell(&self, level: Level) {
+        self.0.told.store(true, Ordering::SeqCst);
+        self.raise(level);
     }
 
     fn raise(&self, level: Level) {

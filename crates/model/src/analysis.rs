@@ -8,6 +8,7 @@ use crate::request::RequestRecord;
 use crate::results::{
     Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
 };
+use crate::units::Nanos;
 use std::collections::BTreeMap;
 
 pub mod compare;
@@ -42,6 +43,8 @@ pub struct TrialFacts {
     pub machine_cpu: Option<f64>,
     /// Requests that the deployment's engines put back in their queues meanwhile, by their own count.
     pub preemptions: Option<u64>,
+    /// When it was ended because its queue grew without end; absent where it ran as long as was asked.
+    pub oversaturated_at: Option<Nanos>,
 }
 
 /// A point with its records.

@@ -18,6 +18,7 @@ pub mod peers;
 pub mod plan;
 pub mod request;
 pub mod results;
+pub mod saturation;
 pub mod search;
 pub mod slo;
 pub mod spec;

@@ -485,6 +485,9 @@ pub struct PointPlan {
     pub measure: PhasePlan,
     /// Wait before each trial.
     pub pause: Nanos,
+    /// A trial ends early once its queue surely grows without end: [`crate::saturation`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_oversaturated: bool,
     /// What it must meet, where the load says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<crate::slo::Slo>,

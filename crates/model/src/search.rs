@@ -73,6 +73,9 @@ pub struct Probe {
     pub tallies: Vec<Tally>,
     /// How long it took.
     pub wall: Nanos,
+    /// It was ended because its queue grew without end: whatever its requests met, a longer trial would
+    /// not.
+    pub is_oversaturated: bool,
 }
 
 /// What was measured, by level, in the order of the trials. Trials that were cut short are not here.
@@ -163,7 +166,11 @@ impl Rules<'_> {
         let mut pooled = vec![Tally::default(); self.slo.bounds.len()];
         for (n, trial) in trials.iter().take(self.tries).enumerate() {
             pooled.iter_mut().zip(&trial.tallies).for_each(|(sum, t)| *sum += *t);
-            let judged = self.slo.judge(&pooled);
+            let judged = if trial.is_oversaturated {
+                Judgement { holds: false, is_sure: true }
+            } else {
+                self.slo.judge(&pooled)
+            };
             if judged.is_sure || n + 1 >= self.tries {
                 return (Some(judged), n + 1);
             }

@@ -570,6 +570,10 @@ pub struct LoadSpec {
     /// What the load must meet: bounds, as `"ttft.p99 <= 450ms"`, or a preset's name, or several.
     #[serde(default)]
     pub slo: Option<values::OneOrMany>,
+    /// In open mode at one rate: end a level early once its queue surely grows without end; default true
+    /// where a rate is searched.
+    #[serde(default)]
+    pub stop_oversaturated: Option<bool>,
     /// Searches the highest rate, or concurrency, that meets `slo`, in place of levels that are given.
     #[serde(default)]
     pub search: Option<SearchSpec>,

@@ -51,6 +51,9 @@ pub struct TrialInfo {
     /// measurement, by their own count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preemptions: Option<u64>,
+    /// When it was ended because its queue grew without end, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oversaturated_at: Option<Nanos>,
     /// Load generators that shared the schedule.
     pub shards: u16,
     /// What a reader should know, as how prompts were sized.
@@ -65,6 +68,7 @@ impl TrialInfo {
             busiest_worker_cpu: self.busiest_worker_cpu,
             machine_cpu: self.machine_cpu,
             preemptions: self.preemptions,
+            oversaturated_at: self.oversaturated_at,
         }
     }
 }

@@ -279,6 +279,7 @@ fn plan(results: &Results) -> Plan {
         warmup: None,
         measure: phase(p.concurrency.unwrap_or(1)),
         pause: Nanos::ZERO,
+        stop_oversaturated: false,
         slo: None,
         trials: vec![TrialPlan { number: 1, warmup_seed: 1, measure_seed: 2 }],
     });

@@ -14,7 +14,8 @@ use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan};
 use scalebeam_model::exposition;
 use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
-use scalebeam_model::request::RequestRecord;
+use scalebeam_model::request::{Phase, RequestRecord};
+use scalebeam_model::saturation::{self, Detector};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{
     Api, CachePolicy, Files, PromptStream, Salt, Sizing, Words, Workload,
@@ -150,6 +151,34 @@ struct Job {
     writer: TrialWriter,
     counts: Counts,
     id_prefix: String,
+    /// When its queue was seen to grow without end.
+    oversaturated_at: Option<Nanos>,
+}
+
+/// Where the records of a phase go.
+struct Sink<'a> {
+    writer: &'a mut TrialWriter,
+    failed: Option<RecordError>,
+    /// There where a phase may be ended early.
+    detector: Option<Detector>,
+    oversaturated_at: Option<Nanos>,
+}
+
+impl Sink<'_> {
+    /// Whether the phase is beyond capacity by now.
+    fn is_saturated(&mut self, record: &RequestRecord, in_flight: u64) -> bool {
+        let (Some(detector), Some(ended)) =
+            (&mut self.detector, saturation::Ended::of(record, in_flight))
+        else {
+            return false;
+        };
+        if !detector.step(ended) {
+            return false;
+        }
+        self.detector = None;
+        self.oversaturated_at = Some(record.finished_at);
+        true
+    }
 }
 
 /// What keeps a prefix cache that has seen other trials from answering this one. Deployments that we start
@@ -209,6 +238,7 @@ pub(super) async fn measure(
         control: control.clone(),
         counts: bench.counts.clone(),
         writer,
+        oversaturated_at: None,
     };
     let bar = campaign.display.trial(&point, trial, &control);
     let work = tokio::task::spawn_blocking(move || job.run());
@@ -285,6 +315,7 @@ impl Job {
             let of_machine = Cores::now().zip(cores).and_then(|(now, then)| now.busy_since(then));
             let wall = report.ended_at.since(report.started_at);
             info.measure = Some(span(&report));
+            info.oversaturated_at = self.oversaturated_at;
             info.client_cpu_cores = report
                 .client_cpu
                 .filter(|_| wall > Nanos::ZERO)
@@ -320,19 +351,29 @@ impl Job {
             keep_text: false,
             request_id_prefix: format!("{}-{}{tag}", self.id_prefix, self.trial.number),
         };
-        let writer = Mutex::new((&mut self.writer, None));
+        let watches = self.point.stop_oversaturated && spec.plan.phase == Phase::Measure;
+        let state = Mutex::new(Sink {
+            writer: &mut self.writer,
+            failed: None,
+            detector: watches.then(Detector::default),
+            oversaturated_at: None,
+        });
         let sink = |record: RequestRecord| {
-            let mut guard = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = guard.0.append(record) {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.is_saturated(&record, self.control.progress().in_flight) {
+                self.control.end();
+            }
+            if let Err(error) = state.writer.append(record) {
                 // A record that cannot be kept makes the rest worthless.
-                guard.1.get_or_insert(error);
+                state.failed.get_or_insert(error);
                 self.control.abort();
             }
         };
         let report =
             run_phase(&spec, Arc::clone(&self.clock), &self.control, &sink).map_err(Lost::Load)?;
-        let (_, failed) = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match failed {
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.oversaturated_at = state.oversaturated_at;
+        match state.failed {
             Some(error) => Err(Lost::Record(error)),
             None => Ok(report),
         }

@@ -286,6 +286,9 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         }
         (None, Some(_)) => {}
     }
+    if args.stop_oversaturated {
+        out.insert("stop_oversaturated".into(), true.into());
+    }
     if let Some((_, search)) = searched {
         out.insert("search".into(), Value::Table(search));
     }

@@ -1,7 +1,7 @@
 //! `search`: the capacity of a deployment whose capacity is known, also after a kill.
 
 use crate::interrupt::{signal, start};
-use crate::support::{Lab, emulated, say, wait_for};
+use crate::support::{Lab, emulated, emulator, say, wait_for};
 use serde_json::Value;
 use std::path::Path;
 
@@ -100,4 +100,32 @@ fn what_a_search_lacks_is_told_with_a_hint() {
         let said = say([&["bench", "http://127.0.0.1:9", "--model", "m"], args].concat());
         assert!(said.expect_code(2).stderr.contains(want), "{args:?}");
     }
+}
+
+/// Two slots at 25 ms a request serve 80 a second.
+#[test]
+fn a_load_beyond_capacity_ends_early_and_one_below_it_runs_to_its_end() {
+    let server = emulator(&["--ttft", "20ms", "--itl", "5ms", "--slots", "2", "--model", "m"]);
+    let out = tempfile::tempdir().unwrap();
+    let ask = |rate: &str, duration: &str| {
+        let args = ["--stop-oversaturated", "--osl", "2", "--isl", "16", "--warmup", "0", "--json"];
+        let load = ["--request-rate", rate, "--duration", duration, "--arrival", "constant"];
+        let url = ["bench", &server.url, "--out", out.path().to_str().unwrap()];
+        say([&url[..], &load, &args].concat())
+    };
+    let below = ask("30", "4s").json();
+    let below = &below["points"][0];
+    assert_eq!(below["outcomes"]["completed"], 120);
+    let codes = |point: &Value| point["trust"]["reasons"].to_string();
+    assert!(!codes(below).contains("oversaturated"), "{below:#}");
+    let above = ask("240", "60s").expect_code(3).json();
+    let above = &above["points"][0];
+    assert!(codes(above).contains("oversaturated"), "{above:#}");
+    let sent = above["outcomes"]["completed"].as_u64().unwrap();
+    assert!(sent < 7_200, "{sent} of 14400: it ended long before its minute");
+    assert_eq!(
+        above["outcomes"].as_object().unwrap().len(),
+        1,
+        "what was in flight ended as usual"
+    );
 }

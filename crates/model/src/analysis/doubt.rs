@@ -27,7 +27,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 26] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 27] = [
         nothing_measured,
         failures,
         time_outs,
@@ -40,6 +40,7 @@ pub(super) fn doubts(
         unparsed,
         few_samples,
         rate_not_sustained,
+        oversaturated,
         not_streamed,
         resent,
         merged,
@@ -360,6 +361,23 @@ fn rate_not_sustained(seen: &Seen<'_>) -> Option<Reason> {
             "lower the rate until the queue empties",
         )
     })
+}
+
+/// The trial was ended early, so its latencies are those of a queue on its way up.
+fn oversaturated(seen: &Seen<'_>) -> Option<Reason> {
+    let ended = |t: &TrialRecords| {
+        let first = t.records.iter().map(|r| r.scheduled_at).min()?;
+        Some(t.facts.oversaturated_at?.since(first))
+    };
+    let after = seen.trials.iter().filter_map(ended).min()?;
+    Some(reason(
+        "oversaturated",
+        TrustLevel::Invalid,
+        format!(
+            "requests in flight and TTFT surely grew without end, so a trial was ended after {after}: its latencies say how long it ran, not how the deployment serves"
+        ),
+        "lower the rate, or search the highest that is served with 'search' in the [[load]]",
+    ))
 }
 
 fn not_streamed(seen: &Seen<'_>) -> Option<Reason> {

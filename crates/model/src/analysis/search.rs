@@ -17,7 +17,12 @@ pub fn probes(slo: &Slo, trials: &[TrialRecords]) -> Vec<Probe> {
     let whole = (1..)
         .zip(trials)
         .take_while(|(number, t)| t.number == *number && !t.partial && t.damaged.is_none());
-    whole.map(|(_, t)| Probe { tallies: slo.tallies(&t.records), wall: wall(t) }).collect()
+    let probe = |t: &TrialRecords| Probe {
+        tallies: slo.tallies(&t.records),
+        wall: wall(t),
+        is_oversaturated: t.facts.oversaturated_at.is_some(),
+    };
+    whole.map(|(_, t)| probe(t)).collect()
 }
 
 fn wall(trial: &TrialRecords) -> Nanos {

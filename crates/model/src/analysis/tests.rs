@@ -83,6 +83,7 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
             max_prefill: None,
         },
         pause: Nanos::ZERO,
+        stop_oversaturated: false,
         slo: None,
         trials: (1..=trials)
             .map(|number| TrialPlan { number, warmup_seed: 0, measure_seed: 0 })
@@ -412,6 +413,14 @@ fn a_trial_that_cannot_be_read_is_damaged_and_nothing_else() {
         facts: TrialFacts::default(),
     };
     assert_eq!(codes_of(lost, Mode::Closed), ["damaged"]);
+}
+
+#[test]
+fn a_trial_that_was_ended_for_its_queue_is_invalid() {
+    let mut ended = trial(1, 60, 1_000, 5);
+    ended.facts.oversaturated_at = Some(Nanos::from_secs(3));
+    let codes = codes_of(ended, Mode::Open);
+    assert!(codes.contains(&"oversaturated".to_owned()), "{codes:?}");
 }
 
 #[test]

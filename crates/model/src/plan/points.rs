@@ -328,10 +328,16 @@ fn point(
         warmup: load.warmup.filter(|n| *n > 0).map(|n| warmup(&measure, n)),
         measure,
         pause: load.pause.map_or(Nanos::ZERO, |p| p.0),
+        stop_oversaturated: load.stop_oversaturated.unwrap_or_else(|| searches_rate(load)),
         // Of a checked file; what cannot be read was told there.
         slo: load.slo.as_ref().and_then(|texts| Slo::parse(&texts.0).ok()),
         trials: (1..=repeats).map(trial).collect(),
     })
+}
+
+/// Beyond capacity a search learns nothing from a longer queue. A cap would hide it from the rule.
+fn searches_rate(load: &LoadSpec) -> bool {
+    load.search.is_some() && load.mode == Some(Mode::Open) && load.concurrency.is_none()
 }
 
 fn shape(load: &LoadSpec, level: &Level, seed: u64) -> LoadShape {

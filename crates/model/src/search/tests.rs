@@ -15,7 +15,11 @@ fn rules(slo: &Slo, values: Vec<f64>) -> Rules<'_> {
 }
 
 fn probe(within: u64, of: u64) -> Probe {
-    Probe { tallies: vec![Tally { within, of }], wall: Nanos::from_secs(10) }
+    Probe {
+        tallies: vec![Tally { within, of }],
+        wall: Nanos::from_secs(10),
+        is_oversaturated: false,
+    }
 }
 
 /// A server whose tail grows steeply: at its knee exactly one request in a hundred is late. What it does
@@ -101,6 +105,16 @@ fn a_verdict_that_chance_may_explain_is_measured_again_up_to_the_limit() {
     let (_, order) = search(&rules, |_, _| probe(50, 100));
     assert_eq!(order.len(), 1);
     assert!(binomial::at_least(50, 100, 0.01) < 1e-9);
+}
+
+#[test]
+fn a_queue_that_grew_without_end_is_missed_whatever_was_met_until_then() {
+    let slo = slo();
+    let rules = rules(&slo, vec![1.0, 2.0]);
+    let (progress, order) =
+        search(&rules, |value, _| Probe { is_oversaturated: value > 1.0, ..probe(1_000, 1_000) });
+    assert_eq!((progress.next, order.len()), (Step::Done(End::Found), 2));
+    assert_eq!(progress.missed, Some(Side { level: 1, is_sure: true }));
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn plan() -> Plan {
         warmup: None,
         measure,
         pause: Nanos::ZERO,
+        stop_oversaturated: false,
         slo: None,
         trials: vec![trial(1), trial(2)],
     };

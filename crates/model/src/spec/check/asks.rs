@@ -29,7 +29,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
 
 fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
     let mode = load.mode.unwrap_or_default();
-    let rules: [(&str, bool, &[Mode]); 13] = [
+    let rules: [(&str, bool, &[Mode]); 14] = [
         ("concurrency", load.concurrency.is_some(), &[Mode::Closed, Mode::Open]),
         ("concurrency_per_replica", load.concurrency_per_replica.is_some(), &[Mode::Closed]),
         ("rate", load.rate.is_some(), &[Mode::Open]),
@@ -41,6 +41,7 @@ fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
         ("ramp_up", load.ramp_up.is_some(), &[Mode::Closed]),
         ("think", load.think.is_some(), &[Mode::Closed, Mode::Serial]),
         ("max_prefill", load.max_prefill.is_some(), &[Mode::Closed, Mode::Open, Mode::Burst]),
+        ("stop_oversaturated", load.stop_oversaturated.is_some(), &[Mode::Open]),
         ("batch", load.batch.is_some(), &[Mode::Batch]),
         (
             "duration",

@@ -30,6 +30,7 @@ pub(super) fn check(
     }
     slots(load, &mut found);
     cancel(load, &mut found);
+    saturation(load, &mut found);
 }
 
 /// The problems of one load.
@@ -190,6 +191,22 @@ fn slots(load: &LoadSpec, found: &mut Found<'_>) {
     }
 }
 
+/// The rule takes growth for a queue, so nothing else may make requests in flight grow, or hold them.
+fn saturation(load: &LoadSpec, found: &mut Found<'_>) {
+    if load.stop_oversaturated != Some(true) {
+        return;
+    }
+    let (key, hint) = ("stop_oversaturated", "leave it out, or give one 'rate'");
+    if load.profile.is_some() || load.arrival == Some(ArrivalSpec::Trace) {
+        let message = "a rate that changes makes requests in flight grow without being too much";
+        found.add(key, message, hint);
+    }
+    if load.concurrency.is_some() {
+        let message = "'concurrency' caps the requests in flight, whose growth would tell";
+        found.add(key, message, "keep one of the two");
+    }
+}
+
 fn cancel(load: &LoadSpec, found: &mut Found<'_>) {
     let Some(cancel) = load.cancel else { return };
     if !(cancel.share > 0.0 && cancel.share <= 1.0) {
@@ -246,7 +263,7 @@ mod tests {
     fn contradictions_are_found_at_their_key() {
         let ramp = |keys: &str| format!("profile = {{ kind = \"ramp\", {keys} }}");
         let steps = |of: &str| format!("profile = {{ kind = \"steps\", steps = [{of}] }}");
-        let table: [(String, &str); 18] = [
+        let table: [(String, &str); 20] = [
             ("rate = \"5/s\"\nburstiness = 2.0".into(), "load[0].burstiness: 'burstiness' has no meaning with arrival = \"poisson\""),
             ("rate = \"5/s\"\narrival = \"gamma\"".into(), "load[0].arrival: gamma arrivals need 'burstiness'"),
             ("rate = \"5/s\"\narrival = \"gamma\"\nburstiness = 0.0".into(), "load[0].burstiness: 'burstiness' must be between 0.01 and 10000"),
@@ -264,6 +281,8 @@ mod tests {
             (steps("{ rate = \"0/s\", for = \"9s\" }"), "load[0].profile.steps: no step has a rate above zero"),
             (steps("{ rate = \"1/s\", for = \"9s\" }, { rate = \"0/s\" }"), "load[0].profile.steps[1]: nothing arrives in the last step, so the load ends before it"),
             ("profile = { kind = \"sine\", mean = \"5/s\", amplitude = \"6/s\", period = \"9s\" }".into(), "load[0].profile.amplitude: the amplitude of 6.00/s is above the mean of 5.00/s"),
+            ("rate = \"5/s\"\nconcurrency = 9\nstop_oversaturated = true".into(), "load[0].stop_oversaturated: 'concurrency' caps the requests in flight, whose growth would tell"),
+            ("stop_oversaturated = true\n".to_owned() + &ramp("from = \"1/s\", to = \"2/s\", over = \"9s\""), "load[0].stop_oversaturated: a rate that changes makes requests in flight grow without being too much"),
             ("rate = \"5/s\"\nmax_prefill = 0".into(), "load[0].max_prefill: 'max_prefill' must be above zero"),
         ];
         for (keys, want) in table {
