@@ -5,10 +5,10 @@
 //! be repeated or resumed, and a load can be sharded by index. Secrets are here by name only.
 
 use crate::api::HttpVersion;
-use crate::driver::{Balance, PhasePlan};
+use crate::driver::{Balance, LoadShape, PhasePlan};
 use crate::search::SearchPlan;
 use crate::units::Nanos;
-use crate::workload::Workload;
+use crate::workload::{Workload, derive_seed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -493,6 +493,20 @@ pub struct PointPlan {
     pub slo: Option<crate::slo::Slo>,
     /// The repeats.
     pub trials: Vec<TrialPlan>,
+}
+
+impl PointPlan {
+    /// The measurement of one trial. Repeats draw their arrivals anew, as they do their prompts: the same
+    /// bursts at the same places would make of them one trial seen twice.
+    pub fn measure_of(&self, trial: &TrialPlan) -> PhasePlan {
+        let mut measure = self.measure.clone();
+        if let LoadShape::Open { seed, .. } = &mut measure.shape
+            && trial.number > 1
+        {
+            *seed = derive_seed(&[*seed, u64::from(trial.number)]);
+        }
+        measure
+    }
 }
 
 /// How long and how much, before anything is started. An estimate, not a promise.

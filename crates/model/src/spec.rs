@@ -583,7 +583,7 @@ pub struct LoadSpec {
     /// A request is given up after this long; default 10 minutes.
     #[serde(default)]
     pub timeout: Option<Dur>,
-    /// Repeats with fresh prompts; default 1.
+    /// Repeats with fresh prompts and arrivals; default 1.
     #[serde(default)]
     pub repeats: Option<u32>,
     /// Wait before each repeat.

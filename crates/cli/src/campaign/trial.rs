@@ -311,7 +311,8 @@ impl Job {
         }
         if !self.control.is_stopped() {
             let (preempted, cores) = (self.counts.preemptions(), Cores::now());
-            let report = self.phase(self.point.measure.clone(), self.trial.measure_seed, "m")?;
+            let measure = self.point.measure_of(&self.trial);
+            let report = self.phase(measure, self.trial.measure_seed, "m")?;
             let of_machine = Cores::now().zip(cores).and_then(|(now, then)| now.busy_since(then));
             let wall = report.ended_at.since(report.started_at);
             info.measure = Some(span(&report));

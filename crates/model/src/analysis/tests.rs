@@ -416,6 +416,29 @@ fn a_trial_that_cannot_be_read_is_damaged_and_nothing_else() {
 }
 
 #[test]
+fn repeats_of_an_open_load_differ_in_their_arrivals() {
+    let mut point = point_plan("a", 2, 3);
+    point.measure.shape = LoadShape::Open {
+        arrival: crate::arrival::ArrivalKind::Poisson,
+        rate_rps: 5.0.into(),
+        seed: 7,
+        max_in_flight: None,
+    };
+    let seeds: BTreeSet<u64> = point
+        .trials
+        .iter()
+        .filter_map(|trial| match point.measure_of(trial).shape {
+            LoadShape::Open { seed, .. } => Some(seed),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(seeds.len(), 3);
+    assert_eq!(point.measure_of(&point.trials[0]), point.measure, "the first is as planned");
+    let closed = point_plan("a", 2, 2);
+    assert_eq!(closed.measure_of(&closed.trials[1]), closed.measure);
+}
+
+#[test]
 fn a_trial_that_was_ended_for_its_queue_is_invalid() {
     let mut ended = trial(1, 60, 1_000, 5);
     ended.facts.oversaturated_at = Some(Nanos::from_secs(3));
