@@ -339,6 +339,8 @@ fn shorten(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
     use crate::testing;
+    use scalebeam_model::results::{SearchResult, SearchSide};
+    use scalebeam_model::search::End;
 
     #[test]
     fn the_verdict_fits_the_terminal() {
@@ -402,6 +404,38 @@ mod tests {
                 let names: BTreeSet<&str> = names.filter(|n| n.starts_with("qwen")).collect();
                 assert_eq!(names.len(), 2, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_search_has_its_answer_and_one_table_of_what_it_tried() {
+        let (mut results, plan) = testing::run();
+        results.points.iter_mut().for_each(|p| p.is_probe = true);
+        let side = |level: &str, value| SearchSide {
+            level: level.to_owned(),
+            value,
+            sure: true,
+            trust: TrustLevel::Sound,
+        };
+        results.searches.push(SearchResult {
+            deployment: "single-4gpu".to_owned(),
+            load: "users".to_owned(),
+            slo: "ttft.p99 <= 1.00 s".to_owned(),
+            unit: "requests in flight".to_owned(),
+            met: Some(side("c64", 64.0)),
+            missed: Some(side("c256", 256.0)),
+            precision: 3.0,
+            probes: 2,
+            end: Some(End::Found),
+            text: "the answer".to_owned(),
+        });
+        let text = terminal(&results, &plan, 110, false);
+        assert!(text.contains("users single-4gpu: the answer"), "{text}");
+        assert_eq!(text.matches("users: levels that the search tried").count(), 1, "{text}");
+        // A long name gives way in its middle, the level behind it never does.
+        for (name, level) in [("single-4gpu", "c64"), ("dual-8gpu-tp4-", "c256")] {
+            let is_row = |l: &str| l.starts_with(name) && l.contains(&format!(" {level} "));
+            assert_eq!(text.lines().filter(|l| is_row(l)).count(), 1, "{name} {level}\n{text}");
         }
     }
 

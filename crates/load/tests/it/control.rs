@@ -149,6 +149,27 @@ fn a_stop_lets_what_is_in_flight_end() {
     assert!(ended.iter().all(|(outcome, _)| *outcome == Outcome::Completed));
 }
 
+/// A load that comes to an end by a rule of its own was stopped by nobody.
+#[test]
+fn an_end_is_a_stop_that_leaves_the_phase_whole() {
+    let server = Server::start(&["--ttft-ms=300", "--itl-ms=1"]);
+    let mut bench = Bench::new(&server.url(), "plain").closed(3, 1_000_000);
+    bench.plan.requests = None;
+    let control = Control::new();
+    let other = control.clone();
+    let actor = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        other.end();
+    });
+    let (records, _) = bench.run_under(&control);
+    actor.join().unwrap();
+    assert_eq!(records.len(), 3);
+    assert!(records.iter().all(|r| r.outcome == Outcome::Completed));
+    assert!(!control.is_stopped());
+    control.stop();
+    assert!(control.is_stopped(), "and can still be stopped by somebody");
+}
+
 #[test]
 fn an_abort_gives_up_what_is_in_flight_at_once() {
     let server = Server::start(&["--ttft-ms=15000"]);

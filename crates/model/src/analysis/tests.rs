@@ -438,6 +438,82 @@ fn repeats_of_an_open_load_differ_in_their_arrivals() {
     assert_eq!(closed.measure_of(&closed.trials[1]), closed.measure);
 }
 
+/// A search over the levels 1, 2 and 4, whose trials take `tpot` microseconds a token.
+fn searched(levels: &[(u32, Vec<TrialRecords>)]) -> Results {
+    let slo = crate::slo::Slo::parse(&["tpot.p50 <= 1500us".to_owned()]).unwrap();
+    let level = |c| PointPlan { slo: Some(slo.clone()), ..point_plan("a", c, 2) };
+    let plan = Plan {
+        searches: vec![crate::search::SearchPlan {
+            deployment: "a".into(),
+            load: "load".into(),
+            slo: slo.clone(),
+            precision: 1.0,
+            tries: 2,
+            probes: 9,
+            time: None,
+            levels: [1, 2, 4].map(level).into(),
+        }],
+        ..plan(vec![deployment("a", 1)])
+    };
+    let point = |(c, trials): &(u32, Vec<TrialRecords>)| {
+        let id = format!("a/load/c{c}");
+        let plan = plan.every_point().find(|p| p.id == id).unwrap();
+        MeasuredPoint { plan, trials: trials.clone() }
+    };
+    let points: Vec<MeasuredPoint<'_>> = levels.iter().map(point).collect();
+    let expects: Vec<crate::spec::ExpectSpec> = ["slo_capacity", "success_rate"]
+        .map(|metric| crate::spec::ExpectSpec {
+            metric: metric.into(),
+            op: ">=".into(),
+            value: 1.0,
+            place: None,
+            severity: None,
+        })
+        .into();
+    analyse(&plan, &points, &Frame { expects: &expects, ..Frame::default() })
+}
+
+#[test]
+fn the_answer_of_a_search_follows_from_its_records() {
+    let at = |tpot_us| vec![trial(1, 60, tpot_us, 1)];
+    let text = |results: &Results| results.searches[0].text.clone();
+    let found = searched(&[(1, at(1_000)), (2, at(1_100)), (4, at(2_000))]);
+    assert_eq!(
+        text(&found),
+        "highest concurrency that meets the SLO (tpot.p50 <= 1.50 ms): 2 requests in flight; 4 does not (3 trials, sure at 95 % at each end)"
+    );
+    assert!(found.points.iter().all(|p| p.is_probe));
+    // Probes are no points that were asked for; the answer of the search is.
+    let expects: Vec<(&str, Option<f64>)> =
+        found.expects.iter().map(|e| (e.point.as_str(), e.value)).collect();
+    assert_eq!(expects, [("a/load", Some(2.0))]);
+    let all = searched(&[(1, at(1_000)), (2, at(1_100)), (4, at(1_200))]);
+    assert!(
+        text(&all).contains("not reached; 4 requests in flight, the highest that was searched")
+    );
+    let none = searched(&[(1, at(2_000))]);
+    assert!(text(&none).contains("none; 1 requests in flight, the lowest that was searched"));
+    assert_eq!((none.expects[0].value, none.expects[0].holds), (None, false));
+}
+
+#[test]
+fn a_search_takes_nothing_from_a_trial_that_is_not_whole() {
+    let whole = |number| trial(number, 60, 1_000, 1);
+    let mut cut = whole(1);
+    cut.partial = true;
+    // The second is whole, but is only looked at once the first has been measured again.
+    let results = searched(&[(1, vec![cut, whole(2)])]);
+    let search = &results.searches[0];
+    assert_eq!((search.probes, search.end, &search.met), (0, None, &None));
+    assert!(search.text.contains("not finished; no level was judged; continue with"));
+    let mut ended = trial(1, 60, 1_000, 1);
+    ended.oversaturated_at = Some(Nanos::from_secs(1));
+    let results = searched(&[(1, vec![whole(1)]), (2, vec![ended])]);
+    let search = &results.searches[0];
+    assert_eq!(search.missed.as_ref().map(|side| (side.value, side.sure)), Some((2.0, true)));
+    assert_eq!(search.end, Some(crate::search::End::Found));
+}
+
 #[test]
 fn a_trial_that_was_ended_for_its_queue_is_invalid() {
     let mut ended = trial(1, 60, 1_000, 5);

@@ -31,7 +31,7 @@ const fn mlperf(name: &'static str, ttft_ms: u64, tpot_ms: u64) -> Preset {
 }
 
 /// The presets, as `loadgen/mlperf.conf` of github.com/mlcommons/inference has them for the Server
-/// scenario (`ttft_latency`, `tpot_latency`, `target_latency_percentile`).
+/// scenario (`ttft_latency`, `tpot_latency`, `target_latency_percentile`): what LoadGen judges a run by.
 pub const PRESETS: &[Preset] = &[
     mlperf("mlperf-llama2-70b", 2_000, 200),
     mlperf("mlperf-llama2-70b-interactive", 450, 40),
