@@ -14,6 +14,7 @@ use crate::workload::{Api, CachePolicy, Source, Workload};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::collections::BTreeSet;
 
 mod doubts;
 
@@ -507,7 +508,7 @@ fn a_search_takes_nothing_from_a_trial_that_is_not_whole() {
     assert_eq!((search.probes, search.end, &search.met), (0, None, &None));
     assert!(search.text.contains("not finished; no level was judged; continue with"));
     let mut ended = trial(1, 60, 1_000, 1);
-    ended.oversaturated_at = Some(Nanos::from_secs(1));
+    ended.facts.oversaturated_at = Some(Nanos::from_secs(1));
     let results = searched(&[(1, vec![whole(1)]), (2, vec![ended])]);
     let search = &results.searches[0];
     assert_eq!(search.missed.as_ref().map(|side| (side.value, side.sure)), Some((2.0, true)));
