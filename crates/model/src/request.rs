@@ -43,7 +43,7 @@ pub enum Outcome {
     Abandoned,
     /// Given up by us, because the run was interrupted.
     Cancelled,
-    /// Due, but never sent: the run ended before a slot was free.
+    /// Never sent: the run ended before a slot was free, or its session ended before its turn.
     Dropped,
 }
 
@@ -117,11 +117,13 @@ pub enum FailureClass {
     Interrupted,
     /// The run ended before the request could be sent.
     NeverSent,
+    /// An earlier turn of its session was not completed, so there was nothing to go on from.
+    SessionEnded,
 }
 
 impl FailureClass {
     /// All classes, in the order in which tables show them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connect,
         Self::Tls,
         Self::HttpStatus,
@@ -133,6 +135,7 @@ impl FailureClass {
         Self::EmptyOutput,
         Self::Interrupted,
         Self::NeverSent,
+        Self::SessionEnded,
     ];
 
     /// The name used in files.
@@ -149,6 +152,7 @@ impl FailureClass {
             Self::EmptyOutput => "empty_output",
             Self::Interrupted => "interrupted",
             Self::NeverSent => "never_sent",
+            Self::SessionEnded => "session_ended",
         }
     }
 
@@ -243,7 +247,15 @@ pub struct RequestRecord {
     pub target: u16,
     /// How many prompts it carried (1, except in batch mode).
     pub prompts: u32,
-    /// Open loop: the due time. Closed loop: when its slot became free.
+    /// The session that it is a turn of; absent where requests stand alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Which turn of its session, from zero; absent where requests stand alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u32>,
+    /// Open loop: the due time. Closed loop: when its slot became free. A later turn of a session: when
+    /// the turn before it had ended and been thought about; of one that was never due, when the session
+    /// ended.
     pub scheduled_at: Nanos,
     /// When the kernel had taken the last byte of the request.
     pub sent_at: Option<Nanos>,
@@ -310,6 +322,8 @@ impl RequestRecord {
             class: String::new(),
             target,
             prompts: 1,
+            session: None,
+            turn: None,
             scheduled_at,
             sent_at: None,
             first_byte_at: None,

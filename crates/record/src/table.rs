@@ -55,6 +55,8 @@ pub(crate) fn requests(records: &[RequestRecord]) -> Result<RecordBatch, RecordE
         ("class", Arc::new(texts(records, |r| Some(&r.class)))),
         ("target", Arc::new(u16s(|r| Some(r.target)))),
         ("prompts", Arc::new(u32s(|r| Some(r.prompts)))),
+        ("session", Arc::new(records.iter().map(|r| r.session).collect::<UInt64Array>())),
+        ("turn", Arc::new(u32s(|r| r.turn))),
         ("scheduled_at", Arc::new(instants(records, |r| Some(r.scheduled_at)))),
         ("sent_at", Arc::new(instants(records, |r| r.sent_at))),
         ("first_byte_at", Arc::new(instants(records, |r| r.first_byte_at))),
@@ -201,6 +203,8 @@ pub(crate) fn read_requests(
     let reasoning = columns.since::<UInt32Array>("reasoning_tokens")?;
     let reasoning_source = columns.since::<StringArray>("reasoning_source")?;
     let cached = columns.since::<UInt32Array>("cached_prompt_tokens")?;
+    let session = columns.since::<UInt64Array>("session")?;
+    let turn = columns.since::<UInt32Array>("turn")?;
     let (source, reason) = (words("token_source")?, words("finish_reason")?);
     let (asked_in, asked_out) = (counts("asked_input_tokens")?, counts("asked_output_tokens")?);
     let flags = |name| columns.get::<BooleanArray>(name);
@@ -218,6 +222,8 @@ pub(crate) fn read_requests(
         let mut r = RequestRecord::new(index, phase, target, due);
         r.class = columns.need(at(class, row), "class", row)?.to_owned();
         r.prompts = columns.need(at(prompts, row), "prompts", row)?;
+        r.session = session.and_then(|c| at(c, row));
+        r.turn = turn.and_then(|c| at(c, row));
         r.sent_at = nanos(sent, row);
         r.first_byte_at = nanos(first_byte, row);
         r.first_token_at = nanos(first_token, row);

@@ -41,6 +41,7 @@ fn plan() -> Plan {
         balance: Balance::RoundRobin,
         cancel: None,
         max_prefill: None,
+        sessions: None,
     };
     let trial = |number| TrialPlan { number, warmup_seed: 1, measure_seed: 2 };
     let point = PointPlan {
@@ -140,7 +141,7 @@ fn read_one(dir: &Path) -> Result<crate::read::TrialRecords, RecordError> {
 }
 
 prop_compose! {
-    fn failure()(class in 0..11_usize, status in option::of(any::<u16>()), detail in ".*") -> Failure {
+    fn failure()(class in 0..FailureClass::ALL.len(), status in option::of(any::<u16>()), detail in ".*") -> Failure {
         Failure { class: FailureClass::ALL[class], status, detail }
     }
 }
@@ -157,14 +158,14 @@ prop_compose! {
         arrivals in vec((nanos(), any::<u32>(), any::<u32>()), 0..6),
         counts in vec(option::of(any::<u32>()), 5),
         (asked, forced, unparsed, worker) in (any::<u32>(), any::<bool>(), any::<u32>(), any::<u16>()),
-        resent in any::<bool>(),
+        (resent, session, turn) in (any::<bool>(), option::of(any::<u64>()), option::of(any::<u32>())),
         (source, thought, reason, failure) in (0..4_usize, 0..4_usize, option::of(".*"), option::of(failure())),
     ) -> RequestRecord {
         let sources = [None, Some(TokenSource::Usage), Some(TokenSource::Tokenizer), Some(TokenSource::Chunks)];
         RequestRecord {
             index,
             phase: if warm { Phase::Warmup } else { Phase::Measure },
-            class, target, prompts, scheduled_at, finished_at,
+            class, target, prompts, session, turn, scheduled_at, finished_at,
             sent_at: times[0],
             first_byte_at: times[1],
             first_token_at: times[2],
