@@ -56,6 +56,8 @@ MODELS = {
     "keepalive-close": "closes the idle connection --idle-close-ms after each answer, unannounced",
     "redirect": "status 307 to a path that answers like plain",
     "json-type": "a stream under Content-Type: application/json",
+    "varied": "tokens that follow from the prompt, so that no two answers are alike",
+    "500-third-turn": "like varied; status 500 to a request that carries two answers already",
     "disjoint": "SGLang: segments in place of the whole text so far",
 }
 EARLY_END = 3
@@ -141,6 +143,7 @@ class Answer:
         if model == "tool":
             self.finish = "tool_calls"
         self.prompt_tokens = len(prompt_of(body).split())
+        self.mark = hashlib.sha256(prompt_of(body).encode()).hexdigest()[:6]
         self.received_ns = received_ns
         head_delay = options.slow_head_ms if model == "slow-head" else 0
         self.head_due_ns = received_ns + ms_to_ns(head_delay)
@@ -190,6 +193,8 @@ class Answer:
 
     def token_piece(self, first, count):
         text = "".join(token_text(self.model, index) for index in range(first, first + count))
+        if self.model in ("varied", "500-third-turn"):
+            text = "".join(f" {self.mark}.{index}\n" for index in range(first, first + count))
         self.text += text
         event = self.token_event(first, text, count)
         if self.model == "comments":
@@ -723,6 +728,8 @@ class Connection(asyncio.Protocol):
         except (ValueError, AttributeError) as error:
             return self.refuse(record, 400, {"error": {"message": f"bad request body: {error!r}"}})
         record["model"] = model
+        if self.server.options.log_bodies:
+            record["body"] = body
         record["prompt_sha256"] = hashlib.sha256(prompt_of(body).encode()).hexdigest()
         if model not in MODELS:
             error = {"message": f"The model `{model}` does not exist.", "type": "NotFoundError", "code": 404}
@@ -730,6 +737,9 @@ class Connection(asyncio.Protocol):
         if path == "/v1/messages" and "anthropic-version" not in request.headers:
             return self.refuse(record, 400, {"type": "error", "error": {
                 "type": "invalid_request_error", "message": "anthropic-version: header is required"}})
+        answered = [m for m in body.get("messages", []) if m.get("role") == "assistant"]
+        if model == "500-third-turn" and len(answered) >= 2:
+            model = "500"
         if self.answer_without_tokens(model, path, record):
             return None
         if path == "/v1/embeddings":
@@ -795,6 +805,8 @@ class Connection(asyncio.Protocol):
             await sleep_until(piece.due_ns)
             await self.write_piece(piece, record)
         record["end"] = "complete"
+        if self.server.options.log_bodies:
+            record["text"] = answer.text
         record["text_sha256"] = hashlib.sha256(answer.text.encode()).hexdigest()
         await self.end_stream(answer, record)
 
@@ -905,6 +917,7 @@ def parse_options():
     parser.add_argument("--slow-head-ms", type=float, default=300)
     parser.add_argument("--idle-close-ms", type=float, default=20)
     parser.add_argument("--log", metavar="FILE", help="one JSON line a request is appended")
+    parser.add_argument("--log-bodies", action="store_true", help="log each request's body, and its answer's text")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

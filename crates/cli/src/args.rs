@@ -224,6 +224,15 @@ pub(crate) enum RangeRatioArg {
     Sglang,
 }
 
+/// What later turns carry as the answers to earlier ones.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HistoryArg {
+    /// What the server answered.
+    Real,
+    /// Words of the length that was asked for, or the answers of the dataset.
+    Planned,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum CacheArg {
     /// Prompts begin with a mark that no other run, point or trial uses
@@ -287,6 +296,19 @@ pub(crate) struct BenchArgs {
     /// Prompts or lengths from a file: sharegpt:FILE, mooncake:FILE, burstgpt:FILE, azure:FILE, jsonl:FILE
     #[arg(long, value_name = "FORMAT:FILE")]
     pub(crate) dataset: Option<String>,
+    /// Requests are turns of sessions, each of which carries those before it: so many turns a session; of
+    /// a dataset, at most so many of each conversation
+    #[arg(long, value_name = "N")]
+    pub(crate) turns: Option<u32>,
+    /// Tokens that the user adds in each later turn [default: the prompt length]
+    #[arg(long, value_name = "TOKENS", requires = "turns", conflicts_with = "dataset")]
+    pub(crate) turn_isl: Option<u32>,
+    /// Wait between an answer and the next turn or request: 2s, or exp:2s for exponential ones
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) think: Option<String>,
+    /// What later turns carry as the answers to earlier ones
+    #[arg(long, value_enum, default_value = "real", requires = "turns")]
+    pub(crate) history: HistoryArg,
     /// What keeps the server's prefix cache from answering for an earlier point
     #[arg(long, value_enum, default_value = "salt")]
     pub(crate) cache: CacheArg,

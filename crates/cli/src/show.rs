@@ -5,7 +5,9 @@ use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
 use scalebeam_model::search::SearchPlan;
 use scalebeam_model::units::{Nanos, significant};
-use scalebeam_model::workload::{Api, LengthDist, MixPart, Source, Workload};
+use scalebeam_model::workload::{
+    Api, LengthDist, Lengths, MixPart, Source, Spread, Talk, Workload,
+};
 use std::fmt::Write as _;
 
 /// How much there is to do.
@@ -221,13 +223,20 @@ fn show_search(out: &mut String, s: &SearchPlan) {
 /// The lengths that are spread: what other tools call 1024 may have a mean of 922.
 fn spreads(workload: &Workload) -> String {
     match &workload.source {
-        Source::Synthetic { lengths, .. } => {
-            let said = [("isl", &lengths.isl_dist), ("osl", &lengths.osl_dist)];
-            let of = |(key, dist): (&str, &Option<LengthDist>)| {
-                let dist = dist.as_ref()?;
-                Some(format!(", {key} {dist}"))
-            };
-            said.into_iter().filter_map(of).collect()
+        Source::Synthetic { lengths, .. } => spreads_of(lengths),
+        Source::Sessions { history, talk } => {
+            let answers = format!("{} answers", history.name());
+            match talk {
+                Talk::Synthetic { lengths, turns, turn_isl } => format!(
+                    "{}, sessions of {} turns with {} tokens more each, {answers}",
+                    spreads_of(lengths),
+                    spread(turns),
+                    spread(turn_isl)
+                ),
+                Talk::File { turns, .. } => {
+                    format!(", sessions of at most {turns} turns, {answers}")
+                }
+            }
         }
         Source::Mix { parts } => {
             let of = |p: &MixPart| match spreads(&p.workload) {
@@ -240,6 +249,29 @@ fn spreads(workload: &Workload) -> String {
     }
 }
 
+fn spreads_of(lengths: &Lengths) -> String {
+    let said = [("isl", &lengths.isl_dist), ("osl", &lengths.osl_dist)];
+    let of = |(key, dist): (&str, &Option<LengthDist>)| {
+        let dist = dist.as_ref()?;
+        Some(format!(", {key} {dist}"))
+    };
+    said.into_iter().filter_map(of).collect()
+}
+
+fn spread(of: &Spread) -> String {
+    of.dist.as_ref().map_or_else(|| of.mean.to_string(), ToString::to_string)
+}
+
+fn thinking(think: Option<Think>) -> String {
+    match think {
+        None => String::new(),
+        Some(Think::Fixed { span }) => format!(", thinking {span} after each answer"),
+        Some(Think::Exponential { mean, .. }) => {
+            format!(", thinking {mean} on average after each answer")
+        }
+    }
+}
+
 fn phase(p: &PhasePlan) -> String {
     let end = match (p.requests, p.duration) {
         (Some(n), Some(d)) => format!("{n} requests or {d}"),
@@ -248,6 +280,10 @@ fn phase(p: &PhasePlan) -> String {
         (None, None) => "to the end of its schedule".to_owned(),
     };
     let mut out = shape(&p.shape, &end);
+    if let Some(sessions) = &p.sessions {
+        out += &thinking(sessions.think);
+        out += if sessions.sticky { "" } else { ", turns spread over the entries" };
+    }
     if let Some(n) = p.max_prefill {
         let _ = write!(out, ", at most {n} before their first token");
     }
@@ -264,14 +300,7 @@ fn shape(shape: &LoadShape, end: &str) -> String {
     match shape {
         LoadShape::Closed { concurrency, ramp_up, think } => {
             let ramp_up = ramp_up.map_or(String::new(), |over| format!(" reached over {over}"));
-            let think = match think {
-                None => String::new(),
-                Some(Think::Fixed { span }) => format!(", thinking {span} after each answer"),
-                Some(Think::Exponential { mean, .. }) => {
-                    format!(", thinking {mean} on average after each answer")
-                }
-            };
-            format!("at concurrency {concurrency}{ramp_up}, {end}{think}")
+            format!("at concurrency {concurrency}{ramp_up}, {end}{}", thinking(*think))
         }
         LoadShape::Burst => format!("of {end}"),
         LoadShape::Open { rate_rps, arrival, .. } => {

@@ -137,16 +137,23 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Takes in a piece of the answer.
+    /// Takes in a piece that is no reasoning.
     fn answer(&mut self, text: Text<'a>) {
         self.texts.push(text);
         self.answers = true;
     }
 
+    /// Takes `raw` in as output that is neither reasoning nor text, as calls of tools are, unless it is empty.
+    fn remark(&mut self, raw: Option<&'a RawValue>) {
+        if let Some(raw) = raw.filter(|raw| is_content(raw)) {
+            self.answer(Text::Aside(raw));
+        }
+    }
+
     /// Takes `raw` in as reasoning, unless it is empty.
     fn think(&mut self, raw: Option<&'a RawValue>) {
         if let Some(raw) = raw.filter(|raw| is_content(raw)) {
-            self.texts.push(Text::Value(raw));
+            self.texts.push(Text::Aside(raw));
         }
     }
 }
@@ -156,6 +163,8 @@ impl<'a> Choice<'a> {
 pub enum Text<'a> {
     /// A JSON value.
     Value(&'a RawValue),
+    /// A JSON value that a chat client does not send back as the answer: reasoning, calls of tools.
+    Aside(&'a RawValue),
     /// The inside of a JSON string: what a text that is sent over and over has more than before.
     Inside(&'a str),
     /// Output that is no text.
@@ -163,10 +172,15 @@ pub enum Text<'a> {
 }
 
 impl Text<'_> {
+    /// Whether it is a part of the answer, as a later turn carries it.
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Value(_) | Self::Inside(_))
+    }
+
     /// Appends it to raw JSON values that stand one after the other.
     pub fn append_to(self, values: &mut Vec<u8>) {
         match self {
-            Self::Value(raw) => values.extend_from_slice(raw.get().as_bytes()),
+            Self::Value(raw) | Self::Aside(raw) => values.extend_from_slice(raw.get().as_bytes()),
             Self::Inside(inner) => {
                 values.push(b'"');
                 values.extend_from_slice(inner.as_bytes());

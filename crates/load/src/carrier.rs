@@ -2,14 +2,16 @@
 
 use crate::exchange::{Exchange, Outcomes, Setup};
 use crate::lines::Lines;
+use crate::links::Links;
 use crate::reactor::Ready;
-use crate::sessions::Sessions;
 use crate::stock::Prepared;
+use crate::stream::{Answer, End};
 use mio::Registry;
 use scalebeam_model::api::HttpVersion;
 use scalebeam_model::driver::CancelReason;
 use scalebeam_model::request::RequestRecord;
 use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
 
 /// Carries requests and brings back what came of them.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub(crate) enum Carrier<'a> {
     /// HTTP/1.1: a connection for each request in flight.
     Lines(Lines<'a>),
     /// HTTP/2: connections that many requests share.
-    Sessions(Sessions<'a>),
+    Links(Links<'a>),
 }
 
 /// The same call on either.
@@ -25,7 +27,7 @@ macro_rules! on {
     ($carrier:expr, $it:ident => $call:expr) => {
         match $carrier {
             Carrier::Lines($it) => $call,
-            Carrier::Sessions($it) => $call,
+            Carrier::Links($it) => $call,
         }
     };
 }
@@ -35,7 +37,7 @@ impl<'a> Carrier<'a> {
         let outcomes = Outcomes::new(wants_first_tokens);
         match setup.http {
             HttpVersion::Http1 => Self::Lines(Lines::new(setup, registry, outcomes)),
-            HttpVersion::Http2 => Self::Sessions(Sessions::new(setup, registry, outcomes)),
+            HttpVersion::Http2 => Self::Links(Links::new(setup, registry, outcomes)),
         }
     }
 
@@ -45,9 +47,22 @@ impl<'a> Carrier<'a> {
     }
 
     /// Sends a request, at once where a connection is free for it.
-    pub(crate) fn send(&mut self, record: RequestRecord, prepared: &Prepared, keep_text: bool) {
-        let exchange = Exchange::new(record, prepared, keep_text);
+    pub(crate) fn send(&mut self, record: RequestRecord, prepared: &Prepared, setup: &Setup) {
+        let exchange = Exchange::new(record, prepared, setup);
         on!(self, it => it.send(exchange));
+    }
+
+    /// Gives up a request that was due and is not written yet.
+    pub(crate) fn give_up_unsent(
+        &mut self,
+        record: RequestRecord,
+        api: Api,
+        why: CancelReason,
+        setup: &Setup,
+    ) {
+        let label = &setup.addresses[usize::from(record.target)].label;
+        let answer = Answer::new(record, api, false, false);
+        self.outcomes().push(answer.finish(End::Cancelled(why), setup.clock.now(), label));
     }
 
     /// When [`Carrier::expire`] has something to do, at the earliest.

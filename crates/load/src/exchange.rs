@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) http: HttpVersion,
     pub(crate) id_prefix: String,
     pub(crate) keep_text: bool,
+    /// Later turns carry what was answered.
+    pub(crate) keep_answer: bool,
 }
 
 /// A request under way.
@@ -49,10 +51,11 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(record: RequestRecord, prepared: &Prepared, keep_text: bool) -> Box<Self> {
+    pub(crate) fn new(record: RequestRecord, prepared: &Prepared, setup: &Setup) -> Box<Self> {
         let target = usize::from(record.target);
         let record = prepared.label(record);
-        let answer = Answer::new(record, prepared.api, prepared.stream, keep_text);
+        let answer = Answer::new(record, prepared.api, prepared.stream, setup.keep_text);
+        let answer = if setup.keep_answer { answer.for_later_turns() } else { answer };
         let json = prepared.json.clone();
         Box::new(Self { answer, json, target, opening_since: None })
     }

@@ -4,8 +4,8 @@
 //! [`scalebeam_model::request::RequestRecord`] for every request of the plan. The way of a request:
 //!
 //! ```text
-//!   stock (body written ahead) ─► wall (due: send) ─► lines ─► http::line ─► http::wire ─► kernel
-//!                                                └─► sessions ─► http::mux ─┘    │ http::receive (stamps)
+//!   stock, desk (body written) ─► wall (due: send) ─► lines ─► http::line ─► http::wire ─► kernel
+//!                                               └─► links ─► http::mux ─┘     │ http::receive (stamps)
 //!   sink ◄─ phase (tokens counted) ◄─ stream (outcome) ◄─ api ◄─ sse, ndjson ◄─ http::{line, mux}
 //! ```
 //!
@@ -16,16 +16,17 @@ pub mod api;
 mod carrier;
 mod control;
 mod cpu;
+mod desk;
 mod error;
 mod exchange;
 mod gate;
 pub mod http;
 mod lines;
+mod links;
 pub mod ndjson;
 mod phase;
 pub mod probe;
 mod reactor;
-mod sessions;
 pub mod sse;
 mod stock;
 mod stream;
@@ -38,4 +39,5 @@ pub use crate::control::{Control, Progress};
 pub use crate::error::LoadError;
 pub use crate::http::target::{Endpoint, Secret, Target};
 pub use crate::phase::{AnswerText, PhaseReport, PhaseSpec, run_phase};
+pub use crate::stock::Turns;
 pub use crate::tokenizer::Tokenizer;

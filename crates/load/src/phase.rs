@@ -7,6 +7,7 @@
 use crate::LoadError;
 use crate::api;
 use crate::control::{Control, Level};
+use crate::desk::{CloseDesk, Desk};
 use crate::exchange::Setup;
 use crate::gate::Gate;
 use crate::http::receive::Keeper;
@@ -14,16 +15,16 @@ use crate::http::source::Sources;
 use crate::http::target::{Address, Endpoint};
 use crate::http::tls;
 use crate::reactor::Reactor;
-use crate::stock::{CloseOnDrop, Recipe, Stock};
+use crate::stock::{CloseOnDrop, Recipe, Stock, Turns};
 use crate::stream::Finished;
 use crate::tokenizer::Tokenizer;
 use crate::wall::{Post, Report, ShardEnd, run_shard};
 use mio::Registry;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::driver::{LoadShape, PhasePlan, Shard};
+use scalebeam_model::driver::{Itinerary, LoadShape, PhasePlan, Shard, Turn};
 use scalebeam_model::request::{Failure, FailureClass, Outcome, RequestRecord, TokenSource};
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Prompt, Workload};
+use scalebeam_model::workload::{History, Prompt, Source, Workload};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -45,6 +46,9 @@ pub struct PhaseSpec<'a> {
     /// The content of request `index`. Called ahead of time and from several threads, so it must
     /// depend on nothing but the index.
     pub prompts: &'a (dyn Fn(u64) -> Prompt + Sync),
+    /// What each turn says, where requests are turns of sessions; `prompts` is not asked then. Called ahead
+    /// of time and from several threads as well.
+    pub turns: Option<&'a Turns<'a>>,
     /// How requests are written.
     pub workload: &'a Workload,
     /// Load threads.
@@ -119,6 +123,7 @@ pub fn run_phase(
     let _stamps = Keeper::new();
     let recipe = Recipe {
         prompts: spec.prompts,
+        turns: spec.turns,
         workload: spec.workload,
         api: spec.endpoint.api,
         model: &spec.endpoint.model,
@@ -126,16 +131,26 @@ pub fn run_phase(
     let stocks: Vec<Stock<'_>> = (0..shards)
         .map(|index| {
             let shard = Shard { index, count: shards };
-            Stock::new(&recipe, shard, spec.plan.requests, at_once(&spec.plan.shape, shards))
+            Stock::new(
+                &recipe,
+                shard,
+                begun_by_themselves(&spec.plan),
+                at_once(&spec.plan.shape, shards),
+            )
         })
         .collect();
+    let desk = |engine: &Engine| Desk::new(&recipe, engine.reactor.waker());
+    let desks: Vec<Desk<'_>> =
+        if spec.turns.is_some() { engines.iter().map(desk).collect() } else { Vec::new() };
     let gate = Gate::default();
     thread::scope(|scope| {
         let closing: Vec<_> = stocks.iter().map(CloseOnDrop).collect();
-        let writers = spawn_writers(scope, &stocks)?;
+        let closing_desks: Vec<_> = desks.iter().map(CloseDesk).collect();
+        let mut writers = spawn_writers(scope, &stocks)?;
+        writers.extend(spawn_desks(scope, &desks, control)?);
         stocks.iter().for_each(|stock| wait_for(stock, control));
         let (reports, collected) = channel();
-        let jobs = jobs(spec, &setup, &stocks, control, engines, &gate, &reports);
+        let jobs = jobs(spec, &setup, (&stocks, &desks), control, engines, &gate, &reports);
         drop(reports);
         let loads = spawn_loads(scope, control, &gate, jobs)?;
         let started_at = gate.open_for(loads.len(), clock.as_ref());
@@ -143,7 +158,7 @@ pub fn run_phase(
         let is_over = || loads.iter().all(ScopedJoinHandle::is_finished);
         collector.collect(&collected, is_over);
         let ends = join_all(loads);
-        drop(closing);
+        drop((closing, closing_desks));
         join_all(writers)?;
         Ok(collector.finish(started_at, &ends?))
     })
@@ -166,10 +181,22 @@ fn spawn_writers<'scope, 'env, 's: 'scope>(
     stocks.iter().map(spawn).collect()
 }
 
+fn spawn_desks<'scope, 'env, 's: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    desks: &'s [Desk<'s>],
+    control: &'s Control,
+) -> Result<Vec<ScopedJoinHandle<'scope, ()>>, LoadError> {
+    let spawn = |desk: &'s Desk<'s>| {
+        let thread = thread::Builder::new().name("load-desk".to_owned());
+        thread.spawn_scoped(scope, || desk.write(control)).map_err(LoadError::Thread)
+    };
+    desks.iter().map(spawn).collect()
+}
+
 fn jobs<'a>(
     spec: &'a PhaseSpec<'a>,
     setup: &'a Setup,
-    stocks: &'a [Stock<'a>],
+    (stocks, desks): (&'a [Stock<'a>], &'a [Desk<'a>]),
     control: &'a Control,
     engines: Vec<Engine>,
     gate: &'a Gate,
@@ -177,9 +204,17 @@ fn jobs<'a>(
 ) -> Vec<ShardJob<'a>> {
     control.attach(engines.iter().map(|engine| engine.reactor.waker()).collect());
     let plan = &spec.plan;
-    let post = |stock| Post { plan, setup, stock, control, reports: reports.clone() };
-    let parts = stocks.iter().zip(engines);
-    parts.map(|(stock, engine)| ShardJob { post: post(stock), engine, gate }).collect()
+    let post = |shard: usize, stock| Post {
+        plan,
+        setup,
+        api: spec.endpoint.api,
+        stock,
+        desk: desks.get(shard),
+        control,
+        reports: reports.clone(),
+    };
+    let parts = stocks.iter().zip(engines).enumerate();
+    parts.map(|(n, (stock, engine))| ShardJob { post: post(n, stock), engine, gate }).collect()
 }
 
 fn spawn_loads<'scope, 'env, 'a: 'scope>(
@@ -199,6 +234,12 @@ fn spawn_loads<'scope, 'env, 'a: 'scope>(
         gate.open(Nanos::ZERO);
         LoadError::Thread(e)
     })
+}
+
+/// Requests that follow no other: all of them, or the first turns of sessions.
+fn begun_by_themselves(plan: &PhasePlan) -> Option<u64> {
+    let Some(sessions) = &plan.sessions else { return plan.requests };
+    Itinerary::new(sessions.turns.clone(), Shard::WHOLE, plan.requests).sessions_left()
 }
 
 /// Requests of one shard that are due at the same time, as far as the shape says.
@@ -253,6 +294,10 @@ impl Setup {
             http: endpoint.http,
             id_prefix: spec.request_id_prefix.clone(),
             keep_text: spec.keep_text || spec.tokenizer.is_some(),
+            keep_answer: matches!(
+                spec.workload.source,
+                Source::Sessions { history: History::Real, .. }
+            ),
         })
     }
 }
@@ -303,7 +348,7 @@ impl<'a> Collector<'a> {
     }
 
     fn ended(&mut self, finished: Finished) {
-        let Finished { record, texts, cached_tokens } = finished;
+        let Finished { record, texts, cached_tokens, .. } = finished;
         if let Some(n) = cached_tokens {
             self.cached = Some(self.cached.unwrap_or(0) + u64::from(n));
         }
@@ -362,12 +407,18 @@ fn rest(is_over: impl Fn() -> bool) {
 
 impl PhaseSpec<'_> {
     fn name_dropped(&self, mut record: RequestRecord) -> RequestRecord {
-        record.class = (self.prompts)(record.index).class;
+        record.class = match (self.turns, record.session.zip(record.turn)) {
+            (Some(turns), Some((session, number))) => turns(Turn { session, number }).prompt.class,
+            _ => (self.prompts)(record.index).class,
+        };
         record.outcome = Outcome::Dropped;
-        record.failure = Some(Failure {
+        record.failure.get_or_insert_with(|| Failure {
             class: FailureClass::NeverSent,
             status: None,
-            detail: "the load ended before a slot was free".to_owned(),
+            detail: match record.turn {
+                Some(turn) if turn > 0 => "the load ended before its turn".to_owned(),
+                _ => "the load ended before a slot was free".to_owned(),
+            },
         });
         record
     }
@@ -375,7 +426,7 @@ impl PhaseSpec<'_> {
 
 /// Raw JSON strings, one after the other, as text. A piece that is no valid string by itself (half
 /// of a surrogate pair) is left out.
-fn unescape(raw: &[u8]) -> String {
+pub(crate) fn unescape(raw: &[u8]) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
     while !rest.is_empty() {

@@ -215,6 +215,7 @@ pub fn measure_words(
             ..endpoint.clone()
         }),
         prompts: &prompt,
+        turns: None,
         workload,
         shards: 1,
         tokenizer: None,
@@ -253,6 +254,7 @@ fn probe_plan() -> PhasePlan {
         balance: Balance::None,
         cancel: None,
         max_prefill: None,
+        sessions: None,
     }
 }
 

@@ -4,11 +4,12 @@
 //! bytes; the load thread writes a body itself only when nobody has begun it, so that a burst of long
 //! prompts does not show up as lateness.
 
-use crate::api::body;
+use crate::api::body::{self, Round};
 use bytes::Bytes;
-use scalebeam_model::driver::Shard;
+use scalebeam_model::driver::{Shard, Turn};
 use scalebeam_model::request::RequestRecord;
-use scalebeam_model::workload::{Api, Prompt, Workload};
+use scalebeam_model::workload::{Api, Prompt, TurnContent, Workload};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,9 +20,14 @@ pub(crate) const MEMORY_LIMIT: usize = 256 << 20;
 /// What a prepared request takes beside its JSON, roughly.
 const OVERHEAD: usize = 256;
 
+/// What each turn of each session says.
+pub type Turns<'a> = dyn Fn(Turn) -> TurnContent + Sync + 'a;
+
 /// How requests are made.
 pub(crate) struct Recipe<'a> {
     pub(crate) prompts: &'a (dyn Fn(u64) -> Prompt + Sync),
+    /// What turns of sessions say, where requests are turns; a stock then holds the first of each.
+    pub(crate) turns: Option<&'a Turns<'a>>,
     pub(crate) workload: &'a Workload,
     pub(crate) api: Api,
     pub(crate) model: &'a str,
@@ -35,11 +41,49 @@ impl fmt::Debug for Recipe<'_> {
 }
 
 impl Recipe<'_> {
-    /// Writes request `index`.
+    /// Writes request `index`, or the first turn of session `index`.
     pub(crate) fn prepare(&self, index: u64) -> Prepared {
-        let prompt = (self.prompts)(index);
+        if self.turns.is_some() {
+            return self.prepare_turn(index, Turn { session: index, number: 0 }, &[]);
+        }
+        self.write(index, &[], (self.prompts)(index), None)
+    }
+
+    /// Writes request `index`, which is `turn` of a session in which `past` was said.
+    pub(crate) fn prepare_turn(&self, index: u64, turn: Turn, past: &[Round]) -> Prepared {
+        match self.content(turn) {
+            Some(content) => self.write(index, past, content.prompt, content.system),
+            None => self.write(index, past, (self.prompts)(index), None),
+        }
+    }
+
+    /// What a turn says. A system message goes in front of the first text where the family has no place
+    /// for one.
+    pub(crate) fn content(&self, turn: Turn) -> Option<TurnContent> {
+        let mut content = self.turns?(turn);
+        if !self.api.has_system()
+            && let Some(system) = content.system.take()
+            && turn.number == 0
+            && let Some(first) = content.prompt.texts.first_mut()
+        {
+            *first = format!("{system}\n\n{first}");
+        }
+        Some(content)
+    }
+
+    fn write(
+        &self,
+        index: u64,
+        past: &[Round],
+        prompt: Prompt,
+        system: Option<String>,
+    ) -> Prepared {
         let settings = body::settings_of(self.workload, &prompt);
-        let body = body::build(self.api, self.model, settings, &prompt);
+        let settings = match system {
+            Some(_) => Cow::Owned(Workload { system, ..settings.clone() }),
+            None => Cow::Borrowed(settings),
+        };
+        let body = body::build_turn(self.api, self.model, &settings, past, &prompt);
         Prepared {
             index,
             json: Bytes::from(body.json),
@@ -271,7 +315,13 @@ mod tests {
 
     fn with_stock(requests: Option<u64>, test: impl FnOnce(&Stock<'_>, &Recipe<'_>)) {
         let workload = workload();
-        let recipe = Recipe { prompts: &prompt, workload: &workload, api: Api::Chat, model: "m" };
+        let recipe = Recipe {
+            prompts: &prompt,
+            turns: None,
+            workload: &workload,
+            api: Api::Chat,
+            model: "m",
+        };
         let stock = Stock::new(&recipe, Shard { index: 1, count: 3 }, requests, 4);
         thread::scope(|scope| {
             let _closing = CloseOnDrop(&stock);

@@ -107,6 +107,8 @@ struct Progress {
     unparsed: u32,
     /// Raw JSON strings by choice, where the text is wanted.
     texts: Option<Vec<Vec<u8>>>,
+    /// The same of the first choice's answer alone, where a later turn may carry it.
+    answer: Option<Vec<u8>>,
 }
 
 /// A finished answer.
@@ -115,6 +117,8 @@ pub(crate) struct Finished {
     pub(crate) record: RequestRecord,
     /// The texts by choice, as the raw JSON strings that arrived one after the other.
     pub(crate) texts: Option<Vec<Vec<u8>>>,
+    /// What a later turn carries of it, in the same form.
+    pub(crate) answer: Option<Vec<u8>>,
     pub(crate) cached_tokens: Option<u32>,
 }
 
@@ -153,6 +157,12 @@ impl Answer {
             progress,
             body: Vec::new(),
         }
+    }
+
+    /// Keeps what a later turn carries.
+    pub(crate) fn for_later_turns(mut self) -> Self {
+        self.progress.answer = Some(Vec::new());
+        self
     }
 
     /// The record under way, for the stamps that the connection sets.
@@ -269,7 +279,7 @@ impl Answer {
         count_tokens(&mut record, progress.usage, progress.reasoning);
         let cached_tokens = progress.usage.and_then(|u| u.cached_tokens);
         record.cached_prompt_tokens = cached_tokens;
-        Finished { record, texts: progress.texts, cached_tokens }
+        Finished { record, texts: progress.texts, answer: progress.answer, cached_tokens }
     }
 
     /// What only the end of the body completes: a last event without its blank line, a JSON document.
@@ -322,6 +332,10 @@ impl Progress {
         self.content(1, u32::from(alike.is_reasoning), at, arrivals);
         if let Some(texts) = self.texts.as_mut().and_then(|t| t.get_mut(alike.choice as usize)) {
             texts.extend_from_slice(alike.text);
+        }
+        let is_answer = alike.choice == 0 && self.pattern.is_answer();
+        if let Some(answer) = self.answer.as_mut().filter(|_| is_answer) {
+            answer.extend_from_slice(alike.text);
         }
     }
 
@@ -380,6 +394,11 @@ impl Progress {
         if let Some(text) = self.texts.as_mut().and_then(|t| t.get_mut(index)) {
             for piece in choice.texts() {
                 piece.append_to(text);
+            }
+        }
+        if let Some(answer) = self.answer.as_mut().filter(|_| index == 0) {
+            for piece in choice.texts().filter(|piece| piece.is_answer()) {
+                piece.append_to(answer);
             }
         }
     }

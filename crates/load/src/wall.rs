@@ -16,14 +16,19 @@
 use crate::carrier::Carrier;
 use crate::control::{Control, Level};
 use crate::cpu;
+use crate::desk::Desk;
 use crate::exchange::Setup;
 use crate::reactor::Reactor;
-use crate::stock::Stock;
+use crate::stock::{Prepared, Stock};
 use crate::stream::Finished;
 use mio::Registry;
-use scalebeam_model::driver::{Action, Dispatch, Driver, Input, PhasePlan};
-use scalebeam_model::request::{Phase, RequestRecord};
+use scalebeam_model::driver::{
+    Action, CancelReason, Dispatch, Driver, DropReason, Input, PhasePlan, Turn,
+};
+use scalebeam_model::request::{Failure, FailureClass, Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
+use scalebeam_model::workload::Api;
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 
 /// What a shard reports while it runs.
@@ -43,7 +48,10 @@ pub(crate) enum Report {
 pub(crate) struct Post<'a> {
     pub(crate) plan: &'a PhasePlan,
     pub(crate) setup: &'a Setup,
+    pub(crate) api: Api,
     pub(crate) stock: &'a Stock<'a>,
+    /// Where later turns are written, where requests are turns of sessions.
+    pub(crate) desk: Option<&'a Desk<'a>>,
     pub(crate) control: &'a Control,
     pub(crate) reports: Sender<Report>,
 }
@@ -85,6 +93,12 @@ struct Wall<'a> {
     level: Level,
     done: bool,
     actions: Vec<Action>,
+    /// Requests that were due before they were written.
+    unwritten: HashMap<u64, Dispatch>,
+    /// What the request that ended just now was answered with, until the turn after it is ordered.
+    answer: Option<Vec<u8>>,
+    /// The session of the request that ended just now has another turn.
+    goes_on: bool,
 }
 
 impl<'a> Wall<'a> {
@@ -98,6 +112,9 @@ impl<'a> Wall<'a> {
             level: Level::Run,
             done: false,
             actions: Vec::new(),
+            unwritten: HashMap::new(),
+            answer: None,
+            goes_on: false,
         }
     }
 
@@ -153,6 +170,11 @@ impl<'a> Wall<'a> {
         if level != self.level {
             self.obey(level);
         }
+        for prepared in self.post.desk.map(Desk::news).unwrap_or_default() {
+            if let Some(dispatch) = self.unwritten.remove(&prepared.index) {
+                self.send_prepared(dispatch, &prepared);
+            }
+        }
         while let Some((index, at)) = self.carrier.outcomes().next_first_token() {
             self.step(now, Input::FirstToken { index, at });
         }
@@ -169,8 +191,12 @@ impl<'a> Wall<'a> {
             match action {
                 Action::Send(dispatch) => self.send(dispatch),
                 Action::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at))),
-                Action::Cancel { index, why } => self.carrier.cancel(index, why),
-                Action::Drop { index, scheduled_at } => self.drop_request(now, index, scheduled_at),
+                Action::Cancel { index, why } => self.cancel(index, why),
+                Action::Prepare { index, turn } => self.prepare(index, turn),
+                Action::Drop { index, scheduled_at, turn, why } => {
+                    let record = self.record(index, 0, scheduled_at, turn);
+                    self.drop_request(now, record, why);
+                }
                 Action::Done => self.done = true,
             }
         }
@@ -178,22 +204,69 @@ impl<'a> Wall<'a> {
     }
 
     fn send(&mut self, dispatch: Dispatch) {
-        let prepared = self.post.stock.take(dispatch.index);
-        let record = self.record(dispatch.index, dispatch.target, dispatch.scheduled_at);
         self.post.control.count_started();
-        self.carrier.send(record, &prepared, self.post.setup.keep_text);
+        let Turn { session, number } = dispatch.turn;
+        let prepared = match self.post.desk.filter(|_| number > 0) {
+            Some(desk) => desk.take(dispatch.index),
+            None => Some(self.post.stock.take(session)),
+        };
+        match prepared {
+            Some(prepared) => self.send_prepared(dispatch, &prepared),
+            None => {
+                self.unwritten.insert(dispatch.index, dispatch);
+            }
+        }
     }
 
-    fn ended(&mut self, finished: Box<Finished>) {
-        let (index, at) = (finished.record.index, finished.record.finished_at);
-        self.post.control.count_ended(&finished.record);
+    fn send_prepared(&mut self, dispatch: Dispatch, prepared: &Prepared) {
+        let Dispatch { index, target, scheduled_at, turn } = dispatch;
+        let record = self.record(index, target, scheduled_at, turn);
+        self.carrier.send(record, prepared, self.post.setup);
+    }
+
+    fn prepare(&mut self, index: u64, turn: Turn) {
+        self.goes_on = true;
+        if let Some(desk) = self.post.desk {
+            desk.order(index, turn, self.answer.take().unwrap_or_default());
+        }
+    }
+
+    fn cancel(&mut self, index: u64, why: CancelReason) {
+        let Some(dispatch) = self.unwritten.remove(&index) else {
+            return self.carrier.cancel(index, why);
+        };
+        let Dispatch { target, scheduled_at, turn, .. } = dispatch;
+        let mut record = self.record(index, target, scheduled_at, turn);
+        record.class = self.post.desk.map(|desk| desk.class(turn)).unwrap_or_default();
+        self.carrier.give_up_unsent(record, self.post.api, why, self.post.setup);
+    }
+
+    fn ended(&mut self, mut finished: Box<Finished>) {
+        let record = &finished.record;
+        let (index, at, session) = (record.index, record.finished_at, record.session);
+        let input = if record.is_completed() {
+            Input::Finished { index, at }
+        } else {
+            Input::Broken { index, at }
+        };
+        self.post.control.count_ended(record);
+        (self.answer, self.goes_on) = (finished.answer.take(), false);
         self.report(Report::Ended(finished));
-        self.step(self.now(), Input::Finished { index, at });
+        self.step(self.now(), input);
+        if let (Some(desk), Some(session), false) = (self.post.desk, session, self.goes_on) {
+            desk.forget(session);
+        }
     }
 
-    fn drop_request(&mut self, now: Nanos, index: u64, scheduled_at: Nanos) {
-        let mut record = self.record(index, 0, scheduled_at);
+    fn drop_request(&mut self, now: Nanos, mut record: RequestRecord, why: DropReason) {
         record.finished_at = now;
+        if why == DropReason::SessionEnded {
+            record.failure = Some(Failure {
+                class: FailureClass::SessionEnded,
+                status: None,
+                detail: "an earlier turn of its session was not completed".to_owned(),
+            });
+        }
         self.report(Report::Dropped { record: Box::new(record) });
     }
 
@@ -206,10 +279,13 @@ impl<'a> Wall<'a> {
         }
     }
 
-    fn record(&self, index: u64, target: u16, scheduled_at: Nanos) -> RequestRecord {
+    fn record(&self, index: u64, target: u16, scheduled_at: Nanos, turn: Turn) -> RequestRecord {
         let phase: Phase = self.post.plan.phase;
         let mut record = RequestRecord::new(index, phase, target, scheduled_at);
         record.worker = self.post.stock.shard().index;
+        if self.post.desk.is_some() {
+            (record.session, record.turn) = (Some(turn.session), Some(turn.number));
+        }
         record
     }
 

@@ -169,6 +169,7 @@ fn point(
         gpus: context.gpus,
         classes: breakdown(measured, |r| r.class.clone()),
         targets: breakdown(measured, |r| entry_name(plan, context.deployment, r.target)),
+        turns: turns(measured),
         by_target: by_target(measured),
         metrics,
         outcomes: outcomes(all()),
@@ -231,6 +232,12 @@ fn entry_name(plan: &Plan, deployment: &str, target: u16) -> String {
     let entries = plan.deployment(deployment).map_or(&[][..], |d| &d.entries);
     let entry = entries.get(usize::from(target));
     entry.map_or_else(|| format!("entry {target}"), |e| e.url.clone())
+}
+
+/// Parts by turn of a session, from zero, where requests are turns.
+fn turns(measured: &MeasuredPoint<'_>) -> BTreeMap<u32, Metrics> {
+    let by_turn = breakdown(measured, |r| r.turn).into_iter();
+    by_turn.filter_map(|(turn, metrics)| Some((turn?, metrics))).collect()
 }
 
 #[cfg(test)]

@@ -147,6 +147,21 @@ impl Api {
         }
     }
 
+    /// Whether a request can carry what was said before: as messages, or in front of a text that no chat
+    /// template is put around.
+    pub const fn takes_history(self) -> bool {
+        match self {
+            Self::Chat
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::Tgi
+            | Self::Sglang
+            | Self::OllamaChat => true,
+            Self::Embeddings | Self::OllamaGenerate => false,
+        }
+    }
+
     /// Whether a request can ask for an answer of exactly its longest length. Engines behind the OpenAI
     /// families take `ignore_eos`, and `SGLang` has it in its own; the others have no field for it.
     pub const fn can_force_len(self) -> bool {

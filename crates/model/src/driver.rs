@@ -8,21 +8,26 @@ use crate::arrival::{ArrivalKind, ArrivalRate};
 use crate::request::Phase;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use sessions::Step;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use supply::Supply;
 
 mod draws;
+mod sessions;
 mod supply;
 
 pub use draws::{Cancellation, Think};
+pub use sessions::{Itinerary, SessionPlan, Turn, Turns};
 pub use supply::Window;
 
 /// How the load of a phase comes about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum LoadShape {
-    /// `concurrency` slots; a slot sends its next request when its last one ended.
+    /// `concurrency` slots; a slot sends its next request when its last one ended. With sessions, a slot
+    /// carries one to its end and then takes the next.
     Closed {
         /// Requests in flight.
         concurrency: u32,
@@ -35,7 +40,8 @@ pub enum LoadShape {
     },
     /// All requests at once.
     Burst,
-    /// Requests are due by a schedule, whatever the server does.
+    /// Requests are due by a schedule, whatever the server does. With sessions, it is their first turns
+    /// that are.
     Open {
         /// The arrival process.
         arrival: ArrivalKind,
@@ -131,6 +137,9 @@ pub struct PhasePlan {
     /// wait is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prefill: Option<u32>,
+    /// Requests are turns of sessions; absent = each stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionPlan>,
 }
 
 impl PhasePlan {
@@ -168,7 +177,7 @@ impl Shard {
         total / count + u64::from(index < total % count)
     }
 
-    /// The index over all shards of this shard's `n`th request.
+    /// The number over all shards of this shard's `n`th slot.
     fn index_of(self, n: u64) -> u64 {
         n * u64::from(self.count) + u64::from(self.index)
     }
@@ -196,6 +205,15 @@ pub enum Input {
         /// When it ended; its slot is free from then on.
         at: Nanos,
     },
+    /// A request ended, at the instant given, without the answer that the next turn of its session would
+    /// go on from: the session ends with it. Of a request that stands alone the same as
+    /// [`Input::Finished`].
+    Broken {
+        /// Its index.
+        index: u64,
+        /// When it ended.
+        at: Nanos,
+    },
     /// Send nothing new; what is in flight goes on.
     Stop,
     /// Give up what is in flight as well.
@@ -220,8 +238,20 @@ pub struct Dispatch {
     pub index: u64,
     /// The entry to send it to.
     pub target: u16,
-    /// When it was due; latency counts from here.
+    /// When it was due; latency counts from here. A later turn of a session is due when the turn before
+    /// it has ended and been thought about.
     pub scheduled_at: Nanos,
+    /// Its place; of a request that stands alone, the only turn of session `index`.
+    pub turn: Turn,
+}
+
+/// Why a request will never be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The load ended before it could be.
+    LoadEnded,
+    /// An earlier turn of its session was not completed.
+    SessionEnded,
 }
 
 /// What to do now.
@@ -238,12 +268,24 @@ pub enum Action {
         /// Why.
         why: CancelReason,
     },
-    /// This request was due and will never be sent.
+    /// The turn before this one has ended, and it will be due: make it ready. Comes at once after the end,
+    /// before it can be sent.
+    Prepare {
+        /// Its index.
+        index: u64,
+        /// Its place.
+        turn: Turn,
+    },
+    /// This request will never be sent.
     Drop {
         /// Its index.
         index: u64,
-        /// When it was due.
+        /// When it was due; of a turn that was not, when its session ended.
         scheduled_at: Nanos,
+        /// Its place.
+        turn: Turn,
+        /// Why.
+        why: DropReason,
     },
     /// The phase is over: nothing is in flight and nothing more will be sent.
     Done,
@@ -252,17 +294,19 @@ pub enum Action {
 /// The load state machine of one phase on one shard.
 #[derive(Debug)]
 pub struct Driver {
-    shard: Shard,
     timeout: Nanos,
     duration: Option<Nanos>,
     cancel: Option<Cancellation>,
-    /// Requests that this shard sends at most.
-    budget: u64,
-    begun: u64,
-    /// What will be due.
+    /// The sessions that this shard has not begun.
+    itinerary: Itinerary,
+    /// When they will be due.
     supply: Supply,
+    sticky: bool,
+    think: Option<Think>,
+    /// Later turns of sessions that were begun, by when they are due, with the entry of the last.
+    follow_ups: BinaryHeap<Reverse<(Nanos, Step, u16)>>,
     /// Requests that are due and wait for a slot, by due time.
-    due: VecDeque<(u64, Nanos)>,
+    due: VecDeque<Due>,
     slots: Option<usize>,
     prefill_slots: Option<usize>,
     in_flight: HashMap<u64, Flight>,
@@ -276,9 +320,19 @@ pub struct Driver {
     done: bool,
 }
 
+/// A request that is due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    step: Step,
+    scheduled_at: Nanos,
+    /// The entry that it must go to, where it follows another.
+    target: Option<u16>,
+}
+
 /// What the driver knows of a request in flight.
 #[derive(Debug, Clone, Copy)]
 struct Flight {
+    step: Step,
     target: u16,
     has_token: bool,
 }
@@ -290,21 +344,20 @@ impl Driver {
     /// A driver for `shard` of the phase.
     pub fn new(plan: &PhasePlan, shard: Shard) -> Self {
         let (shard, has_work) = shard.among(plan.narrowest());
-        let budget = match plan.requests {
-            _ if !has_work => 0,
-            Some(n) => shard.share(n),
-            None => u64::MAX,
-        };
+        let requests = if has_work { plan.requests } else { Some(0) };
+        let sessions = plan.sessions.as_ref();
+        let turns = sessions.map(|s| s.turns.clone()).unwrap_or_default();
         let share =
             |n: u32| usize::try_from(shard.share(u64::from(n)).max(1)).unwrap_or(usize::MAX);
         Self {
-            shard,
             timeout: plan.timeout,
             duration: plan.duration,
             cancel: plan.cancel,
-            budget,
-            begun: 0,
+            itinerary: Itinerary::new(turns, shard, requests),
             supply: Supply::new(&plan.shape, shard),
+            sticky: sessions.is_some_and(|s| s.sticky),
+            think: sessions.and_then(|s| s.think),
+            follow_ups: BinaryHeap::new(),
             due: VecDeque::new(),
             slots: plan.shape.max_in_flight().map(share),
             prefill_slots: plan.max_prefill.map(share),
@@ -340,10 +393,11 @@ impl Driver {
             Input::Start => self.start(now),
             Input::Wake => {}
             Input::FirstToken { index, .. } => self.first_token(index),
-            Input::Finished { index, at } => self.finished(index, at),
-            Input::Stop => self.stop(out),
+            Input::Finished { index, at } => self.finished(index, at, out),
+            Input::Broken { index, at } => self.broken(index, at, out),
+            Input::Stop => self.told_to_stop(now, out),
             Input::Abort => {
-                self.stop(out);
+                self.told_to_stop(now, out);
                 let mut left: Vec<u64> = self.in_flight.keys().copied().collect();
                 left.sort_unstable();
                 let why = CancelReason::Interrupted;
@@ -365,15 +419,15 @@ impl Driver {
     fn start(&mut self, now: Nanos) {
         self.origin = now;
         if matches!(self.supply, Supply::AtOnce) {
-            while self.begun < self.budget {
-                self.enqueue(now);
-            }
+            while self.begin_session(now) {}
         }
     }
 
-    fn enqueue(&mut self, scheduled_at: Nanos) {
-        self.due.push_back((self.shard.index_of(self.begun), scheduled_at));
-        self.begun += 1;
+    /// The next session of the itinerary is due.
+    fn begin_session(&mut self, scheduled_at: Nanos) -> bool {
+        let first = self.itinerary.take().map(|step| Due { step, scheduled_at, target: None });
+        self.due.extend(first);
+        first.is_some()
     }
 
     fn first_token(&mut self, index: u64) {
@@ -384,23 +438,60 @@ impl Driver {
         }
     }
 
-    fn finished(&mut self, index: u64, at: Nanos) {
-        let Some(flight) = self.in_flight.remove(&index) else { return };
+    fn finished(&mut self, index: u64, at: Nanos, out: &mut Vec<Action>) {
+        let Some(flight) = self.landed(index) else { return };
+        let offset = at.since(self.origin);
+        let Some(next) = flight.step.next() else {
+            return self.supply.slot_freed(index, offset);
+        };
+        // What is not due by the end of a load is none of its requests.
+        if !self.stopping {
+            let due = offset + self.think.map_or(Nanos::ZERO, |think| think.after(index));
+            self.follow_ups.push(Reverse((due, next, flight.target)));
+            out.push(Action::Prepare { index: next.index, turn: next.turn });
+        }
+    }
+
+    /// The session ends with the request, and the turns after it are on record as such.
+    fn broken(&mut self, index: u64, at: Nanos, out: &mut Vec<Action>) {
+        let Some(flight) = self.landed(index) else { return };
+        drop_all(flight.step.rest(), at, DropReason::SessionEnded, out);
+        self.supply.slot_freed(index, at.since(self.origin));
+    }
+
+    fn landed(&mut self, index: u64) -> Option<Flight> {
+        let flight = self.in_flight.remove(&index)?;
         self.balancer.release(flight.target);
         self.prefilling -= usize::from(!flight.has_token);
-        self.supply.slot_freed(index, at.since(self.origin));
+        Some(flight)
     }
 
     fn within_duration(&self, offset: Nanos) -> bool {
         self.duration.is_none_or(|d| offset < d)
     }
 
+    /// What was due and waits is dropped, on record. No session goes on.
     fn stop(&mut self, out: &mut Vec<Action>) {
         self.stopping = true;
         self.supply = Supply::Spent;
-        out.extend(
-            self.due.drain(..).map(|(index, scheduled_at)| Action::Drop { index, scheduled_at }),
-        );
+        for Due { step, scheduled_at, .. } in self.due.drain(..) {
+            drop_all(std::iter::once(step), scheduled_at, DropReason::LoadEnded, out);
+        }
+        self.follow_ups.clear();
+        self.in_flight.values_mut().for_each(|flight| flight.step.left = 0);
+    }
+
+    /// A load that is cut short leaves no session without an end: its turns that were not due yet are
+    /// dropped as well.
+    fn told_to_stop(&mut self, now: Nanos, out: &mut Vec<Action>) {
+        let begun = self.due.iter().map(|due| due.step);
+        let begun = begun.chain(self.in_flight.values().map(|flight| flight.step));
+        let thinking = self.follow_ups.iter().map(|Reverse((_, step, _))| *step);
+        let mut rest: Vec<Step> =
+            begun.flat_map(Step::rest).chain(thinking.flat_map(|s| s.and_rest())).collect();
+        rest.sort_unstable();
+        self.stop(out);
+        drop_all(rest.into_iter(), now, DropReason::LoadEnded, out);
     }
 
     /// Past the duration, what was due before its end and still waits for a slot is dropped, on record.
@@ -412,15 +503,28 @@ impl Driver {
         self.stop(out);
     }
 
-    /// Indices are given in the order in which requests become due.
+    /// When the next request is due, and whether it is the first turn of a session.
+    fn next_due(&self) -> Option<(Nanos, bool)> {
+        let first = self.supply.next().filter(|_| !self.itinerary.is_spent());
+        let later = self.follow_ups.peek().map(|Reverse((at, ..))| *at);
+        let both = [later.map(|at| (at, false)), first.map(|at| (at, true))];
+        both.into_iter().flatten().min()
+    }
+
+    /// Sessions begin in the order of their numbers, so the indices of first turns ascend.
     fn draw_due(&mut self, now: Nanos) {
-        while self.begun < self.budget
-            && let Some(offset) = self.supply.next()
+        while let Some((offset, is_first)) = self.next_due()
             && self.origin + offset <= now
             && self.within_duration(offset)
         {
-            self.supply.advance();
-            self.enqueue(self.origin + offset);
+            let scheduled_at = self.origin + offset;
+            if is_first {
+                self.supply.advance();
+                self.begin_session(scheduled_at);
+            } else if let Some(Reverse((_, step, target))) = self.follow_ups.pop() {
+                let target = self.sticky.then_some(target);
+                self.due.push_back(Due { step, scheduled_at, target });
+            }
         }
     }
 
@@ -430,23 +534,27 @@ impl Driver {
         let free = left(self.slots, self.in_flight.len())
             .min(left(self.prefill_slots, self.prefilling))
             .min(self.due.len());
-        for (index, scheduled_at) in self.due.drain(..free) {
-            let target = self.balancer.acquire(index);
-            self.in_flight.insert(index, Flight { target, has_token: false });
+        for Due { step, scheduled_at, target } in self.due.drain(..free) {
+            let Step { index, turn, .. } = step;
+            let by_turn = if self.sticky { turn.session } else { index };
+            let target = match target {
+                Some(target) => self.balancer.go_on_at(target),
+                None => self.balancer.acquire(by_turn),
+            };
+            self.in_flight.insert(index, Flight { step, target, has_token: false });
             self.prefilling += 1;
             self.deadlines.push_back((now + self.timeout, index));
             if let Some(cancel) = self.cancel.filter(|c| c.picks(index)) {
                 self.abandons.push_back((now + cancel.after, index));
             }
-            out.push(Action::Send(Dispatch { index, target, scheduled_at }));
+            out.push(Action::Send(Dispatch { index, target, scheduled_at, turn }));
         }
     }
 
     fn ask_for_wake(&self, out: &mut Vec<Action>) {
         let deadline = self.deadlines.front().map(|(at, _)| *at);
         let abandon = self.abandons.front().map(|(at, _)| *at);
-        let next_due = self.supply.next().filter(|_| self.begun < self.budget);
-        let next_due = next_due.map(|offset| self.origin + offset);
+        let next_due = self.next_due().map(|(offset, _)| self.origin + offset);
         let end = self.duration.filter(|_| !self.stopping).map(|d| self.origin + d);
         if let Some(at) = [deadline, abandon, next_due, end].into_iter().flatten().min() {
             out.push(Action::WakeAt(at));
@@ -454,10 +562,21 @@ impl Driver {
     }
 
     fn is_over(&self) -> bool {
-        let nothing_ahead =
-            self.stopping || self.begun >= self.budget || self.supply.next().is_none();
+        let nothing_ahead = self.stopping || self.next_due().is_none();
         nothing_ahead && self.due.is_empty() && self.in_flight.is_empty()
     }
+}
+
+fn drop_all(
+    steps: impl Iterator<Item = Step>,
+    scheduled_at: Nanos,
+    why: DropReason,
+    out: &mut Vec<Action>,
+) {
+    out.extend(steps.map(|step| {
+        let Step { index, turn, .. } = step;
+        Action::Drop { index, scheduled_at, turn, why }
+    }));
 }
 
 /// Gives up what is past its deadline, and forgets the deadlines of what is gone.
@@ -492,6 +611,14 @@ impl Balancer {
         let targets = usize::from(targets.max(1));
         // Shards begin at different entries, so that few requests over many shards do not all meet.
         Self { rule, in_flight: vec![0; targets], next: usize::from(shard.index) % targets }
+    }
+
+    /// The entry that the turn before went to.
+    fn go_on_at(&mut self, target: u16) -> u16 {
+        if let Some(n) = self.in_flight.get_mut(usize::from(target)) {
+            *n += 1;
+        }
+        target
     }
 
     fn acquire(&mut self, index: u64) -> u16 {

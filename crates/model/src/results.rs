@@ -160,6 +160,9 @@ pub struct PointResult {
     /// Metrics by entry (its URL), where requests went to more than one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub targets: BTreeMap<String, Metrics>,
+    /// Metrics by turn of a session, from zero, where requests are turns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub turns: BTreeMap<u32, Metrics>,
     /// Requests by entry, where there is more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_target: Vec<u64>,
@@ -259,7 +262,8 @@ impl PointResult {
 
     /// Parts of its requests: what they are told apart by, the part, and its metrics.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, String, &Metrics)> {
-        named("class", &self.classes).chain(named("entry", &self.targets))
+        let named_parts = named("class", &self.classes).chain(named("entry", &self.targets));
+        named_parts.chain(named("turn", &self.turns))
     }
 
     /// Measured requests that ended as `outcome`.

@@ -8,7 +8,9 @@ use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
 use crate::workload::lengths::LOGNORMAL_CUT;
-use crate::workload::{Api, CachePolicy, FileFormat, LengthDist, Pick, PromptText, RangeMeaning};
+use crate::workload::{
+    Api, CachePolicy, FileFormat, History, LengthDist, Pick, PromptText, RangeMeaning,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -431,9 +433,32 @@ pub struct WorkloadSpec {
     /// What keeps a prefix cache from answering for an earlier point; default `salt`.
     #[serde(default)]
     pub cache: Option<CachePolicy>,
+    /// Requests are turns of sessions, each of which carries those before it: turns of a session; of a
+    /// file, at most this many of each conversation.
+    #[serde(default)]
+    pub turns: Option<u32>,
+    /// Their spread.
+    #[serde(default)]
+    pub turns_dist: Option<DistSpec>,
+    /// What a user adds in each later turn of a synthetic session, in tokens.
+    #[serde(default)]
+    pub turn_isl: Option<u32>,
+    /// Its spread.
+    #[serde(default)]
+    pub turn_isl_dist: Option<DistSpec>,
+    /// What later turns carry as the answers to earlier ones; default `real`.
+    #[serde(default)]
+    pub history: Option<History>,
     /// Parts of a `mix`, in this order.
     #[serde(default)]
     pub parts: Vec<Part>,
+}
+
+impl WorkloadSpec {
+    /// Whether its requests are turns of sessions.
+    pub const fn has_sessions(&self) -> bool {
+        self.turns.is_some() || self.turns_dist.is_some()
+    }
 }
 
 /// How a length is spread.
@@ -555,9 +580,13 @@ pub struct LoadSpec {
     /// Slots of a closed loop come in evenly over this time; default: all at once.
     #[serde(default)]
     pub ramp_up: Option<Dur>,
-    /// Wait of a closed loop's slot after an answer: `"2s"`, or `{ mean = "2s" }` for exponential ones.
+    /// Wait of a closed loop's slot after an answer, and of a session before its next turn: `"2s"`, or
+    /// `{ mean = "2s" }` for exponential ones.
     #[serde(default)]
     pub think: Option<ThinkSpec>,
+    /// All turns of a session go to one entry; default true.
+    #[serde(default)]
+    pub sticky: Option<bool>,
     /// Requests that the client gives up, as an impatient user does.
     #[serde(default)]
     pub cancel: Option<CancelSpec>,

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 mod cache;
 pub mod dataset;
 pub mod lengths;
+mod sessions;
 mod stream;
 mod words;
 
 pub use cache::{CachePolicy, Salt};
-pub use dataset::{Dataset, FileFormat, FileLine, Files, parse_prompt_file};
+pub use dataset::{Conversations, Dataset, FileFormat, FileLine, Files, parse_prompt_file};
 pub use lengths::{LengthDist, Lengths, PrefixGroups, RangeMeaning};
+pub use sessions::{History, Spread, Talk, TurnContent};
 pub use stream::PromptStream;
 pub use words::{Sizing, Words};
 
@@ -73,6 +75,13 @@ pub enum Source {
         lengths: Lengths,
         /// Distinct prompts; `None` = every request has its own.
         entries: Option<u32>,
+    },
+    /// Conversations: each request is a turn, and carries the turns before it.
+    Sessions {
+        /// What stands for the answers to earlier turns.
+        history: History,
+        /// What is said.
+        talk: Talk,
     },
     /// Other workloads in turn.
     Mix {
@@ -134,7 +143,10 @@ impl Workload {
     /// Whether any prompt of it has to be written to a length in tokens.
     pub fn is_synthetic(&self) -> bool {
         match &self.source {
-            Source::Synthetic { .. } => true,
+            Source::Synthetic { .. } | Source::Sessions { talk: Talk::Synthetic { .. }, .. } => {
+                true
+            }
+            Source::Sessions { talk: Talk::File { .. }, .. } => false,
             Source::Mix { parts } => parts.iter().any(|p| p.workload.is_synthetic()),
             Source::File { format, .. } => format.is_trace(),
             Source::Prompts { .. } => false,

@@ -143,6 +143,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         failures,
         classes: BTreeMap::new(),
         targets: BTreeMap::new(),
+        turns: BTreeMap::new(),
         by_target: Vec::new(),
         slo: None,
         trust,
@@ -262,6 +263,7 @@ fn plan(results: &Results) -> Plan {
         balance: Balance::LeastInflight,
         cancel: None,
         max_prefill: None,
+        sessions: None,
     };
     let points = results.points.iter().map(|p| PointPlan {
         id: format!("{}/{}/{}", p.deployment, p.load, p.level),

@@ -12,7 +12,9 @@ use scalebeam_model::driver::LoadShape;
 use scalebeam_model::plan::{DeploymentPlan, Plan, PointPlan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::workload::dataset::{ShareGptRules, sharegpt::guess_tokens};
-use scalebeam_model::workload::{Dataset, FileFormat, Files, Pick, Source, Workload};
+use scalebeam_model::workload::{
+    Conversations, Dataset, FileFormat, Files, Pick, Source, Talk, Workload,
+};
 use scalebeam_record::{RunReader, list_runs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -125,18 +127,41 @@ fn each_workload(workload: &Workload, visit: &mut dyn FnMut(&Workload)) {
 /// A prompt file of the plan, and the most prompts that any phase takes from it.
 type Wanted = BTreeMap<(String, FileFormat), usize>;
 
+/// A file of conversations, the most of them that any phase takes from it, and the most turns of each.
+type WantedTalks = BTreeMap<(String, FileFormat), (usize, usize)>;
+
+/// The most that any phase of a point takes from a list.
+fn most_taken(point: &PointPlan, pick: Pick) -> usize {
+    let phases = [Some(&point.measure), point.warmup.as_ref()].into_iter().flatten();
+    let requests = phases.map(|p| p.requests).max_by_key(|n| n.unwrap_or(u64::MAX)).flatten();
+    let most = requests.map_or(u64::MAX, |n| n.saturating_mul(u64::from(point.batch)));
+    // A draw is from all of them.
+    let most = if pick == Pick::Random { u64::MAX } else { most };
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+fn wanted_talks(plan: &Plan) -> WantedTalks {
+    let mut wanted = WantedTalks::new();
+    for point in plan.every_point() {
+        let Source::Sessions { talk: Talk::File { file, format, pick, turns, .. }, .. } =
+            &point.workload.source
+        else {
+            continue;
+        };
+        let turns = usize::try_from(*turns).unwrap_or(usize::MAX);
+        let entry = wanted.entry((file.clone(), *format)).or_default();
+        *entry = (entry.0.max(most_taken(point, *pick)), entry.1.max(turns));
+    }
+    wanted
+}
+
 fn wanted_files(plan: &Plan) -> Wanted {
     let mut wanted = Wanted::new();
     for point in plan.every_point() {
-        let phases = [Some(&point.measure), point.warmup.as_ref()].into_iter().flatten();
-        let requests = phases.map(|p| p.requests).max_by_key(|n| n.unwrap_or(u64::MAX)).flatten();
-        let most = requests.map_or(u64::MAX, |n| n.saturating_mul(u64::from(point.batch)));
         each_workload(&point.workload, &mut |w| {
             let Source::File { file, format, pick, .. } = &w.source else { return };
-            // A draw is from all of them.
-            let most = if *pick == Pick::Random { u64::MAX } else { most };
             let entry = wanted.entry((file.clone(), *format)).or_default();
-            *entry = (*entry).max(usize::try_from(most).unwrap_or(usize::MAX));
+            *entry = (*entry).max(most_taken(point, *pick));
         });
     }
     wanted
@@ -146,25 +171,43 @@ fn prompt_files(plan: &Plan, base: &Path, tokenizer: Option<&Tokenizer>) -> Resu
     let count =
         |text: &str| tokenizer.and_then(|t| t.count(text)).unwrap_or_else(|| guess_tokens(text));
     let mut files = Files::default();
-    for ((name, format), most) in wanted_files(plan) {
-        let path = base.join(&name);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Failure::usage(format!("cannot read the prompt file {}: {e}", path.display()))
-                .hint("'file' of a [[workload]] is relative to the experiment file")
-        })?;
-        let rules = ShareGptRules { count: &count, most };
-        let dataset = Dataset::parse(format, &text, &rules).map_err(|why| {
-            Failure::usage(format!("{} is not of format {}: {why}", path.display(), format.name()))
-                .hint("'format' of a [[workload]] is one of jsonl, sharegpt, mooncake, burstgpt, azure")
-        })?;
+    let refused = |path: &Path, format: FileFormat, why: String| {
+        Failure::usage(format!("{} is not of format {}: {why}", path.display(), format.name()))
+            .hint("'format' of a [[workload]] is one of jsonl, sharegpt, mooncake, burstgpt, azure")
+    };
+    let say = |name: &str, format: FileFormat, about: &str| {
         let counted = match (format, tokenizer) {
             (FileFormat::Sharegpt, None) => "; tokens by the rule of four for three words",
             _ => "",
         };
-        crate::printer::say(&format!("{name} ({}): {}{counted}", format.name(), dataset.about()));
+        crate::printer::say(&format!("{name} ({}): {about}{counted}", format.name()));
+    };
+    for ((name, format), most) in wanted_files(plan) {
+        let (path, text) = read_prompts(base, &name)?;
+        let rules = ShareGptRules { count: &count, most };
+        let dataset =
+            Dataset::parse(format, &text, &rules).map_err(|why| refused(&path, format, why))?;
+        say(&name, format, &dataset.about());
         files.insert(&name, format, dataset);
     }
+    for ((name, format), (most, turns)) in wanted_talks(plan) {
+        let (path, text) = read_prompts(base, &name)?;
+        let rules = ShareGptRules { count: &count, most };
+        let found = Conversations::parse(format, &text, &rules, turns)
+            .map_err(|why| refused(&path, format, why))?;
+        say(&name, format, &found.about());
+        files.insert_conversations(&name, format, found);
+    }
     Ok(files)
+}
+
+fn read_prompts(base: &Path, name: &str) -> Result<(PathBuf, String), Failure> {
+    let path = base.join(name);
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Failure::usage(format!("cannot read the prompt file {}: {e}", path.display()))
+            .hint("'file' of a [[workload]] is relative to the experiment file")
+    })?;
+    Ok((path, text))
 }
 
 /// The tokenizer that the file names, or the one that lies in the model's own directory.

@@ -8,10 +8,10 @@ use crate::machine::{Cores, cpu_share};
 use crate::settings;
 use scalebeam_fleet::{Running, metrics_page};
 use scalebeam_load::{
-    Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, probe, run_phase,
+    Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, Turns, probe, run_phase,
 };
 use scalebeam_model::clock::Clock;
-use scalebeam_model::driver::{LoadShape, PhasePlan};
+use scalebeam_model::driver::{LoadShape, PhasePlan, Turn};
 use scalebeam_model::exposition;
 use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
@@ -331,7 +331,7 @@ impl Job {
         self.writer.seal(info).map_err(Lost::Record)
     }
 
-    fn phase(&mut self, plan: PhasePlan, seed: u64, tag: &str) -> Result<PhaseReport, Lost> {
+    fn phase(&mut self, mut plan: PhasePlan, seed: u64, tag: &str) -> Result<PhaseReport, Lost> {
         let stream = PromptStream::new(
             &self.point.workload,
             &self.words,
@@ -342,11 +342,17 @@ impl Job {
         .salted(self.salt);
         let first = first_entry(&plan.shape);
         let prompts = |index: u64| stream.prompt(first + index);
+        let turns = |turn: Turn| stream.turn(turn);
+        if let Some(sessions) = &mut plan.sessions {
+            sessions.turns = stream.turns().unwrap_or_default();
+        }
+        let turns: Option<&Turns<'_>> = plan.sessions.is_some().then_some(&turns);
         let spec = PhaseSpec {
             shards: shards(&plan),
             plan,
             endpoint: Arc::clone(&self.endpoint),
             prompts: &prompts,
+            turns,
             workload: &self.point.workload,
             tokenizer: self.tokenizer.clone(),
             keep_text: false,

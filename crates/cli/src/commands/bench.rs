@@ -1,13 +1,13 @@
 //! `bench`: an experiment written from the command line, against an endpoint that is already there.
 
 use super::span;
-use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, RangeRatioArg};
+use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, HistoryArg, RangeRatioArg};
 use crate::campaign::outcome::Shown;
 use crate::campaign::{Goal, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
 use scalebeam_model::api::HttpVersion;
-use scalebeam_model::workload::{Api, CachePolicy, FileFormat};
+use scalebeam_model::workload::{Api, CachePolicy, FileFormat, History};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -151,6 +151,17 @@ fn workload(args: &BenchArgs) -> Result<Table, Failure> {
     } else {
         out.remove("osl");
     }
+    if let Some(turns) = args.turns {
+        out.insert("turns".into(), integer(turns));
+        if args.dataset.is_none() {
+            out.insert("turn_isl".into(), integer(args.turn_isl.unwrap_or(args.isl)));
+        }
+        let history = match args.history {
+            HistoryArg::Real => History::Real,
+            HistoryArg::Planned => History::Planned,
+        };
+        out.insert("history".into(), history.name().into());
+    }
     let cache = match args.cache {
         CacheArg::Salt => CachePolicy::Salt,
         CacheArg::Keep => CachePolicy::Keep,
@@ -259,6 +270,9 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
         out.insert("mode".into(), "open".into());
         out.extend(arrivals(args)?);
     }
+    if let Some(think) = &args.think {
+        out.insert("think".into(), thinking(think)?);
+    }
     if let Some(duration) = &args.duration {
         span("--duration", duration)?;
         out.insert("duration".into(), duration.clone().into());
@@ -328,6 +342,17 @@ fn search(text: &str, args: &BenchArgs) -> Result<(Searched, Table), Failure> {
         }
     }
     Ok((searched, out))
+}
+
+/// `2s`, or `exp:2s`, as the file has it.
+fn thinking(text: &str) -> Result<Value, Failure> {
+    let (mean, is_exponential) = match text.strip_prefix("exp:") {
+        Some(mean) => (mean, true),
+        None => (text, false),
+    };
+    span("--think", mean)?;
+    let value = Value::from(mean.to_owned());
+    Ok(if is_exponential { Value::Table(table([("mean", value)])) } else { value })
 }
 
 /// The keys of an open loop: how many arrive, and how irregularly.

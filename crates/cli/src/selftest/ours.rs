@@ -96,6 +96,7 @@ fn phase(
         balance: Balance::None,
         cancel: None,
         max_prefill: None,
+        sessions: None,
     };
     let prompts = |_| Prompt {
         class: String::new(),
@@ -123,6 +124,7 @@ fn phase(
         plan,
         endpoint: Arc::new(endpoint),
         prompts: &prompts,
+        turns: None,
         workload: &workload,
         tokenizer: None,
         keep_text: false,

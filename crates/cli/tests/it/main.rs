@@ -14,5 +14,6 @@ mod run;
 mod search;
 mod seeds;
 mod selftest;
+mod sessions;
 mod support;
 mod truth;

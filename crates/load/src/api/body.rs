@@ -29,22 +29,63 @@ pub struct Body {
     pub forces_len: bool,
 }
 
+/// A turn of a session that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// What the user said.
+    pub user: String,
+    /// What was answered, or stands for it.
+    pub assistant: String,
+}
+
+/// What was said before and `text`, for families that continue a text: each answer stands right behind what
+/// it continued, as the server has it, and a line break before what the user says next.
+pub(super) fn continued(past: &[Round], text: &str) -> String {
+    let mut whole = String::new();
+    for round in past {
+        whole.push_str(&round.user);
+        whole.push_str(&round.assistant);
+        whole.push('\n');
+    }
+    whole.push_str(text);
+    whole
+}
+
+/// What was said before, in a role and a text each.
+pub(super) fn spoken(past: &[Round]) -> impl Iterator<Item = Value> {
+    past.iter().flat_map(|round| {
+        [("user", &round.user), ("assistant", &round.assistant)]
+            .map(|(role, text)| json!({ "role": role, "content": text }))
+    })
+}
+
 /// Writes the body that asks `model` for `prompt` by the settings of `workload`.
 pub fn build(api: Api, model: &str, workload: &Workload, prompt: &Prompt) -> Body {
+    build_turn(api, model, workload, &[], prompt)
+}
+
+/// The same, where `past` was said before. Families that cannot carry it are refused by the file's check.
+pub fn build_turn(
+    api: Api,
+    model: &str,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) -> Body {
     let mut map = Map::new();
     // These two serve one model and have no field for its name.
     if !matches!(api, Api::Tgi | Api::Sglang) {
         map.insert("model".to_owned(), Value::from(model));
     }
     match api {
-        Api::Chat => openai::ask_chat(&mut map, workload, prompt),
-        Api::Completions => openai::ask_text(&mut map, workload, prompt),
-        Api::Responses => responses::ask(&mut map, workload, prompt),
+        Api::Chat => openai::ask_chat(&mut map, workload, past, prompt),
+        Api::Completions => openai::ask_text(&mut map, workload, past, prompt),
+        Api::Responses => responses::ask(&mut map, workload, past, prompt),
         Api::Embeddings => embeddings::ask(&mut map, workload, prompt),
-        Api::Messages => messages::ask(&mut map, workload, prompt),
-        Api::Tgi => tgi::ask(&mut map, workload, prompt),
-        Api::Sglang => sglang::ask(&mut map, workload, prompt),
-        Api::OllamaChat => ollama::ask_chat(&mut map, workload, prompt),
+        Api::Messages => messages::ask(&mut map, workload, past, prompt),
+        Api::Tgi => tgi::ask(&mut map, workload, past, prompt),
+        Api::Sglang => sglang::ask(&mut map, workload, past, prompt),
+        Api::OllamaChat => ollama::ask_chat(&mut map, workload, past, prompt),
         Api::OllamaGenerate => ollama::ask_generate(&mut map, workload, prompt),
     }
     // The path says it to TGI, and there is no stream of embeddings.

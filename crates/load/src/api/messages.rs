@@ -3,6 +3,7 @@
 //! A stream is a message that begins (with the prompt's tokens), blocks that begin, grow and stop, the
 //! message's delta (stop reason, output tokens) and its stop. Pings come between.
 
+use super::body::Round;
 use super::{Choice, Chunk, Few, Said, Usage, error_text, is_string, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -10,12 +11,18 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// Writes the fields of a request. There is none that forces a length.
-pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
+pub(super) fn ask(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
     if let Some(system) = &workload.system {
         map.insert("system".to_owned(), system.as_str().into());
     }
     let turn = |text: &String| json!({ "role": "user", "content": text });
-    map.insert("messages".to_owned(), prompt.texts.iter().map(turn).collect());
+    let said = super::body::spoken(past).chain(prompt.texts.iter().map(turn));
+    map.insert("messages".to_owned(), said.collect());
     map.insert("max_tokens".to_owned(), prompt.max_tokens.into());
     super::body::temperature(map, workload);
 }
@@ -94,7 +101,7 @@ impl<'a> Choice<'a> {
     fn begin(&mut self, block: &Block<'a>) {
         self.think(block.thinking);
         self.say(block.text);
-        self.say(block.name);
+        self.remark(block.name);
     }
 }
 
@@ -113,7 +120,7 @@ pub(super) fn event(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     if let Some(delta) = &wire.delta {
         choice.think(delta.thinking);
         choice.say(delta.text);
-        choice.say(delta.partial_json);
+        choice.remark(delta.partial_json);
         choice.finish_reason = some(delta.stop_reason);
     }
     let mut chunk = Chunk::of(choice);

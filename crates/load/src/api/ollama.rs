@@ -1,6 +1,7 @@
 //! Ollama: `POST /api/chat` and `POST /api/generate`. A stream is one JSON document a line; the last
 //! one says `done` and carries the counts.
 
+use super::body::Round;
 use super::{Choice, Chunk, Said, Usage, error_text, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -8,8 +9,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// Writes the fields of a chat request.
-pub(super) fn ask_chat(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
-    map.insert("messages".to_owned(), super::openai::messages(workload, prompt));
+pub(super) fn ask_chat(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
+    map.insert("messages".to_owned(), super::openai::messages(workload, past, prompt));
     options(map, workload, prompt);
 }
 
@@ -71,7 +77,7 @@ pub(super) fn read(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
     if let Some(message) = &wire.message {
         choice.think(message.thinking);
         choice.say(message.content);
-        choice.say(message.tool_calls);
+        choice.remark(message.tool_calls);
     }
     choice.think(wire.thinking);
     choice.say(wire.response);

@@ -1,5 +1,6 @@
 //! OpenAI `POST /v1/chat/completions` and `POST /v1/completions`.
 
+use super::body::Round;
 use super::{Choice, Chunk, Few, Said, Usage, error_text, is_content, is_string, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -9,14 +10,24 @@ use serde_json::{Map, Value, json};
 use std::fmt;
 
 /// Writes the fields of a chat request.
-pub(super) fn ask_chat(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
-    map.insert("messages".to_owned(), messages(workload, prompt));
+pub(super) fn ask_chat(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
+    map.insert("messages".to_owned(), messages(workload, past, prompt));
     settings(map, workload, prompt);
 }
 
 /// Writes the fields of a request for plain text.
-pub(super) fn ask_text(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
-    map.insert("prompt".to_owned(), prompts(workload, prompt));
+pub(super) fn ask_text(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
+    map.insert("prompt".to_owned(), prompts(workload, past, prompt));
     settings(map, workload, prompt);
 }
 
@@ -29,18 +40,21 @@ fn settings(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) 
     }
 }
 
-pub(super) fn messages(workload: &Workload, prompt: &Prompt) -> Value {
+pub(super) fn messages(workload: &Workload, past: &[Round], prompt: &Prompt) -> Value {
     let system = workload.system.iter().map(|text| json!({ "role": "system", "content": text }));
     // A chat has one answer; several texts are turns of one user.
     let user = prompt.texts.iter().map(|text| json!({ "role": "user", "content": text }));
-    Value::Array(system.chain(user).collect())
+    Value::Array(system.chain(super::body::spoken(past)).chain(user).collect())
 }
 
-fn prompts(workload: &Workload, prompt: &Prompt) -> Value {
+fn prompts(workload: &Workload, past: &[Round], prompt: &Prompt) -> Value {
     // The completions endpoint has no system message; it goes in front, as a template would put it.
-    let full = |text: &String| match &workload.system {
-        Some(system) => Value::from(format!("{system}\n\n{text}")),
-        None => Value::from(text.as_str()),
+    let full = |text: &String| {
+        let text = super::body::continued(past, text);
+        Value::from(match &workload.system {
+            Some(system) => format!("{system}\n\n{text}"),
+            None => text,
+        })
     };
     match prompt.texts.as_slice() {
         [text] => full(text),
@@ -150,8 +164,8 @@ impl<'a> Function<'a> {
     }
 
     fn tell(&self, choice: &mut Choice<'a>) {
-        choice.say(self.name);
-        choice.say(self.arguments);
+        choice.remark(self.name);
+        choice.remark(self.arguments);
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Pattern {
     after: Vec<u8>,
     choice: u32,
     is_reasoning: bool,
+    is_answer: bool,
     is_set: bool,
     misses: u8,
 }
@@ -52,12 +53,19 @@ impl Pattern {
         Some(Alike { choice: self.choice, is_reasoning: self.is_reasoning, text })
     }
 
+    /// Whether the texts of the pattern are parts of the answer.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.is_answer
+    }
+
     /// Learns from `data`, which was read as `chunk`.
     pub(crate) fn learn(&mut self, data: &[u8], chunk: &Chunk<'_>) {
         if self.misses >= MOST_MISSES {
             return;
         }
-        let Some((choice, start, end)) = only_text(data, chunk) else { return };
+        let Some(OnlyText { choice, is_answer, start, end }) = only_text(data, chunk) else {
+            return;
+        };
         // The key of the text is among the bytes that must be the same.
         self.is_reasoning = chunk.reasoning() > 0;
         self.misses += 1;
@@ -66,12 +74,20 @@ impl Pattern {
         self.before.extend_from_slice(&data[..start]);
         self.after.clear();
         self.after.extend_from_slice(&data[end..]);
-        self.choice = choice;
+        (self.choice, self.is_answer) = (choice, is_answer);
     }
 }
 
+/// The one text of an event, and where it lies.
+struct OnlyText {
+    choice: u32,
+    is_answer: bool,
+    start: usize,
+    end: usize,
+}
+
 /// Where in `data` the text of `chunk` lies, if it has just one and says nothing else.
-fn only_text(data: &[u8], chunk: &Chunk<'_>) -> Option<(u32, usize, usize)> {
+fn only_text(data: &[u8], chunk: &Chunk<'_>) -> Option<OnlyText> {
     let mut choices = chunk.choices.iter();
     let (Some(choice), None, None, false) =
         (choices.next(), choices.next(), chunk.usage, chunk.is_last)
@@ -79,19 +95,20 @@ fn only_text(data: &[u8], chunk: &Chunk<'_>) -> Option<(u32, usize, usize)> {
         return None;
     };
     let mut texts = choice.texts();
-    let (Some(Text::Value(raw)), None, None) = (texts.next(), texts.next(), choice.finish_reason)
-    else {
+    let (Some(text), None, None) = (texts.next(), texts.next(), choice.finish_reason) else {
         return None;
     };
+    let (Text::Value(raw) | Text::Aside(raw)) = text else { return None };
     let raw = raw.get().as_bytes();
     let start = raw.as_ptr().addr().checked_sub(data.as_ptr().addr())?;
     let end = start.checked_add(raw.len())?;
     // It is borrowed from `data`; should that ever change, nothing is learnt.
-    (data.get(start..end)? == raw && raw.first() == Some(&b'"')).then_some((
-        choice.index,
+    (data.get(start..end)? == raw && raw.first() == Some(&b'"')).then_some(OnlyText {
+        choice: choice.index,
+        is_answer: text.is_answer(),
         start,
         end,
-    ))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! response again, completed, incomplete or failed. Only deltas are new output: the events that repeat
 //! a text once it is done are not counted.
 
+use super::body::Round;
 use super::openai::Reasoned;
 use super::{Choice, Chunk, Few, Said, Usage, error_text, inside, is_string, some};
 use scalebeam_model::workload::{Prompt, Workload};
@@ -12,14 +13,19 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// Writes the fields of a request.
-pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
+pub(super) fn ask(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
     if let Some(system) = &workload.system {
         map.insert("instructions".to_owned(), system.as_str().into());
     }
     let turn = |text: &String| json!({ "role": "user", "content": text });
     let input = match prompt.texts.as_slice() {
-        [text] => Value::from(text.as_str()),
-        texts => texts.iter().map(turn).collect(),
+        [text] if past.is_empty() => Value::from(text.as_str()),
+        texts => super::body::spoken(past).chain(texts.iter().map(turn)).collect(),
     };
     map.insert("input".to_owned(), input);
     map.insert("max_output_tokens".to_owned(), prompt.max_tokens.into());
@@ -123,12 +129,13 @@ pub(super) fn event(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
         }
         "error" => return Ok(Said::Error(error_text(data))),
         // The name of a tool is output too; its arguments follow as deltas.
-        "response.output_item.added" => choice.say(wire.item.and_then(|item| item.name)),
+        "response.output_item.added" => choice.remark(wire.item.and_then(|item| item.name)),
         // Its text, or the summary that stands for it.
         _ if kind.starts_with("response.reasoning") && kind.ends_with(".delta") => {
             choice.think(wire.delta);
         }
-        _ if kind.ends_with(".delta") => choice.say(wire.delta),
+        "response.output_text.delta" | "response.refusal.delta" => choice.say(wire.delta),
+        _ if kind.ends_with(".delta") => choice.remark(wire.delta),
         _ => {}
     }
     Ok(Said::Chunk(Chunk::of(choice)))
@@ -169,8 +176,8 @@ pub(super) fn document(data: &[u8]) -> Result<Said<'_>, serde_json::Error> {
             choice.say(part.text);
             choice.say(part.refusal);
         }
-        choice.say(item.name);
-        choice.say(item.arguments);
+        choice.remark(item.name);
+        choice.remark(item.arguments);
     }
     end(state, text, choice)
 }

@@ -4,6 +4,7 @@
 //! Nothing in an answer says which, so the texts themselves tell: the first one that does not begin
 //! with its predecessor cannot be a whole.
 
+use super::body::Round;
 use super::{Choice, Chunk, Said, Text as Piece, Usage, error_text, inside, is_string, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -11,7 +12,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// Writes the fields of a request.
-pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
+pub(super) fn ask(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
     let mut sampling = json!({ "max_new_tokens": prompt.max_tokens });
     if let Some(temperature) = workload.temperature {
         sampling["temperature"] = temperature.into();
@@ -20,7 +26,7 @@ pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Pr
         sampling["ignore_eos"] = true.into();
         sampling["min_new_tokens"] = prompt.max_tokens.into();
     }
-    map.insert("text".to_owned(), prompt.texts.join("\n").into());
+    map.insert("text".to_owned(), super::body::continued(past, &prompt.texts.join("\n")).into());
     map.insert("sampling_params".to_owned(), sampling);
 }
 

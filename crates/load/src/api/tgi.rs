@@ -2,6 +2,7 @@
 //!
 //! One event a token; the last one carries the whole text and the counts, and nothing follows it.
 
+use super::body::Round;
 use super::{Choice, Chunk, Said, Usage, error_text, some};
 use scalebeam_model::workload::{Prompt, Workload};
 use serde::Deserialize;
@@ -10,7 +11,12 @@ use serde_json::{Map, Value, json};
 
 /// Writes the fields of a request. There is none that forces a length, and a temperature of zero is
 /// refused: greedy decoding is what it does without sampling.
-pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Prompt) {
+pub(super) fn ask(
+    map: &mut Map<String, Value>,
+    workload: &Workload,
+    past: &[Round],
+    prompt: &Prompt,
+) {
     let mut parameters = json!({ "max_new_tokens": prompt.max_tokens, "details": true });
     match workload.temperature {
         Some(temperature) if temperature > 0.0 => {
@@ -20,7 +26,7 @@ pub(super) fn ask(map: &mut Map<String, Value>, workload: &Workload, prompt: &Pr
         Some(_) => parameters["do_sample"] = false.into(),
         None => {}
     }
-    map.insert("inputs".to_owned(), prompt.texts.join("\n").into());
+    map.insert("inputs".to_owned(), super::body::continued(past, &prompt.texts.join("\n")).into());
     map.insert("parameters".to_owned(), parameters);
 }
 

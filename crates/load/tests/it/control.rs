@@ -201,6 +201,7 @@ fn a_prompt_source_that_panics_is_an_error_and_no_hang() {
         plan: bench.plan.clone(),
         endpoint: Arc::new(bench.endpoint.clone()),
         prompts: &prompt,
+        turns: None,
         workload: &bench.workload,
         shards: 2,
         tokenizer: None,

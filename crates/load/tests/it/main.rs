@@ -7,6 +7,7 @@ mod behaviours;
 mod control;
 mod families;
 mod http2;
+mod sessions;
 mod support;
 mod timing;
 mod tls;

@@ -1,11 +1,11 @@
 //! A clock, a truth server in a child process, and a phase in one call.
 
-use scalebeam_load::{Control, Endpoint, PhaseReport, PhaseSpec, run_phase};
+use scalebeam_load::{Control, Endpoint, PhaseReport, PhaseSpec, Turns, run_phase};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
+use scalebeam_model::driver::{Balance, LoadShape, PhasePlan, Turn};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::units::Nanos;
-use scalebeam_model::workload::{Api, CachePolicy, Prompt, Source, Workload};
+use scalebeam_model::workload::{Api, CachePolicy, Prompt, Source, TurnContent, Workload};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -79,6 +79,17 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The lines of its log, of `requests`, by their index.
+    pub(crate) fn log(&self, requests: usize) -> HashMap<u64, serde_json::Value> {
+        self.truth(requests);
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let line = |line: &str| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            (parse_truth(line).0, value)
+        };
+        log.lines().map(line).collect()
+    }
+
     /// Its log of `requests` by their index. It writes a line after the answer has gone out, so the
     /// client may be here first.
     pub(crate) fn truth(&self, requests: usize) -> HashMap<u64, Truth> {
@@ -126,6 +137,8 @@ pub(crate) struct Bench {
     pub(crate) prompts: usize,
     pub(crate) shards: u16,
     pub(crate) keep_text: bool,
+    /// What turns of sessions say.
+    pub(crate) turns: Option<fn(Turn) -> TurnContent>,
     pub(crate) tokenizer: Option<Arc<scalebeam_load::Tokenizer>>,
 }
 
@@ -144,6 +157,7 @@ impl Bench {
                 balance: Balance::LeastInflight,
                 cancel: None,
                 max_prefill: None,
+                sessions: None,
             },
             workload: Workload {
                 name: "w".to_owned(),
@@ -162,6 +176,7 @@ impl Bench {
             prompts: 1,
             shards: 1,
             keep_text: false,
+            turns: None,
             tokenizer: None,
         }
     }
@@ -201,6 +216,7 @@ impl Bench {
             plan: self.plan.clone(),
             endpoint: Arc::new(self.endpoint.clone()),
             prompts: &prompt,
+            turns: self.turns.as_ref().map(|turns| turns as &Turns<'_>),
             workload: &self.workload,
             shards: self.shards,
             tokenizer: self.tokenizer.clone(),

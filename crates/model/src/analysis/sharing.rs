@@ -2,7 +2,7 @@
 
 use super::TrialRecords;
 use crate::request::RequestRecord;
-use crate::workload::{Lengths, MixPart, Share, Source, Workload};
+use crate::workload::{History, Lengths, MixPart, Share, Source, Talk, Workload};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens that a chat template and a system message of nobody's choice put before a given text.
@@ -24,11 +24,16 @@ pub(super) fn cached(workload: &Workload, trials: &[TrialRecords]) -> Option<Cac
     let mut is_said = false;
     for trial in trials {
         let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
+        let mut said = Said::new(workload);
         let mut records: Vec<&RequestRecord> = trial.records.iter().collect();
         records.sort_by_key(|r| r.index);
         for record in records {
             let of_class = seen.entry(&record.class).or_default();
-            let shared = shared(workload, record, of_class)?;
+            let shared = match said.before(record) {
+                Some(tokens) => tokens,
+                None => shared(workload, record, of_class)?,
+            };
+            said.take_in(record);
             of_class.prompts += u64::from(record.prompts);
             let Some(prompt) = record.prompt_tokens.filter(|_| record.is_completed()) else {
                 continue;
@@ -49,6 +54,35 @@ struct Seen {
     prompts: u64,
 }
 
+/// What was said in each session so far, in tokens: the next turn carries it, and may find it in a cache.
+struct Said<'a> {
+    last: BTreeMap<u64, &'a RequestRecord>,
+    /// The next turn carries what the server itself wrote.
+    is_real: bool,
+}
+
+impl<'a> Said<'a> {
+    fn new(workload: &Workload) -> Self {
+        let planned = |s: &Source| matches!(s, Source::Sessions { history: History::Planned, .. });
+        Self { last: BTreeMap::new(), is_real: !planned(&workload.source) }
+    }
+
+    /// Tokens before what `record` adds; absent of a first turn, and of a request that stands alone.
+    fn before(&self, record: &RequestRecord) -> Option<u32> {
+        record.turn.filter(|turn| *turn > 0)?;
+        let last = self.last.get(&record.session?)?;
+        let answer = last.output_tokens.filter(|_| self.is_real).unwrap_or(0);
+        // A server that does not count its prompts leaves nothing to hold against what it cached.
+        Some(last.prompt_tokens.map_or(u32::MAX, |prompt| prompt.saturating_add(answer)))
+    }
+
+    fn take_in(&mut self, record: &'a RequestRecord) {
+        if let Some(session) = record.session {
+            self.last.insert(session, record);
+        }
+    }
+}
+
 /// Prompt tokens of `record` that an earlier request of its trial, or its warm-up, may have had too.
 fn shared(workload: &Workload, record: &RequestRecord, seen: &Seen) -> Option<u32> {
     match &workload.source {
@@ -63,7 +97,11 @@ fn shared(workload: &Workload, record: &RequestRecord, seen: &Seen) -> Option<u3
             let part = parts.iter().find(|p| p.workload.name == record.class)?;
             of_part(part, record, seen)
         }
-        Source::File { .. } => None,
+        // Turns but the first are told by what was said before them.
+        Source::Sessions { talk: Talk::Synthetic { lengths, .. }, .. } => {
+            synthetic(lengths, None, record, seen)
+        }
+        Source::File { .. } | Source::Sessions { talk: Talk::File { .. }, .. } => None,
     }
 }
 

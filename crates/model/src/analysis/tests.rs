@@ -10,7 +10,7 @@ use crate::request::{Arrival, Failure, FailureClass, Outcome, Phase, TokenSource
 use crate::results::{ComparisonVerdict, lookup};
 use crate::trust::TrustLevel;
 use crate::units::Nanos;
-use crate::workload::{Api, CachePolicy, Source, Workload};
+use crate::workload::{Api, CachePolicy, History, Source, Spread, Talk, Workload};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -82,6 +82,7 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
             balance: Balance::None,
             cancel: None,
             max_prefill: None,
+            sessions: None,
         },
         pause: Nanos::ZERO,
         stop_oversaturated: false,
@@ -639,4 +640,60 @@ fn repeats_of_a_given_prompt_are_its_own_and_its_first_is_not() {
         max_tokens: Some(8),
     };
     assert_eq!(cache_doubt(file, CachePolicy::Keep, |_| 99), None);
+}
+
+/// Five sessions of three turns, whose prompts grow from 50 over 110 to 170 tokens and whose answers have
+/// 10; `cached` tokens of each came from the cache.
+fn sessions(history: History, cached: impl Fn(u32) -> u32) -> PointResult {
+    let plan = plan(vec![deployment("a", 4)]);
+    let mut pa = point_plan("a", 2, 1);
+    let spread = |mean| Spread { mean, dist: None };
+    let lengths = crate::workload::Lengths::fixed(50, 10);
+    let talk = Talk::Synthetic { lengths, turns: spread(3), turn_isl: spread(50) };
+    pa.workload.source = Source::Sessions { history, talk };
+    let mut trial = trial(1, 15, 1_000, 5);
+    for r in &mut trial.records {
+        let turn = u32::try_from(r.index % 3).unwrap();
+        (r.session, r.turn) = (Some(r.index / 3), Some(turn));
+        let tokens = 50 + 60 * turn;
+        (r.prompt_tokens, r.asked_input_tokens) = (Some(tokens), Some(tokens));
+        r.cached_prompt_tokens = Some(cached(turn)).filter(|n| *n > 0);
+    }
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial] }];
+    analyse(&plan, &points, &Frame::default()).points.remove(0)
+}
+
+#[test]
+fn later_turns_may_find_what_was_said_before_in_the_cache_and_no_more() {
+    let doubt = |history, cached: fn(u32) -> u32| {
+        let point = sessions(history, cached);
+        point.trust.reasons.iter().any(|r| r.code == "cache_hits")
+    };
+    // The prompt before and its answer: 60 and 120 tokens.
+    let history: fn(u32) -> u32 = |turn| 60 * turn;
+    assert!(!doubt(History::Real, history));
+    // Of a planned answer the server has seen nothing: 10 of 110 and 10 of 170 tokens are too many.
+    assert!(doubt(History::Planned, history));
+    assert!(!doubt(History::Planned, |turn| (60 * turn).saturating_sub(10)));
+    assert!(doubt(History::Real, |turn| 60 * turn + 40));
+    assert!(doubt(History::Real, |turn| if turn == 0 { 45 } else { 0 }), "a first turn is new");
+}
+
+#[test]
+fn metrics_are_told_by_turn() {
+    let point = sessions(History::Real, |turn| 60 * turn);
+    assert_eq!(point.turns.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
+    let value = |turn, name| crate::results::lookup(&point.turns[&turn], name);
+    for (turn, tokens) in [(0, 50.0), (1, 110.0), (2, 170.0)] {
+        assert_eq!(value(turn, "prompt_tokens.p50"), Some(tokens));
+        assert_eq!(value(turn, "prompt_tokens.count"), Some(5.0));
+        // Of first turns the server says nothing.
+        let hit = (turn > 0).then(|| f64::from(60 * turn) / tokens);
+        assert_eq!(value(turn, "prefix_hit_ratio"), hit);
+        assert_eq!(value(turn, "rps"), None, "turns share one wall time");
+    }
+    let plan = plan(vec![deployment("a", 4)]);
+    let pa = point_plan("a", 2, 1);
+    let alone = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 9, 1_000, 5)] }];
+    assert!(analyse(&plan, &alone, &Frame::default()).points[0].turns.is_empty());
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::arrival::{RateProfile, RateStep};
+use crate::workload::{LengthDist, Pick, derive_seed};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,6 +18,7 @@ fn plan(shape: LoadShape) -> PhasePlan {
         balance: Balance::LeastInflight,
         cancel: None,
         max_prefill: None,
+        sessions: None,
     }
 }
 
@@ -39,9 +41,12 @@ fn replay(ms: &[u64], speed: f64, window: Window, max_in_flight: Option<u32>) ->
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
     index: u64,
+    turn: Turn,
     target: u16,
     scheduled_at: Nanos,
     sent_at: Option<Nanos>,
+    /// Why it was not sent.
+    dropped: Option<DropReason>,
     ended_at: Option<Nanos>,
     cancelled: Option<(Nanos, CancelReason)>,
 }
@@ -68,6 +73,10 @@ struct Bench<F> {
     server: BinaryHeap<Reverse<(Nanos, u64, Says)>>,
     wake: Option<Nanos>,
     seen: Vec<Seen>,
+    /// Turns that are to be made ready, and were not sent yet.
+    preparing: Vec<u64>,
+    /// Which answers do not come whole.
+    breaks: fn(u64) -> bool,
     peak: Peak,
     done: bool,
 }
@@ -80,6 +89,8 @@ impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
             server: BinaryHeap::new(),
             wake: None,
             seen: Vec::new(),
+            preparing: Vec::new(),
+            breaks: |_| false,
             peak: Peak::default(),
             done: false,
         }
@@ -98,9 +109,9 @@ impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
     }
 
     fn act(&mut self, now: Nanos, action: Action) {
-        let unsent = |index, target, scheduled_at| {
-            let (sent_at, ended_at, cancelled) = (None, None, None);
-            Seen { index, target, scheduled_at, sent_at, ended_at, cancelled }
+        let unsent = |index, turn, target, scheduled_at| {
+            let (sent_at, dropped, ended_at, cancelled) = (None, None, None, None);
+            Seen { index, turn, target, scheduled_at, sent_at, dropped, ended_at, cancelled }
         };
         match action {
             Action::Send(d) => {
@@ -108,7 +119,12 @@ impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
                 self.server.push(Reverse((now + first.min(end), d.index, Says::FirstToken)));
                 self.server.push(Reverse((now + end, d.index, Says::End)));
                 let sent_at = Some(now);
-                self.seen.push(Seen { sent_at, ..unsent(d.index, d.target, d.scheduled_at) });
+                let seen = unsent(d.index, d.turn, d.target, d.scheduled_at);
+                self.seen.push(Seen { sent_at, ..seen });
+                let before = self.preparing.len();
+                self.preparing.retain(|index| *index != d.index);
+                let was_told = before - self.preparing.len() == 1;
+                assert_eq!(was_told, d.turn.number > 0, "made ready just once: {d:?}");
             }
             Action::WakeAt(at) => self.wake = Some(self.wake.map_or(at, |w| w.min(at))),
             Action::Cancel { index, why } => {
@@ -116,8 +132,10 @@ impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
                 self.server.retain(|Reverse((_, i, _))| *i != index);
                 self.server.push(Reverse((now, index, Says::End)));
             }
-            Action::Drop { index, scheduled_at } => {
-                self.seen.push(unsent(index, 0, scheduled_at));
+            Action::Prepare { index, .. } => self.preparing.push(index),
+            Action::Drop { index, scheduled_at, turn, why } => {
+                let seen = unsent(index, turn, 0, scheduled_at);
+                self.seen.push(Seen { dropped: Some(why), ..seen });
             }
             Action::Done => self.done = true,
         }
@@ -146,7 +164,8 @@ impl<F: Fn(u64) -> (Nanos, Nanos)> Bench<F> {
             Says::FirstToken => Input::FirstToken { index, at },
             Says::End => {
                 self.of(index).ended_at = Some(at);
-                Input::Finished { index, at }
+                let is_broken = (self.breaks)(index) || self.of(index).cancelled.is_some();
+                if is_broken { Input::Broken { index, at } } else { Input::Finished { index, at } }
             }
         };
         self.step(now, input);
@@ -433,6 +452,131 @@ fn an_old_plan_reads_as_what_it_meant() {
     assert_eq!(read(&json), replay(&[], 2.0, Window::default(), None));
 }
 
+fn sessions(turns: Turns, think_ms: u64) -> SessionPlan {
+    let span = Nanos::from_millis(think_ms);
+    let think = (think_ms > 0).then_some(Think::Fixed { span });
+    SessionPlan { think, sticky: true, turns }
+}
+
+/// Runs sessions against a server whose answers to the requests that `breaks` names do not come whole.
+fn run_sessions(plan: &PhasePlan, shard: Shard, ms: u64, breaks: fn(u64) -> bool) -> Vec<Seen> {
+    let mut bench = Bench::new(plan, shard, served(ms));
+    bench.breaks = breaks;
+    bench.step(Nanos::ZERO, Input::Start);
+    while !bench.done {
+        bench.go_on(Nanos::ZERO);
+    }
+    bench.seen
+}
+
+#[test]
+fn a_slot_carries_a_session_to_its_end_and_then_takes_the_next() {
+    let mut p = plan(LoadShape::closed(2));
+    p.sessions = Some(sessions(Turns::Fixed(3), 50));
+    p.requests = Some(11);
+    let (seen, peak) = run(&p, Shard::WHOLE, |i| Nanos::from_millis(100 + i));
+    assert_eq!(peak, 2);
+    let at: Vec<_> =
+        seen.iter().map(|s| (s.index, s.turn.session, s.sent_at.unwrap().0 / 1_000_000)).collect();
+    // By hand: each turn takes 100 ms and its index, 50 ms of thinking follow but after the last.
+    let want = [
+        (0, 0, 0),
+        (3, 1, 0),
+        (1, 0, 150),
+        (4, 1, 153),
+        (2, 0, 301),
+        (5, 1, 307),
+        (6, 2, 403),
+        (9, 3, 412),
+        (7, 2, 559),
+        (10, 3, 571),
+        (8, 2, 716),
+    ];
+    assert_eq!(at, want);
+    assert!(seen.iter().all(|s| s.sent_at == Some(s.scheduled_at)));
+}
+
+#[test]
+fn sessions_arrive_by_a_schedule_and_stay_at_their_entry() {
+    let mut p = plan(open(10.0, None));
+    (p.targets, p.balance, p.requests) = (3, Balance::RoundRobin, Some(24));
+    p.sessions = Some(sessions(Turns::Fixed(4), 30));
+    let (seen, _) = run(&p, Shard::WHOLE, |_| Nanos::from_millis(20));
+    for s in &seen {
+        let Turn { session, number } = s.turn;
+        assert_eq!(u64::from(s.target), session % 3, "{s:?}");
+        let want = 100 * session + 50 * u64::from(number);
+        assert_eq!(s.scheduled_at, Nanos::from_millis(want), "{s:?}");
+    }
+    // Without that, turns are spread as requests are.
+    p.sessions = Some(SessionPlan { sticky: false, ..sessions(Turns::Fixed(4), 30) });
+    let (seen, _) = run(&p, Shard::WHOLE, |_| Nanos::from_millis(20));
+    assert!(seen.iter().all(|s| u64::from(s.target) == s.index % 3));
+}
+
+#[test]
+fn a_session_ends_with_a_turn_that_was_not_answered() {
+    let mut p = plan(LoadShape::closed(1));
+    p.sessions = Some(sessions(Turns::Fixed(4), 10));
+    p.requests = Some(8);
+    let seen = run_sessions(&p, Shard::WHOLE, 30, |index| index == 1);
+    let ended = seen.iter().find(|s| s.index == 1).unwrap().ended_at.unwrap();
+    let by_index = |index| *seen.iter().find(|s| s.index == index).unwrap();
+    for index in [2, 3] {
+        let lost = by_index(index);
+        assert_eq!(lost.dropped, Some(DropReason::SessionEnded));
+        assert_eq!((lost.scheduled_at, lost.turn.session), (ended, 0));
+    }
+    assert_eq!(by_index(4).scheduled_at, ended, "the slot takes the next session at once");
+    assert!((4..8).all(|index| by_index(index).dropped.is_none()));
+}
+
+#[test]
+fn a_stop_leaves_no_session_without_an_end_and_a_duration_asks_for_no_more() {
+    let mut p = plan(LoadShape::closed(2));
+    p.sessions = Some(sessions(Turns::Fixed(5), 1_000));
+    // Session 0 thinks and session 1 is being answered.
+    let mut driver = Driver::new(&p, Shard::WHOLE);
+    let mut out = Vec::new();
+    driver.step(Nanos(0), Input::Start, &mut out);
+    driver.step(Nanos(5), Input::Finished { index: 0, at: Nanos(5) }, &mut out);
+    out.clear();
+    driver.step(Nanos(6), Input::Stop, &mut out);
+    let dropped = |out: &[Action]| -> Vec<u64> {
+        let index = |a: &Action| match a {
+            Action::Drop { index, why: DropReason::LoadEnded, .. } => Some(*index),
+            _ => None,
+        };
+        out.iter().filter_map(index).collect()
+    };
+    assert_eq!(dropped(&out), [1, 2, 3, 4, 6, 7, 8, 9]);
+    out.clear();
+    driver.step(Nanos(8), Input::Broken { index: 5, at: Nanos(8) }, &mut out);
+    assert_eq!(out, [Action::Done]);
+    // A turn that is not due by the end of the duration is none of the load's requests.
+    p.duration = Some(Nanos(700));
+    let mut driver = Driver::new(&p, Shard::WHOLE);
+    driver.step(Nanos(0), Input::Start, &mut out);
+    driver.step(Nanos(5), Input::Finished { index: 0, at: Nanos(5) }, &mut out);
+    out.clear();
+    driver.step(Nanos(700), Input::Wake, &mut out);
+    driver.step(Nanos(900), Input::Broken { index: 5, at: Nanos(900) }, &mut out);
+    assert_eq!((dropped(&out), out.last()), (vec![], Some(&Action::Done)));
+}
+
+fn turn_counts() -> impl Strategy<Value = Turns> {
+    prop_oneof![
+        Just(Turns::One),
+        (1u32..6).prop_map(Turns::Fixed),
+        any::<u64>().prop_map(|seed| Turns::Drawn { dist: LengthDist::uniform(1, 6), seed }),
+        proptest::collection::vec(1u32..7, 1..9).prop_map(|counts| Turns::Listed {
+            counts: counts.into(),
+            pick: Pick::InOrder,
+            seed: 1
+        }),
+    ]
+}
+
 fn shapes() -> impl Strategy<Value = LoadShape> {
     let slots = || 1u32..20;
     let ms = |range: std::ops::Range<u64>| range.prop_map(Nanos::from_millis);
@@ -617,5 +761,75 @@ proptest! {
         let mut indices: Vec<u64> = bench.seen.iter().map(|s| s.index).collect();
         indices.sort_unstable();
         prop_assert_eq!(indices, (0..sent as u64).collect::<Vec<_>>(), "each once, none left out");
+    }
+
+    /// Whatever the shape, the shards and the failures: every index exactly once; a turn is never sent
+    /// before the one before it has ended and been thought about, and goes where that went; after a turn
+    /// that broke, none of its session is sent and all are on record.
+    #[test]
+    fn turns_follow_each_other(
+        shape in shapes(), turns in turn_counts(), requests in 0u64..150, shards in 1u16..5,
+        ms in 1u64..50, think_ms in 0u64..40, max_prefill in proptest::option::of(1u32..8),
+    ) {
+        let breaks = |index: u64| derive_seed(&[index]).is_multiple_of(7);
+        let mut p = plan(shape.clone());
+        (p.requests, p.max_prefill, p.targets) = (Some(requests), max_prefill, 3);
+        p.sessions = Some(sessions(turns.clone(), think_ms));
+        let mut all: Vec<Seen> = (0..shards)
+            .flat_map(|index| run_sessions(&p, Shard { index, count: shards }, ms, breaks))
+            .collect();
+        all.sort_by_key(|s| s.index);
+        let indices: Vec<u64> = all.iter().map(|s| s.index).collect();
+        prop_assert_eq!(indices, (0..requests).collect::<Vec<_>>());
+        let think = Nanos::from_millis(think_ms);
+        for pair in all.windows(2) {
+            let (before, after) = (pair[0], pair[1]);
+            if before.turn.session != after.turn.session {
+                prop_assert_eq!(after.turn, Turn { session: before.turn.session + 1, number: 0 });
+                continue;
+            }
+            prop_assert_eq!(after.turn.number, before.turn.number + 1);
+            let goes_on = before.dropped.is_none() && !breaks(before.index);
+            let dropped = (!goes_on).then_some(DropReason::SessionEnded);
+            prop_assert_eq!(after.dropped, dropped);
+            if goes_on {
+                prop_assert_eq!(after.scheduled_at, before.ended_at.unwrap() + think);
+                prop_assert!(after.sent_at.unwrap() >= after.scheduled_at);
+                prop_assert_eq!(after.target, before.target);
+            }
+        }
+    }
+
+    /// A stop leaves every turn of every session that was begun on record, and sends no more.
+    #[test]
+    fn no_session_is_left_without_an_end_by_a_stop(
+        shape in shapes(), turns in turn_counts(), stop_ms in 0u64..300, abort: bool, ms in 1u64..50,
+    ) {
+        let mut p = plan(shape);
+        p.requests = Some(150);
+        p.sessions = Some(sessions(turns.clone(), 20));
+        let mut bench = Bench::new(&p, Shard::WHOLE, served(ms));
+        bench.step(Nanos::ZERO, Input::Start);
+        let stop = Nanos::from_millis(stop_ms);
+        while !bench.done && bench.next_at().is_some_and(|at| at < stop) {
+            bench.go_on(Nanos::ZERO);
+        }
+        if bench.done {
+            return Ok(());
+        }
+        let sent = |seen: &[Seen]| seen.iter().filter(|s| s.sent_at.is_some()).count();
+        let before = sent(&bench.seen);
+        bench.step(stop, if abort { Input::Abort } else { Input::Stop });
+        while !bench.done {
+            bench.go_on(stop);
+        }
+        prop_assert_eq!(sent(&bench.seen), before);
+        let mut indices: Vec<u64> = bench.seen.iter().map(|s| s.index).collect();
+        indices.sort_unstable();
+        prop_assert_eq!(indices, (0..bench.seen.len() as u64).collect::<Vec<_>>());
+        if let Some(last) = bench.seen.iter().max_by_key(|s| s.index) {
+            let whole = last.index + 1 == 150 || last.turn.number + 1 == turns.of(last.turn.session);
+            prop_assert!(whole, "{:?}", last);
+        }
     }
 }

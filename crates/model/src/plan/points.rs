@@ -3,13 +3,13 @@
 use super::workloads::workload;
 use super::{Level, Mode, PointPlan, Role, TrialPlan};
 use crate::arrival::{ArrivalKind, ArrivalRate, RateProfile};
-use crate::driver::{Cancellation, LoadShape, PhasePlan, Think, Window};
+use crate::driver::{Cancellation, LoadShape, PhasePlan, SessionPlan, Think, Turns, Window};
 use crate::request::Phase;
 use crate::search::{SearchPlan, counts, rates};
 use crate::slo::Slo;
 use crate::spec::{ArrivalSpec, Experiment, LoadSpec, Problem, SearchEnd, SearchSpec, ThinkSpec};
 use crate::units::{Nanos, significant};
-use crate::workload::{Workload, derive_seed};
+use crate::workload::{Source, Workload, derive_seed};
 
 /// Time-out of a load that gives none.
 pub(crate) const DEFAULT_TIMEOUT: Nanos = Nanos::from_secs(600);
@@ -294,7 +294,21 @@ fn point(
             })?),
         };
     let duration = load.duration.map(|d| d.0);
-    let shape = shape(load, &level, derive_seed(&[workload.seed, ordinal]));
+    let load_seed = derive_seed(&[workload.seed, ordinal]);
+    let think = load.think.map(|think| match think {
+        ThinkSpec::Fixed(span) => Think::Fixed { span: span.0 },
+        ThinkSpec::Exponential(mean) => {
+            Think::Exponential { mean: mean.0, seed: derive_seed(&[load_seed, 4]) }
+        }
+    });
+    // Of sessions it is the user who thinks, between turns; a slot takes the next session at once.
+    let sessions = matches!(workload.source, Source::Sessions { .. }).then(|| SessionPlan {
+        think,
+        sticky: load.sticky.unwrap_or(true),
+        turns: Turns::default(),
+    });
+    let slots_think = think.filter(|_| sessions.is_none());
+    let shape = shape(load, &level, load_seed, slots_think);
     if requests.is_none() && duration.is_none() && !ends_by_itself(&shape) {
         return Err(missing(ask, "end", "add requests = 100 or duration = \"60s\""));
     }
@@ -310,6 +324,7 @@ fn point(
         balance: target.balance,
         cancel: load.cancel.map(|c| Cancellation { share: c.share, after: c.after.0, seed }),
         max_prefill: load.max_prefill,
+        sessions,
     };
     let repeats = load.search.map_or(load.repeats.unwrap_or(1), |search| search.tries());
     let trial = |number: u32| TrialPlan {
@@ -340,7 +355,7 @@ fn searches_rate(load: &LoadSpec) -> bool {
     load.search.is_some() && load.mode == Some(Mode::Open) && load.concurrency.is_none()
 }
 
-fn shape(load: &LoadSpec, level: &Level, seed: u64) -> LoadShape {
+fn shape(load: &LoadSpec, level: &Level, seed: u64, think: Option<Think>) -> LoadShape {
     let max_in_flight = || load.concurrency.as_ref().and_then(|c| c.0.first().copied());
     match (load.mode.unwrap_or_default(), load.arrival.unwrap_or_default()) {
         (Mode::Burst, _) => LoadShape::Burst,
@@ -368,12 +383,7 @@ fn shape(load: &LoadSpec, level: &Level, seed: u64) -> LoadShape {
         (Mode::Closed | Mode::Serial | Mode::Batch, _) => LoadShape::Closed {
             concurrency: level.concurrency.unwrap_or(1),
             ramp_up: load.ramp_up.map(|d| d.0),
-            think: load.think.map(|think| match think {
-                ThinkSpec::Fixed(span) => Think::Fixed { span: span.0 },
-                ThinkSpec::Exponential(mean) => {
-                    Think::Exponential { mean: mean.0, seed: derive_seed(&[seed, 4]) }
-                }
-            }),
+            think,
         },
     }
 }
@@ -403,6 +413,7 @@ fn warmup(measure: &PhasePlan, requests: u64) -> PhasePlan {
         requests: Some(requests),
         duration: None,
         cancel: None,
+        sessions: measure.sessions.clone().map(|s| SessionPlan { think: None, ..s }),
         ..measure.clone()
     }
 }

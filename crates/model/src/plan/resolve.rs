@@ -482,15 +482,21 @@ fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
         let asked = p.requests.map_or(f64::INFINITY, |n| n as f64);
         let rounds = match &p.shape {
             LoadShape::Closed { concurrency, ramp_up, think } => {
+                let think = think.or(p.sessions.as_ref().and_then(|s| s.think));
                 let think = think.map_or(0.0, |t| t.mean().as_secs_f64());
                 let ramp_up = ramp_up.map_or(0.0, Nanos::as_secs_f64);
                 0.5 * ramp_up + (asked / f64::from(*concurrency).max(1.0)).ceil() * (one + think)
             }
             LoadShape::Burst => one,
             LoadShape::Open { rate_rps, .. } => {
-                let last = if asked.is_finite() { rate_rps.due(asked) } else { None };
+                let turns = mean_turns(&point.workload);
+                let begun = asked / turns;
+                let last = if asked.is_finite() { rate_rps.due(begun) } else { None };
                 let end = last.or_else(|| rate_rps.ends_at());
-                end.map_or(f64::INFINITY, |end| end.as_secs_f64() + one)
+                let think = p.sessions.as_ref().and_then(|s| s.think);
+                let think = think.map_or(0.0, |t| t.mean().as_secs_f64());
+                let session = turns * one + (turns - 1.0) * think;
+                end.map_or(f64::INFINITY, |end| end.as_secs_f64() + session)
             }
             // A trace that was not read yet is as long as its window, where that has an end.
             LoadShape::Replay { speed, window, due, .. } => {
@@ -515,15 +521,34 @@ fn search_seconds(search: &SearchPlan, token_s: f64) -> f64 {
     (longest * f64::from(search.probes)).min(within)
 }
 
+/// Turns of a conversation whose length is in a file.
+const USUAL_TURNS: u32 = 4;
+
+/// Turns of a session, which a file of conversations may have fewer of.
+fn mean_turns(workload: &crate::workload::Workload) -> f64 {
+    use crate::workload::{Source, Talk};
+    match &workload.source {
+        Source::Sessions { talk: Talk::Synthetic { turns, .. }, .. } => f64::from(turns.mean),
+        Source::Sessions { talk: Talk::File { turns, .. }, .. } => {
+            f64::from((*turns).min(USUAL_TURNS))
+        }
+        _ => 1.0,
+    }
+}
+
 /// Tokens of an answer whose length is in a file.
 const USUAL_ANSWER: u32 = 256;
 
 fn mean_output(workload: &crate::workload::Workload) -> u32 {
-    use crate::workload::Source;
+    use crate::workload::{Source, Talk};
     match &workload.source {
-        Source::Synthetic { lengths, .. } => lengths.osl,
+        Source::Synthetic { lengths, .. }
+        | Source::Sessions { talk: Talk::Synthetic { lengths, .. }, .. } => lengths.osl,
         // Of a trace or of conversations nothing is known before they are read.
-        Source::File { max_tokens, .. } => max_tokens.unwrap_or(USUAL_ANSWER),
+        Source::File { max_tokens, .. }
+        | Source::Sessions { talk: Talk::File { max_tokens, .. }, .. } => {
+            max_tokens.unwrap_or(USUAL_ANSWER)
+        }
         Source::Prompts { prompts, .. } => {
             let sum: u32 = prompts.iter().map(|p| p.max_tokens).sum();
             sum / u32::try_from(prompts.len().max(1)).unwrap_or(1)

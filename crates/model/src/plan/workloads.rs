@@ -1,11 +1,16 @@
 //! From a workload of the file to a workload of the plan.
 
-use crate::spec::{Experiment, WorkloadKind, WorkloadSpec};
-use crate::workload::{LengthDist, Lengths, MixPart, PrefixGroups, Share, Source, Workload};
+use crate::spec::{DistSpec, Experiment, WorkloadKind, WorkloadSpec};
+use crate::workload::{
+    LengthDist, Lengths, MixPart, PrefixGroups, Share, Source, Spread, Talk, Workload,
+};
 
 /// The workload that `spec` describes, parts of a mix included.
 pub(crate) fn workload(experiment: &Experiment, spec: &WorkloadSpec) -> Workload {
     let source = match spec.kind {
+        WorkloadKind::Synthetic | WorkloadKind::File if spec.has_sessions() => {
+            Source::Sessions { history: spec.history.unwrap_or_default(), talk: talk(spec) }
+        }
         WorkloadKind::Prompts => {
             Source::Prompts { pick: spec.pick.unwrap_or_default(), prompts: spec.prompts.clone() }
         }
@@ -36,6 +41,27 @@ pub(crate) fn workload(experiment: &Experiment, spec: &WorkloadSpec) -> Workload
         seed: spec.seed.unwrap_or(0),
         cache: spec.cache.or(first_part.and_then(|p| p.cache)).unwrap_or_default(),
         source,
+    }
+}
+
+fn talk(spec: &WorkloadSpec) -> Talk {
+    if spec.kind == WorkloadKind::File {
+        return Talk::File {
+            file: spec.file.clone().unwrap_or_default(),
+            format: spec.format.unwrap_or_default(),
+            pick: spec.pick.unwrap_or_default(),
+            max_tokens: spec.max_tokens,
+            turns: spec.turns.unwrap_or(u32::MAX),
+        };
+    }
+    let spread = |of: Option<u32>, dist: Option<&DistSpec>| {
+        let dist = dist.and_then(|d| d.resolve(of));
+        Spread { mean: mean(of, dist.as_ref()), dist }
+    };
+    Talk::Synthetic {
+        lengths: lengths(spec),
+        turns: spread(spec.turns, spec.turns_dist.as_ref()),
+        turn_isl: spread(spec.turn_isl, spec.turn_isl_dist.as_ref()),
     }
 }
 

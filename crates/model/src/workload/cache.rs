@@ -59,6 +59,12 @@ impl Salt {
         format!("[{}] {text}", letters(self.mark(&[part])))
     }
 
+    /// A system message, which comes before everything else: the trial's, warm-up included, which is there
+    /// to fill the cache with it.
+    pub(super) fn system(self, text: &str) -> String {
+        self.before(0, text)
+    }
+
     /// A given text, as one stream of the trial sends it.
     pub(super) fn given(self, stream: u64, text: &str) -> String {
         self.before(stream, text)
@@ -75,11 +81,10 @@ fn letters(mark: u64) -> String {
 }
 
 impl Workload {
-    /// The workload as a trial of `salt` sends it: system messages come before everything else, so they
-    /// bear the mark. It is the trial's, warm-up included, which is there to fill the cache with them.
+    /// The workload as a trial of `salt` sends it: system messages bear the mark.
     #[must_use]
     pub fn salted(mut self, salt: Salt) -> Self {
-        self.system = self.system.map(|text| salt.before(0, &text));
+        self.system = self.system.map(|text| salt.system(&text));
         if let Source::Mix { parts } = &mut self.source {
             for part in parts {
                 part.workload = part.workload.clone().salted(salt);

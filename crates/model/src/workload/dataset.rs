@@ -3,15 +3,17 @@
 //! Readers are pure functions from a file's text; they name the line that is wrong and take time linear
 //! in the text.
 
-use super::{Source, Workload};
+use super::{Source, Talk, Workload};
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub mod conversations;
 pub mod sharegpt;
 pub mod trace;
 
+pub use conversations::{Conversation, Conversations, FileTurn};
 pub use sharegpt::ShareGptRules;
 pub use trace::{Trace, TraceEntry};
 
@@ -145,18 +147,30 @@ impl Dataset {
 
 /// The prompt files of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Files(BTreeMap<(String, FileFormat), Dataset>);
+pub struct Files {
+    prompts: BTreeMap<(String, FileFormat), Dataset>,
+    conversations: BTreeMap<(String, FileFormat), Conversations>,
+}
 
 impl Files {
     /// Adds a file under its name in the plan.
     pub fn insert(&mut self, file: &str, format: FileFormat, dataset: Dataset) {
-        self.0.insert((file.to_owned(), format), dataset);
+        self.prompts.insert((file.to_owned(), format), dataset);
+    }
+
+    /// Adds a file of conversations under its name in the plan.
+    pub fn insert_conversations(&mut self, file: &str, format: FileFormat, found: Conversations) {
+        self.conversations.insert((file.to_owned(), format), found);
+    }
+
+    /// The conversations of the file called `file`, read as `format`.
+    pub fn conversations(&self, file: &str, format: FileFormat) -> Option<&[Conversation]> {
+        find(&self.conversations, file, format).map(|found| found.list.as_slice())
     }
 
     /// The file called `file`, read as `format`.
     pub fn get(&self, file: &str, format: FileFormat) -> Option<&Dataset> {
-        // A key of two parts cannot be looked up by a borrowed one; there are a handful of files.
-        self.0.iter().find(|((name, f), _)| name == file && *f == format).map(|(_, data)| data)
+        find(&self.prompts, file, format)
     }
 
     /// When each request of `workload` is due after the first one, where its file is a trace. Request
@@ -178,10 +192,27 @@ impl Files {
                     .map(|about| format!("{file} ({}): {about}", format.name()))
                     .collect()
             }
+            Source::Sessions { talk: Talk::File { file, format, .. }, .. } => {
+                let said = find(&self.conversations, file, *format).map(Conversations::about);
+                said.into_iter()
+                    .map(|about| format!("{file} ({}): {about}", format.name()))
+                    .collect()
+            }
             Source::Mix { parts } => parts.iter().flat_map(|p| self.about(&p.workload)).collect(),
-            Source::Prompts { .. } | Source::Synthetic { .. } => Vec::new(),
+            Source::Prompts { .. }
+            | Source::Synthetic { .. }
+            | Source::Sessions { talk: Talk::Synthetic { .. }, .. } => Vec::new(),
         }
     }
+}
+
+fn find<'a, T>(
+    files: &'a BTreeMap<(String, FileFormat), T>,
+    file: &str,
+    format: FileFormat,
+) -> Option<&'a T> {
+    // A key of two parts cannot be looked up by a borrowed one; there are a handful of files.
+    files.iter().find(|((name, f), _)| name == file && *f == format).map(|(_, data)| data)
 }
 
 /// Reads a prompt file: each line a JSON string, a JSON object with `prompt` (or `text`) and an

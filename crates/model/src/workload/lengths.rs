@@ -66,7 +66,12 @@ impl Lengths {
     /// Draws the unique prompt length and the answer length of one request.
     pub(super) fn draw(&self, rng: &mut impl rand::Rng) -> (u32, u32) {
         let isl = draw(self.isl, self.isl_dev, self.isl_dist.as_ref(), rng);
-        (isl, draw(self.osl, self.osl_dev, self.osl_dist.as_ref(), rng))
+        (isl, self.draw_osl(rng))
+    }
+
+    /// Draws the answer length of one request.
+    pub(super) fn draw_osl(&self, rng: &mut impl rand::Rng) -> u32 {
+        draw(self.osl, self.osl_dev, self.osl_dist.as_ref(), rng)
     }
 }
 
@@ -155,7 +160,7 @@ impl LengthDist {
         }
     }
 
-    fn draw(&self, rng: &mut impl rand::Rng) -> u32 {
+    pub(crate) fn draw(&self, rng: &mut impl rand::Rng) -> u32 {
         match *self {
             Self::Uniform { min, max, .. } => rng.random_range(min.min(max)..=max),
             Self::Lognormal { mu, sigma, max, .. } => {

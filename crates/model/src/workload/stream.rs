@@ -1,11 +1,14 @@
 //! Requests of a stream: request `index` is a pure function of the workload, the files, the stream's seed,
 //! the salt and the index.
 
+use super::dataset::Conversation;
 use super::dataset::trace::{BLOCK_TOKENS, TraceEntry};
+use super::sessions::{History, Spread, Talk, TurnContent};
 use super::{
     Dataset, FileFormat, FileLine, Files, Lengths, MixPart, Pick, Prompt, Salt, Share, Source,
     Words, Workload, derive_seed,
 };
+use crate::driver::{Turn, Turns};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -16,6 +19,9 @@ mod purpose {
     pub(super) const MIX_PART: u64 = 0x5eed_0003;
     pub(super) const BLOCK: u64 = 0x5eed_0004;
     pub(super) const TAIL: u64 = 0x5eed_0005;
+    pub(super) const TURNS: u64 = 0x5eed_0006;
+    pub(super) const TURN: u64 = 0x5eed_0007;
+    pub(super) const ANSWER: u64 = 0x5eed_0008;
 }
 
 /// Makes the requests of one stream (a phase of a trial).
@@ -56,7 +62,27 @@ impl<'a> PromptStream<'a> {
         self
     }
 
-    /// The content of request `index`.
+    /// How many turns the sessions of the stream have; absent where requests stand alone.
+    pub fn turns(&self) -> Option<Turns> {
+        let Source::Sessions { talk, .. } = &self.workload.source else { return None };
+        Some(self.maker.turns(self.workload, talk))
+    }
+
+    /// What one turn of a session says; a request that stands alone is the only turn of its session.
+    pub fn turn(&self, turn: Turn) -> TurnContent {
+        match &self.workload.source {
+            Source::Sessions { history, talk } => {
+                self.maker.turn(self.workload, *history, talk, turn)
+            }
+            _ => TurnContent {
+                prompt: self.prompt(turn.session),
+                system: None,
+                planned_answer: None,
+            },
+        }
+    }
+
+    /// The content of request `index`; of sessions, the first turn of session `index`.
     pub fn prompt(&self, index: u64) -> Prompt {
         let first = index * u64::from(self.batch);
         let mut prompt = self.maker.draw(self.workload, first);
@@ -114,6 +140,10 @@ impl Maker<'_> {
                 let entry = entries.map_or(index, |n| index % u64::from(n.max(1)));
                 self.synthetic(workload, lengths, entry)
             }
+            Source::Sessions { history, talk } => {
+                let first = Turn { session: index, number: 0 };
+                self.turn(workload, *history, talk, first).prompt
+            }
             Source::Mix { parts } => match self.part(workload, parts, index) {
                 Some((part, nth)) => {
                     let mut prompt = self.draw(&part.workload, nth);
@@ -164,6 +194,120 @@ impl Maker<'_> {
             place -= count(part);
         }
         None
+    }
+
+    fn turns(self, workload: &Workload, talk: &Talk) -> Turns {
+        let seed = derive_seed(&[workload.seed, self.stream, purpose::TURNS]);
+        match talk {
+            Talk::Synthetic { turns: Spread { mean, dist: None }, .. } => Turns::Fixed(*mean),
+            Talk::Synthetic { turns: Spread { dist: Some(dist), .. }, .. } => {
+                Turns::Drawn { dist: dist.clone(), seed }
+            }
+            Talk::File { file, format, pick, turns, .. } => {
+                let all = self.files.conversations(file, *format).unwrap_or_default();
+                let count =
+                    |c: &Conversation| u32::try_from(c.turns.len()).unwrap_or(u32::MAX).min(*turns);
+                Turns::Listed { counts: all.iter().map(count).collect(), pick: *pick, seed }
+            }
+        }
+    }
+
+    fn turn(self, workload: &Workload, history: History, talk: &Talk, turn: Turn) -> TurnContent {
+        match talk {
+            Talk::Synthetic { lengths, turn_isl, .. } => {
+                self.synthetic_turn(workload, history, lengths, turn_isl, turn)
+            }
+            Talk::File { file, format, max_tokens, .. } => {
+                let place = self.turns(workload, talk).conversation(turn.session);
+                let all = self.files.conversations(file, *format).unwrap_or_default();
+                let conversation = place.and_then(|place| all.get(place));
+                conversation
+                    .and_then(|c| {
+                        self.turn_of_file(workload, history, c, *format, *max_tokens, turn)
+                    })
+                    .unwrap_or_else(|| TurnContent {
+                        prompt: nothing(workload),
+                        system: None,
+                        planned_answer: None,
+                    })
+            }
+        }
+    }
+
+    /// Unique prompt length and answer length of turn `number` of a session.
+    fn lengths_of(
+        self,
+        workload: &Workload,
+        lengths: &Lengths,
+        turn_isl: &Spread,
+        Turn { session, number }: Turn,
+    ) -> (u32, u32) {
+        if number == 0 {
+            return lengths.draw(&mut rng(&[workload.seed, self.stream, session]));
+        }
+        let mut rng = rng(&[workload.seed, self.stream, session, purpose::TURN, u64::from(number)]);
+        (turn_isl.draw(&mut rng), lengths.draw_osl(&mut rng))
+    }
+
+    fn synthetic_turn(
+        self,
+        workload: &Workload,
+        history: History,
+        lengths: &Lengths,
+        turn_isl: &Spread,
+        turn: Turn,
+    ) -> TurnContent {
+        let Turn { session, number } = turn;
+        let of = |number| self.lengths_of(workload, lengths, turn_isl, Turn { session, number });
+        let (isl, osl) = of(number);
+        let words = |what, tokens| {
+            let parts = [workload.seed, self.stream, session, what, u64::from(number), 1];
+            self.words.write(tokens, &mut rng(&parts), None)
+        };
+        let mut prompt = self.synthetic(workload, lengths, session);
+        if number > 0 {
+            let before = (0..number).map(of).fold(lengths.prefix, |sum, (isl, osl)| {
+                sum.saturating_add(isl).saturating_add(osl)
+            });
+            prompt.texts = vec![words(purpose::TURN, isl)];
+            prompt.asked_input_tokens = Some(before.saturating_add(isl));
+            prompt.max_tokens = osl;
+        }
+        let planned_answer = (history == History::Planned).then(|| words(purpose::ANSWER, osl));
+        TurnContent { prompt, system: None, planned_answer }
+    }
+
+    fn turn_of_file(
+        self,
+        workload: &Workload,
+        history: History,
+        conversation: &Conversation,
+        format: FileFormat,
+        max_tokens: Option<u32>,
+        Turn { session, number }: Turn,
+    ) -> Option<TurnContent> {
+        let said = conversation.turns.get(usize::try_from(number).ok()?)?;
+        // A prefix cache begins at the first token: one mark, at the head.
+        let text = if number == 0 { self.given(&said.text) } else { said.text.clone() };
+        let line = FileLine { text, max_tokens: said.max_tokens };
+        let limit = limit(format, &line, max_tokens);
+        let planned = || {
+            let parts = [workload.seed, self.stream, session, purpose::ANSWER, u64::from(number)];
+            let words = || self.words.write(limit, &mut rng(&parts), None);
+            said.answer.clone().unwrap_or_else(words)
+        };
+        let system = conversation.system.as_ref();
+        Some(TurnContent {
+            prompt: Prompt {
+                class: workload.name.clone(),
+                texts: vec![line.text],
+                asked_input_tokens: None,
+                max_tokens: limit,
+            },
+            system: system
+                .map(|text| self.salt.map_or_else(|| text.clone(), |salt| salt.system(text))),
+            planned_answer: (history == History::Planned).then(planned),
+        })
     }
 
     fn synthetic(self, workload: &Workload, lengths: &Lengths, entry: u64) -> Prompt {

@@ -1,6 +1,8 @@
 //! What requests of a stream are made of.
 
 use super::*;
+use crate::driver::{Turn, Turns};
+use crate::workload::dataset::ShareGptRules;
 
 fn workload(name: &str, source: Source) -> Workload {
     Workload {
@@ -223,4 +225,89 @@ fn plans_of_earlier_versions_are_read_and_new_keys_are_left_out_where_nothing_is
     let parts = vec![MixPart { share: Share::Count(2), workload: synthetic_of("w", 8, 0) }];
     assert_eq!(read, workload("m", Source::Mix { parts }));
     assert_eq!(serde_json::to_string(&read).unwrap(), old);
+}
+
+fn talk(history: History, turns: Spread) -> Workload {
+    let lengths = Lengths { prefix: 10, ..Lengths::fixed(30, 16) };
+    let turn_isl = Spread { mean: 20, dist: Some(LengthDist::uniform(15, 25)) };
+    workload(
+        "talk",
+        Source::Sessions { history, talk: Talk::Synthetic { lengths, turns, turn_isl } },
+    )
+}
+
+#[test]
+fn the_turns_of_a_session_follow_from_its_number_and_ask_for_all_that_was_said() {
+    let fixed = Spread { mean: 4, dist: None };
+    let w = talk(History::Real, fixed.clone());
+    let (words, files) = (Words::common(1.0, Sizing::Guess), Files::default());
+    let s = PromptStream::new(&w, &words, &files, 1, 1);
+    assert_eq!(s.turns(), Some(Turns::Fixed(4)));
+    let count = |text: &str| u32::try_from(text.split(' ').count()).unwrap();
+    let mut seen = Vec::new();
+    for session in 0..5 {
+        let mut said = 0;
+        for number in 0..4 {
+            let turn = s.turn(Turn { session, number });
+            assert_eq!(turn, s.turn(Turn { session, number }), "the same to the byte");
+            assert_eq!(
+                (turn.planned_answer, turn.system, turn.prompt.max_tokens),
+                (None, None, 16)
+            );
+            let own = count(&turn.prompt.texts[0]);
+            assert!(if number == 0 { own == 40 } else { (15..=25).contains(&own) });
+            // By hand: what this turn says, and what was said and answered before it.
+            assert_eq!(turn.prompt.asked_input_tokens, Some(said + own));
+            said += own + 16;
+            seen.push(turn.prompt.texts[0].clone());
+        }
+        assert_eq!(s.prompt(session), s.turn(Turn { session, number: 0 }).prompt);
+    }
+    let heads: Vec<String> = seen.iter().step_by(4).map(|t| t[..20].to_owned()).collect();
+    assert!(heads.windows(2).all(|h| h[0] == h[1]), "first turns share a prefix: {heads:?}");
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 20);
+
+    let w = talk(History::Planned, fixed);
+    let s = PromptStream::new(&w, &words, &files, 1, 1);
+    let answers: Vec<String> =
+        (0..4).map(|number| s.turn(Turn { session: 2, number }).planned_answer.unwrap()).collect();
+    assert!(answers.iter().all(|a| count(a) == 16) && answers[0] != answers[1], "{answers:?}");
+}
+
+#[test]
+fn sessions_of_a_file_hold_its_conversations_behind_one_mark() {
+    let text = "{\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}],\"max_tokens\":5}\nalone\n";
+    let rules = ShareGptRules { count: &dataset::sharegpt::guess_tokens, most: usize::MAX };
+    let found = Conversations::parse(FileFormat::Jsonl, text, &rules, 9).unwrap();
+    let mut files = Files::default();
+    files.insert_conversations("f", FileFormat::Jsonl, found);
+    let of = |history, turns| {
+        let talk = Talk::File {
+            file: "f".into(),
+            format: FileFormat::Jsonl,
+            pick: Pick::InOrder,
+            max_tokens: Some(7),
+            turns,
+        };
+        workload("w", Source::Sessions { history, talk })
+    };
+    let words = Words::common(1.0, Sizing::Guess);
+    let planned = of(History::Planned, 9);
+    let s = PromptStream::new(&planned, &words, &files, 1, 1).salted(Some(Salt::of(&["r"], &[1])));
+    let turns = s.turns().unwrap();
+    assert_eq!([0, 1, 2].map(|n| turns.of(n)), [2, 1, 2]);
+    let (first, second) =
+        (s.turn(Turn { session: 2, number: 0 }), s.turn(Turn { session: 2, number: 1 }));
+    assert!(first.prompt.texts[0].ends_with("] a"), "{first:?}");
+    assert!(first.system.unwrap().ends_with("] be brief"));
+    assert_eq!((first.planned_answer.as_deref(), first.prompt.max_tokens), (Some("b"), 5));
+    assert_eq!(second.prompt.texts, ["c"]);
+    assert_eq!(s.turn(Turn { session: 1, number: 0 }).prompt.max_tokens, 7);
+    let real = of(History::Real, 1);
+    let s = PromptStream::new(&real, &words, &files, 1, 1);
+    assert_eq!(s.turns().unwrap().of(0), 1, "no more turns than are asked for");
+    assert_eq!(s.turn(Turn { session: 0, number: 0 }).planned_answer, None);
+    assert!(files.about(&real)[0].contains("2 conversations of 1.5 turns"));
 }

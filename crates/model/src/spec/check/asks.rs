@@ -5,7 +5,7 @@ use crate::analysis::search::SLO_CAPACITY;
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
 use crate::spec::diagnostic::nearest;
-use crate::spec::{Experiment, LoadSpec, Problem};
+use crate::spec::{Experiment, LoadSpec, Problem, WorkloadSpec};
 use crate::workload::Api;
 
 pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
@@ -15,20 +15,27 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         name(&format!("load[{i}].name"), &load.name, problems);
         let known = experiment.workload.iter().map(|w| w.name.as_str());
         reference(format!("load[{i}].workload"), "workload", &load.workload, known, problems);
-        load_keys(i, load, problems);
         let workload = experiment.workload.iter().find(|w| w.name == load.workload);
+        let has_sessions = workload.is_some_and(WorkloadSpec::has_sessions);
+        load_keys(i, load, has_sessions, problems);
         pace::check(i, load, workload, problems);
         slo::check(i, load, workload, problems);
         search::check(i, load, problems);
         batch_api(i, load, experiment, problems);
+        sessions(i, load, has_sessions, problems);
     }
     runs(experiment, problems);
     reports(experiment, problems);
     expects(experiment, problems);
 }
 
-fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
+fn load_keys(i: usize, load: &LoadSpec, has_sessions: bool, problems: &mut Vec<Problem>) {
     let mode = load.mode.unwrap_or_default();
+    let thinks: &[Mode] = if has_sessions {
+        &[Mode::Closed, Mode::Serial, Mode::Open, Mode::Burst]
+    } else {
+        &[Mode::Closed, Mode::Serial]
+    };
     let rules: [(&str, bool, &[Mode]); 14] = [
         ("concurrency", load.concurrency.is_some(), &[Mode::Closed, Mode::Open]),
         ("concurrency_per_replica", load.concurrency_per_replica.is_some(), &[Mode::Closed]),
@@ -39,7 +46,7 @@ fn load_keys(i: usize, load: &LoadSpec, problems: &mut Vec<Problem>) {
         ("speed", load.speed.is_some(), &[Mode::Open]),
         ("window", load.window.is_some(), &[Mode::Open]),
         ("ramp_up", load.ramp_up.is_some(), &[Mode::Closed]),
-        ("think", load.think.is_some(), &[Mode::Closed, Mode::Serial]),
+        ("think", load.think.is_some(), thinks),
         ("max_prefill", load.max_prefill.is_some(), &[Mode::Closed, Mode::Open, Mode::Burst]),
         ("stop_oversaturated", load.stop_oversaturated.is_some(), &[Mode::Open]),
         ("batch", load.batch.is_some(), &[Mode::Batch]),
@@ -103,6 +110,21 @@ fn batch_api(i: usize, load: &LoadSpec, experiment: &Experiment, problems: &mut 
             ),
             "set api = \"completions\" in the workload",
         ));
+    }
+}
+
+fn sessions(i: usize, load: &LoadSpec, has_sessions: bool, problems: &mut Vec<Problem>) {
+    let mut refuse = |key: &str, message: &str, hint: &str| {
+        let path = format!("load[{i}].{key}");
+        let message = format!("workload '{}' {message}", load.workload);
+        problems.push(Problem::new(path, message, hint));
+    };
+    if load.mode == Some(Mode::Batch) && has_sessions {
+        let hint = "use mode = \"closed\"; a turn is a request of its own";
+        refuse("mode", "has sessions, which cannot be sent as batches", hint);
+    }
+    if load.sticky.is_some() && !has_sessions {
+        refuse("sticky", "has no sessions", "add turns = 5 to it, or leave 'sticky' out");
     }
 }
 

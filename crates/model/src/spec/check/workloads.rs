@@ -3,7 +3,7 @@
 use super::{name, reference, unique};
 use crate::spec::{DistKind, DistSpec, Experiment, Part, Problem, WorkloadKind, WorkloadSpec};
 use crate::workload::lengths::{LOGNORMAL_CUT, LONGEST};
-use crate::workload::{FileFormat, LengthDist, RangeMeaning};
+use crate::workload::{Api, FileFormat, LengthDist, RangeMeaning};
 
 /// Beyond, a lognormal has next to all of its mass at one token and at its cut.
 const MOST_SIGMA: f64 = 3.0;
@@ -18,6 +18,8 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         prefixes(i, workload, problems);
         spread(i, "isl", workload.isl, workload.isl_dev, workload.isl_dist.as_ref(), problems);
         spread(i, "osl", workload.osl, workload.osl_dev, workload.osl_dist.as_ref(), problems);
+        spread(i, "turns", workload.turns, None, workload.turns_dist.as_ref(), problems);
+        spread(i, "turn_isl", workload.turn_isl, None, workload.turn_isl_dist.as_ref(), problems);
         if workload.kind == WorkloadKind::Mix {
             mix(i, workload, experiment, problems);
         }
@@ -35,7 +37,11 @@ pub(super) fn longest(w: &WorkloadSpec) -> Option<u32> {
     };
     let isl = one(w.isl, w.isl_dist.as_ref())?;
     let osl = one(w.osl, w.osl_dist.as_ref())?;
-    Some(w.prefix.unwrap_or(0).saturating_add(isl).saturating_add(osl))
+    // The last turn of a session carries all that was said before it.
+    let turns = if w.has_sessions() { one(w.turns, w.turns_dist.as_ref())? } else { 1 };
+    let more = if turns > 1 { one(w.turn_isl, w.turn_isl_dist.as_ref())? } else { 0 };
+    let later = more.saturating_add(osl).saturating_mul(turns.saturating_sub(1));
+    Some(w.prefix.unwrap_or(0).saturating_add(isl).saturating_add(osl).saturating_add(later))
 }
 
 /// A uniform spread has its mean in its ends; every other length needs to be said.
@@ -51,7 +57,7 @@ struct Rule {
     is_allowed: bool,
 }
 
-fn rules(w: &WorkloadSpec) -> [Rule; 16] {
+fn rules(w: &WorkloadSpec) -> [Rule; 21] {
     use WorkloadKind::{File, Mix, Prompts, Synthetic};
     let is = |kind: WorkloadKind| w.kind == kind;
     let format = w.format.unwrap_or_default();
@@ -60,6 +66,8 @@ fn rules(w: &WorkloadSpec) -> [Rule; 16] {
     let allowed = |key, is_given, is_allowed| Rule { key, is_given, is_needed: false, is_allowed };
     let generates = w.api.unwrap_or_default().generates();
     let lines = is(File) && format == FileFormat::Jsonl;
+    let talks = is(Synthetic) || is(File) && !format.is_trace();
+    let sessions = talks && w.has_sessions();
     [
         needed("prompts", !w.prompts.is_empty(), is(Prompts)),
         needed("file", w.file.is_some(), is(File)),
@@ -85,7 +93,21 @@ fn rules(w: &WorkloadSpec) -> [Rule; 16] {
         allowed("osl_dist", w.osl_dist.is_some(), is(Synthetic)),
         allowed("prefix", w.prefix.is_some(), is(Synthetic)),
         allowed("prefix_groups", w.prefix_groups.is_some(), is(Synthetic)),
-        allowed("entries", w.entries.is_some(), is(Synthetic)),
+        allowed("entries", w.entries.is_some(), is(Synthetic) && !sessions),
+        Rule {
+            key: "turns",
+            is_given: w.turns.is_some(),
+            is_needed: w.turns_dist.is_some() && needs_mean(w.turns_dist.as_ref()),
+            is_allowed: talks && needs_mean(w.turns_dist.as_ref()),
+        },
+        allowed("turns_dist", w.turns_dist.is_some(), is(Synthetic)),
+        needed(
+            "turn_isl",
+            w.turn_isl.is_some(),
+            sessions && is(Synthetic) && needs_mean(w.turn_isl_dist.as_ref()),
+        ),
+        allowed("turn_isl_dist", w.turn_isl_dist.is_some(), sessions && is(Synthetic)),
+        allowed("history", w.history.is_some(), sessions),
         allowed(
             "pick",
             w.pick.is_some(),
@@ -125,6 +147,17 @@ fn keys(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
 fn no_meaning_hint(w: &WorkloadSpec, key: &str) -> &'static str {
     let is_trace = w.format.is_some_and(FileFormat::is_trace);
     match key {
+        "turns" | "turn_isl" if w.kind == WorkloadKind::Synthetic && w.has_sessions() => {
+            "a uniform spread follows from its min and max alone; leave it out"
+        }
+        "turn_isl" | "turn_isl_dist" | "history" if !w.has_sessions() => {
+            "it belongs to sessions; add turns = 5, or leave it out"
+        }
+        "turn_isl" | "turn_isl_dist" | "turns_dist" if w.kind == WorkloadKind::File => {
+            "a file's conversations have turns and texts of their own; leave it out"
+        }
+        "turns" if is_trace => "a trace has no conversations; leave it out",
+        "entries" if w.has_sessions() => "every session has texts of its own; leave it out",
         "isl" | "osl" if w.kind == WorkloadKind::Synthetic => {
             "a uniform length follows from its min and max alone; leave it out"
         }
@@ -144,6 +177,8 @@ fn numbers(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
         ("max_tokens", w.max_tokens),
         ("entries", w.entries),
         ("prefix_groups", w.prefix_groups),
+        ("turns", w.turns),
+        ("turn_isl", w.turn_isl),
     ];
     for (key, value) in lengths {
         if value.is_some_and(|n| n == 0 || n > LONGEST) {
@@ -184,6 +219,15 @@ fn family(i: usize, w: &WorkloadSpec, problems: &mut Vec<Problem>) {
     if w.system.is_some() && !api.has_system() {
         let hint = "use api = \"chat\", or put the text before the prompt";
         refuse("system", format!("api {} has no system message", api.name()), hint);
+    }
+    if w.has_sessions() && !api.takes_history() {
+        let key = if w.turns.is_some() { "turns" } else { "turns_dist" };
+        let message = format!("api {} has no place for what was said before", api.name());
+        let hint = match api {
+            Api::OllamaGenerate => "use api = \"ollama_chat\"",
+            _ => "leave it out, or use api = \"chat\"",
+        };
+        refuse(key, message, hint);
     }
     if api.generates() {
         return;
@@ -329,6 +373,11 @@ fn mix(i: usize, w: &WorkloadSpec, experiment: &Experiment, problems: &mut Vec<P
         if of.is_some_and(|x| x.kind == WorkloadKind::Mix) {
             problems.push(Problem::new(path, "a mix cannot be part of a mix", "name its parts"));
         } else {
+            if of.is_some_and(WorkloadSpec::has_sessions) {
+                let message =
+                    format!("'{}' has sessions, which cannot be part of a mix", part.workload);
+                problems.push(Problem::new(path, message, "give them a [[load]] of their own"));
+            }
             parts.extend(of);
         }
     }
@@ -543,5 +592,68 @@ mod tests {
             let all = of(&parts, keep);
             assert!(all[0].starts_with("22:1: ") && all[0].contains(want), "{all:?}");
         }
+    }
+    #[test]
+    fn sessions_have_the_keys_of_their_kind_and_a_family_that_carries_them() {
+        let sound = "isl = 64\nosl = 8\nturn_isl = 16\n";
+        for keys in [
+            "turns = 5",
+            "turns = 5\nhistory = \"planned\"",
+            "turns_dist = { kind = \"uniform\", min = 2, max = 8 }",
+            "turns = 5\nturns_dist = { kind = \"lognormal\", sigma = 0.5, max = 20 }",
+            "turns = 5\napi = \"tgi\"",
+        ] {
+            assert_eq!(said(&format!("{sound}{keys}")), [""; 0], "{keys}");
+        }
+        for (keys, want) in [
+            (
+                "",
+                "'turn_isl' has no meaning in a workload of kind synthetic (it belongs to sessions",
+            ),
+            ("turns = 0", "'turns' must be between 1"),
+            ("turns = 5\nentries = 3", "'entries' has no meaning"),
+            (
+                "turns = 5\napi = \"embeddings\"\nosl = 8",
+                "embeddings has no place for what was said before",
+            ),
+            (
+                "turns = 5\napi = \"ollama_generate\"",
+                "ollama_generate has no place for what was said before (use api = \"ollama_chat\")",
+            ),
+            ("turns_dist = { kind = \"lognormal\", sigma = 0.5 }", "needs 'turns'"),
+        ] {
+            let sound =
+                if keys.contains("embeddings") { "isl = 64\nturn_isl = 16\n" } else { sound };
+            let all = said(&format!("{sound}{keys}"));
+            assert!(all.iter().any(|text| text.contains(want)), "{keys}: {all:?}");
+        }
+        assert!(said("isl = 64\nosl = 8\nturns = 5")[0].contains("needs 'turn_isl'"));
+        let file = |keys: &str| {
+            said_of(&format!("[[workload]]\nname = \"w\"\nkind = \"file\"\nfile = \"f\"\n{keys}\n"))
+        };
+        assert_eq!(file("format = \"sharegpt\"\nturns = 9\nhistory = \"real\""), [""; 0]);
+        assert_eq!(file("turns = 9\nmax_tokens = 64"), [""; 0]);
+        assert!(file("format = \"azure\"\nturns = 9")[0].contains("a trace has no conversations"));
+        let of_file = file("format = \"sharegpt\"\nturns = 9\nturn_isl = 5");
+        assert!(of_file[0].contains("have turns and texts of their own"), "{of_file:?}");
+        let mix = said_of(&format!(
+            "[[workload]]\nname = \"w\"\nkind = \"synthetic\"\n{sound}turns = 3\n[[workload]]\nname = \"m\"\nkind = \"mix\"\nparts = [{{ workload = \"w\", count = 1 }}]\n"
+        ));
+        assert!(mix[0].contains("'w' has sessions, which cannot be part of a mix"), "{mix:?}");
+    }
+
+    #[test]
+    fn the_longest_request_of_a_session_is_its_last_turn() {
+        let of = |keys: &str| {
+            let (_, e) = experiment(&format!(
+                "[[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 100\nosl = 10\nprefix = 50\n{keys}\n"
+            ));
+            longest(&e.workload[0])
+        };
+        assert_eq!(of(""), Some(160));
+        // By hand: 160 and three times the 20 more and the 10 of another answer.
+        assert_eq!(of("turns = 4\nturn_isl = 20"), Some(250));
+        let spread = "turns_dist = { kind = \"uniform\", min = 1, max = 4 }\nturn_isl = 20";
+        assert_eq!(of(spread), Some(250));
     }
 }

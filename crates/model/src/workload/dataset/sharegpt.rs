@@ -73,9 +73,7 @@ impl ShareGpt {
             self.not_a_pair += 1;
             return;
         };
-        let is_pair = matches!(&*question.from, "human" | "user")
-            && matches!(&*answer.from, "gpt" | "assistant" | "chatgpt");
-        if !is_pair {
+        if !is_pair(question, answer) {
             self.not_a_pair += 1;
             return;
         }
@@ -134,6 +132,101 @@ impl<'de> Visitor<'de> for Conversations<'_, '_> {
         while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
         Ok(found)
     }
+}
+
+/// Reads the conversations that count, of each at most `most_turns` pairs of question and answer. What
+/// counts is decided by the first pair, as of single prompts; a conversation is cut where people and model
+/// no longer take turns. Says what was left out as well.
+///
+/// # Errors
+/// Names the line and column that is not as the format says.
+pub(super) fn parse_conversations(
+    text: &str,
+    rules: &ShareGptRules<'_>,
+    most_turns: usize,
+) -> Result<(Vec<super::Conversation>, String), String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let found = reader.deserialize_seq(Talks { rules, most_turns }).map_err(|e| e.to_string())?;
+    reader.end().map_err(|e| e.to_string())?;
+    let left_out = found.looked_at - found.list.len();
+    if found.list.is_empty() {
+        return Err(format!("none of {} conversations counts", found.looked_at));
+    }
+    let said = format!(
+        " ({left_out} of {} left out: their first question and answer were no pair, too short or too long)",
+        found.looked_at
+    );
+    Ok((found.list, if left_out > 0 { said } else { String::new() }))
+}
+
+#[derive(Default)]
+struct FoundTalks {
+    list: Vec<super::Conversation>,
+    looked_at: usize,
+}
+
+struct Talks<'r, 'a> {
+    rules: &'r ShareGptRules<'a>,
+    most_turns: usize,
+}
+
+impl<'de> Visitor<'de> for Talks<'_, '_> {
+    type Value = FoundTalks;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of conversations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FoundTalks, A::Error> {
+        let mut found = FoundTalks::default();
+        while found.list.len() < self.rules.most {
+            let Some(entry) = seq.next_element::<WholeEntry<'de>>()? else { return Ok(found) };
+            found.looked_at += 1;
+            let turns =
+                turns(&entry.conversations.unwrap_or_default(), self.rules, self.most_turns);
+            if !turns.is_empty() {
+                found.list.push(super::Conversation { system: None, turns });
+            }
+        }
+        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+}
+
+#[derive(Deserialize)]
+struct WholeEntry<'a> {
+    #[serde(borrow)]
+    conversations: Option<Vec<Turn<'a>>>,
+}
+
+fn turns(said: &[Turn<'_>], rules: &ShareGptRules<'_>, most_turns: usize) -> Vec<super::FileTurn> {
+    let mut turns = Vec::new();
+    for pair in said.chunks_exact(2).take(most_turns) {
+        let (question, answer) = (&pair[0], &pair[1]);
+        if !is_pair(question, answer) || question.value.is_empty() || answer.value.is_empty() {
+            break;
+        }
+        let tokens = (rules.count)(&answer.value);
+        if turns.is_empty() {
+            let prompt = (rules.count)(&question.value);
+            let fits = (SHORTEST..=LONGEST_PROMPT).contains(&prompt)
+                && (SHORTEST..=LONGEST_BOTH - prompt).contains(&tokens);
+            if !fits {
+                break;
+            }
+        }
+        turns.push(super::FileTurn {
+            text: question.value.clone().into_owned(),
+            answer: Some(answer.value.clone().into_owned()),
+            max_tokens: Some(tokens.max(1)),
+        });
+    }
+    turns
+}
+
+fn is_pair(question: &Turn<'_>, answer: &Turn<'_>) -> bool {
+    matches!(&*question.from, "human" | "user")
+        && matches!(&*answer.from, "gpt" | "assistant" | "chatgpt")
 }
 
 #[derive(Deserialize)]
@@ -227,6 +320,25 @@ mod tests {
         ];
         let found = read(&format!("[{}]", all.join(",")), usize::MAX).unwrap();
         assert_eq!((found.lines.len(), found.not_a_pair, found.out_of_range), (1, 3, 4));
+    }
+
+    #[test]
+    fn a_conversation_goes_on_while_people_and_model_take_turns() {
+        let all = [
+            conversation(&[("human", 6), ("gpt", 30), ("human", 1), ("gpt", 3), ("human", 9)]),
+            conversation(&[("human", 6), ("gpt", 30), ("gpt", 3), ("human", 9)]),
+            conversation(&[("human", 2), ("gpt", 30), ("human", 9), ("gpt", 9)]),
+            "{\"conversations\":null}".to_owned(),
+        ];
+        let rules = ShareGptRules { count: &guess_tokens, most: usize::MAX };
+        let read = |most| parse_conversations(&format!("[{}]", all.join(",")), &rules, most);
+        let (list, left_out) = read(9).unwrap();
+        let limits: Vec<Vec<_>> =
+            list.iter().map(|c| c.turns.iter().map(|t| t.max_tokens.unwrap()).collect()).collect();
+        assert_eq!(limits, [vec![40, 4], vec![40]]);
+        assert_eq!(list[0].turns[1].text, "word");
+        assert!(left_out.starts_with(" (2 of 4 left out"), "{left_out}");
+        assert_eq!(read(1).unwrap().0[0].turns.len(), 1);
     }
 
     #[test]

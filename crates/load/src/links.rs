@@ -57,12 +57,12 @@ enum Place {
 }
 
 /// The connections of one thread, and what they carry.
-pub(crate) struct Sessions<'a> {
+pub(crate) struct Links<'a> {
     setup: &'a Setup,
     registry: Registry,
     reader: Reader,
     sides: Vec<Side>,
-    sessions: Slab<Session>,
+    links: Slab<Link>,
     /// By request index.
     places: HashMap<u64, Place>,
     /// Connections that were not read to the end.
@@ -72,15 +72,15 @@ pub(crate) struct Sessions<'a> {
     outcomes: Outcomes,
 }
 
-impl fmt::Debug for Sessions<'_> {
+impl fmt::Debug for Links<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Sessions");
-        out.field("open", &self.sessions.len()).field("carried", &self.places.len());
+        let mut out = f.debug_struct("Links");
+        out.field("open", &self.links.len()).field("carried", &self.places.len());
         out.finish_non_exhaustive()
     }
 }
 
-impl<'a> Sessions<'a> {
+impl<'a> Links<'a> {
     pub(crate) fn new(setup: &'a Setup, registry: Registry, outcomes: Outcomes) -> Self {
         let sides = setup.addresses.iter().map(|address| Side {
             template: Template::new(address, setup),
@@ -93,7 +93,7 @@ impl<'a> Sessions<'a> {
             sides: sides.collect(),
             setup,
             registry,
-            sessions: Slab::new(),
+            links: Slab::new(),
             places: HashMap::new(),
             unfinished: VecDeque::new(),
             done: VecDeque::new(),
@@ -105,7 +105,7 @@ impl<'a> Sessions<'a> {
         &mut self.outcomes
     }
 
-    /// When [`Sessions::expire`] has something to do, at the earliest.
+    /// When [`Links::expire`] has something to do, at the earliest.
     pub(crate) fn wake_at(&self) -> Option<Nanos> {
         self.done.front().map(|(at, _)| *at)
     }
@@ -144,7 +144,7 @@ impl<'a> Sessions<'a> {
 
     /// A connection to `target` that takes one more request.
     fn with_room(&self, target: usize) -> Option<usize> {
-        self.sides[target].open.iter().copied().find(|key| self.sessions[*key].has_room())
+        self.sides[target].open.iter().copied().find(|key| self.links[*key].has_room())
     }
 
     /// Opens as many connections as what waits needs.
@@ -153,23 +153,23 @@ impl<'a> Sessions<'a> {
             && side.opening < side.queue.len().div_ceil(STREAMS_AT_MOST).min(HANDSHAKES_AT_MOST)
         {
             side.opening += 1;
-            let key = self.sessions.insert(Session::new(target));
+            let key = self.links.insert(Link::new(target));
             self.connect(key);
         }
     }
 
     fn connect(&mut self, key: usize) {
-        let session = &mut self.sessions[key];
-        let (address, sources) = (&self.setup.addresses[session.target], &self.setup.sources);
-        match session.wire.connect(address, sources, &self.registry, Token(key)) {
-            Ok(()) => session.stage = Stage::Connecting,
+        let link = &mut self.links[key];
+        let (address, sources) = (&self.setup.addresses[link.target], &self.setup.sources);
+        match link.wire.connect(address, sources, &self.registry, Token(key)) {
+            Ok(()) => link.stage = Stage::Connecting,
             Err(end) => self.cannot_open(key, &end),
         }
     }
 
     /// The connection on its way did not come about: the requests that it was for have failed.
     fn cannot_open(&mut self, key: usize, end: &End) {
-        let target = self.sessions.remove(key).target;
+        let target = self.links.remove(key).target;
         self.sides[target].opening -= 1;
         let now = self.now();
         for _ in 0..STREAMS_AT_MOST {
@@ -189,8 +189,8 @@ impl<'a> Sessions<'a> {
                 return self.ended(*exchange, Stamps::default(), End::Malformed(why), now);
             }
         };
-        let session = &mut self.sessions[key];
-        let Some(mut call) = session.mux.begin(request, exchange.json.clone()) else {
+        let link = &mut self.links[key];
+        let Some(mut call) = link.mux.begin(request, exchange.json.clone()) else {
             // It goes away: the request waits for another.
             exchange.opening_since.get_or_insert(now);
             self.sides[target].queue.push_front(exchange);
@@ -203,9 +203,9 @@ impl<'a> Sessions<'a> {
         let ending = call.read(Stamp::own(now), &mut exchange.answer);
         self.places.insert(index, Place::Under(key, call.id));
         let id = call.id;
-        session.calls.insert(id, (call, exchange));
-        session.mux.drive();
-        session.flush(self.setup);
+        link.calls.insert(id, (call, exchange));
+        link.mux.drive();
+        link.flush(self.setup);
         if let Some(ending) = ending {
             self.end_call(key, id, ending, now);
         }
@@ -215,13 +215,13 @@ impl<'a> Sessions<'a> {
     pub(crate) fn handle(&mut self, ready: Ready) -> Nanos {
         let key = ready.token;
         // A socket that was closed after the wait had found it ready is gone from here.
-        match self.sessions.get(key).map(|session| session.stage) {
+        match self.links.get(key).map(|link| link.stage) {
             None => {}
             Some(Stage::Connecting) => self.connecting(key),
             Some(Stage::Securing) => self.securing(key),
             Some(Stage::Greeting | Stage::Open | Stage::Leaving) => {
                 if ready.writable {
-                    self.sessions[key].flush(self.setup);
+                    self.links[key].flush(self.setup);
                 }
                 self.read(key, ready.closing);
             }
@@ -230,28 +230,28 @@ impl<'a> Sessions<'a> {
     }
 
     fn connecting(&mut self, key: usize) {
-        let session = &mut self.sessions[key];
-        let address = &self.setup.addresses[session.target];
-        match session.wire.is_connected() {
+        let link = &mut self.links[key];
+        let address = &self.setup.addresses[link.target];
+        match link.wire.is_connected() {
             Ok(false) => {}
-            Ok(true) => match session.wire.secure(address, self.setup.tls.as_ref()) {
+            Ok(true) => match link.wire.secure(address, self.setup.tls.as_ref()) {
                 Ok(_) => {
-                    session.stage = Stage::Securing;
+                    link.stage = Stage::Securing;
                     self.securing(key);
                 }
                 Err(end) => self.cannot_open(key, &end),
             },
-            Err(_) if session.wire.has_address_left(address) => self.connect(key),
+            Err(_) if link.wire.has_address_left(address) => self.connect(key),
             Err(why) => self.cannot_open(key, &End::Connect(why)),
         }
     }
 
     fn securing(&mut self, key: usize) {
-        let session = &mut self.sessions[key];
-        match session.secure(&mut self.reader) {
+        let link = &mut self.links[key];
+        match link.secure(&mut self.reader) {
             Ok(false) => {}
             Ok(true) => {
-                session.flush(self.setup);
+                link.flush(self.setup);
                 // A server that speaks first has used up the wake that its bytes gave.
                 self.read(key, false);
             }
@@ -260,10 +260,10 @@ impl<'a> Sessions<'a> {
     }
 
     fn read(&mut self, key: usize, is_closing: bool) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else { return };
         let mut news = Vec::new();
         let reading =
-            session.read(&mut self.reader, is_closing, &mut self.outcomes, &mut |stream, what| {
+            link.read(&mut self.reader, is_closing, &mut self.outcomes, &mut |stream, what| {
                 news.push((stream, what));
             });
         for (stream, what) in news {
@@ -278,7 +278,7 @@ impl<'a> Sessions<'a> {
             Reading::Unfinished => self.unfinished.push_back(key),
             Reading::Blocked => {}
             Reading::Ended(stamp) | Reading::Closed(stamp) => {
-                let end = self.sessions[key].mux.why();
+                let end = self.links[key].mux.why();
                 return self.over(key, &end, stamp.read_at);
             }
             Reading::Failed(end, at) => return self.over(key, &end, at),
@@ -290,17 +290,17 @@ impl<'a> Sessions<'a> {
     /// Acts on how far the connection has come, and writes what it has to say: window updates,
     /// acknowledgements, streams that were given up.
     fn settle(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.flush(self.setup);
-        let target = session.target;
-        match (session.mux.state(), session.stage) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.flush(self.setup);
+        let target = link.target;
+        match (link.mux.state(), link.stage) {
             (State::Over, _) => {
-                let (end, now) = (session.mux.why(), self.now());
+                let (end, now) = (link.mux.why(), self.now());
                 self.over(key, &end, now);
             }
             (State::Leaving, _) => self.leave(key),
             (State::Open, Stage::Greeting) => {
-                session.stage = Stage::Open;
+                link.stage = Stage::Open;
                 self.sides[target].opening -= 1;
                 self.sides[target].open.push(key);
                 self.begin_waiting(target);
@@ -312,9 +312,9 @@ impl<'a> Sessions<'a> {
 
     /// The connection takes no more requests; it is kept while it carries some.
     fn leave(&mut self, key: usize) {
-        let session = &mut self.sessions[key];
-        let target = session.target;
-        match std::mem::replace(&mut session.stage, Stage::Leaving) {
+        let link = &mut self.links[key];
+        let target = link.target;
+        match std::mem::replace(&mut link.stage, Stage::Leaving) {
             Stage::Connecting | Stage::Securing | Stage::Greeting => {
                 let end = End::Reset("the server goes away before it takes a request".to_owned());
                 return self.cannot_open(key, &end);
@@ -322,21 +322,21 @@ impl<'a> Sessions<'a> {
             Stage::Open => self.sides[target].open.retain(|k| *k != key),
             Stage::Leaving => {}
         }
-        if self.sessions[key].calls.is_empty() {
-            self.sessions.remove(key);
+        if self.links[key].calls.is_empty() {
+            self.links.remove(key);
         }
         self.begin_waiting(target);
     }
 
     /// The connection is over: whatever it carries has ended, in the order in which it was begun.
     fn over(&mut self, key: usize, end: &End, at: Nanos) {
-        let Some(session) = self.sessions.get(key) else { return };
-        if session.stage < Stage::Open {
+        let Some(link) = self.links.get(key) else { return };
+        if link.stage < Stage::Open {
             return self.cannot_open(key, end);
         }
-        let target = session.target;
+        let target = link.target;
         self.sides[target].open.retain(|k| *k != key);
-        let mut left: Vec<_> = self.sessions.remove(key).calls.into_iter().collect();
+        let mut left: Vec<_> = self.links.remove(key).calls.into_iter().collect();
         left.sort_unstable_by_key(|(stream, _)| *stream);
         for (_, (call, exchange)) in left {
             self.ended(*exchange, call.stamps, end.clone(), at);
@@ -346,7 +346,7 @@ impl<'a> Sessions<'a> {
 
     /// One stream ended at its other end.
     fn end_call(&mut self, key: usize, stream: u32, ending: Ending, at: Nanos) {
-        let Some((call, mut exchange)) = self.sessions[key].calls.remove(&stream) else { return };
+        let Some((call, mut exchange)) = self.links[key].calls.remove(&stream) else { return };
         let record = exchange.answer.record_mut();
         if ending.is_unprocessed && !std::mem::replace(&mut record.resent, true) {
             self.outcomes.resent += 1;
@@ -402,11 +402,11 @@ impl<'a> Sessions<'a> {
                 }
             }
             Some(Place::Under(key, stream)) => {
-                if let Some((call, exchange)) = self.sessions[key].calls.remove(&stream) {
+                if let Some((call, exchange)) = self.links[key].calls.remove(&stream) {
                     self.ended(*exchange, call.stamps, end, now);
                     // Dropped, it lets the connection tell the server that nobody waits any more.
                     drop(call);
-                    self.sessions[key].mux.drive();
+                    self.links[key].mux.drive();
                     self.settle(key);
                 }
             }
@@ -430,7 +430,7 @@ enum Stage {
 }
 
 /// One connection and what it carries.
-struct Session {
+struct Link {
     stage: Stage,
     wire: Wire,
     target: usize,
@@ -446,7 +446,7 @@ enum News {
     Ended(Ending, Nanos),
 }
 
-impl Session {
+impl Link {
     fn new(target: usize) -> Self {
         Self {
             stage: Stage::Connecting,
