@@ -690,10 +690,24 @@ class Connection(asyncio.Protocol):
     async def serve(self, request):
         if request.method == "GET":
             self.serve_get(request.path)
+        elif request.path in ("/reset_prefix_cache", "/flush_cache"):
+            self.serve_reset(request)
         else:
             await self.serve_completion(request)
         if request.headers.get("connection", "").lower() == "close":
             self.transport.close()
+
+    def serve_reset(self, request):
+        """Like vLLM, which answers 200 in development mode and 404 otherwise; like SGLang, which may refuse."""
+        record = self.server.new_record(request)
+        if request.path == "/flush_cache" and self.server.options.refuse_reset:
+            self.refuse(record, 400, {"error": {"message": "Flush cache failed."}})
+        elif self.server.options.refuse_reset:
+            self.refuse(record, 404, {"detail": "Not Found"})
+        else:
+            self.refuse(record, 200, {})
+        record["finished_ns"] = time.monotonic_ns()
+        self.server.write_record(record)
 
     def serve_get(self, path):
         if path == "/health":
@@ -918,6 +932,7 @@ def parse_options():
     parser.add_argument("--idle-close-ms", type=float, default=20)
     parser.add_argument("--log", metavar="FILE", help="one JSON line a request is appended")
     parser.add_argument("--log-bodies", action="store_true", help="log each request's body, and its answer's text")
+    parser.add_argument("--refuse-reset", action="store_true", help="do not empty the prefix cache when asked")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

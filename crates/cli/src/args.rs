@@ -312,6 +312,10 @@ pub(crate) struct BenchArgs {
     /// What keeps the server's prefix cache from answering for an earlier point
     #[arg(long, value_enum, default_value = "salt")]
     pub(crate) cache: CacheArg,
+    /// Post to this path before each measurement, to empty the server's prefix cache, in place of a salt:
+    /// /reset_prefix_cache of vLLM in development mode, /flush_cache of SGLang
+    #[arg(long, value_name = "PATH", conflicts_with = "cache")]
+    pub(crate) cache_reset: Option<String>,
     /// Send requests over HTTP/2: many share a connection
     #[arg(long)]
     pub(crate) http2: bool,

@@ -102,6 +102,12 @@ fn deployment(out: &mut String, d: &DeploymentPlan) {
     let _ = writeln!(out, "  entry {}{balance}", entries.join(", "));
     let gates: Vec<String> = d.ready.gates.iter().map(gate).collect();
     let _ = writeln!(out, "  ready within {}: {}", d.ready.timeout, gates.join(", then "));
+    if let Some(path) = &d.cache_reset {
+        let _ = writeln!(
+            out,
+            "  prefix cache emptied before each measurement: POST {path} at every entry"
+        );
+    }
     let always = if d.stop.always { "always" } else { "unless the run fails" };
     let _ = writeln!(out, "  stop: SIGTERM, {} grace, SIGKILL; {always}", d.stop.grace);
 }

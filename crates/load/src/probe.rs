@@ -47,13 +47,48 @@ pub fn get(
     ca_file: Option<&Path>,
     timeout: Nanos,
 ) -> Result<(u16, Vec<u8>), LoadError> {
-    let address = Address::resolve(url, path)?;
     let mut map = HeaderMap::new();
     add_headers(&mut map, headers)?;
+    request(("GET", path), clock, url, &map, ca_file, timeout)
+}
+
+/// Posts nothing to `path` at every target of `endpoint`.
+///
+/// # Errors
+/// Names the first target that did not answer 200 within a minute, and what it answered.
+pub fn post_to_all(clock: &Arc<dyn Clock>, endpoint: &Endpoint, path: &str) -> Result<(), String> {
+    let headers = endpoint.header_map().map_err(|e| e.to_string())?;
+    let ca_file = endpoint.ca_file.as_deref();
+    for Target { base_url } in &endpoint.targets {
+        // Such a path is the engine's own, beside those of the API.
+        let base = base_url.trim_end_matches('/');
+        let base = base.strip_suffix("/v1").unwrap_or(base);
+        match request(("POST", path), clock, base, &headers, ca_file, TIMEOUT) {
+            Ok((200, _)) => {}
+            Ok((status, body)) => {
+                let said = crate::stream::shorten(&crate::api::error_text(&body));
+                let said = if said.is_empty() { said } else { format!(": {said}") };
+                return Err(format!("{base}{path} answered {status}{said}"));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+fn request(
+    (method, path): (&str, &str),
+    clock: &Arc<dyn Clock>,
+    url: &str,
+    headers: &HeaderMap,
+    ca_file: Option<&Path>,
+    timeout: Nanos,
+) -> Result<(u16, Vec<u8>), LoadError> {
+    let address = Address::resolve(url, path)?;
     let tls =
         if address.is_tls { Some(tls::client_config(ca_file, HttpVersion::Http1)?) } else { None };
     let deadline = Deadline { clock, at: clock.now() + timeout };
-    ask(&address, tls, &address.with_host(&map), &deadline).map_err(|e| {
+    ask(method, &address, tls, &address.with_host(headers), &deadline).map_err(|e| {
         let is_late = matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
         let why = if is_late { format!("no answer within {timeout}") } else { e.to_string() };
         LoadError::Probe { url: url.to_owned(), path: path.to_owned(), why }
@@ -75,13 +110,14 @@ impl Deadline<'_> {
 }
 
 fn ask(
+    method: &str,
     address: &Address,
     tls: Option<Arc<ClientConfig>>,
     headers: &HeaderMap,
     deadline: &Deadline<'_>,
 ) -> io::Result<(u16, Vec<u8>)> {
     let socket = dial(address, deadline)?;
-    let request = write_get(address, headers);
+    let request = write_request(method, address, headers);
     let Some(config) = tls else { return converse(&socket, &socket, &request, deadline) };
     let name = ServerName::try_from(address.host.clone()).map_err(io::Error::other)?;
     let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
@@ -100,15 +136,16 @@ fn dial(address: &Address, deadline: &Deadline<'_>) -> io::Result<TcpStream> {
     Err(why)
 }
 
-fn write_get(address: &Address, headers: &HeaderMap) -> Vec<u8> {
-    let mut text = format!("GET {} HTTP/1.1\r\n", address.path).into_bytes();
+fn write_request(method: &str, address: &Address, headers: &HeaderMap) -> Vec<u8> {
+    let mut text = format!("{method} {} HTTP/1.1\r\n", address.path).into_bytes();
     for (name, value) in headers {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
     }
-    text.extend_from_slice(b"connection: close\r\n\r\n");
+    let length = if method == "POST" { "content-length: 0\r\n" } else { "" };
+    text.extend_from_slice(format!("{length}connection: close\r\n\r\n").as_bytes());
     text
 }
 

@@ -35,7 +35,7 @@ pub struct TrialRecords {
 }
 
 /// What is known of a trial besides its requests. What could not be read is absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrialFacts {
     /// The busiest load thread's CPU time over the wall time of the measurement; 1 is all of a core.
     pub busiest_worker_cpu: Option<f64>,
@@ -45,6 +45,8 @@ pub struct TrialFacts {
     pub preemptions: Option<u64>,
     /// When it was ended because its queue grew without end; absent where it ran as long as was asked.
     pub oversaturated_at: Option<Nanos>,
+    /// Why the prefix cache was not emptied before it, where it was to be.
+    pub cache_not_reset: Option<String>,
 }
 
 /// A point with its records.

@@ -106,6 +106,22 @@ pub struct ProcessDraft {
     pub rank: u32,
 }
 
+/// How an engine is asked to empty its prefix cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheReset {
+    /// What is posted to, below the base of each entry; the answer is 200.
+    pub path: String,
+    /// What its processes need in their environment for that.
+    pub env: &'static [(&'static str, &'static str)],
+}
+
+impl CacheReset {
+    /// A post to `path`.
+    pub fn post(path: &str) -> Self {
+        Self { path: path.to_owned(), env: &[] }
+    }
+}
+
 /// An engine, as the plan sees it.
 pub trait Engine: Sync + std::fmt::Debug {
     /// Which one it is.
@@ -156,6 +172,11 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// When the shape cannot be served, in words for the user.
     fn infra_processes(&self, _request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
         Ok(Vec::new())
+    }
+
+    /// How its prefix cache is emptied, where it can be.
+    fn cache_reset(&self, _params: &Params) -> Option<CacheReset> {
+        None
     }
 
     /// Whether one entry (its own frontend) serves all instances; otherwise each instance is an entry

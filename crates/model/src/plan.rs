@@ -387,6 +387,10 @@ pub struct DeploymentPlan {
     /// Version of HTTP that requests are sent with.
     #[serde(default, skip_serializing_if = "HttpVersion::is_default")]
     pub http: HttpVersion,
+    /// What is posted to, at every entry, to empty the prefix cache before each measurement; absent where
+    /// no workload asks for that, or the engine has no such path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_reset: Option<String>,
     /// Readiness.
     pub ready: ReadyPlan,
     /// Teardown.

@@ -54,6 +54,9 @@ pub struct TrialInfo {
     /// When it was ended because its queue grew without end, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oversaturated_at: Option<Nanos>,
+    /// Why the prefix cache was not emptied before the measurement, where it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_not_reset: Option<String>,
     /// Load generators that shared the schedule.
     pub shards: u16,
     /// What a reader should know, as how prompts were sized.
@@ -69,6 +72,7 @@ impl TrialInfo {
             machine_cpu: self.machine_cpu,
             preemptions: self.preemptions,
             oversaturated_at: self.oversaturated_at,
+            cache_not_reset: self.cache_not_reset.clone(),
         }
     }
 }

@@ -147,6 +147,8 @@ struct Job {
     endpoint: Arc<Endpoint>,
     tokenizer: Option<Arc<Tokenizer>>,
     clock: Arc<dyn Clock>,
+    /// What is posted to, to empty the prefix cache.
+    cache_reset: Option<String>,
     control: Control,
     writer: TrialWriter,
     counts: Counts,
@@ -186,7 +188,7 @@ impl Sink<'_> {
 /// server that was there before may be behind several deployments, and may have seen this trial before it
 /// was cut short.
 fn salt(campaign: &Campaign<'_>, point: &PointPlan, trial: &TrialPlan) -> Option<Salt> {
-    if point.workload.cache == CachePolicy::Keep {
+    if point.workload.cache != CachePolicy::Salt {
         return None;
     }
     let deployment = campaign.loaded.plan.deployment(&point.deployment);
@@ -235,6 +237,11 @@ pub(super) async fn measure(
         files: Arc::clone(&bench.files),
         tokenizer: bench.tokenizer.clone(),
         clock: Arc::clone(&campaign.clock),
+        cache_reset: campaign
+            .loaded
+            .plan
+            .deployment(&point.deployment)
+            .and_then(|d| d.cache_reset.clone()),
         control: control.clone(),
         counts: bench.counts.clone(),
         writer,
@@ -309,6 +316,15 @@ impl Job {
             let report = self.phase(warmup, self.trial.warmup_seed, "w")?;
             info.warmup = Some(span(&report));
         }
+        if self.point.workload.cache == CachePolicy::Reset && !self.control.is_stopped() {
+            match self.reset_cache() {
+                Ok(note) => info.notes.push(note),
+                Err(why) => {
+                    crate::printer::say(&format!("the prefix cache was not emptied: {why}"));
+                    info.cache_not_reset = Some(why);
+                }
+            }
+        }
         if !self.control.is_stopped() {
             let (preempted, cores) = (self.counts.preemptions(), Cores::now());
             let measure = self.point.measure_of(&self.trial);
@@ -329,6 +345,15 @@ impl Job {
             return self.writer.abandon().map_err(Lost::Record);
         }
         self.writer.seal(info).map_err(Lost::Record)
+    }
+
+    /// Asks every entry to empty its prefix cache, which answers by its status.
+    fn reset_cache(&self) -> Result<String, String> {
+        let path = self.cache_reset.as_ref();
+        let path = path.ok_or("the engine has no way to do so that is known")?;
+        probe::post_to_all(&self.clock, &self.endpoint, path)?;
+        let entries = self.endpoint.targets.len();
+        Ok(format!("POST {path} was answered with 200 by {entries} entries before the measurement"))
     }
 
     fn phase(&mut self, mut plan: PhasePlan, seed: u64, tag: &str) -> Result<PhaseReport, Lost> {

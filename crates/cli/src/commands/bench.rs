@@ -106,6 +106,10 @@ fn text(
     if let Some(gpus) = args.gpus {
         deploy.insert("tp".into(), integer(gpus));
     }
+    if let Some(path) = &args.cache_reset {
+        let params = table([("cache_reset", Value::from(path.clone()))]);
+        deploy.insert("params".into(), Value::Table(params));
+    }
     if let Some(env) = &args.api_key_env {
         deploy.insert("api_key_env".into(), env.clone().into());
     }
@@ -163,6 +167,7 @@ fn workload(args: &BenchArgs) -> Result<Table, Failure> {
         out.insert("history".into(), history.name().into());
     }
     let cache = match args.cache {
+        _ if args.cache_reset.is_some() => CachePolicy::Reset,
         CacheArg::Salt => CachePolicy::Salt,
         CacheArg::Keep => CachePolicy::Keep,
     };

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod cache;
 mod check;
 mod e2e_llama;
 mod e2e_vllm;

@@ -3,7 +3,9 @@
 use super::{
     Args, Env, Place, anywhere, bind_addr, cannot, draft, places, port, reach_addr, scalar, text,
 };
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::engine::{
+    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+};
 use scalebeam_model::plan::{EngineKind, Platform, Role};
 
 #[derive(Debug)]
@@ -61,6 +63,10 @@ impl Engine for Emulated {
 
     fn params(&self) -> &'static [ParamSpec] {
         PARAMS
+    }
+
+    fn cache_reset(&self, _params: &Params) -> Option<CacheReset> {
+        Some(CacheReset::post("/reset_prefix_cache"))
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {

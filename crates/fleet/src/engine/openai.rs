@@ -1,7 +1,9 @@
 //! Any OpenAI-compatible endpoint: nothing to start.
 
-use super::cannot;
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamSpec, ProcessDraft};
+use super::{cannot, text};
+use scalebeam_model::engine::{
+    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+};
 use scalebeam_model::plan::{EngineKind, Platform};
 
 #[derive(Debug)]
@@ -17,7 +19,15 @@ impl Engine for Openai {
     }
 
     fn params(&self) -> &'static [ParamSpec] {
-        &[]
+        &[ParamSpec {
+            name: "cache_reset",
+            kind: ParamKind::Text,
+            doc: "path that is posted to where a workload says cache = \"reset\"",
+        }]
+    }
+
+    fn cache_reset(&self, params: &Params) -> Option<CacheReset> {
+        text(params, "cache_reset").map(CacheReset::post)
     }
 
     fn takes_gpus(&self) -> bool {

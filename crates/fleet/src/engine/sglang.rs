@@ -4,7 +4,9 @@ use super::{
     Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, own_ip, places,
     port, rank_interface, reach_addr, text, visible_gpus,
 };
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::engine::{
+    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+};
 use scalebeam_model::plan::{EngineKind, Platform, Role};
 
 #[derive(Debug)]
@@ -59,6 +61,11 @@ impl Engine for Sglang {
 
     fn inherited_env(&self) -> &'static [&'static str] {
         HUB_ENV
+    }
+
+    /// Refused with 400 while requests run.
+    fn cache_reset(&self, _params: &Params) -> Option<CacheReset> {
+        Some(CacheReset::post("/flush_cache"))
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {

@@ -8,7 +8,9 @@ use super::{
     Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, integer, own_ip,
     places, port, rank_interface, reach_addr, set, text, visible_gpus,
 };
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::engine::{
+    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+};
 use scalebeam_model::plan::{EngineKind, Platform, RankLauncher, Role};
 
 #[derive(Debug)]
@@ -72,6 +74,15 @@ impl Engine for Vllm {
 
     fn inherited_env(&self) -> &'static [&'static str] {
         HUB_ENV
+    }
+
+    /// A development server only. It answers 200 whether or not it could; the cached tokens of the answers
+    /// tell.
+    fn cache_reset(&self, _params: &Params) -> Option<CacheReset> {
+        Some(CacheReset {
+            env: &[("VLLM_SERVER_DEV_MODE", "1")],
+            ..CacheReset::post("/reset_prefix_cache")
+        })
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {

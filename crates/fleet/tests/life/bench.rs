@@ -196,6 +196,7 @@ pub(crate) fn plan(processes: Vec<ProcessPlan>) -> DeploymentPlan {
         headers_env: BTreeMap::new(),
         ca_file: None,
         http: scalebeam_model::api::HttpVersion::Http1,
+        cache_reset: None,
         ready: ReadyPlan { timeout: Nanos::from_secs(30), gates: vec![alive] },
         stop: StopPlan { grace: Nanos::from_secs(5), always: true },
         price_per_hour: None,

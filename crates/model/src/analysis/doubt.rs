@@ -72,6 +72,16 @@ pub(super) fn doubts(
             "scalebeam run --resume measures it again",
         ));
     }
+    if let Some(why) = measured.trials.iter().find_map(|t| t.facts.cache_not_reset.as_ref()) {
+        trust.add(reason(
+            "cache_not_reset",
+            TrustLevel::Caution,
+            format!(
+                "the prefix cache was not emptied before a trial ({why}): prompts may have been answered from what earlier trials asked"
+            ),
+            "set cache = \"salt\" in the [[workload]], or let the engine reset its cache (vLLM: VLLM_SERVER_DEV_MODE=1)",
+        ));
+    }
     if is_partial {
         trust.add(reason(
             "partial",
@@ -276,6 +286,9 @@ fn cache_hits(seen: &Seen<'_>) -> Option<Reason> {
     let next_step = match seen.workload.cache {
         CachePolicy::Keep => {
             "set cache = \"salt\" in the [[workload]], or restart the server between points"
+        }
+        CachePolicy::Reset => {
+            "the engine said that it emptied its cache, and may not have: set cache = \"salt\" in the [[workload]]"
         }
         CachePolicy::Salt => {
             "prompts were salted: look for a cache that matches more than prefixes, before the server or in it"

@@ -37,6 +37,7 @@ fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
         headers_env: BTreeMap::new(),
         ca_file: None,
         http: crate::api::HttpVersion::Http1,
+        cache_reset: None,
         ready: ReadyPlan { timeout: Nanos::ZERO, gates: vec![] },
         stop: StopPlan { grace: Nanos::ZERO, always: true },
         price_per_hour: None,
@@ -696,4 +697,15 @@ fn metrics_are_told_by_turn() {
     let pa = point_plan("a", 2, 1);
     let alone = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 9, 1_000, 5)] }];
     assert!(analyse(&plan, &alone, &Frame::default()).points[0].turns.is_empty());
+}
+
+#[test]
+fn a_cache_that_was_not_emptied_is_told() {
+    let codes = |why: Option<&str>| {
+        let cache_not_reset = why.map(str::to_owned);
+        let facts = TrialFacts { cache_not_reset, ..TrialFacts::default() };
+        codes_of(TrialRecords { facts, ..trial(1, 60, 1_000, 5) }, Mode::Closed)
+    };
+    assert_eq!(codes(None), [""; 0]);
+    assert_eq!(codes(Some("404 at http://there")), ["cache_not_reset"]);
 }

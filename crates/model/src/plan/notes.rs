@@ -1,7 +1,8 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, PointPlan};
-use crate::spec::{Experiment, ProfileKind, ReportKind};
+use crate::spec::{Experiment, ProfileKind, ReportKind, WorkloadSpec};
+use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
 fn note(path: String, message: String, hint: &str) -> PlanNote {
@@ -17,6 +18,7 @@ pub(super) fn notes(
     loads(experiment, points, &mut out);
     tails(experiment, points, &mut out);
     lengths(experiment, &mut out);
+    caches(experiment, deployments, &mut out);
     control(experiment, deployments, &mut out);
     later(experiment, &mut out);
     cannot_run(experiment, deployments, &mut out);
@@ -112,6 +114,21 @@ fn lengths(experiment: &Experiment, out: &mut Vec<PlanNote>) {
                 "leave force_len out, and compare times per token rather than end to end",
             ));
         }
+    }
+}
+
+/// Deployments whose prefix cache cannot be emptied although a workload asks for that.
+fn caches(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
+    let asks = |w: &WorkloadSpec| w.cache == Some(CachePolicy::Reset);
+    let Some(i) = experiment.workload.iter().position(asks) else { return };
+    let names: Vec<&str> =
+        deployments.iter().filter(|d| d.cache_reset.is_none()).map(|d| d.name.as_str()).collect();
+    if !names.is_empty() {
+        out.push(note(
+            format!("workload[{i}].cache"),
+            format!("{}: the engine has no way to empty its prefix cache", names.join(", ")),
+            "use cache = \"salt\"; of an openai endpoint, params = { cache_reset = \"/path\" } says where",
+        ));
     }
 }
 

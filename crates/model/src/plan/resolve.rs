@@ -6,10 +6,11 @@ use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
     PLAN_FORMAT, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
 };
-use crate::engine::{Engine, Engines, LaunchRequest, ProcessDraft, find};
+use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, ProcessDraft, find};
 use crate::search::SearchPlan;
 use crate::spec::{Deploy, Experiment, Host, ProbeKind, Problem};
 use crate::units::Nanos;
+use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
 const DEFAULT_READY_TIMEOUT: Nanos = Nanos::from_secs(30 * 60);
@@ -287,6 +288,9 @@ impl Ctx<'_> {
             env.insert((*name).to_owned(), EnvValue::INHERIT);
         }
         env.extend(draft.env);
+        for (key, value) in self.cache_reset().iter().flat_map(|reset| reset.env) {
+            env.insert((*key).to_owned(), EnvValue::Set((*value).to_owned()));
+        }
         let host_env = crate::spec::place::find_host(&draft.host, &self.experiment.host);
         let layers = [
             Some(&self.experiment.env),
@@ -325,6 +329,7 @@ impl Ctx<'_> {
         let entries = self.entries(&instances);
         let ready = self.ready(&instances, &processes);
         let stop = d.stop.clone().unwrap_or_default();
+        let cache_reset = self.cache_reset().map(|reset| reset.path);
         DeploymentPlan {
             name: d.name.clone(),
             platform: self.platform,
@@ -341,6 +346,7 @@ impl Ctx<'_> {
             headers_env: d.headers_env.clone(),
             ca_file: d.ca_file.clone(),
             http: d.http.unwrap_or_default(),
+            cache_reset,
             ready,
             stop: StopPlan {
                 grace: stop.grace.map_or(DEFAULT_GRACE, |g| g.0),
@@ -352,6 +358,12 @@ impl Ctx<'_> {
             instances,
             processes,
         }
+    }
+
+    /// How its prefix cache is emptied, where a workload asks for that.
+    fn cache_reset(&self) -> Option<CacheReset> {
+        let is_asked = self.experiment.workload.iter().any(|w| w.cache == Some(CachePolicy::Reset));
+        if is_asked { self.engine.cache_reset(&self.deploy.params) } else { None }
     }
 
     fn gpu_kinds(&self, instances: &[InstancePlan]) -> Vec<String> {

@@ -18,6 +18,9 @@ pub enum CachePolicy {
     Salt,
     /// Prompts are what the seed or the file says, to the byte, whatever the server has seen before.
     Keep,
+    /// Prompts as with `keep`, and the engine is asked to empty its prefix cache before the measurement of
+    /// each trial.
+    Reset,
 }
 
 impl CachePolicy {
@@ -26,6 +29,7 @@ impl CachePolicy {
         match self {
             Self::Salt => "salt",
             Self::Keep => "keep",
+            Self::Reset => "reset",
         }
     }
 

@@ -17,7 +17,7 @@ fn largest(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 /// A busy client reads late and sends late; on a machine without an idle core it also takes time from a
 /// server that runs there.
 pub(super) fn client_cpu(seen: &Seen<'_>) -> Option<Reason> {
-    let facts = || seen.trials.iter().map(|t| t.facts);
+    let facts = || seen.trials.iter().map(|t| &t.facts);
     let thread = largest(facts().map(|f| f.busiest_worker_cpu)).filter(|n| *n > BUSY_THREAD);
     let machine = largest(facts().map(|f| f.machine_cpu)).filter(|n| *n > BUSY_MACHINE);
     let seen = match (thread, machine) {
