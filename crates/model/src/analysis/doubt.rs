@@ -194,7 +194,10 @@ fn concurrency_not_reached(seen: &Seen<'_>) -> Option<Reason> {
     if seen.context.mode != Mode::Closed {
         return None;
     }
-    // A slot that thinks is not in flight, and is not meant to be.
+    // A slot that thinks is not in flight, and is not meant to be; nor is a session between two turns.
+    if seen.phase.sessions.as_ref().is_some_and(|sessions| sessions.think.is_some()) {
+        return None;
+    }
     let LoadShape::Closed { ramp_up, think: None, .. } = seen.phase.shape else { return None };
     let ratio = seen.value("concurrency_effective_ratio")? / share_of_ramp(ramp_up, seen);
     (ratio < 0.9).then(|| {

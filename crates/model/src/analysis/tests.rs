@@ -1,7 +1,7 @@
 //! Verdicts on records whose truth is known.
 
 use super::*;
-use crate::driver::{Balance, LoadShape, PhasePlan, Think};
+use crate::driver::{Balance, LoadShape, PhasePlan, SessionPlan, Think, Turns};
 use crate::plan::{
     DeploymentPlan, EngineKind, EntryPlan, Estimate, Level, Mode, ModelPlan, Platform, PointPlan,
     ReadyPlan, StopPlan, TrialPlan,
@@ -383,6 +383,12 @@ fn what_the_load_itself_keeps_out_of_flight_is_not_held_against_it() {
     for shape in [closed(Some(span), None), closed(None, Some(Think::Fixed { span }))] {
         let codes = codes_under(slow_start.clone(), Mode::Closed, |p| p.shape = shape);
         assert!(!codes.contains(&not_reached), "{codes:?}");
+    }
+    let sessions = |think| SessionPlan { think, sticky: true, turns: Turns::Fixed(3) };
+    for (think, is_told) in [(None, true), (Some(Think::Fixed { span }), false)] {
+        let sessions = Some(sessions(think));
+        let codes = codes_under(slow_start.clone(), Mode::Closed, |p| p.sessions = sessions);
+        assert_eq!(codes.contains(&not_reached), is_told, "{codes:?}");
     }
     // Lateness is by intent where the file puts a limit on what is in flight.
     let mut late = trial(1, 60, 1_000, 5);
