@@ -153,6 +153,7 @@ pub fn of_part(records: &[&RequestRecord]) -> Metrics {
     let numbers = [
         ("requests", Some(records.len() as f64)),
         ("success_rate", catalogue::success_rate(records.iter().copied())),
+        ("prefix_hit_ratio", catalogue::prefix_hit_ratio(records.iter().copied())),
     ];
     for (name, value) in numbers {
         out.extend(value.map(|v| (name.to_owned(), MetricValue::Number(v))));

@@ -3,8 +3,8 @@
 pub mod binomial;
 pub mod bootstrap;
 pub mod histogram;
-pub mod percentile;
 pub mod order;
+pub mod percentile;
 pub mod quantile;
 pub mod rank;
 pub mod student;

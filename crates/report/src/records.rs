@@ -43,6 +43,8 @@ const CELLS: &[(&str, Cell)] = &[
     ("class", |r| r.class.clone()),
     ("target", |r| r.target.to_string()),
     ("prompts", |r| r.prompts.to_string()),
+    ("session", |r| optional(r.session)),
+    ("turn", |r| optional(r.turn)),
     ("scheduled_at_ns", |r| r.scheduled_at.0.to_string()),
     ("sent_at_ns", |r| instant(r.sent_at)),
     ("first_byte_at_ns", |r| instant(r.first_byte_at)),

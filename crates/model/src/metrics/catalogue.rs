@@ -325,7 +325,7 @@ pub const METRICS: &[Metric] = &[
         unit: "",
         better: Better::Neither,
         doc: "prompt tokens from the server's prefix cache / prompt tokens, by its usage; absent where no answer says it (servers leave zero out)",
-        of: Of::Trial(prefix_hit_ratio),
+        of: Of::Trial(|t| prefix_hit_ratio(t.records.iter())),
     },
     Metric {
         name: "tokens_from_usage",
@@ -557,12 +557,16 @@ fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
     Some(tokens / (to - from).as_secs_f64())
 }
 
-fn prefix_hit_ratio(t: &TrialView<'_>) -> Option<f64> {
-    if t.completed().all(|r| r.cached_prompt_tokens.is_none()) {
+pub(super) fn prefix_hit_ratio<'a>(
+    records: impl Iterator<Item = &'a RequestRecord> + Clone,
+) -> Option<f64> {
+    let completed = records.filter(|r| r.is_completed());
+    if completed.clone().all(|r| r.cached_prompt_tokens.is_none()) {
         return None;
     }
-    let prompt = total(t, |r| r.prompt_tokens)?;
-    let cached = total(t, |r| Some(r.cached_prompt_tokens.unwrap_or(0)))?;
+    let prompt: f64 =
+        completed.clone().map(|r| r.prompt_tokens.map(f64::from)).sum::<Option<f64>>()?;
+    let cached: f64 = completed.map(|r| f64::from(r.cached_prompt_tokens.unwrap_or(0))).sum();
     (prompt > 0.0).then(|| cached / prompt)
 }
 
