@@ -39,7 +39,7 @@ fn enough_files(limit: Option<u64>, sockets: u64) -> Result<(), Failure> {
 
 /// Checks that every point's connections can be had at the same time.
 pub(crate) fn enough_connections(plan: &Plan) -> Result<(), Failure> {
-    let asked = plan.points.iter().filter_map(|point| {
+    let asked = plan.every_point().filter_map(|point| {
         let deployment = plan.deployment(&point.deployment)?;
         Some((point, deployment, connections(point, deployment)?))
     });
