@@ -73,7 +73,7 @@ struct DoubtRow<'a> {
     word: &'static str,
     code: &'a str,
     points: String,
-    message: &'a str,
+    message: String,
     next_step: &'a str,
 }
 
@@ -233,7 +233,7 @@ fn doubts<'a>(input: &ReportInput<'a>) -> Vec<DoubtRow<'a>> {
         word: table::trust_word(d.level),
         code: d.code,
         points: d.points.join(", "),
-        message: d.message,
+        message: d.message(),
         next_step: d.next_step,
     };
     table::doubts(input.results).into_iter().map(row).collect()

@@ -119,7 +119,7 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             "- **{word}** (`{}`) {}: {} Next: {}.",
             doubt.code,
             escaped(&doubt.points.join(", ")),
-            sentence(doubt.message),
+            sentence(&doubt.message()),
             escaped(doubt.next_step)
         );
     }

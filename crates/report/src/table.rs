@@ -172,9 +172,25 @@ pub(crate) const fn trust_word(level: TrustLevel) -> &'static str {
 pub(crate) struct Doubt<'a> {
     pub(crate) level: TrustLevel,
     pub(crate) code: &'a str,
-    pub(crate) message: &'a str,
+    /// What was seen at the first of the points.
+    message: &'a str,
     pub(crate) next_step: &'a str,
     pub(crate) points: Vec<String>,
+    /// The others were seen with other figures.
+    differs: bool,
+}
+
+impl Doubt<'_> {
+    /// What was seen, and of how many points that is said.
+    pub(crate) fn message(&self) -> String {
+        match (self.differs, self.points.len()) {
+            (true, n @ 2..) => format!(
+                "{} (so at the first of these {n} points; the others' figures are in results.json)",
+                self.message
+            ),
+            _ => self.message.to_owned(),
+        }
+    }
 }
 
 /// Reasons not to rely on points, gravest first, each once.
@@ -184,18 +200,20 @@ pub(crate) fn doubts(results: &Results) -> Vec<Doubt<'_>> {
         let id = format!("{}/{}/{}", point.deployment, point.load, point.level);
         for reason in point.trust.reasons.iter().filter(|r| r.level > TrustLevel::Sound) {
             let same = all.iter_mut().find(|d| {
-                d.level == reason.level
-                    && d.message == reason.message
-                    && d.next_step == reason.next_step
+                d.level == reason.level && d.code == reason.code && d.next_step == reason.next_step
             });
             match same {
-                Some(doubt) => doubt.points.push(id.clone()),
+                Some(doubt) => {
+                    doubt.points.push(id.clone());
+                    doubt.differs |= doubt.message != reason.message;
+                }
                 None => all.push(Doubt {
                     level: reason.level,
                     code: &reason.code,
                     message: &reason.message,
                     next_step: &reason.next_step,
                     points: vec![id.clone()],
+                    differs: false,
                 }),
             }
         }
@@ -433,6 +451,31 @@ mod tests {
             (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
             assert_eq!(ratio(&c), shown);
         }
+    }
+
+    #[test]
+    fn one_doubt_at_many_points_is_said_once() {
+        let (mut results, _) = testing::run();
+        let reason = |message: &str| scalebeam_model::trust::Reason {
+            code: "client_cpu".to_owned(),
+            level: TrustLevel::Caution,
+            message: message.to_owned(),
+            next_step: "more cores".to_owned(),
+        };
+        for point in &mut results.points {
+            point.trust = scalebeam_model::trust::Trust::default();
+        }
+        results.points[0].trust.add(reason("99 % were in use"));
+        results.points[1].trust.add(reason("99 % were in use"));
+        let said = |results: &Results| {
+            let [doubt] = &doubts(results)[..] else { panic!("more than one") };
+            (doubt.points.len(), doubt.message())
+        };
+        assert_eq!(said(&results), (2, "99 % were in use".to_owned()));
+        results.points[2].trust.add(reason("97 % were in use"));
+        let (points, message) = said(&results);
+        assert_eq!(points, 3);
+        assert!(message.starts_with("99 % were in use (so at the first of these 3"), "{message}");
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
         heading(out, "Trust", pen);
         for doubt in doubts {
             let word = format!("{} ({})", table::trust_word(doubt.level), doubt.code);
-            let text = format!("{}: {}", doubt.points.join(", "), doubt.message);
+            let text = format!("{}: {}", doubt.points.join(", "), doubt.message());
             item(out, &pen.trust(doubt.level, &word), &text, width);
             item(out, "   next:", doubt.next_step, width);
         }

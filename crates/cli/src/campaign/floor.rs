@@ -26,7 +26,9 @@ pub(super) async fn measure(campaign: &Campaign<'_>) -> Result<(), Failure> {
     let when = campaign.loaded.experiment.selftest.unwrap_or_default();
     if !is_wanted(when, demand.lasts(), plan.estimate.wall) {
         if when == SelftestWhen::Auto {
-            printer::say("instrument: not measured before so short a run (--selftest always measures it)");
+            printer::say(
+                "instrument: not measured before so short a run (--selftest always measures it)",
+            );
         }
         return Ok(());
     }
