@@ -4,7 +4,7 @@
 use crate::clock::WallClock;
 use crate::exit::Failure;
 use crate::experiment::Loaded;
-use scalebeam_load::{Endpoint, Secret, Target, probe};
+use scalebeam_load::{Endpoint, LoadError, Secret, Target, probe};
 use scalebeam_model::plan::DeploymentPlan;
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
@@ -82,8 +82,12 @@ pub(crate) fn first_model(
     let base = url.trim_end_matches('/').trim_end_matches("/v1");
     let clock = WallClock::shared();
     let wait = Nanos::from_secs(30);
-    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, ca_file, wait)?;
     let give = "give the model's name with --model";
+    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, ca_file, wait)
+        .map_err(|e| match e {
+            LoadError::CaFile { .. } => Failure::from(e),
+            _ => Failure::from(e).hint(give),
+        })?;
     if status != 200 {
         return Err(Failure::deployment(format!("{base}/v1/models answers {status}")).hint(give));
     }
