@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scalebeam_model::api::HttpVersion;
 use scalebeam_model::driver::LoadShape;
 use scalebeam_model::plan::{DeploymentPlan, Plan, PointPlan};
+use std::net::UdpSocket;
 
 /// Files beside the sockets: standard streams, epoll, timers, listener, pipes, with some to spare.
 const OTHER_FILES: u64 = 64;
@@ -37,8 +38,14 @@ fn enough_files(limit: Option<u64>, sockets: u64) -> Result<(), Failure> {
     }
 }
 
-/// Checks that every point's connections can be had at the same time.
+/// Checks that every point's connections can be had at the same time, from the addresses that are named.
 pub(crate) fn enough_connections(plan: &Plan) -> Result<(), Failure> {
+    for source in &plan.sources {
+        UdpSocket::bind((*source, 0)).map_err(|e| {
+            Failure::usage(format!("source {source} is no address of this machine: {e}"))
+                .hint("name addresses that 'ip address' lists, in [client] source or --source")
+        })?;
+    }
     let asked = plan.every_point().filter_map(|point| {
         let deployment = plan.deployment(&point.deployment)?;
         Some((point, deployment, connections(point, deployment)?))

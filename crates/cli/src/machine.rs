@@ -23,8 +23,9 @@ impl Cores {
             line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
         let [user, nice, system, idle, iowait, rest @ ..] = ticks.as_slice() else { return None };
         let interrupts: u64 = rest.iter().take(3).sum();
-        let busy = user + nice + system + interrupts;
-        Some(Self { busy, all: busy + idle + iowait })
+        let busy = user + system + interrupts;
+        // Work that was made nice gives way, so it keeps nobody waiting.
+        Some(Self { busy, all: busy + nice + idle + iowait })
     }
 
     /// The part of all cores that was in use from `earlier` to `self`; absent below a time that ticks of
@@ -53,7 +54,7 @@ mod tests {
     #[test]
     fn ticks_of_all_cores_are_read() {
         let cores = Cores::parse("cpu  100 20 30 800 50 5 5 40 7 7\ncpu0 1 2 3 4 5 6 7 8 0 0\n");
-        assert_eq!(cores, Some(Cores { busy: 200, all: 1_050 }));
+        assert_eq!(cores, Some(Cores { busy: 180, all: 1_050 }));
         for text in ["", "cpu 1 2 3", "cpu a b c d e", "cpu0 1 2 3 4 5 6 7 8"] {
             assert_eq!(Cores::parse(text), None, "{text}");
         }

@@ -128,6 +128,8 @@ impl<'a> Wall<'a> {
             // Told before it began: nothing is due then, so nothing is sent and nothing dropped.
             level => self.obey(level),
         }
+        // What failed at once, for want of an address for example, is no socket that could wake us.
+        self.attend(self.now());
         while !self.done {
             let until = [self.wake_at, self.carrier.wake_at()].into_iter().flatten().min();
             let until = if self.carrier.is_unfinished() { Some(Nanos::ZERO) } else { until };

@@ -95,10 +95,16 @@ fn section<'a>(results: &'a Results, (load, level): (&'a str, &'a str)) -> Secti
 
 fn title(points: &[&PointResult], load: &str, level: &str) -> String {
     let Some(point) = points.first() else { return load.to_owned() };
+    // A slot, and an arrival, is a session with all its turns.
+    let has_turns = !point.turns.is_empty();
     let asked = match (point.mode, point.concurrency, point.rate_rps, point.batch) {
+        (Mode::Open, _, Some(rate), _) if has_turns => {
+            format!("{} sessions/s asked for", number::tick(rate))
+        }
         (Mode::Open, _, Some(rate), _) => format!("{} req/s asked for", number::tick(rate)),
         (Mode::Batch, _, _, Some(n)) => format!("{n} prompt{} per request", plural(n)),
         (Mode::Burst, Some(n), _, _) => format!("{n} request{} at once", plural(n)),
+        (Mode::Closed, Some(n), _, _) if has_turns => format!("{n} session{} at a time", plural(n)),
         (Mode::Closed, Some(n), _, _) => format!("{n} request{} in flight", plural(n)),
         (mode, ..) => format!("{} load", mode.name()),
     };
@@ -450,6 +456,22 @@ mod tests {
         ] {
             (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
             assert_eq!(ratio(&c), shown);
+        }
+    }
+
+    #[test]
+    fn a_load_of_sessions_is_called_so() {
+        let (results, _) = testing::run();
+        let mut point = results.points[0].clone();
+        point.turns.insert(0, Metrics::new());
+        for (mode, rate_rps, concurrency, want) in [
+            (Mode::Open, Some(10.0), None, "l r10: 10 sessions/s asked for"),
+            (Mode::Closed, None, Some(8), "l r10: 8 sessions at a time"),
+            (Mode::Closed, None, Some(1), "l r10: 1 session at a time"),
+        ] {
+            (point.mode, point.rate_rps, point.concurrency) = (mode, rate_rps, concurrency);
+            point.batch = None;
+            assert_eq!(title(&[&point], "l", "r10"), want);
         }
     }
 

@@ -64,6 +64,7 @@ pub(crate) fn conclude(
     };
     let files = scalebeam_report::write_all(&input, reader.dir())?;
     if !shown.define.is_empty() {
+        say_trust(&results);
         say_redefined(shown, &points)?;
     } else if shown.json {
         printer::json(&results)?;
@@ -81,6 +82,22 @@ pub(crate) fn conclude(
         RunStatus::Failed => Status::Deployment,
         _ => status(&results),
     })
+}
+
+/// Other tools' words know no trust, so it is said beside them.
+fn say_trust(results: &Results) {
+    for point in results.points.iter().filter(|p| p.trust.level > TrustLevel::Sound) {
+        let grave = point.trust.reasons.iter().filter(|r| r.level > TrustLevel::Sound);
+        let codes: Vec<&str> = grave.map(|r| r.code.as_str()).collect();
+        printer::say(&format!(
+            "{} ({}): {}/{}/{}",
+            point.trust.level.name(),
+            codes.join(", "),
+            point.deployment,
+            point.load,
+            point.level
+        ));
+    }
 }
 
 /// The same requests as other tools would have told of them.

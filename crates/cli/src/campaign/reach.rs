@@ -83,8 +83,8 @@ pub(crate) fn first_model(
     let clock = WallClock::shared();
     let wait = Nanos::from_secs(30);
     let give = "give the model's name with --model";
-    let (status, body) = probe::get(&clock, base, "/v1/models", &headers, ca_file, wait)
-        .map_err(|e| match e {
+    let (status, body) =
+        probe::get(&clock, base, "/v1/models", &headers, ca_file, wait).map_err(|e| match e {
             LoadError::CaFile { .. } => Failure::from(e),
             _ => Failure::from(e).hint(give),
         })?;

@@ -131,7 +131,7 @@ fn sizing_note(words: &Words) -> String {
         }
         Sizing::Guess => {
             format!(
-                "prompt lengths are a guess ({per_word:.2} tokens a word): no tokenizer, no usage"
+                "prompt lengths are a guess ({per_word:.2} tokens a word): there is no tokenizer, and no usage that grows with the prompt"
             )
         }
     }

@@ -294,7 +294,9 @@ fn load(args: &BenchArgs) -> Result<Table, Failure> {
             out.insert("requests".into(), integer(300));
         }
         (None, None) if is_closed => {
-            out.insert("requests".into(), "10x>=100".into());
+            // Turns are counted, and a slot carries a session of them.
+            let turns = u64::from(args.turns.unwrap_or(1));
+            out.insert("requests".into(), format!("{}x>={}", 10 * turns, 100 * turns).into());
         }
         // Steps have an end of their own.
         (None, None) if args.rate_profile.as_ref().is_some_and(|p| p.starts_with("steps:")) => {}

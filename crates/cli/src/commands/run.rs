@@ -24,7 +24,10 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
             return Err(Failure::usage("name an experiment file, or a run with --resume"));
         }
     };
-    ask_for_floor(&mut loaded, args.selftest);
+    // What was measured before its first trial holds for a run that goes on; the command line of then,
+    // which may have said never, is not kept.
+    let is_resumed = args.resume.is_some();
+    ask_for_floor(&mut loaded, args.selftest.or(is_resumed.then_some(SelftestArg::Never)));
     weigh(&loaded, goal, &shown)
 }
 

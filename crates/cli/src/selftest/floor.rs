@@ -61,10 +61,10 @@ const OPEN_SECONDS: f64 = 2.0;
 impl Demand {
     /// The most and the fewest streams of the plan and some between, and its highest rate.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let mut streams: Vec<u32> = plan.points.iter().map(streams).collect();
+        let mut streams: Vec<u32> = plan.every_point().map(streams).collect();
         streams.sort_unstable();
         streams.dedup();
-        let rates = plan.points.iter().filter_map(rate);
+        let rates = plan.every_point().filter_map(rate);
         Self { streams: levels(&streams), rate_rps: rates.max_by(f64::total_cmp) }
     }
 

@@ -264,8 +264,8 @@ fn connections_start_from_the_addresses_that_are_named() {
     let from = |source: &'static str| [&shape[..], &["--source", source, "--json"]].concat();
     let results = bench(&server.url, &from("127.0.0.2,127.0.0.3")).expect_code(0).json();
     assert_eq!(results["points"][0]["outcomes"]["completed"], 8);
-    let said = bench(&server.url, &from("192.0.2.1"));
-    assert!(said.stderr.contains("no address of this machine"), "{}", said.stderr);
+    let said = bench(&server.url, &from("192.0.2.1")).expect_code(2);
+    assert!(said.stderr.contains("192.0.2.1 is no address of this machine"), "{}", said.stderr);
     let said = bench(&server.url, &from("nowhere")).expect_code(2);
     assert!(said.stderr.contains("invalid IP address"), "{}", said.stderr);
 }

@@ -2,6 +2,7 @@
 
 use crate::support::{Bench, Server, clock, median};
 use scalebeam_load::{Control, LoadError, PhaseSpec, run_phase};
+use scalebeam_model::api::HttpVersion;
 use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{Balance, LoadShape};
 use scalebeam_model::request::{FailureClass, Outcome};
@@ -233,4 +234,20 @@ fn shards_without_work_end_at_once() {
     bench.shards = 4;
     let (records, report) = bench.run();
     assert_eq!((records.len(), report.shards), (3, 4), "one slot carries them all");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_even_begin_to_connect_fails_on_record_and_waits_for_nobody() {
+    for http in [HttpVersion::Http1, HttpVersion::Http2] {
+        let mut bench = Bench::new("http://127.0.0.1:1", "m").closed(2, 7);
+        bench.endpoint.http = http;
+        // No address of this machine, so the system refuses before a handshake.
+        bench.endpoint.sources = vec!["192.0.2.1".parse().unwrap()];
+        let (records, _) = bench.run();
+        assert_eq!(records.len(), 7, "{http:?}");
+        for r in records {
+            assert_eq!(r.failure.unwrap().class, FailureClass::Connect);
+        }
+    }
 }

@@ -414,7 +414,8 @@ fn not_streamed(seen: &Seen<'_>) -> Option<Reason> {
 fn merged(seen: &Seen<'_>) -> Option<Reason> {
     let (share, lag) = (seen.value("merged_arrivals")?, seen.value("read_lag_ms.p99")?);
     let gap = seen.value("itl.p50")?;
-    (share > 0.05 && lag > 0.5 * gap).then(|| {
+    // A read within a fifth of a millisecond is as soon as a thread can be woken.
+    (share > 0.05 && lag > (0.5 * gap).max(0.2)).then(|| {
         reason(
             "merged_reads",
             TrustLevel::Caution,

@@ -8,6 +8,7 @@ use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
 use crate::results::MetricValue;
 use crate::stats::order::{bounds, fewest};
+use crate::stats::percentile::{self, percentile_of};
 use crate::stats::quantile::distribution;
 use crate::stats::rank::mann_whitney;
 use crate::trust::{Reason, TrustLevel};
@@ -89,6 +90,10 @@ pub(super) fn cold_head(seen: &Seen<'_>) -> Option<Reason> {
         records.sort_by_key(|r| r.index);
         let n = (records.len() / 10).max(FEWEST_RANKED).min(records.len() / 2);
         let (first, others) = records.split_at(n);
+        // In a queue the slow ones come in runs, and one of these may come first.
+        if others.chunks_exact(n.max(1)).any(|run| !is_slower(first, run)) {
+            return None;
+        }
         head.extend(ttfts(first.iter().copied()));
         rest.extend(ttfts(others.iter().copied()));
     }
@@ -96,12 +101,18 @@ pub(super) fn cold_head(seen: &Seen<'_>) -> Option<Reason> {
     Some(cold("the first requests", head, "the rest", rest))
 }
 
+/// Whether the median of `a` is as far above that of `b` as what is cold has to be.
+fn is_slower(a: &[&RequestRecord], b: &[&RequestRecord]) -> bool {
+    let median = |of: &[&RequestRecord]| distribution(ttfts(of.iter().copied())).map(|d| d.p50);
+    median(a).zip(median(b)).is_none_or(|(a, b)| a > COLDER * b)
+}
+
 fn cold(first: &str, first_ms: f64, rest: &str, rest_ms: f64) -> Reason {
     reason(
         "cold_start",
         TrustLevel::Caution,
         format!(
-            "the median TTFT of {first} is {} ms, of {rest} {} ms: caches, graphs or connections were still cold",
+            "the median TTFT of {first} is {} ms, of {rest} {} ms: caches, graphs or connections may have been cold still",
             significant(first_ms),
             significant(rest_ms)
         ),
@@ -145,14 +156,9 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     fn of(seen: &Seen<'_>, name: &'a str) -> Option<Self> {
-        let (base, stat) = name.rsplit_once('.')?;
-        let p = match stat {
-            "p90" => 0.9,
-            "p95" => 0.95,
-            "p99" => 0.99,
-            "p999" => 0.999,
-            _ => return None,
-        };
+        let (base, stat) = percentile::split(name);
+        // The tail alone: of few values a median is as good as they are.
+        let p = percentile_of(stat?).filter(|p| *p >= 90.0)? / 100.0;
         let metric = metrics::find(base)?;
         let Some(MetricValue::Distribution(d)) = seen.metrics.get(metric.name) else { return None };
         let need = fewest(p)?;
@@ -177,7 +183,7 @@ pub(super) fn max_is_timeout(seen: &Seen<'_>) -> Option<Reason> {
             "max_is_timeout",
             TrustLevel::Caution,
             format!(
-                "the longest answer took {} ms, which is the time-out of {timeout}: the tail is cut off there",
+                "the longest answer took {} ms, which is the time-out of {timeout}: the tail may be cut off there",
                 significant(largest)
             ),
             "raise timeout in the [[load]], and look for the same limit in the server or a proxy",

@@ -105,6 +105,17 @@ fn first_requests_that_are_slower_than_the_rest_were_cold() {
 }
 
 #[test]
+fn a_queue_that_comes_first_is_no_cold_start_where_another_comes_later() {
+    let mut t = trial(1, 60, 1_000, 5);
+    let in_queue = |i: u64| i < 8 || (24..32).contains(&i);
+    for r in t.records.iter_mut().filter(|r| in_queue(r.index)) {
+        r.first_token_at = r.first_token_at.map(|at| at + Nanos::from_millis(3));
+    }
+    let reasons = doubts_under(vec![t], mode(Mode::Open), &Frame::default());
+    assert_eq!(found(&reasons, "cold_start"), None);
+}
+
+#[test]
 fn a_percentile_that_is_asked_for_needs_its_samples() {
     let expect = |metric: &str, load: Option<&str>| ExpectSpec {
         metric: metric.into(),
@@ -126,6 +137,11 @@ fn a_percentile_that_is_asked_for_needs_its_samples() {
     );
     assert_eq!(asked(299, "ttft.p99", None), None);
     assert!(asked(58, "ttft.p95", None).is_some() && asked(59, "ttft.p95", None).is_none());
+    // 1 - 0.999^n and 1 - 0.995^n reach 0.95 at 2,995 and 598; both spellings are one percentile.
+    for (metric, need) in [("ttft.p99.9", "2995"), ("ttft.p999", "2995"), ("ttft.p99.5", "598")] {
+        let said = asked(300, metric, None).unwrap();
+        assert!(said.contains(&format!("below {need}")), "{metric}: {said}");
+    }
     assert_eq!(asked(58, "ttft.p50", None), None);
     assert_eq!(asked(58, "ttft.p95", Some("another")), None, "it is not asked of this load");
     let frame = Frame { shown: vec!["rps", "e2e.p99"], ..Frame::default() };
