@@ -260,12 +260,20 @@ impl<'a> Links<'a> {
     }
 
     fn read(&mut self, key: usize, is_closing: bool) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        // One that was left unfinished may be over by now, and its place another's.
+        let link = self.links.get_mut(key).filter(|link| link.stage >= Stage::Greeting);
+        let Some(link) = link else { return };
         let mut news = Vec::new();
         let reading =
             link.read(&mut self.reader, is_closing, &mut self.outcomes, &mut |stream, what| {
                 news.push((stream, what));
             });
+        // Before anything is sent again, which must not go here.
+        if matches!(link.mux.state(), State::Leaving | State::Over) && link.stage == Stage::Open {
+            link.stage = Stage::Leaving;
+            self.sides[link.target].open.retain(|k| *k != key);
+        }
+        let end = link.mux.why();
         for (stream, what) in news {
             match what {
                 News::Done(index) => {
@@ -278,7 +286,6 @@ impl<'a> Links<'a> {
             Reading::Unfinished => self.unfinished.push_back(key),
             Reading::Blocked => {}
             Reading::Ended(stamp) | Reading::Closed(stamp) => {
-                let end = self.links[key].mux.why();
                 return self.over(key, &end, stamp.read_at);
             }
             Reading::Failed(end, at) => return self.over(key, &end, at),

@@ -243,6 +243,32 @@ fn what_a_leaving_server_did_not_look_at_is_sent_once_more_and_says_so() {
 }
 
 #[test]
+fn a_server_that_goes_away_and_hangs_up_in_one_breath_loses_nothing_either() {
+    // One slot: what ends is the last that the connection carried.
+    for concurrency in [1, 5] {
+        // Of the first: settings, then nothing was looked at, then the end.
+        let (url, seen) = start(|mut socket, seen, number| {
+            Box::pin(async move {
+                if number > 0 {
+                    return steady(socket, seen, number).await;
+                }
+                let mut came = vec![0; 64 << 10];
+                let _ = socket.read(&mut came).await.unwrap();
+                socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                let _ = socket.read(&mut came).await.unwrap();
+                wait(30).await;
+                let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let _ = socket.write_all(&goaway).await;
+            })
+        });
+        let (records, _) = bench(&url, concurrency, 40).run();
+        all_completed(&records, 40);
+        assert_eq!(records.iter().filter(|r| r.resent).count(), concurrency as usize);
+        assert_eq!(seen.connections.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_is_a_failure_of_what_it_carried() {
     let (url, _) = start(|socket, seen, number| {
         Box::pin(async move {
