@@ -161,7 +161,11 @@ fn a_run_measures_the_instrument_first_where_it_is_asked_to() {
     // So short a run is not measured first unless it is asked for, in the file or beside it.
     let lab = Lab::new(&text);
     let said = run(&lab, &[]);
-    assert!(said.stderr.contains("instrument: not measured for so short a run"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("instrument: not measured before so short a run"),
+        "{}",
+        said.stderr
+    );
     assert!(!lab.run_dir().join("floor.json").exists());
     let lab = Lab::new(&text.replacen("schema = 1\n", "schema = 1\nselftest = \"never\"\n", 1));
     assert!(!run(&lab, &[]).stderr.contains("instrument:"));
