@@ -192,6 +192,21 @@ enum Wake {
     Closed,
 }
 
+impl Metrics {
+    /// Counts a token of `stream` at `at`, the one after that at `last_at`.
+    fn count(&mut self, stream: &Stream, at: Nanos, last_at: Option<Nanos>, is_last: bool) {
+        match last_at {
+            None => self.ttft.observe(at.since(stream.arrived_at)),
+            Some(last) => self.itl.observe(at.since(last)),
+        }
+        if is_last {
+            self.e2e.observe(at.since(stream.arrived_at));
+            let ended = if stream.stops { &mut self.stopped } else { &mut self.lengths };
+            *ended += 1;
+        }
+    }
+}
+
 impl Loop {
     fn run(mut self) {
         loop {
@@ -201,8 +216,6 @@ impl Loop {
                 Wake::Due => {}
             }
             self.advance();
-            let stats = self.emulator.stats();
-            self.handle.metrics().engine = stats;
         }
     }
 
@@ -285,6 +298,8 @@ impl Loop {
         let now = self.scale.emulated(self.clock.now());
         let mut due = std::mem::take(&mut self.due);
         let outcome = self.emulator.advance(now, &mut due);
+        // Before anybody gets a token: whoever has read a whole answer finds it counted.
+        self.handle.metrics().engine = self.emulator.stats();
         for token in due.drain(..) {
             self.release(token);
         }
@@ -298,21 +313,11 @@ impl Loop {
         let TimedToken { at, token } = timed;
         let at = self.scale.wall(at);
         let Some(stream) = self.streams.get_mut(&token.id) else { return };
+        let last_at = stream.last_at.replace(at);
+        self.handle.metrics().count(stream, at, last_at, token.finished);
         // A receiver that is gone sends its own cancellation.
         drop(stream.events.send(Event::Token { choice: stream.choice, last: token.finished }));
-        let mut metrics = self.handle.metrics();
-        match stream.last_at.replace(at) {
-            None => metrics.ttft.observe(at.since(stream.arrived_at)),
-            Some(last) => metrics.itl.observe(at.since(last)),
-        }
         if token.finished {
-            metrics.e2e.observe(at.since(stream.arrived_at));
-            if stream.stops {
-                metrics.stopped += 1;
-            } else {
-                metrics.lengths += 1;
-            }
-            drop(metrics);
             self.streams.remove(&token.id);
         }
     }
