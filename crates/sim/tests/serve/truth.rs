@@ -55,12 +55,18 @@ fn every_way_to_end_has_its_outcome() {
     let server = logged(&path, Faults::default());
     server.completion(r#""prompt":"a","max_tokens":4,"ignore_eos":true"#);
     let endless = chat_body(r#""stream":true,"max_tokens":1000,"ignore_eos":true"#);
-    drop(server.open("POST", "/v1/chat/completions", "", &endless));
+    let runs = |n: u32| {
+        let want = format!("running{{model_name=\"test/model\"}} {n}");
+        eventually("running", || server.get("/metrics").text().contains(&want));
+    };
+    // Hung up before the server has read it, a request was never made.
+    let given_up = server.open("POST", "/v1/chat/completions", "", &endless);
+    runs(1);
+    drop(given_up);
     eventually("logged", || records(&path).len() == 2);
+    runs(0);
     let unfinished = server.open("POST", "/v1/chat/completions", "", &endless);
-    eventually("running", || {
-        server.get("/metrics").text().contains("running{model_name=\"test/model\"} 1")
-    });
+    runs(1);
     server.stop();
     drop(unfinished);
     let outcomes: Vec<String> = records(&path).into_iter().map(|record| record.outcome).collect();
