@@ -6,7 +6,6 @@
 use crate::exit::Failure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scalebeam_model::api::HttpVersion;
-use scalebeam_model::driver::LoadShape;
 use scalebeam_model::plan::{DeploymentPlan, Plan, PointPlan};
 use std::net::UdpSocket;
 
@@ -73,11 +72,7 @@ pub(crate) fn enough_connections(plan: &Plan) -> Result<(), Failure> {
 
 /// The most connections that a point has at a time; absent where only the server decides.
 fn connections(point: &PointPlan, deployment: &DeploymentPlan) -> Option<u64> {
-    let most = match &point.measure.shape {
-        LoadShape::Burst => point.measure.requests,
-        shape => shape.max_in_flight().map(u64::from),
-    };
-    most.filter(|_| deployment.http == HttpVersion::Http1)
+    point.measure.most_in_flight().filter(|_| deployment.http == HttpVersion::Http1)
 }
 
 /// How many ports the text of [`PORT_RANGE`] means.

@@ -122,11 +122,8 @@ impl<'a> Links<'a> {
     /// Sends a request, at once where a connection has room for it.
     pub(crate) fn send(&mut self, mut exchange: Box<Exchange>) {
         let target = exchange.target;
-        if self.sides[target].queue.is_empty() && self.with_room(target).is_some() {
-            exchange.opening_since = None;
-        } else {
-            exchange.opening_since = Some(self.now());
-        }
+        let goes_at_once = self.sides[target].queue.is_empty() && self.with_room(target).is_some();
+        exchange.opening_since = (!goes_at_once).then(|| self.now());
         self.places.insert(exchange.index(), Place::Queued(target));
         self.sides[target].queue.push_back(exchange);
         self.begin_waiting(target);

@@ -143,6 +143,15 @@ pub struct PhasePlan {
 }
 
 impl PhasePlan {
+    /// The most requests that the phase itself lets be in flight at a time; absent where only the arrivals
+    /// and the server decide.
+    pub fn most_in_flight(&self) -> Option<u64> {
+        match &self.shape {
+            LoadShape::Burst => self.requests,
+            shape => shape.max_in_flight().map(u64::from),
+        }
+    }
+
     /// The most requests that may wait for a first token or an answer at a time.
     fn narrowest(&self) -> Option<u32> {
         [self.shape.max_in_flight(), self.max_prefill].into_iter().flatten().min()

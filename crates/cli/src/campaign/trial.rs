@@ -445,8 +445,8 @@ pub(crate) fn shards(plan: &PhasePlan) -> u16 {
         reason = "a positive rate; `as` saturates"
     )]
     let in_a_second = |rps: f64| rps as u64;
-    let streams = match (&plan.shape, plan.shape.max_in_flight()) {
-        (_, Some(n)) => u64::from(n),
+    let streams = match (&plan.shape, plan.most_in_flight()) {
+        (_, Some(n)) => n,
         (LoadShape::Open { rate_rps, .. }, None) => in_a_second(rate_rps.peak_rps()),
         (LoadShape::Replay { speed, window, due, .. }, None) => {
             let range = window.range(due);
@@ -454,7 +454,7 @@ pub(crate) fn shards(plan: &PhasePlan) -> u16 {
             let seconds = span.map_or(1.0, Nanos::as_secs_f64).max(1.0);
             in_a_second(range.len() as f64 * speed / seconds)
         }
-        (LoadShape::Burst | LoadShape::Closed { .. }, None) => plan.requests.unwrap_or(1),
+        (LoadShape::Burst | LoadShape::Closed { .. }, None) => 1,
     };
     let cores = u64::try_from(settings::cores()).unwrap_or(1);
     // A thread without a place for a prompt would have nothing to do.

@@ -95,14 +95,12 @@ fn streams(point: &PointPlan) -> u32 {
         let n = n as u32;
         n
     };
-    let n = match (&phase.shape, phase.shape.max_in_flight()) {
-        (_, Some(n)) => n,
+    let n = match (&phase.shape, phase.most_in_flight()) {
+        (_, Some(n)) => u32::try_from(n).unwrap_or(u32::MAX),
         (LoadShape::Open { rate_rps, .. }, None) => many(rate_rps.peak_rps() * OPEN_SECONDS),
         // What a trace asks for is not known before it is read.
         (LoadShape::Replay { .. }, None) => 64,
-        (LoadShape::Burst | LoadShape::Closed { .. }, None) => {
-            u32::try_from(phase.requests.unwrap_or(1)).unwrap_or(u32::MAX)
-        }
+        (LoadShape::Burst | LoadShape::Closed { .. }, None) => 1,
     };
     n.clamp(1, MOST_STREAMS)
 }

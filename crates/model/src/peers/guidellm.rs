@@ -68,7 +68,7 @@ pub(super) const PEER: Peer = Peer {
             key: "metrics/requests_per_second/successful/mean",
             unit: REQUESTS_PER_S,
             formula: "ends / measured time",
-            of: Of::Trial(|t| Some(parts::count(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "metrics/request_concurrency/successful/mean",
@@ -122,19 +122,19 @@ pub(super) const PEER: Peer = Peer {
             key: "metrics/prompt_tokens_per_second/successful/mean",
             unit: TOKENS_PER_S,
             formula: "prompt tokens / measured time",
-            of: Of::Trial(|t| Some(parts::input(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::input_per_s),
         },
         Quantity {
             key: "metrics/output_tokens_per_second/successful/mean",
             unit: TOKENS_PER_S,
             formula: "output tokens / measured time",
-            of: Of::Trial(|t| Some(parts::output(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "metrics/tokens_per_second/successful/mean",
             unit: TOKENS_PER_S,
             formula: "prompt and output tokens / measured time",
-            of: Of::Trial(|t| Some(parts::input_and_output(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::all_per_s),
         },
     ],
 };

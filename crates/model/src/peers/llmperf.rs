@@ -97,7 +97,7 @@ pub(super) const PEER: Peer = Peer {
             key: "results_mean_output_throughput_token_per_s",
             unit: TOKENS_PER_S,
             formula: "sum of output tokens / (first start to last end)",
-            of: Of::Trial(|t| Some(parts::output(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "results_num_completed_requests",
@@ -109,7 +109,7 @@ pub(super) const PEER: Peer = Peer {
             key: "results_num_completed_requests_per_min",
             unit: unit("requests/min", 60.0),
             formula: "completed / minutes",
-            of: Of::Trial(|t| Some(parts::count(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::requests_per_s),
         },
     ],
 };

@@ -105,6 +105,22 @@ pub(super) fn to_last_content(t: &Seen<'_>) -> Option<f64> {
     t.seconds_to(t.counted().filter_map(|r| r.last_token_at))
 }
 
+pub(super) fn requests_per_s(t: &Seen<'_>) -> Option<f64> {
+    Some(count(t)? / whole(t)?)
+}
+
+pub(super) fn input_per_s(t: &Seen<'_>) -> Option<f64> {
+    Some(input(t)? / whole(t)?)
+}
+
+pub(super) fn output_per_s(t: &Seen<'_>) -> Option<f64> {
+    Some(output(t)? / whole(t)?)
+}
+
+pub(super) fn all_per_s(t: &Seen<'_>) -> Option<f64> {
+    Some(input_and_output(t)? / whole(t)?)
+}
+
 /// Seconds in flight of the requests that count / all seconds.
 pub(super) fn mean_concurrency(t: &Seen<'_>) -> Option<f64> {
     let seconds: Option<f64> = t.counted().map(to_end).sum();

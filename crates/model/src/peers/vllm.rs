@@ -69,19 +69,19 @@ pub(super) const PEER: Peer = Peer {
             key: "request_throughput",
             unit: REQUESTS_PER_S,
             formula: "completed / duration",
-            of: Of::Trial(|t| Some(parts::count(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "output_throughput",
             unit: TOKENS_PER_S,
             formula: "total_output_tokens / duration",
-            of: Of::Trial(|t| Some(parts::output(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "total_token_throughput",
             unit: TOKENS_PER_S,
             formula: "(total_input_tokens + total_output_tokens) / duration",
-            of: Of::Trial(|t| Some(parts::input_and_output(t)? / parts::whole(t)?)),
+            of: Of::Trial(parts::all_per_s),
         },
         Quantity {
             key: "max_output_tokens_per_s",
