@@ -57,12 +57,12 @@ fn records(reader: &RunReader, format: RecordsArg) -> Result<Status, Failure> {
     failure.map_or(Ok(Status::Ok), |f| Err(f.into()))
 }
 
-/// Every record of the run, in the order of the plan.
+/// Every record of the run, in the order of the plan; those of searches come last.
 fn each(
     reader: &RunReader,
     mut take: impl FnMut(Place<'_>, RequestRecord) -> ControlFlow<()>,
 ) -> Result<(), RecordError> {
-    for point in &reader.plan().points {
+    for point in reader.plan().every_point() {
         for trial in reader.trials(point)? {
             let place = Place {
                 deployment: &point.deployment,

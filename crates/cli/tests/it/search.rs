@@ -55,6 +55,15 @@ fn it_finds_the_capacity_and_report_says_it_again() {
         let page = std::fs::read_to_string(dir.join(page)).unwrap();
         assert!(page.contains("highest concurrency that meets the SLO"), "{page}");
     }
+    // What was probed is among the raw records, request for request.
+    let records = say(["report", dir.to_str().unwrap(), "--records", "csv"]).expect_code(0).stdout;
+    let measured = records.lines().filter(|row| row.contains(",measure,")).count() as u64;
+    let outcomes = results["points"].as_array().unwrap().iter().map(|p| p["outcomes"].clone());
+    let due: u64 = outcomes
+        .flat_map(|o| o.as_object().unwrap().clone())
+        .map(|(_, n)| n.as_u64().unwrap())
+        .sum();
+    assert!(measured > 0 && measured == due, "{measured} of {due}");
     // Nothing is left to do.
     let again = say(["run", "--resume", dir.to_str().unwrap(), "--json"]).expect_code(0);
     assert_eq!(again.json()["searches"], results["searches"]);
