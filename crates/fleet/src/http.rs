@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
-use scalebeam_model::api::HttpVersion;
+use scalebeam_model::api::{ALPN_HTTP2, HttpVersion};
 use scalebeam_model::plan::DeploymentPlan;
 use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
@@ -189,7 +189,7 @@ impl Client {
             .with_custom_certificate_verifier(Arc::new(self.verifier(provider)?))
             .with_no_client_auth();
         if self.version == HttpVersion::Http2 {
-            config.alpn_protocols = vec![b"h2".to_vec()];
+            config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
         }
         let name =
             rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| fail(&e))?;

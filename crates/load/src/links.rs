@@ -15,7 +15,6 @@ use crate::exchange::{
 use crate::http::mux::{Call, Ending, Mux, State};
 use crate::http::receive::Stamp;
 use crate::http::target::Address;
-use crate::http::tls::ALPN_HTTP2;
 use crate::http::wire::{Fed, Reader, Reading, Wire};
 use crate::reactor::Ready;
 use crate::stream::End;
@@ -24,6 +23,7 @@ use http::header::{
 };
 use http::{Request, Uri, Version};
 use mio::{Registry, Token};
+use scalebeam_model::api::ALPN_HTTP2;
 use scalebeam_model::driver::CancelReason;
 use scalebeam_model::units::Nanos;
 use slab::Slab;

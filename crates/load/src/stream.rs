@@ -333,7 +333,7 @@ impl Progress {
         if let Some(texts) = self.texts.as_mut().and_then(|t| t.get_mut(alike.choice as usize)) {
             texts.extend_from_slice(alike.text);
         }
-        let is_answer = alike.choice == 0 && self.pattern.is_answer();
+        let is_answer = alike.choice == 0 && alike.is_answer;
         if let Some(answer) = self.answer.as_mut().filter(|_| is_answer) {
             answer.extend_from_slice(alike.text);
         }

@@ -29,6 +29,9 @@ pub enum HttpVersion {
     Http2,
 }
 
+/// How HTTP/2 is called when TLS is agreed on (RFC 9113, section 3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
 impl HttpVersion {
     /// The name in the file.
     pub const fn name(self) -> &'static str {

@@ -12,7 +12,7 @@
 use crate::metrics::catalogue::tpot_ms;
 use crate::request::{Outcome, RequestRecord};
 use crate::spec::diagnostic::nearest;
-use crate::stats::binomial;
+use crate::stats::{binomial, order};
 use crate::units::{Nanos, parse_duration};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -164,13 +164,7 @@ impl Bound {
     /// The fewest requests, all within the limit, that show surely that the bound holds; absent where no
     /// number does.
     pub fn fewest_to_be_sure(&self) -> Option<u64> {
-        let needed = ((1.0 - CONFIDENCE).ln() / self.share().ln()).ceil();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive, and `as` saturates"
-        )]
-        (self.percentile < 100.0).then_some(needed as u64)
+        order::fewest(self.share())
     }
 }
 

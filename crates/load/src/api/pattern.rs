@@ -33,6 +33,8 @@ pub(crate) struct Alike<'a> {
     pub(crate) choice: u32,
     /// The text is reasoning.
     pub(crate) is_reasoning: bool,
+    /// The text is a part of the answer, as a later turn carries it.
+    pub(crate) is_answer: bool,
     /// A JSON string with its quotes.
     pub(crate) text: &'a [u8],
 }
@@ -50,12 +52,8 @@ impl Pattern {
             return None;
         }
         self.misses = 0;
-        Some(Alike { choice: self.choice, is_reasoning: self.is_reasoning, text })
-    }
-
-    /// Whether the texts of the pattern are parts of the answer.
-    pub(crate) fn is_answer(&self) -> bool {
-        self.is_answer
+        let Self { choice, is_reasoning, is_answer, .. } = *self;
+        Some(Alike { choice, is_reasoning, is_answer, text })
     }
 
     /// Learns from `data`, which was read as `chunk`.
@@ -133,7 +131,7 @@ mod tests {
         let mut pattern = learnt(CHUNK);
         let other = CHUNK.replace("one", " zw\u{f6}lf, {}");
         let want = "\" zw\u{f6}lf, {}\"";
-        let want = Alike { choice: 3, is_reasoning: false, text: want.as_bytes() };
+        let want = Alike { choice: 3, is_reasoning: false, is_answer: true, text: want.as_bytes() };
         assert_eq!(pattern.text(other.as_bytes()), Some(want));
     }
 

@@ -7,12 +7,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
-use scalebeam_model::api::HttpVersion;
+use scalebeam_model::api::{ALPN_HTTP2, HttpVersion};
 use std::path::Path;
 use std::sync::Arc;
-
-/// How HTTP/2 is called when TLS is agreed on (RFC 9113, section 3.2).
-pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
 
 /// A client configuration that trusts what the system trusts, and the certificates in `ca_file`, and
 /// asks for `version` of HTTP and no other.

@@ -21,6 +21,12 @@ use tokio::net::{TcpListener, TcpStream};
 const TOKEN: &[u8] = b"data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
+/// Frames as a server writes them that has no library: empty settings, their acknowledgement, and a GOAWAY
+/// without an error whose last stream is none.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const SETTINGS_ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+const LOOKED_AT_NOTHING: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// What a server saw.
 #[derive(Debug, Default)]
 struct Seen {
@@ -227,12 +233,11 @@ fn what_a_leaving_server_did_not_look_at_is_sent_once_more_and_says_so() {
             let mut came = vec![0; 64 << 10];
             let _ = socket.read(&mut came).await.unwrap();
             // Settings, their acknowledgement, and once requests are here: last stream 0, no error.
-            socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
-            socket.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+            socket.write_all(SETTINGS).await.unwrap();
+            socket.write_all(SETTINGS_ACK).await.unwrap();
             let _ = socket.read(&mut came).await.unwrap();
             wait(20).await;
-            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            socket.write_all(&goaway).await.unwrap();
+            socket.write_all(LOOKED_AT_NOTHING).await.unwrap();
             wait(1_000).await;
         })
     });
@@ -254,11 +259,10 @@ fn a_server_that_goes_away_and_hangs_up_in_one_breath_loses_nothing_either() {
                 }
                 let mut came = vec![0; 64 << 10];
                 let _ = socket.read(&mut came).await.unwrap();
-                socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                socket.write_all(SETTINGS).await.unwrap();
                 let _ = socket.read(&mut came).await.unwrap();
                 wait(30).await;
-                let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                let _ = socket.write_all(&goaway).await;
+                let _ = socket.write_all(LOOKED_AT_NOTHING).await;
             })
         });
         let (records, _) = bench(&url, concurrency, 40).run();

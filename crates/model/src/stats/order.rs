@@ -4,6 +4,8 @@
 //! `p` quantile is binomial, so the quantile lies between two of the sorted values with a confidence that
 //! depends on `n` and `p` alone. Values are taken as independent of each other.
 
+use super::binomial;
+
 /// Sides of a quantile; absent where the sample is too small to have one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
@@ -34,23 +36,21 @@ pub fn bounds(sorted: &[f64], p: f64) -> Bounds {
     if n == 0 || !(p > 0.0 && p < 1.0) {
         return Bounds { low: None, high: None };
     }
+    let at_most = |k: usize| binomial::at_most(k as u64, n as u64, p);
     // At least this many values below the quantile, and at most.
-    let (mut below, mut upto) = (None, None);
-    let mut cumulated = 0.0;
-    let odds = (p / (1.0 - p)).ln();
-    let mut ln_mass = n as f64 * (1.0 - p).ln();
-    for k in 0..n {
-        cumulated += ln_mass.exp();
-        if cumulated <= 0.025 {
-            below = Some(k);
-        }
-        if cumulated >= 0.975 {
-            upto = Some(k);
-            break;
-        }
-        ln_mass += ((n - k) as f64 / (k + 1) as f64).ln() + odds;
-    }
+    let below = first(n, |k| at_most(k) > 0.025).checked_sub(1);
+    let upto = Some(first(n, |k| at_most(k) >= 0.975)).filter(|k| *k < n);
     Bounds { low: below.map(|k| sorted[k]), high: upto.map(|k| sorted[k]) }
+}
+
+/// The first number below `n` from which on `holds`, or `n`; by bisection.
+fn first(n: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, n);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 #[cfg(test)]
