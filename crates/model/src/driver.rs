@@ -19,6 +19,7 @@ mod sessions;
 mod supply;
 
 pub use draws::{Cancellation, Think};
+pub(crate) use sessions::conversation_of;
 pub use sessions::{Itinerary, SessionPlan, Turn, Turns};
 pub use supply::Window;
 

@@ -70,12 +70,17 @@ impl Turns {
     /// The conversation of the list that `session` holds.
     pub fn conversation(&self, session: u64) -> Option<usize> {
         let Self::Listed { counts, pick, seed } = self else { return None };
-        let of = match pick {
-            Pick::InOrder => session,
-            Pick::Random => derive_seed(&[*seed, session]),
-        };
-        usize::try_from(of.checked_rem(counts.len() as u64)?).ok()
+        conversation_of(session, counts.len(), *pick, *seed)
     }
+}
+
+/// Which of so many conversations `session` holds; none where there are none.
+pub(crate) fn conversation_of(session: u64, of: usize, pick: Pick, seed: u64) -> Option<usize> {
+    let drawn = match pick {
+        Pick::InOrder => session,
+        Pick::Random => derive_seed(&[seed, session]),
+    };
+    usize::try_from(drawn.checked_rem(of as u64)?).ok()
 }
 
 /// Which turn of which session a request is.

@@ -8,7 +8,7 @@ use super::{
     Dataset, FileFormat, FileLine, Files, Lengths, MixPart, Pick, Prompt, Salt, Share, Source,
     Words, Workload, derive_seed,
 };
-use crate::driver::{Turn, Turns};
+use crate::driver::{Turn, Turns, conversation_of};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -197,7 +197,7 @@ impl Maker<'_> {
     }
 
     fn turns(self, workload: &Workload, talk: &Talk) -> Turns {
-        let seed = derive_seed(&[workload.seed, self.stream, purpose::TURNS]);
+        let seed = self.turns_seed(workload);
         match talk {
             Talk::Synthetic { turns: Spread { mean, dist: None }, .. } => Turns::Fixed(*mean),
             Talk::Synthetic { turns: Spread { dist: Some(dist), .. }, .. } => {
@@ -212,14 +212,19 @@ impl Maker<'_> {
         }
     }
 
+    fn turns_seed(self, workload: &Workload) -> u64 {
+        derive_seed(&[workload.seed, self.stream, purpose::TURNS])
+    }
+
     fn turn(self, workload: &Workload, history: History, talk: &Talk, turn: Turn) -> TurnContent {
         match talk {
             Talk::Synthetic { lengths, turn_isl, .. } => {
                 self.synthetic_turn(workload, history, lengths, turn_isl, turn)
             }
-            Talk::File { file, format, max_tokens, .. } => {
-                let place = self.turns(workload, talk).conversation(turn.session);
+            Talk::File { file, format, max_tokens, pick, .. } => {
                 let all = self.files.conversations(file, *format).unwrap_or_default();
+                let seed = self.turns_seed(workload);
+                let place = conversation_of(turn.session, all.len(), *pick, seed);
                 let conversation = place.and_then(|place| all.get(place));
                 conversation
                     .and_then(|c| {
@@ -264,15 +269,19 @@ impl Maker<'_> {
             let parts = [workload.seed, self.stream, session, what, u64::from(number), 1];
             self.words.write(tokens, &mut rng(&parts), None)
         };
-        let mut prompt = self.synthetic(workload, lengths, session);
-        if number > 0 {
+        let prompt = if number == 0 {
+            self.synthetic(workload, lengths, session)
+        } else {
             let before = (0..number).map(of).fold(lengths.prefix, |sum, (isl, osl)| {
                 sum.saturating_add(isl).saturating_add(osl)
             });
-            prompt.texts = vec![words(purpose::TURN, isl)];
-            prompt.asked_input_tokens = Some(before.saturating_add(isl));
-            prompt.max_tokens = osl;
-        }
+            Prompt {
+                class: workload.name.clone(),
+                texts: vec![words(purpose::TURN, isl)],
+                asked_input_tokens: Some(before.saturating_add(isl)),
+                max_tokens: osl,
+            }
+        };
         let planned_answer = (history == History::Planned).then(|| words(purpose::ANSWER, osl));
         TurnContent { prompt, system: None, planned_answer }
     }
