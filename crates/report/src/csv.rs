@@ -103,26 +103,26 @@ fn metric_columns<'a>(rows: impl Iterator<Item = &'a Metrics>) -> Vec<Column> {
 /// # Errors
 /// Only when memory cannot be written.
 pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError> {
-    let failed =
-        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
     let columns = metric_columns(results.points.iter().map(|p| &p.metrics));
-    let mut out = csv::Writer::from_writer(Vec::new());
     let mut head: Vec<String> = FIXED.map(str::to_owned).into_iter().collect();
     head.extend(Outcome::ALL.map(|o| format!("requests_{}", o.name())));
     head.extend(FailureClass::ALL.map(|c| format!("failures_{}", c.name())));
     head.extend(columns.iter().map(Column::head));
-    out.write_record(&head).map_err(|e| failed(&e))?;
-    for point in &results.points {
-        let mut row = fixed(results, plan, point);
-        let count = |o: Outcome| point.ended(o).to_string();
-        row.extend(Outcome::ALL.map(count));
-        let lost = |c: FailureClass| point.failures.get(c.name()).copied().unwrap_or(0);
-        row.extend(FailureClass::ALL.map(|c| lost(c).to_string()));
-        row.extend(columns.iter().map(|c| optional(c.value(&point.metrics).map(unsigned_zero))));
-        out.write_record(&row).map_err(|e| failed(&e))?;
-    }
-    let bytes = out.into_inner().map_err(|e| failed(&e))?;
-    String::from_utf8(bytes).map_err(|e| failed(&e))
+    as_text(|out| {
+        out.write_record(&head)?;
+        for point in &results.points {
+            let mut row = fixed(results, plan, point);
+            let count = |o: Outcome| point.ended(o).to_string();
+            row.extend(Outcome::ALL.map(count));
+            let lost = |c: FailureClass| point.failures.get(c.name()).copied().unwrap_or(0);
+            row.extend(FailureClass::ALL.map(|c| lost(c).to_string()));
+            row.extend(
+                columns.iter().map(|c| optional(c.value(&point.metrics).map(unsigned_zero))),
+            );
+            out.write_record(&row)?;
+        }
+        Ok(())
+    })
 }
 
 /// Writes classes of mixed workloads and entries as CSV, a row a part of a point.
@@ -130,24 +130,22 @@ pub fn results_csv(results: &Results, plan: &Plan) -> Result<String, ReportError
 /// # Errors
 /// Only when memory cannot be written.
 pub fn parts_csv(results: &Results) -> Result<String, ReportError> {
-    let failed =
-        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
     let parts = || results.points.iter().flat_map(PointResult::parts);
     let columns = metric_columns(parts().map(|(_, _, metrics)| metrics));
-    let mut out = csv::Writer::from_writer(Vec::new());
     let mut head = ["deploy", "load", "level", "by", "part"].map(str::to_owned).to_vec();
     head.extend(columns.iter().map(Column::head));
-    out.write_record(&head).map_err(|e| failed(&e))?;
-    for point in &results.points {
-        for (by, part, metrics) in point.parts() {
-            let place = [point.deployment.as_str(), &point.load, &point.level, by, &part];
-            let mut row = place.map(str::to_owned).to_vec();
-            row.extend(columns.iter().map(|c| optional(c.value(metrics).map(unsigned_zero))));
-            out.write_record(&row).map_err(|e| failed(&e))?;
+    as_text(|out| {
+        out.write_record(&head)?;
+        for point in &results.points {
+            for (by, part, metrics) in point.parts() {
+                let place = [point.deployment.as_str(), &point.load, &point.level, by, &part];
+                let mut row = place.map(str::to_owned).to_vec();
+                row.extend(columns.iter().map(|c| optional(c.value(metrics).map(unsigned_zero))));
+                out.write_record(&row)?;
+            }
         }
-    }
-    let bytes = out.into_inner().map_err(|e| failed(&e))?;
-    String::from_utf8(bytes).map_err(|e| failed(&e))
+        Ok(())
+    })
 }
 
 /// Writes what each trial did over time, a row a bucket.
@@ -155,24 +153,40 @@ pub fn parts_csv(results: &Results) -> Result<String, ReportError> {
 /// # Errors
 /// Only when memory cannot be written.
 pub fn timeline_csv(results: &Results) -> Result<String, ReportError> {
+    as_text(|out| {
+        out.write_record(TIMELINE)?;
+        for point in &results.points {
+            for trial in &point.trials {
+                let place =
+                    [point.deployment.as_str(), &point.load, &point.level].map(str::to_owned);
+                for slice in trial.timeline.iter().flat_map(Timeline::slices) {
+                    let mut row = place.to_vec();
+                    row.push(trial.number.to_string());
+                    let times = [slice.from_s, slice.width_s, slice.in_flight];
+                    let rates = [slice.sent_rps, slice.completed_rps, slice.failed_rps];
+                    row.extend(
+                        times.into_iter().chain(rates).map(|v| unsigned_zero(v).to_string()),
+                    );
+                    row.push(optional(slice.output_tps.map(unsigned_zero)));
+                    out.write_record(&row)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What `write` writes.
+///
+/// # Errors
+/// Only when memory cannot be written.
+pub(crate) fn as_text(
+    write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>,
+) -> Result<String, ReportError> {
     let failed =
         |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
     let mut out = csv::Writer::from_writer(Vec::new());
-    out.write_record(TIMELINE).map_err(|e| failed(&e))?;
-    for point in &results.points {
-        for trial in &point.trials {
-            let place = [point.deployment.as_str(), &point.load, &point.level].map(str::to_owned);
-            for slice in trial.timeline.iter().flat_map(Timeline::slices) {
-                let mut row = place.to_vec();
-                row.push(trial.number.to_string());
-                let times = [slice.from_s, slice.width_s, slice.in_flight];
-                let rates = [slice.sent_rps, slice.completed_rps, slice.failed_rps];
-                row.extend(times.into_iter().chain(rates).map(|v| unsigned_zero(v).to_string()));
-                row.push(optional(slice.output_tps.map(unsigned_zero)));
-                out.write_record(&row).map_err(|e| failed(&e))?;
-            }
-        }
-    }
+    write(&mut out).map_err(|e| failed(&e))?;
     let bytes = out.into_inner().map_err(|e| failed(&e))?;
     String::from_utf8(bytes).map_err(|e| failed(&e))
 }

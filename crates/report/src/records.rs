@@ -2,6 +2,7 @@
 //!
 //! A record is written as it is read, so any number of them take the memory of one.
 
+use crate::csv::as_text;
 use crate::error::ReportError;
 use scalebeam_model::metrics::Metric;
 use scalebeam_model::request::RequestRecord;
@@ -177,22 +178,19 @@ pub struct PointHistogram {
 /// # Errors
 /// Only when memory cannot be written.
 pub fn histograms_csv(all: &[PointHistogram]) -> Result<String, ReportError> {
-    let failed =
-        |e: &dyn std::fmt::Display| ReportError::Encode { format: "CSV", why: e.to_string() };
-    let mut out = csv::Writer::from_writer(Vec::new());
-    let head = ["deploy", "load", "level", "metric", "unit", "low", "high", "count"];
-    out.write_record(head).map_err(|e| failed(&e))?;
-    for of in all {
-        for bucket in of.histogram.buckets() {
-            let ends = [bucket.low.to_string(), bucket.high.to_string(), bucket.count.to_string()];
-            let names =
-                [of.deployment.as_str(), &of.load, &of.level, of.metric.name, of.metric.unit];
-            out.write_record(names.into_iter().chain(ends.iter().map(String::as_str)))
-                .map_err(|e| failed(&e))?;
+    as_text(|out| {
+        out.write_record(["deploy", "load", "level", "metric", "unit", "low", "high", "count"])?;
+        for of in all {
+            for bucket in of.histogram.buckets() {
+                let ends =
+                    [bucket.low.to_string(), bucket.high.to_string(), bucket.count.to_string()];
+                let names =
+                    [of.deployment.as_str(), &of.load, &of.level, of.metric.name, of.metric.unit];
+                out.write_record(names.into_iter().chain(ends.iter().map(String::as_str)))?;
+            }
         }
-    }
-    let bytes = out.into_inner().map_err(|e| failed(&e))?;
-    String::from_utf8(bytes).map_err(|e| failed(&e))
+        Ok(())
+    })
 }
 
 /// The same as JSON, with the error of the buckets.

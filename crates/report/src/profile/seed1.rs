@@ -2,6 +2,7 @@
 
 use super::{Files, json, number};
 use crate::chart;
+use crate::csv::as_text;
 use crate::error::ReportError;
 use crate::png::png;
 use crate::spec::{Kind, ReportInput, ReportSpec};
@@ -163,18 +164,19 @@ fn timestamp(run: &str) -> String {
 }
 
 fn csv(rows: &[Map<String, Value>]) -> Result<Vec<u8>, ReportError> {
-    let failed = |why: String| ReportError::Encode { format: "CSV", why };
-    let mut out = csv::Writer::from_writer(Vec::new());
-    out.write_record(COLUMNS).map_err(|e| failed(e.to_string()))?;
-    for row in rows {
-        let cells = COLUMNS.iter().map(|c| match row.get(*c) {
-            Some(Value::String(text)) => text.clone(),
-            None | Some(Value::Null) => String::new(),
-            Some(other) => other.to_string(),
-        });
-        out.write_record(cells).map_err(|e| failed(e.to_string()))?;
-    }
-    out.into_inner().map_err(|e| failed(e.to_string()))
+    let text = as_text(|out| {
+        out.write_record(COLUMNS)?;
+        for row in rows {
+            let cells = COLUMNS.iter().map(|c| match row.get(*c) {
+                Some(Value::String(text)) => text.clone(),
+                None | Some(Value::Null) => String::new(),
+                Some(other) => other.to_string(),
+            });
+            out.write_record(cells)?;
+        }
+        Ok(())
+    })?;
+    Ok(text.into_bytes())
 }
 
 #[cfg(test)]
