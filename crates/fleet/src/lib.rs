@@ -11,6 +11,7 @@
 
 pub mod engine;
 pub mod failure;
+pub mod host;
 mod http;
 pub mod journal;
 pub mod launch;

@@ -1,0 +1,269 @@
+//! A shell on a host: this machine's own, or the far end of the site's own `ssh`.
+//!
+//! **Invariants.** What runs there is a POSIX `sh` script that goes in by standard input, so nothing of
+//! it, values of variables least of all, is on a command line for others to see. `ssh` is the program
+//! of the site with its configuration, agent and jump hosts; it never asks anything, and a host that
+//! does not answer is an error after seconds, not a wait. A script that takes too long is given up:
+//! its near end is ended, and what it started has to be found by its marks.
+
+use rustix::process::{Pid, Signal};
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+/// Options that make ssh answer or fail. `StrictHostKeyChecking` stays as the site has it: with
+/// `BatchMode` an unknown key is refused where it would otherwise be asked about.
+const SSH_OPTIONS: [&str; 10] = [
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=10",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+    "-o",
+    "ClearAllForwardings=yes",
+];
+
+/// What `ssh` itself ends with when it, and not the far end, failed.
+const SSH_FAILED: i32 = 255;
+
+/// Where scripts run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shell {
+    /// On this machine.
+    Here,
+    /// On the host that the site's `ssh` knows by this name.
+    Ssh(String),
+}
+
+/// What a script printed, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Its exit status; absent where a signal ended it.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Why a script did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// Neither `sh` nor `ssh` could be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// Which of them.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `ssh` could not reach the host, or was not let in.
+    #[error("ssh {host}: {said}")]
+    Ssh {
+        /// Its name, as the file gives it.
+        host: String,
+        /// What ssh said.
+        said: String,
+    },
+    /// It took too long.
+    #[error("no answer from {host} within {} s", .limit.as_secs_f64())]
+    TimedOut {
+        /// The host, or `this machine`.
+        host: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Talking to it failed.
+    #[error("talking to the shell on {host} failed")]
+    Pipe {
+        /// The host, or `this machine`.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ShellError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Start { program, .. } => format!("install {program}, or put it on PATH"),
+            Self::Ssh { host, said } => ssh_hint(host, said),
+            Self::TimedOut { host, .. } => format!("try: ssh {host} true"),
+            Self::Pipe { .. } => "try again; if it stays, look at the host's load".to_owned(),
+        }
+    }
+}
+
+/// ssh says in words what went wrong; these are its own (OpenSSH 9).
+fn ssh_hint(host: &str, said: &str) -> String {
+    let has = |words: &str| said.contains(words);
+    if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        return format!(
+            "its key is not the one in known_hosts: make sure that it is the right machine, then \
+             ssh-keygen -R {host}"
+        );
+    }
+    if has("Host key verification failed") {
+        return format!("its key is not known yet: log in once by hand (ssh {host}), look, accept");
+    }
+    if has("Permission denied") {
+        return format!(
+            "scalebeam never types a password: set up a key or an agent so that ssh -o BatchMode=yes \
+             {host} true works"
+        );
+    }
+    if has("Could not resolve") {
+        return format!("'{host}' is neither a name in ssh_config nor in DNS: correct host.ssh");
+    }
+    format!("make ssh -o BatchMode=yes {host} true work first")
+}
+
+impl Shell {
+    /// The name in messages.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Here => "this machine",
+            Self::Ssh(host) => host,
+        }
+    }
+
+    /// Runs `script` to its end. Any exit status of the script is an `Ok`.
+    ///
+    /// # Errors
+    /// When it could not be run, the host could not be reached, or `limit` passed.
+    pub async fn run(&self, script: &str, limit: Duration) -> Result<Ran, ShellError> {
+        let child = self.start(Stdio::piped(), Stdio::piped())?;
+        let leader = child.id();
+        let talk = self.talk(child, script);
+        match tokio::time::timeout(limit, talk).await {
+            Ok(ran) => ran,
+            Err(_) => {
+                end_group(leader);
+                Err(ShellError::TimedOut { host: self.name().to_owned(), limit })
+            }
+        }
+    }
+
+    async fn talk(&self, mut child: Child, script: &str) -> Result<Ran, ShellError> {
+        let pipe = |source| ShellError::Pipe { host: self.name().to_owned(), source };
+        let stdin = child.stdin.take();
+        let writing = async {
+            if let Some(mut stdin) = stdin {
+                // One that ends before it has read everything says why by its status.
+                let _ = stdin.write_all(script.as_bytes()).await;
+                let _ = stdin.shutdown().await;
+            }
+        };
+        let (out, ()) = tokio::join!(child.wait_with_output(), writing);
+        let out = out.map_err(pipe)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let stderr = text(out.stderr);
+        self.check(out.status, &stderr)?;
+        Ok(Ran { status: out.status.code(), stdout: text(out.stdout), stderr })
+    }
+
+    /// Whether it was `ssh` that failed and not what it ran.
+    pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<(), ShellError> {
+        match self {
+            Self::Ssh(host) if status.code() == Some(SSH_FAILED) => {
+                let said = stderr.lines().map(str::trim).filter(|l| !l.is_empty());
+                let said = said.collect::<Vec<_>>().join("; ");
+                let said = if said.is_empty() { "the connection broke".to_owned() } else { said };
+                Err(ShellError::Ssh { host: host.clone(), said })
+            }
+            Self::Ssh(_) | Self::Here => Ok(()),
+        }
+    }
+
+    /// Starts a shell that takes its script by standard input. It ends when the value is dropped.
+    pub(crate) fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, ShellError> {
+        let (program, mut command) = match self {
+            Self::Here => {
+                let mut sh = Command::new("sh");
+                sh.arg("-s");
+                ("sh", sh)
+            }
+            Self::Ssh(host) => {
+                let mut ssh = Command::new("ssh");
+                // `--`: a name that begins with a dash is no option. `exec`: no shell of the user's own
+                // in between, whichever it is.
+                ssh.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]);
+                ("ssh", ssh)
+            }
+        };
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
+        // A group of its own: Ctrl-C is for scalebeam, which has yet to take things down over it.
+        command.process_group(0).kill_on_drop(true);
+        command.spawn().map_err(|source| ShellError::Start { program, source })
+    }
+}
+
+/// Ends a shell with everything that it runs on this machine.
+fn end_group(leader: Option<u32>) {
+    let pid = leader.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // Gone already: nothing to end.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// `text` as one word of a shell, whatever it holds.
+pub fn quote(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_script_comes_in_by_standard_input_and_its_status_comes_back() {
+        let ran = Shell::Here.run("echo out; echo err >&2; exit 7", LIMIT).await.unwrap();
+        let expected = Ran { status: Some(7), stdout: "out\n".into(), stderr: "err\n".into() };
+        assert_eq!(ran, expected);
+    }
+
+    #[tokio::test]
+    async fn any_text_is_one_word() {
+        for text in ["plain", "", "two words", "it's", "$HOME `id` \"q\" \\ * ;", "a\nb", "ü"] {
+            let script = format!("printf %s {}", quote(text));
+            assert_eq!(Shell::Here.run(&script, LIMIT).await.unwrap().stdout, text);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_given_up_with_its_children() {
+        let limit = Duration::from_millis(300);
+        let script = "sleep 54321 & echo $! >&2; wait";
+        let error = Shell::Here.run(script, limit).await.unwrap_err();
+        assert!(matches!(error, ShellError::TimedOut { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_ssh_says_leads_to_a_hint() {
+        for (said, hint) in [
+            ("Host key verification failed.", "not known yet"),
+            ("gpu-1: Permission denied (publickey).", "never types a password"),
+            ("Could not resolve hostname gpu-1: Name or service not known", "ssh_config"),
+            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", "ssh-keygen -R gpu-1"),
+            ("Connection refused", "make ssh"),
+        ] {
+            let error = ShellError::Ssh { host: "gpu-1".into(), said: said.into() };
+            assert!(error.hint().contains(hint), "{said}: {}", error.hint());
+        }
+    }
+}
