@@ -71,7 +71,7 @@ pub(crate) struct Up {
 pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
     let asked = watch_signals()?;
     let clock = WallClock::shared();
-    let prepared = prepare::prepare(loaded, &goal)?;
+    let prepared = prepare::prepare(loaded, &goal).await?;
     let writer = open(loaded, &goal, clock.as_ref())?;
     let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
@@ -85,7 +85,7 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
 pub(crate) async fn up(loaded: &Loaded, goal: Goal) -> Result<Option<Up>, Failure> {
     let asked = watch_signals()?;
     let clock = WallClock::shared();
-    let prepared = prepare::prepare(loaded, &goal)?;
+    let prepared = prepare::prepare(loaded, &goal).await?;
     let writer = open(loaded, &goal, clock.as_ref())?;
     let campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
@@ -177,6 +177,7 @@ impl<'a> Campaign<'a> {
                 .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?,
             cache_dir: settings::cache_dir(),
             base: loaded.base.clone(),
+            hosts: loaded.plan.hosts.clone(),
             journal: Arc::new(journal),
             clock: Arc::clone(&clock),
             cancel: cancelled,

@@ -1,5 +1,6 @@
 //! What can go wrong with a deployment, in words that name the process, the host and the next step.
 
+use crate::host::ShellError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -175,6 +176,41 @@ pub enum FleetError {
     /// A process ended while it was needed.
     #[error("process {} on host {} (pid {}) ended with {}: `{}`{}", .0.process, .0.host, .0.pid, .0.exit, .0.command, indent(&.0.tail))]
     Exited(Box<Death>),
+    /// A host could not be asked.
+    #[error("host {host} cannot be asked{needed_for}")]
+    Host {
+        /// Its name in the file.
+        host: String,
+        /// ` to WHAT`.
+        needed_for: String,
+        /// Why.
+        #[source]
+        source: ShellError,
+    },
+    /// A host answers, and cannot do what is asked of it.
+    #[error("host {host}: {said}")]
+    HostUnfit {
+        /// Its name in the file.
+        host: String,
+        /// What is wrong with it.
+        said: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A process that was needed cannot be watched any more.
+    #[error("process {process} on host {host} was lost: {said}{}", last_said(last_line, log))]
+    HostLost {
+        /// Id of the process.
+        process: String,
+        /// Its host.
+        host: String,
+        /// What happened to the connection.
+        said: String,
+        /// Last line of its log, empty where it wrote none.
+        last_line: String,
+        /// Where what came of its log is.
+        log: PathBuf,
+    },
     /// The time for readiness is over.
     #[error(
         "deployment '{deployment}' was not ready after {waited}: {doing}{}",
@@ -288,6 +324,12 @@ impl FleetError {
                 Some(known) => known.to_owned(),
                 None => format!("the whole log is in {}", death.log.display()),
             },
+            Self::Host { source, .. } => source.hint(),
+            Self::HostUnfit { advice, .. } => advice.clone(),
+            Self::HostLost { host, .. } => format!(
+                "see whether host {host} is up and reachable; `scalebeam down RUN_DIR` ends what is \
+                 left on it once it is"
+            ),
             Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { .. } => "raise `ready = { timeout = \"..\" }` if it was still \
                 loading; otherwise see the logs named above"
@@ -311,6 +353,13 @@ impl FleetError {
                 the setup again afterwards, it resumes cleanly"
                 .to_owned(),
         })
+    }
+}
+
+fn last_said(last_line: &str, log: &std::path::Path) -> String {
+    match last_line {
+        "" => String::new(),
+        line => format!("\n    last log line: {line} ({})", log.display()),
     }
 }
 

@@ -146,6 +146,12 @@ pub struct Intent {
     pub process: String,
     /// Host in the file.
     pub host: String,
+    /// Its name for the site's ssh; absent for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// The directory on it that holds what scalebeam wrote there for this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_dir: Option<String>,
     /// What is executed.
     pub program: String,
     /// With these arguments.

@@ -18,6 +18,7 @@ pub mod launch;
 mod metrics_page;
 pub mod process;
 pub mod ready;
+mod remote;
 pub mod setup;
 pub mod teardown;
 
@@ -26,4 +27,4 @@ mod error;
 pub use error::{Death, Exit, FleetError, Stuck};
 pub use launch::{Context, Progress, Running, State, bring_up};
 pub use metrics_page::metrics_page;
-pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};
+pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers, remote_leftovers};

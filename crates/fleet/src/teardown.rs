@@ -6,10 +6,13 @@
 //! reported and never keeps the next from being taken.
 
 mod down;
+mod remote;
 
-pub use down::{DownReport, Leftover, down_run, leftovers};
+pub use down::{DownReport, Leftover, down_run, leftovers, remote_leftovers};
 
-use crate::journal::{Event, Journal, Reach, Stage};
+use crate::host::Shell;
+use crate::journal::{Event, Intent, Journal, Reach, Stage};
+use crate::launch::Spawned;
 use crate::process::{self, Identity, Mark, Marked, Member, Table};
 use rustix::process::Signal;
 use scalebeam_model::plan::PortPlan;
@@ -34,6 +37,10 @@ pub(crate) struct Target {
     pub(crate) process: String,
     pub(crate) deployment: String,
     pub(crate) host: String,
+    /// Where it runs.
+    pub(crate) shell: Shell,
+    /// What scalebeam wrote there is in this directory.
+    pub(crate) remote_dir: Option<String>,
     pub(crate) command: String,
     pub(crate) stage: Stage,
     pub(crate) grace: Nanos,
@@ -66,9 +73,29 @@ impl Survey {
 }
 
 impl Target {
+    /// What `intent` announced, as long as nothing more is known of it.
+    pub(crate) fn of_intent(intent: &Intent) -> Self {
+        Self {
+            process: intent.process.clone(),
+            deployment: intent.deployment.clone(),
+            host: intent.host.clone(),
+            shell: intent.ssh.clone().map_or(Shell::Here, Shell::Ssh),
+            remote_dir: intent.remote_dir.clone(),
+            command: Spawned::command_line(&intent.program, &intent.args),
+            stage: intent.stage,
+            grace: intent.grace,
+            mark: Mark { run: intent.run.clone(), dir: intent.run_dir.clone() },
+            boot_id: intent.boot_id.clone(),
+            leader: None,
+            known: BTreeSet::new(),
+            ports: intent.ports.clone(),
+            gone: false,
+        }
+    }
+
     /// Looks for what is left of it. `boot` is the present boot.
     pub(crate) fn survey(&self, table: &Table, marked: &[Marked], boot: &str) -> Survey {
-        if self.boot_id != boot {
+        if self.boot_id != boot || self.shell != Shell::Here {
             return Survey::default();
         }
         let me = std::process::id();
@@ -169,8 +196,9 @@ pub(crate) async fn take_down(
     let mut ends = Vec::new();
     for stage in [Stage::Entry, Stage::Worker, Stage::Infra] {
         let of_stage: Vec<Target> = targets.iter().filter(|t| t.stage == stage).cloned().collect();
-        ends.extend(drain.stage(&of_stage).await);
+        ends.extend(drain.stage_everywhere(&of_stage).await);
     }
+    remote::clean(&mut drain, &targets, &ends).await;
     TeardownReport { ends, problems: drain.problems }
 }
 
@@ -182,6 +210,16 @@ struct Drain<'a> {
 }
 
 impl Drain<'_> {
+    /// Ends the targets of one stage, here and on other hosts; in their order.
+    async fn stage_everywhere(&mut self, targets: &[Target]) -> Vec<ProcessEnd> {
+        let mut ends = remote::stage(self, targets).await;
+        let here = |(_, t): &(usize, &Target)| t.shell == Shell::Here;
+        let (at, local): (Vec<usize>, Vec<Target>) =
+            targets.iter().enumerate().filter(here).map(|(i, t)| (i, t.clone())).unzip();
+        ends.extend(at.into_iter().zip(self.stage(&local).await));
+        ends.into_values().collect()
+    }
+
     async fn stage(&mut self, targets: &[Target]) -> Vec<ProcessEnd> {
         let before = self.look(targets);
         if before.iter().all(Survey::is_empty) {
@@ -369,6 +407,8 @@ mod tests {
             process: "d/0/serve".into(),
             deployment: "d".into(),
             host: "box".into(),
+            shell: Shell::Here,
+            remote_dir: None,
             command: "x".into(),
             stage: Stage::Entry,
             grace: Nanos::from_millis(100),

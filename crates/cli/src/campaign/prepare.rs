@@ -5,7 +5,7 @@ use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
 use crate::{limits, settings};
 use scalebeam_fleet::launch::deployment_available;
-use scalebeam_fleet::leftovers;
+use scalebeam_fleet::{leftovers, remote_leftovers};
 use scalebeam_load::Tokenizer;
 use scalebeam_load::http::tls;
 use scalebeam_model::driver::LoadShape;
@@ -37,7 +37,7 @@ impl Prepared {
     }
 }
 
-pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
+pub(super) async fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
     let plan = &loaded.plan;
     runnable(plan)?;
     limits::enough_connections(plan)?;
@@ -52,7 +52,7 @@ pub(super) fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure>
     let files = prompt_files(plan, &loaded.base, tokenizer.as_deref())?;
     replayed(plan, &files)?;
     if plan.deployments.iter().any(|d| !d.processes.is_empty()) {
-        nothing_left(goal)?;
+        nothing_left(goal).await?;
     }
     Ok(Prepared { files: Arc::new(files), tokenizer, skipped })
 }
@@ -225,13 +225,14 @@ fn tokenizer(plan: &Plan, base: &Path) -> Result<Option<Arc<Tokenizer>>, Failure
 }
 
 /// Refuses to start over what an earlier run has left running: its GPUs and ports are taken.
-fn nothing_left(goal: &Goal) -> Result<(), Failure> {
+async fn nothing_left(goal: &Goal) -> Result<(), Failure> {
     let runs = match goal {
         Goal::New { out } => list_runs(out)?.into_iter().map(|r| r.dir).collect(),
         Goal::Resume(dir) => vec![dir.clone()],
     };
     for dir in runs {
-        let left = leftovers(&dir)?;
+        let mut left = leftovers(&dir)?;
+        left.extend(remote_leftovers(&dir).await?);
         let is_live = RunReader::open(&dir).is_ok_and(|r| r.is_being_written());
         if is_live && (matches!(goal, Goal::Resume(_)) || !left.is_empty()) {
             return Err(Failure::usage(format!(

@@ -82,7 +82,7 @@ impl Engine for LlamaCpp {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::Local | Platform::External => Ok(()),
+            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }

@@ -87,7 +87,7 @@ impl Engine for Vllm {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::Local | Platform::External => Ok(()),
+            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }
@@ -97,7 +97,7 @@ impl Engine for Vllm {
             return Ok(Vec::new());
         }
         let instance = request.instance;
-        if instance.role != Role::Aggregated && request.platform == Platform::Local {
+        if instance.role != Role::Aggregated && request.platform.places_processes() {
             return Err(format!(
                 "a {} pool of plain vllm needs a router, which this version does not start: use \
                  engine = \"dynamo-vllm\", or attach to a router with platform = \"external\"",

@@ -5,16 +5,14 @@
 //! exists, its pid and start time right after. The output of an earlier start in the same log is never
 //! taken for this one's.
 
-use super::log::tail;
-use super::{Context, RunningProcess, within};
-use crate::error::{Death, Exit, FleetError, Stuck};
-use crate::failure;
-use crate::journal::{Event, Intent, Journal, Stage};
+use super::spawned::{Spawned, shown, stage_of};
+use super::{Context, within};
+use crate::error::{Exit, FleetError};
+use crate::host::Shell;
+use crate::journal::{Event, Intent, Journal};
 use crate::process::{self, DIR_MARKER, Identity, Mark, Member, PROCESS_MARKER, RUN_MARKER, Table};
 use crate::setup::llama_cpp;
-use crate::teardown::Target;
-use scalebeam_model::plan::{DeploymentPlan, EnvValue, ProcessPlan};
-use scalebeam_model::units::Nanos;
+use scalebeam_model::plan::{DeploymentPlan, EnvValue, Platform, ProcessPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,11 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
-
-/// Lines of a log that an error shows.
-const TAIL_LINES: usize = 15;
-/// Lines of a log in which known failures are looked for.
-const SEARCH_LINES: usize = 400;
 
 /// What is really executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,24 +39,10 @@ pub(super) struct Start<'a> {
     pub(super) died: Arc<watch::Sender<Option<usize>>>,
 }
 
-/// A process that was started.
-#[derive(Debug)]
-pub(crate) struct Spawned {
-    plan: ProcessPlan,
-    command: String,
-    identity: Identity,
-    stage: Stage,
-    log: PathBuf,
-    /// Where in the log its output begins.
-    log_from: u64,
-    exit: watch::Receiver<Option<Exit>>,
-    known: Arc<Mutex<BTreeSet<Member>>>,
-}
-
 /// Every port of the plan is free, and no two processes want the same one.
-pub(super) fn check_ports(plan: &DeploymentPlan) -> Result<(), FleetError> {
+pub(super) fn check_ports(plan: &DeploymentPlan, ctx: &Context) -> Result<(), FleetError> {
     let mut wanted: BTreeMap<(&str, u16), &str> = BTreeMap::new();
-    for process in &plan.processes {
+    for process in plan.processes.iter().filter(|p| ctx.shell(plan, &p.host) == Shell::Here) {
         for port in &process.ports {
             let taken = |by: String| FleetError::PortTaken {
                 process: process.id.clone(),
@@ -94,15 +73,12 @@ pub(super) fn check_ports(plan: &DeploymentPlan) -> Result<(), FleetError> {
     Ok(())
 }
 
-/// What each process of `plan` really executes; found before the first one is started.
-pub(super) fn resolve_all(
-    plan: &DeploymentPlan,
-    ctx: &Context,
-) -> Result<Vec<Executable>, FleetError> {
-    plan.processes.iter().map(|p| resolve(p, &ctx.exe, &ctx.cache_dir)).collect()
-}
-
-fn resolve(process: &ProcessPlan, exe: &Path, cache: &Path) -> Result<Executable, FleetError> {
+/// What `process` really executes on this machine.
+pub(super) fn resolve(
+    process: &ProcessPlan,
+    exe: &Path,
+    cache: &Path,
+) -> Result<Executable, FleetError> {
     if process.program == "scalebeam" {
         return Ok(Executable { program: exe.to_owned(), args: process.args.clone() });
     }
@@ -159,19 +135,9 @@ pub fn deployment_available(
     exe: &Path,
     cache_dir: &Path,
 ) -> Result<(), FleetError> {
-    plan.processes.iter().try_for_each(|p| resolve(p, exe, cache_dir).map(drop))
-}
-
-fn stage_of(plan: &DeploymentPlan, process: &ProcessPlan) -> Stage {
-    let is_entry = plan.entries.iter().any(|entry| {
-        let port = entry.url.parse::<http::Uri>().ok().and_then(|u| u.port_u16());
-        process.ports.iter().any(|p| Some(p.port) == port)
-    });
-    match (is_entry, process.instance) {
-        (true, _) => Stage::Entry,
-        (false, Some(_)) => Stage::Worker,
-        (false, None) => Stage::Infra,
-    }
+    // What is on other hosts is looked for there, when it is about to be started.
+    let here = plan.processes.iter().filter(|_| plan.platform == Platform::Local);
+    here.map(|p| resolve(p, exe, cache_dir)).try_for_each(|found| found.map(drop))
 }
 
 /// Starts one process: intent to the disk, spawn, identity to the disk, watch.
@@ -192,6 +158,8 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         deployment: plan.name.clone(),
         process: process.id.clone(),
         host: process.host.clone(),
+        ssh: None,
+        remote_dir: None,
         program,
         args: executable.args.clone(),
         env: process.env.clone(),
@@ -237,10 +205,22 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         died,
     };
     tokio::spawn(watcher.watch(child));
-    Ok(Spawned { plan: process.clone(), command, identity, stage, log, log_from, exit, known })
+    Ok(Spawned {
+        plan: process.clone(),
+        shell: Shell::Here,
+        remote_dir: None,
+        command,
+        identity,
+        stage,
+        log,
+        log_from,
+        exit,
+        known,
+        lost: Arc::default(),
+    })
 }
 
-fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> FleetError {
+pub(super) fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> FleetError {
     FleetError::File { action, path: path.to_owned(), source }
 }
 
@@ -260,7 +240,7 @@ fn failed_to_start(
     }
 }
 
-fn open_log(log: &Path) -> Result<(File, u64), FleetError> {
+pub(super) fn open_log(log: &Path) -> Result<(File, u64), FleetError> {
     if let Some(dir) = log.parent() {
         std::fs::create_dir_all(dir).map_err(|e| file_error("create", dir, e))?;
     }
@@ -298,21 +278,6 @@ fn identify(child: &tokio::process::Child) -> std::io::Result<Identity> {
     Identity::of(pid.ok_or_else(|| std::io::Error::other("it has no pid"))?)
 }
 
-/// A command line for a message. Not for a shell.
-fn shown(program: &str, args: &[String]) -> String {
-    std::iter::once(program)
-        .chain(args.iter().map(String::as_str))
-        .map(|word| {
-            if word.is_empty() || word.contains(char::is_whitespace) {
-                format!("'{word}'")
-            } else {
-                word.to_owned()
-            }
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 /// Waits for the end of one process.
 struct Watcher {
     process: String,
@@ -348,123 +313,6 @@ impl Watcher {
     }
 }
 
-/// The death of process `index`, for the user.
-pub(super) fn death(processes: &[Spawned], index: usize) -> Option<FleetError> {
-    processes.get(index).map(Spawned::death)
-}
-
-/// Returns when the first of `processes` has ended.
-pub(crate) async fn first_death(
-    processes: &[Spawned],
-    mut deaths: watch::Receiver<Option<usize>>,
-) -> FleetError {
-    loop {
-        let first = *deaths.borrow_and_update();
-        if let Some(error) = first.and_then(|index| death(processes, index)) {
-            return error;
-        }
-        if deaths.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Spawned {
-    /// A command line for a message. Not for a shell.
-    pub(crate) fn command_line(program: &str, args: &[String]) -> String {
-        shown(program, args)
-    }
-
-    pub(super) fn public(&self) -> RunningProcess {
-        RunningProcess {
-            id: self.plan.id.clone(),
-            instance: self.plan.instance,
-            host: self.plan.host.clone(),
-            pid: self.identity.pid,
-            gpus: self.plan.gpus.clone(),
-            log: self.log.clone(),
-        }
-    }
-
-    /// Whether it has not ended yet.
-    pub(crate) fn is_running(&self) -> bool {
-        self.exit.borrow().is_none()
-    }
-
-    /// Waits briefly until its end has been noticed and journalled.
-    pub(super) async fn settled(&self) {
-        let mut exit = self.exit.clone();
-        let noticed = exit.wait_for(Option::is_some);
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), noticed).await;
-    }
-
-    /// Last line that it wrote and is not empty.
-    pub(crate) fn last_line(&self) -> String {
-        self.tail(1).pop().unwrap_or_default()
-    }
-
-    pub(crate) fn stuck(&self) -> Stuck {
-        Stuck { process: self.plan.id.clone(), last_line: self.last_line(), log: self.log.clone() }
-    }
-
-    /// What is known about what its log says.
-    pub(crate) fn known_failure(&self) -> Option<&'static str> {
-        failure::recognise(&self.tail(SEARCH_LINES)).map(|k| k.hint)
-    }
-
-    fn tail(&self, lines: usize) -> Vec<String> {
-        tail(&self.log, self.log_from, lines).unwrap_or_default()
-    }
-
-    fn death(&self) -> FleetError {
-        let exit = (*self.exit.borrow()).unwrap_or(Exit { code: None, signal: None });
-        FleetError::Exited(Box::new(Death {
-            process: self.plan.id.clone(),
-            host: self.plan.host.clone(),
-            pid: self.identity.pid,
-            command: self.command.clone(),
-            exit,
-            tail: self.tail(TAIL_LINES),
-            log: self.log.clone(),
-            known: self.known_failure(),
-        }))
-    }
-
-    /// Journals who belongs to it now: descendants that clear or overwrite their environment, or leave
-    /// the group, are known by this alone.
-    pub(super) fn record_members(&self, journal: &Journal) -> Result<(), FleetError> {
-        if !self.identity.leader().is_alive() {
-            return Ok(());
-        }
-        let members = Table::read().family(self.identity.pid, self.identity.pgid);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.len();
-        known.extend(members.iter().copied());
-        if known.len() == before {
-            return Ok(());
-        }
-        drop(known);
-        journal.write(Event::ProcessMembers { process: self.plan.id.clone(), members })
-    }
-
-    pub(super) fn target(&self, deployment: &str, mark: &Mark, grace: Nanos) -> Target {
-        Target {
-            process: self.plan.id.clone(),
-            deployment: deployment.to_owned(),
-            host: self.plan.host.clone(),
-            command: self.command.clone(),
-            stage: self.stage,
-            grace,
-            mark: mark.clone(),
-            boot_id: self.identity.boot_id.clone(),
-            leader: Some(self.identity.clone()),
-            known: self.known.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            ports: self.plan.ports.clone(),
-            gone: false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -477,11 +325,5 @@ mod tests {
         assert_eq!(find_program("/etc/passwd", None), None);
         assert!(program_available("scalebeam", Path::new("/nope")));
         assert!(!program_available("no-such-program", Path::new("/nope")));
-    }
-
-    #[test]
-    fn command_lines_are_shown_readably() {
-        let args = ["-c".to_owned(), "a b".to_owned(), String::new()];
-        assert_eq!(shown("sh", &args), "sh -c 'a b' ''");
     }
 }

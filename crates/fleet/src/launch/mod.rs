@@ -8,18 +8,22 @@
 mod external;
 mod local;
 mod log;
+mod remote;
+mod spawned;
 
-pub(crate) use local::{Executable, Spawned, first_death};
+pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
+pub(crate) use spawned::{Spawned, first_death};
 
 use crate::error::FleetError;
+use crate::host::Shell;
 use crate::http::{self, Client};
 use crate::journal::{Event, Journal};
 use crate::process::Mark;
 use crate::ready;
 use crate::teardown::{self, TeardownReport};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, HostPlan, Platform};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::path::{Path, PathBuf};
@@ -39,6 +43,8 @@ pub struct Context {
     pub cache_dir: PathBuf,
     /// Where relative paths of the experiment file start.
     pub base: PathBuf,
+    /// The hosts of the plan.
+    pub hosts: Vec<HostPlan>,
     /// The run's journal.
     pub journal: Arc<Journal>,
     /// Time.
@@ -48,6 +54,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// How host `name` of `plan` is talked to. One without an ssh name is this machine, and every one
+    /// where the plan starts nothing by ssh.
+    pub(crate) fn shell(&self, plan: &DeploymentPlan, name: &str) -> Shell {
+        let host = self.hosts.iter().find(|h| h.name == name && plan.platform == Platform::Ssh);
+        host.and_then(|h| h.ssh.clone()).map_or(Shell::Here, Shell::Ssh)
+    }
+
     /// Returns once the caller wants to stop; never, where it no longer can.
     pub(crate) async fn cancelled(&self) {
         let mut cancel = self.cancel.clone();
@@ -204,7 +217,7 @@ fn refuse(plan: &DeploymentPlan) -> Result<(), FleetError> {
         return Err(unsupported(reason.clone()));
     }
     match plan.platform {
-        Platform::Local => Ok(()),
+        Platform::Local | Platform::Ssh => Ok(()),
         Platform::External => external::check(plan),
         other => Err(unsupported(format!(
             "platform {} is planned, not started, by this version",
@@ -223,15 +236,7 @@ impl Running {
     ) -> Result<(), FleetError> {
         let begun = self.ctx.clock.now();
         self.enter(State::Starting, None)?;
-        if plan.platform == Platform::Local {
-            local::check_ports(plan)?;
-            let resolved = local::resolve_all(plan, &self.ctx)?;
-            for (index, (process, executable)) in plan.processes.iter().zip(resolved).enumerate() {
-                progress(self.progress(format!("starting {}", process.id)));
-                let start = local::Start { plan, process, executable, index, died: died.clone() };
-                self.processes.push(local::start(start, &self.ctx)?);
-            }
-        }
+        self.start_all(plan, died, progress).await?;
         let deaths = self.deaths.clone();
         let processes = std::mem::take(&mut self.processes);
         let outcome = {
@@ -247,6 +252,45 @@ impl Running {
             self.ctx.journal.write(Event::Note { text: note.clone() })?;
         }
         self.ready_after = self.ctx.clock.now().since(begun);
+        Ok(())
+    }
+
+    /// Starts every process where it belongs; what can be known before is looked at before.
+    async fn start_all(
+        &mut self,
+        plan: &DeploymentPlan,
+        died: &Arc<watch::Sender<Option<usize>>>,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FleetError> {
+        if !plan.platform.places_processes() {
+            return Ok(());
+        }
+        local::check_ports(plan, &self.ctx)?;
+        let here = plan.processes.iter().filter(|p| self.ctx.shell(plan, &p.host) == Shell::Here);
+        let resolve = |p| local::resolve(p, &self.ctx.exe, &self.ctx.cache_dir);
+        let mut executables = here.map(resolve).collect::<Result<Vec<_>, _>>()?.into_iter();
+        let seen = remote::look_at_all(plan, &self.ctx).await?;
+        for (index, process) in plan.processes.iter().enumerate() {
+            if *self.ctx.cancel.borrow() {
+                return Err(FleetError::Cancelled { deployment: plan.name.clone() });
+            }
+            progress(self.progress(format!("starting {}", process.id)));
+            let died = died.clone();
+            let started = match seen.get(&process.host) {
+                Some(seen) => {
+                    let start = remote::Start { plan, process, seen, index, died };
+                    remote::start(start, &self.ctx).await?
+                }
+                None => {
+                    let Some(executable) = executables.next() else { break };
+                    local::start(
+                        local::Start { plan, process, executable, index, died },
+                        &self.ctx,
+                    )?
+                }
+            };
+            self.processes.push(started);
+        }
         Ok(())
     }
 
@@ -330,7 +374,7 @@ impl Running {
     /// The first death, with exit status, log tail and hint.
     pub fn check_alive(&self) -> Result<(), FleetError> {
         let first = *self.deaths.borrow();
-        match first.and_then(|index| local::death(&self.processes, index)) {
+        match first.and_then(|index| spawned::death(&self.processes, index)) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -338,7 +382,7 @@ impl Running {
 
     /// Returns when a process ends; never for a deployment without processes.
     pub async fn died(&self) -> FleetError {
-        local::first_death(&self.processes, self.deaths.clone()).await
+        spawned::first_death(&self.processes, self.deaths.clone()).await
     }
 
     /// Takes it down: entries, workers, infrastructure; SIGTERM, `grace`, SIGKILL, verify.

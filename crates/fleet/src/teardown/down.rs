@@ -4,10 +4,10 @@
 //! torn, on one that cannot be written any more, beside a run that is still going on, and after one
 //! that was killed between an intent and its record.
 
-use super::{ProcessEnd, Survey, Target, take_down};
+use super::{Ended, ProcessEnd, Survey, Target, remote, take_down};
 use crate::error::FleetError;
-use crate::journal::{self, Contents, Event, Intent, Journal};
-use crate::launch::Spawned;
+use crate::host::Shell;
+use crate::journal::{self, Contents, Event, Journal};
 use crate::process::{self, Identity, Mark, Marked, Table};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
@@ -79,7 +79,7 @@ pub async fn down_run(
         }
     };
     let done = take_down(targets, journal.as_ref()).await;
-    report.ends = done.ends;
+    report.ends = done.ends.into_iter().filter(|e| e.ended != Ended::WasGone).collect();
     report.problems.extend(done.problems);
     Ok(report)
 }
@@ -104,6 +104,22 @@ pub fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
     Ok(found)
 }
 
+/// What the run of `run_dir` has left on other hosts, as far as its journal does not say that it is gone.
+///
+/// # Errors
+/// When the journal is there and cannot be read, or a host cannot be asked.
+pub async fn remote_leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
+    let contents = journal::read(&run_dir.join(journal::FILE))?;
+    let targets: Vec<Target> =
+        targets_of(&contents).into_iter().filter(|t| t.shell != Shell::Here && !t.gone).collect();
+    let living = remote::look(&targets).await?;
+    let of = |(index, pids): (usize, Vec<i32>)| {
+        let Target { deployment, process, host, command, .. } = targets.get(index)?.clone();
+        Some(Leftover { deployment, process, host, command, pids })
+    };
+    Ok(living.into_iter().filter_map(of).collect())
+}
+
 fn look(targets: &[Target]) -> Result<(Table, Vec<Marked>, String), FleetError> {
     let boot = process::boot_id().map_err(|source| FleetError::File {
         action: "read",
@@ -122,7 +138,9 @@ fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError>
     let mut targets = Vec::new();
     for target in all {
         let survey = target.survey(&table, &marked, &boot);
-        if !survey.is_empty() {
+        // What is on another host is looked for there.
+        let is_elsewhere = target.shell != Shell::Here && !target.gone;
+        if is_elsewhere || !survey.is_empty() {
             targets.push(target);
         } else if !target.gone {
             untouched.extend(why_untouched(&target, &survey, &boot));
@@ -154,7 +172,7 @@ fn targets_of(contents: &Contents) -> Vec<Target> {
     };
     for entry in &contents.entries {
         match &entry.event {
-            Event::ProcessIntent(intent) => targets.push(from_intent(intent)),
+            Event::ProcessIntent(intent) => targets.push(Target::of_intent(intent)),
             Event::ProcessStarted { process, pid, pgid, start_ticks, boot_id } => {
                 if let Some(index) = find(&mut targets, process) {
                     let leader = Identity {
@@ -181,21 +199,4 @@ fn targets_of(contents: &Contents) -> Vec<Target> {
         }
     }
     targets
-}
-
-fn from_intent(intent: &Intent) -> Target {
-    Target {
-        process: intent.process.clone(),
-        deployment: intent.deployment.clone(),
-        host: intent.host.clone(),
-        command: Spawned::command_line(&intent.program, &intent.args),
-        stage: intent.stage,
-        grace: intent.grace,
-        mark: Mark { run: intent.run.clone(), dir: intent.run_dir.clone() },
-        boot_id: intent.boot_id.clone(),
-        leader: None,
-        known: BTreeSet::new(),
-        ports: intent.ports.clone(),
-        gone: false,
-    }
 }

@@ -83,6 +83,7 @@ impl Bench {
             exe: "/bin/false".into(),
             cache_dir: dir.path().join("cache"),
             base: dir.path().to_owned(),
+            hosts: Vec::new(),
             journal: Arc::new(journal),
             clock,
             cancel: cancelled,

@@ -1,0 +1,184 @@
+//! Hosts of their own: network namespaces on a bridge, each with a real sshd, and a controller beside
+//! them. What is started on a host binds its addresses; a link can be cut and a host can be killed.
+
+use crate::support::{Said, scalebeam, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// A controller and some hosts, which end with this value.
+pub(crate) struct Hosts {
+    dir: tempfile::TempDir,
+    /// What the names of its namespaces begin with.
+    prefix: String,
+    hosts: Vec<Host>,
+}
+
+struct Host {
+    name: &'static str,
+    sshd: Child,
+}
+
+/// Runs `words` as root's shell would; panics with what it said.
+#[track_caller]
+fn sh(script: &str) {
+    let out = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// The data-plane address of host number `n`.
+fn addr(n: usize) -> String {
+    format!("10.77.0.{}", n + 1)
+}
+
+impl Hosts {
+    /// Hosts of these names, each known to ssh by its name.
+    pub(crate) fn new(names: &[&'static str]) -> Self {
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("sb{}-{number}-", std::process::id());
+        let dir = tempfile::tempdir().unwrap();
+        let mut lab = Self { dir, prefix, hosts: Vec::new() };
+        let ctl = lab.namespace("ctl");
+        sh(&format!(
+            "ip netns add {ctl}; in='ip -n {ctl}'; $in link set lo up; $in link add br0 type bridge; \
+             $in addr add 10.77.0.254/24 dev br0; $in link set br0 up"
+        ));
+        let dir = lab.dir.path();
+        sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}/key", dir.display()));
+        sh(&format!("mkdir -p /run/sshd {}/bin", dir.display()));
+        lab.write_ssh(names);
+        for (n, name) in names.iter().enumerate() {
+            lab.start_host(n, name);
+        }
+        lab
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The site's ssh: the real program, with a configuration of its own.
+    fn write_ssh(&self, names: &[&str]) {
+        let dir = self.dir.path().display();
+        let mut config = format!(
+            "Host *\n  User root\n  IdentityFile {dir}/key\n  IdentitiesOnly yes\n  \
+             UserKnownHostsFile {dir}/known_hosts\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n"
+        );
+        for (n, name) in names.iter().enumerate() {
+            config.push_str(&format!("Host {name}\n  HostName {}\n", addr(n)));
+        }
+        std::fs::write(self.path("ssh_config"), config).unwrap();
+        let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {dir}/ssh_config \"$@\"\n");
+        std::fs::write(self.path("bin/ssh"), ssh).unwrap();
+        sh(&format!("chmod 755 {dir}/bin/ssh"));
+    }
+
+    fn start_host(&mut self, n: usize, name: &'static str) {
+        let (ns, ctl) = (self.namespace(name), self.namespace("ctl"));
+        let (addr, dir) = (addr(n), self.dir.path().display().to_string());
+        sh(&format!(
+            "ip netns add {ns}; ip -n {ctl} link add v{n} type veth peer name eth0 netns {ns}; \
+             ip -n {ctl} link set v{n} master br0 up; ip -n {ns} link set lo up; \
+             ip -n {ns} addr add {addr}/24 dev eth0; ip -n {ns} link set eth0 up"
+        ));
+        let key = format!("{dir}/host_{name}");
+        sh(&format!(
+            "ssh-keygen -q -t ed25519 -N '' -f {key}; echo \"{addr} $(cut -d' ' -f1,2 {key}.pub)\" \
+             >> {dir}/known_hosts"
+        ));
+        let config = format!(
+            "Port 22\nListenAddress {addr}\nHostKey {key}\nAuthorizedKeysFile {dir}/key.pub\n\
+             StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
+             PidFile none\nMaxStartups 100\n"
+        );
+        std::fs::write(self.path(&format!("sshd_{name}")), config).unwrap();
+        let sshd = self.start_sshd(name);
+        self.hosts.push(Host { name, sshd });
+        let ready = || self.on(&ctl_of(self), &["ssh", name, "true"]).code == Some(0);
+        wait_for("sshd", ready);
+    }
+
+    fn start_sshd(&self, name: &str) -> Child {
+        let config = self.path(&format!("sshd_{name}"));
+        let log = std::fs::File::create(self.path(&format!("sshd_{name}.log"))).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(name), SSHD, "-D", "-e", "-f"]);
+        command.arg(config).stdin(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// Runs `words` in namespace `ns` with the site's ssh on PATH.
+    fn on(&self, ns: &str, words: &[&str]) -> Said {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", ns]).args(words).env("PATH", self.search_path());
+        command.stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    pub(crate) fn search_path(&self) -> String {
+        format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
+    }
+
+    /// `scalebeam` in the controller's namespace.
+    pub(crate) fn scalebeam(&self) -> Command {
+        let program = scalebeam();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace("ctl")]).arg(program.get_program());
+        command.env_remove("SCALEBEAM_RUN").env("NO_COLOR", "1").env("COLUMNS", "110");
+        command.env("PATH", self.search_path()).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn say(&self, args: &[&str]) -> Said {
+        self.scalebeam().args(args).output().unwrap().into()
+    }
+
+    /// Cuts or mends the link of host `name`.
+    pub(crate) fn link(&self, name: &str, state: &str) {
+        let n = self.hosts.iter().position(|h| h.name == name).unwrap();
+        sh(&format!("ip -n {} link set v{n} {state}", self.namespace("ctl")));
+    }
+
+    /// Another key on host `name` than the controller knows.
+    pub(crate) fn change_host_key(&mut self, name: &str) {
+        let key = self.path(&format!("host_{name}"));
+        sh(&format!("rm {0} {0}.pub; ssh-keygen -q -t ed25519 -N '' -f {0}", key.display()));
+        let n = self.hosts.iter().position(|h| h.name == name).unwrap();
+        let _ = self.hosts[n].sshd.kill();
+        let _ = self.hosts[n].sshd.wait();
+        self.hosts[n].sshd = self.start_sshd(name);
+        let log = self.path(&format!("sshd_{name}.log"));
+        wait_for("sshd", || std::fs::read_to_string(&log).unwrap().contains("listening"));
+    }
+
+    /// What scalebeam keeps on hosts: they share this machine's file system.
+    pub(crate) fn remote_files() -> PathBuf {
+        let user = rustix::process::getuid().as_raw();
+        Path::new("/tmp").join(format!("scalebeam-{user}"))
+    }
+}
+
+fn ctl_of(hosts: &Hosts) -> String {
+    hosts.namespace("ctl")
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for host in &mut self.hosts {
+            let _ = host.sshd.kill();
+            let _ = host.sshd.wait();
+        }
+        for name in self.hosts.iter().map(|h| h.name).chain(["ctl"]) {
+            // Sessions of a cut link would keep the namespace.
+            let ns = self.namespace(name);
+            let end = format!("ip netns pids {ns} | xargs -r kill -9; ip netns del {ns}");
+            let _ = Command::new("sh").args(["-c", &end]).output();
+        }
+    }
+}
