@@ -167,6 +167,12 @@ pub(crate) fn parse_rest(stderr: &str) -> Option<Fate> {
     })
 }
 
+/// Asks whether processes with these pids and start times all live.
+pub(crate) fn all_live(leaders: &[(i32, u64)]) -> String {
+    let asks = leaders.iter().map(|(pid, ticks)| format!("is_alive {pid} {ticks} || exit 1\n"));
+    format!("{COMMON}\n{}", asks.collect::<String>())
+}
+
 /// A process to look for, and to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted<'a> {
@@ -269,3 +275,6 @@ pub(crate) fn clean(dir: &str) -> String {
     let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
     format!("{COMMON}\nbase={}\ndir={}\n{CLEAN}", quote(base), quote(dir))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! this file. Nothing here does IO: an engine turns a shape into command lines.
 
 use crate::plan::{
-    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher,
+    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher, Role,
 };
 use std::collections::BTreeMap;
 
@@ -159,6 +159,15 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// # Errors
     /// Says what is missing, in words for the user.
     fn can_run_on(&self, platform: Platform) -> Result<(), String>;
+
+    /// Whether this version can bring up instances of these roles on `platform`, where it can bring up
+    /// the engine; the reason if not.
+    ///
+    /// # Errors
+    /// Says what is missing, in words for the user.
+    fn can_run_roles(&self, _platform: Platform, _roles: &[Role]) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Command lines of one instance, in start order.
     ///

@@ -280,6 +280,11 @@ async fn attend(
         tokio::select! {
             done = &mut work => {
                 let done = done.map_err(|e| Failure::internal(format!("the load generator failed: {e}")))?;
+                // What died on another host may have ended the trial before it was noticed.
+                let death = match death {
+                    None => running.look().await.err().map(Failure::from),
+                    told => told,
+                };
                 return Ok((done, death));
             }
             error = running.died(), if death.is_none() => {

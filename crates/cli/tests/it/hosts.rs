@@ -2,7 +2,7 @@
 //! them. What is started on a host binds its addresses; a link can be cut and a host can be killed.
 
 use crate::support::{Said, scalebeam, wait_for};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -97,8 +97,10 @@ impl Hosts {
         let config = format!(
             "Port 22\nListenAddress {addr}\nHostKey {key}\nAuthorizedKeysFile {dir}/key.pub\n\
              StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             PidFile none\nMaxStartups 100\n"
+             PidFile none\nMaxStartups 100\nSetEnv TMPDIR={}\n",
+            self.tmp(name).display()
         );
+        std::fs::create_dir(self.tmp(name)).unwrap();
         std::fs::write(self.path(&format!("sshd_{name}")), config).unwrap();
         let sshd = self.start_sshd(name);
         self.hosts.push(Host { name, sshd });
@@ -121,7 +123,24 @@ impl Hosts {
         command.stdin(Stdio::null()).output().unwrap().into()
     }
 
-    pub(crate) fn search_path(&self) -> String {
+    /// Runs `words` on host `name`.
+    pub(crate) fn on_host(&self, name: &str, words: &[&str]) -> Said {
+        self.on(&self.namespace(name), words)
+    }
+
+    /// Runs `script` on host `name` over ssh.
+    pub(crate) fn ssh(&self, name: &str, script: &str) -> Said {
+        self.on(&ctl_of(self), &["ssh", name, script])
+    }
+
+    /// Starts `words` on host `name`.
+    pub(crate) fn start_on(&self, name: &str, words: &[&str]) -> Child {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(name)]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn search_path(&self) -> String {
         format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
     }
 
@@ -157,10 +176,15 @@ impl Hosts {
         wait_for("sshd", || std::fs::read_to_string(&log).unwrap().contains("listening"));
     }
 
-    /// What scalebeam keeps on hosts: they share this machine's file system.
-    pub(crate) fn remote_files() -> PathBuf {
-        let user = rustix::process::getuid().as_raw();
-        Path::new("/tmp").join(format!("scalebeam-{user}"))
+    /// Where temporary files of host `name` go: hosts share this machine's file system.
+    fn tmp(&self, name: &str) -> PathBuf {
+        self.path(&format!("tmp_{name}"))
+    }
+
+    /// What is left on the hosts of what was written there.
+    pub(crate) fn remote_files(&self) -> Vec<PathBuf> {
+        let dirs = self.hosts.iter().map(|h| std::fs::read_dir(self.tmp(h.name)).unwrap());
+        dirs.flat_map(|dir| dir.map(|e| e.unwrap().path())).collect()
     }
 }
 

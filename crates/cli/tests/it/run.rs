@@ -192,7 +192,7 @@ fn what_cannot_be_run_yet_says_so_before_anything_starts() {
     let out = tempfile::tempdir().unwrap();
     let runs = out.path().join("runs");
     for (file, engine) in [
-        ("seed1-4gpu-vs-8gpu", "vllm on platform ssh"),
+        ("seed2-kuberay-scaling", "ray-serve-llm on platform kuberay"),
         ("seed4-modal-gpu-users", "vllm on platform modal"),
     ] {
         let path = root().join(format!("experiments/{file}.toml"));

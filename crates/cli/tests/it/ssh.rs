@@ -48,11 +48,8 @@ fn run_args<'a>(file: &'a str, runs: &'a str) -> Vec<&'a str> {
 
 fn nothing_left(hosts: &Hosts) {
     assert_eq!(marked_processes(&runs(hosts)), []);
-    let files = std::fs::read_dir(Hosts::remote_files()).map(|d| d.flatten().count()).unwrap_or(0);
-    let dirs: Vec<_> = std::fs::read_dir(Hosts::remote_files())
-        .map(|d| d.flatten().map(|e| e.path()).collect())
-        .unwrap_or_default();
-    assert_eq!(files, 0, "{dirs:?}");
+    let files = hosts.remote_files();
+    assert!(files.is_empty(), "{files:?}");
 }
 
 struct Live {
@@ -126,4 +123,131 @@ fn ssh_after_kill_9_down_ends_what_is_on_the_hosts() {
     nothing_left(&hosts);
     let said = hosts.say(&["down", &dir]).expect_code(0);
     assert!(said.stdout.contains("nothing left running"), "{}", said.stdout);
+}
+
+/// A deployment that must fail before it is measured; what was said.
+fn refused(hosts: &Hosts, file: &str) -> String {
+    let out = runs(hosts).display().to_string();
+    let said = hosts.say(&run_args(file, &out)).expect_code(4);
+    nothing_left(hosts);
+    said.stderr
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_a_host_that_does_not_let_us_in_is_named_with_the_cure() {
+    let mut hosts = Hosts::new(&["a", "b"]);
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"10ms\"", LOAD).display().to_string();
+    hosts.change_host_key("b");
+    let said = refused(&hosts, &file);
+    assert!(said.contains("host b cannot be asked"), "{said}");
+    assert!(said.contains("ssh-keygen -R b"), "{said}");
+    // Another key of ours: it is not let in.
+    let key = hosts.path("key");
+    let other = std::fs::read_to_string(hosts.path("host_a")).unwrap();
+    std::fs::write(&key, other).unwrap();
+    let said = refused(&hosts, &file);
+    assert!(said.contains("host a cannot be asked"), "{said}");
+    assert!(said.contains("never types a password"), "{said}");
+    hosts.link("a", "down");
+    let said = refused(&hosts, &file);
+    assert!(said.contains("host a cannot be asked") && said.contains("hint:"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_what_is_absent_or_taken_on_a_host_stops_before_anything_starts() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"10ms\"", LOAD);
+    let file = file.display().to_string();
+    let mut holder = hosts.start_on("b", &["python3", "-m", "http.server", "8100"]);
+    wait_for("the port", || {
+        hosts.on_host("b", &["sh", "-c", "ss -ltn | grep 8100"]).code == Some(0)
+    });
+    let said = refused(&hosts, &file);
+    assert!(said.contains("port 8100"), "{said}");
+    assert!(said.contains("python3") && said.contains("on host b"), "{said}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace(&*exe_dir(), "/nowhere");
+    std::fs::write(&file, text).unwrap();
+    let said = refused(&hosts, &file);
+    assert!(
+        said.contains("program 'scalebeam' of process pair/0/serve is not on host a"),
+        "{said}"
+    );
+}
+
+fn exe_dir() -> String {
+    PathBuf::from(env!("CARGO_BIN_EXE_scalebeam")).parent().unwrap().display().to_string()
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_an_engine_that_dies_on_its_host_is_told_with_its_last_words() {
+    let hosts = Hosts::new(&["a", "b"]);
+    // It refuses its own parameters as soon as it is started.
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"10ms\", timing = \"no-such\"", LOAD);
+    let file = file.display().to_string();
+    let out = runs(&hosts).display().to_string();
+    let said = hosts.say(&run_args(&file, &out));
+    assert!(matches!(said.code, Some(2 | 4)), "{said:?}");
+    nothing_left(&hosts);
+
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"300ms\", itl = \"30ms\"", LOAD);
+    let file = file.display().to_string();
+    let mut live = Live::start(&hosts, &file);
+    wait_for("two engines", || engines(&hosts).len() >= 2);
+    let victim = engines(&hosts)[1];
+    wait_for("the load", || crate::interrupt::records(&runs(&hosts), "pair") > 4);
+    signal(u32::try_from(victim).unwrap(), "KILL");
+    let status = live.child.wait().unwrap();
+    let said = std::fs::read_to_string(hosts.path("run.log")).unwrap();
+    assert!(matches!(status.code(), Some(3 | 4)), "{said}");
+    assert!(said.contains("signal 9 (SIGKILL)") && said.contains("on host "), "{said}");
+    nothing_left(&hosts);
+}
+
+/// Pids of the engines themselves, not of what waits for them.
+fn engines(hosts: &Hosts) -> Vec<i32> {
+    let all = marked_processes(&runs(hosts));
+    let serves = all.into_iter().filter(|(_, command)| command.contains("scalebeam serve"));
+    serves.filter(|(_, command)| !command.starts_with("sh ")).map(|(pid, _)| pid).collect()
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_an_interrupt_drains_and_takes_the_hosts_down() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 4000\n";
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"100ms\", itl = \"10ms\"", load);
+    let mut live = Live::start(&hosts, &file.display().to_string());
+    wait_for("the load", || crate::interrupt::records(&runs(&hosts), "pair") > 4);
+    signal(live.child.id(), "INT");
+    assert_eq!(live.child.wait().unwrap().code(), Some(130));
+    nothing_left(&hosts);
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_a_cut_link_ends_the_run_and_down_works_once_it_is_back() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 100000\ntimeout = \"5s\"\n";
+    let file = experiment(&hosts, &["a", "b"], "ttft = \"100ms\", itl = \"10ms\"", load);
+    let mut live = Live::start(&hosts, &file.display().to_string());
+    wait_for("the load", || crate::interrupt::records(&runs(&hosts), "pair") > 4);
+    hosts.link("b", "down");
+    let status = live.child.wait().unwrap();
+    let said = std::fs::read_to_string(hosts.path("run.log")).unwrap();
+    assert!(matches!(status.code(), Some(3 | 4)), "{said}");
+    assert!(said.contains("on host b was lost"), "{said}");
+    assert!(said.contains("scalebeam down"), "{said}");
+    // It lives on, out of reach; once the link is back nothing of it is left.
+    assert_eq!(engines(&hosts).len(), 1);
+    hosts.link("b", "up");
+    wait_for("the link", || hosts.ssh("b", "true").code == Some(0));
+    let dir = only_run(&hosts).display().to_string();
+    hosts.say(&["down", &dir]).expect_code(0);
+    nothing_left(&hosts);
 }

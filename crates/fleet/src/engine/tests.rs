@@ -390,15 +390,15 @@ fn what_this_version_brings_up() {
         }
     }
     insta::assert_snapshot!(text, @r"
-    vllm: local, external
+    vllm: local, ssh, external
     sglang: external
     dynamo-vllm: external
     dynamo-sglang: external
     dynamo-mocker: external
     ray-serve-llm: external
-    llama.cpp: local, external
+    llama.cpp: local, ssh, external
     openai: external
-    emulated: local, external
+    emulated: local, ssh, external
     ");
 }
 

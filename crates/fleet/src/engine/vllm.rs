@@ -92,17 +92,21 @@ impl Engine for Vllm {
         }
     }
 
+    fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {
+        let split = roles.iter().copied().find(|role| *role != Role::Aggregated);
+        match split.filter(|_| platform.places_processes()) {
+            Some(role) => Err(needs_router(role)),
+            None => Ok(()),
+        }
+    }
+
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
         if request.platform == Platform::External {
             return Ok(Vec::new());
         }
         let instance = request.instance;
-        if instance.role != Role::Aggregated && request.platform.places_processes() {
-            return Err(format!(
-                "a {} pool of plain vllm needs a router, which this version does not start: use \
-                 engine = \"dynamo-vllm\", or attach to a router with platform = \"external\"",
-                instance.role.name()
-            ));
+        if instance.role != Role::Aggregated && request.platform == Platform::Local {
+            return Err(needs_router(instance.role));
         }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
@@ -121,6 +125,14 @@ impl Engine for Vllm {
             }
         }
     }
+}
+
+fn needs_router(role: Role) -> String {
+    format!(
+        "a {} pool of plain vllm needs a router, which this version does not start: use engine = \
+         \"dynamo-vllm\", or attach to a router with platform = \"external\"",
+        role.name()
+    )
 }
 
 fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {

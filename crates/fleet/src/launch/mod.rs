@@ -28,7 +28,11 @@ use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// A death on another host that was asked for is known by itself within so long.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a bring-up needs to know beside the plan.
 #[derive(Debug, Clone)]
@@ -378,6 +382,19 @@ impl Running {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Looks whether every process still runs. [`Running::died`] tells so by itself, at once for this
+    /// machine and within seconds for others; this asks those now.
+    ///
+    /// # Errors
+    /// The first death. A host that cannot be asked is none: what it served will have failed.
+    pub async fn look(&self) -> Result<(), FleetError> {
+        if remote::all_live(&self.processes).await {
+            return self.check_alive();
+        }
+        // What follows it is about to notice, and knows how it ended.
+        tokio::time::timeout(NOTICED_WITHIN, self.died()).await.map_or(Ok(()), Err)
     }
 
     /// Returns when a process ends; never for a deployment without processes.

@@ -29,6 +29,8 @@ use tokio::sync::watch;
 
 /// For one question to a host.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
+/// For the question whether processes live, between two trials.
+const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 /// A host that cannot be asked for so long is lost.
 const LOST_AFTER: Nanos = Nanos::from_secs(45);
 /// A connection that lasted so long had been made.
@@ -238,6 +240,22 @@ async fn begin(
     Ok(Identity { pid, pgid, start_ticks, boot_id: seen.boot_id.clone() })
 }
 
+/// Whether all of `processes` that are on other hosts live, as far as those can be asked.
+pub(super) async fn all_live(processes: &[Spawned]) -> bool {
+    let mut by_host: BTreeMap<&Shell, Vec<(i32, u64)>> = BTreeMap::new();
+    for process in processes.iter().filter(|p| p.shell != Shell::Here) {
+        let leader = process.identity.leader();
+        by_host.entry(&process.shell).or_default().push((leader.pid, leader.start_ticks));
+    }
+    for (shell, leaders) in by_host {
+        let ran = shell.run(&remote::all_live(&leaders), ALIVE_LIMIT).await;
+        if ran.is_ok_and(|ran| ran.status != Some(0)) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Copies the log of one process here and waits for its end.
 struct Follower {
     process: String,
@@ -270,7 +288,9 @@ impl Follower {
 
     async fn until_end(&mut self) -> Exit {
         let mut out_of_reach: Option<Nanos> = None;
+        let mut turn = tokio::time::interval(RETRY_EVERY);
         loop {
+            turn.tick().await;
             let (begun, before) = (self.clock.now(), self.copied);
             let said = match self.ask().await {
                 Ok(Some(exit)) => return exit,
@@ -286,7 +306,6 @@ impl Follower {
                 *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
                 return Exit { code: None, signal: None };
             }
-            tokio::time::sleep(RETRY_EVERY).await;
         }
     }
 

@@ -330,6 +330,9 @@ impl Ctx<'_> {
         let ready = self.ready(&instances, &processes);
         let stop = d.stop.clone().unwrap_or_default();
         let cache_reset = self.cache_reset().map(|reset| reset.path);
+        let roles: Vec<Role> = instances.iter().map(|i| i.role).collect();
+        let runs = self.engine.can_run_on(self.platform);
+        let cannot_run = runs.and_then(|()| self.engine.can_run_roles(self.platform, &roles)).err();
         DeploymentPlan {
             name: d.name.clone(),
             platform: self.platform,
@@ -354,7 +357,7 @@ impl Ctx<'_> {
             },
             price_per_hour: self.price(&instances),
             optional: d.optional.unwrap_or(false),
-            cannot_run: self.engine.can_run_on(self.platform).err(),
+            cannot_run,
             instances,
             processes,
         }
