@@ -149,9 +149,9 @@ pub struct Intent {
     /// Its name for the site's ssh; absent for this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
-    /// The directory on it that holds what scalebeam wrote there for this run.
+    /// The directory on it that goes with the deployment: what scalebeam and its processes wrote there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_dir: Option<String>,
+    pub scratch: Option<String>,
     /// What is executed.
     pub program: String,
     /// With these arguments.

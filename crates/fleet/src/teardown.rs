@@ -40,7 +40,7 @@ pub(crate) struct Target {
     /// Where it runs.
     pub(crate) shell: Shell,
     /// What scalebeam wrote there is in this directory.
-    pub(crate) remote_dir: Option<String>,
+    pub(crate) scratch: Option<String>,
     pub(crate) command: String,
     pub(crate) stage: Stage,
     pub(crate) grace: Nanos,
@@ -80,7 +80,7 @@ impl Target {
             deployment: intent.deployment.clone(),
             host: intent.host.clone(),
             shell: intent.ssh.clone().map_or(Shell::Here, Shell::Ssh),
-            remote_dir: intent.remote_dir.clone(),
+            scratch: intent.scratch.clone(),
             command: Spawned::command_line(&intent.program, &intent.args),
             stage: intent.stage,
             grace: intent.grace,
@@ -408,7 +408,7 @@ mod tests {
             deployment: "d".into(),
             host: "box".into(),
             shell: Shell::Here,
-            remote_dir: None,
+            scratch: None,
             command: "x".into(),
             stage: Stage::Entry,
             grace: Nanos::from_millis(100),

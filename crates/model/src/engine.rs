@@ -86,6 +86,10 @@ pub struct Infra {
 }
 
 /// One process of an instance, before the plan adds environment, GPUs and log.
+///
+/// In an argument and in a value of the environment, `{scratch}` stands for a directory on the host that
+/// is made for the deployment and removed with it, and `{run}` for the run's id: neither is known while
+/// a plan is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessDraft {
     /// Last part of its id: `serve`, `rank1`, `rpc0`.

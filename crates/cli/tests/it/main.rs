@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod check;
+mod e2e_dynamo;
 mod e2e_llama;
 mod e2e_vllm;
 mod hosts;

@@ -1,5 +1,4 @@
 //! NVIDIA Dynamo: a frontend, workers of one of three kinds, and etcd with NATS, or files on one host.
-//! Derived for the plan; not brought up by this version.
 //!
 //! Ports per worker: extra 0 ranks over hosts, 1 system port, 2 key-value side channel or bootstrap,
 //! 3 key-value events.
@@ -64,6 +63,8 @@ impl Engine for Dynamo {
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
             Platform::External => Ok(()),
+            // Its workers are planned alike, and have not been seen to come up.
+            Platform::Local | Platform::Ssh if *self != Self::Sglang => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }
@@ -158,6 +159,7 @@ impl Dynamo {
         spans: bool,
     ) -> Env {
         let mut env = control_env(request, control);
+        listen_on(&mut env, request, place.host);
         visible_gpus(&mut env, place.ids);
         set(&mut env, "DYN_SYSTEM_PORT", extra_port(request, 1, SYSTEM_PORT));
         if self == Self::Vllm {
@@ -198,7 +200,13 @@ fn control_host<'a>(
 /// How a process finds the others. The namespace keeps leases of an earlier, killed deployment apart.
 fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
     let mut env = Env::new();
-    set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{}", request.deployment));
+    if request.platform.places_processes() {
+        // The mocker leaves its settings in the place for temporary files.
+        set(&mut env, "TMPDIR", "{scratch}");
+        set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{{run}}-{}", request.deployment));
+    } else {
+        set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{}", request.deployment));
+    }
     match request.infra {
         Some(infra) => {
             let (etcd, nats) = (infra.etcd.unwrap_or(ETCD), infra.nats.unwrap_or(NATS));
@@ -206,10 +214,20 @@ fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
             set(&mut env, "NATS_SERVER", format!("nats://{}:{nats}", control.addr));
         }
         None => {
-            set(&mut env, "DYN_FILE_KV", format!("/tmp/scalebeam-{}-kv", request.deployment));
+            set(&mut env, "DYN_FILE_KV", "{scratch}/discovery");
         }
     }
     env
+}
+
+/// Its services take the first network card's address for their own unless they are told.
+fn listen_on(env: &mut Env, request: &LaunchRequest<'_>, host: &HostPlan) {
+    if !request.platform.places_processes() {
+        return;
+    }
+    for service in ["TCP_RPC", "TCP_RESPONSE_STREAM", "EVENT_PLANE", "SYSTEM"] {
+        own_ip(env, &format!("DYN_{service}_HOST"), host, false);
+    }
 }
 
 fn planes(args: &mut Args, request: &LaunchRequest<'_>) {
@@ -225,20 +243,25 @@ fn etcd(request: &LaunchRequest<'_>, place: Place<'_>, infra: &Infra) -> Process
     let (bind, reach) = (bind_addr(request, place.host), reach_addr(request, place.host));
     let mut args = Args::default();
     // On a local disk: etcd on NFS loses leases.
-    args.pair("--data-dir", format!("/tmp/scalebeam-{}-etcd", request.deployment))
+    args.pair("--data-dir", "{scratch}/etcd")
         .pair("--listen-client-urls", format!("http://{bind}:{at}"))
         .pair("--advertise-client-urls", format!("http://{reach}:{at}"));
+    // It has no peers, and listens for them all the same.
+    let peers = at.saturating_add(1);
+    let url = format!("http://127.0.0.1:{peers}");
+    args.pair("--listen-peer-urls", &url)
+        .pair("--initial-advertise-peer-urls", &url)
+        .pair("--initial-cluster", format!("default={url}"));
     let mut process = draft("etcd", place, "etcd", args.done(), Env::new());
     process.ports.push(port("etcd", &reach, at));
+    process.ports.push(port("etcd-peers", "127.0.0.1", peers));
     process
 }
 
 fn nats(request: &LaunchRequest<'_>, place: Place<'_>, infra: &Infra) -> ProcessDraft {
     let at = infra.nats.unwrap_or(NATS);
     let mut args = Args::new(&["-js"]);
-    args.pair("-sd", format!("/tmp/scalebeam-{}-nats", request.deployment))
-        .pair("-a", bind_addr(request, place.host))
-        .pair("-p", at);
+    args.pair("-sd", "{scratch}/nats").pair("-a", bind_addr(request, place.host)).pair("-p", at);
     let mut process = draft("nats", place, "nats-server", args.done(), Env::new());
     process.ports.push(port("nats", &reach_addr(request, place.host), at));
     process
@@ -252,7 +275,8 @@ fn frontend(request: &LaunchRequest<'_>, place: Place<'_>) -> ProcessDraft {
         args.pair("--router-mode", mode);
     }
     planes(&mut args, request);
-    let env = control_env(request, place.host);
+    let mut env = control_env(request, place.host);
+    listen_on(&mut env, request, place.host);
     let mut process = draft("frontend", place, python(request), args.done(), env);
     process.ports.push(port("http", &reach_addr(request, place.host), at));
     process

@@ -392,9 +392,9 @@ fn what_this_version_brings_up() {
     insta::assert_snapshot!(text, @r"
     vllm: local, ssh, external
     sglang: external
-    dynamo-vllm: external
+    dynamo-vllm: local, ssh, external
     dynamo-sglang: external
-    dynamo-mocker: external
+    dynamo-mocker: local, ssh, external
     ray-serve-llm: external
     llama.cpp: local, ssh, external
     openai: external

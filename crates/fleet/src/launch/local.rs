@@ -5,6 +5,7 @@
 //! exists, its pid and start time right after. The output of an earlier start in the same log is never
 //! taken for this one's.
 
+use super::scratch::{self, fill, fill_env};
 use super::spawned::{Spawned, shown, stage_of};
 use super::{Context, within};
 use crate::error::{Exit, FleetError};
@@ -148,6 +149,11 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
     let err = out.try_clone().map_err(|source| file_error("write", &log, source))?;
     let mark = ctx.mark();
     let stage = stage_of(plan, process);
+    let scratch = scratch::of(plan, &mark)?;
+    let at = scratch.as_deref().unwrap_or_default();
+    let args: Vec<String> = executable.args.iter().map(|arg| fill(arg, &mark, at)).collect();
+    let executable = Executable { args, ..executable };
+    let env = fill_env(&process.env, &mark, at);
     let boot_id = process::boot_id().map_err(|e| file_error("read", Path::new("/proc"), e))?;
     let program = executable.program.to_string_lossy().into_owned();
     let command = shown(&program, &executable.args);
@@ -159,17 +165,17 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         process: process.id.clone(),
         host: process.host.clone(),
         ssh: None,
-        remote_dir: None,
+        scratch: scratch.clone(),
         program,
         args: executable.args.clone(),
-        env: process.env.clone(),
+        env: env.clone(),
         ports: process.ports.clone(),
         log: process.log.clone(),
         stage,
         grace: plan.stop.grace,
     })))?;
 
-    let mut child = command_of(&executable, process, &mark, out, err)
+    let mut child = command_of(&executable, (&process.id, &env), &mark, out, err)
         .spawn()
         .map_err(|source| failed_to_start(process, &command, source, &ctx.journal))?;
     let identity = match identify(&child) {
@@ -208,7 +214,7 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
     Ok(Spawned {
         plan: process.clone(),
         shell: Shell::Here,
-        remote_dir: None,
+        scratch,
         command,
         identity,
         stage,
@@ -255,20 +261,20 @@ pub(super) fn open_log(log: &Path) -> Result<(File, u64), FleetError> {
 
 fn command_of(
     executable: &Executable,
-    process: &ProcessPlan,
+    (id, env): (&str, &BTreeMap<String, EnvValue>),
     mark: &Mark,
     out: File,
     err: File,
 ) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(&executable.program);
     command.args(&executable.args).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-    for (name, value) in &process.env {
+    for (name, value) in env {
         // An inherited one is in our own environment already, or not set at all.
         if let EnvValue::Set(value) = value {
             command.env(name, value);
         }
     }
-    command.env(RUN_MARKER, &mark.run).env(DIR_MARKER, &mark.dir).env(PROCESS_MARKER, &process.id);
+    command.env(RUN_MARKER, &mark.run).env(DIR_MARKER, &mark.dir).env(PROCESS_MARKER, id);
     command
 }
 

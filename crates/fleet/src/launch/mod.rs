@@ -9,6 +9,7 @@ mod external;
 mod local;
 mod log;
 mod remote;
+mod scratch;
 mod spawned;
 
 pub(crate) use local::Executable;

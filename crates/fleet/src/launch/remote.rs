@@ -7,6 +7,7 @@
 //! [`LOST_AFTER`] is lost, and with it what it ran.
 
 use super::local::open_log;
+use super::scratch::{fill, fill_env};
 use super::spawned::{Spawned, shown, stage_of};
 use super::{Context, within};
 use crate::error::{Exit, FleetError};
@@ -173,7 +174,7 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
     Ok(Spawned {
         plan: process.clone(),
         shell,
-        remote_dir: Some(dir),
+        scratch: Some(dir),
         command: shown(&intent.program, &intent.args),
         identity,
         stage: intent.stage,
@@ -201,10 +202,10 @@ fn intent(
         process: process.id.clone(),
         host: process.host.clone(),
         ssh: Some(shell.name().to_owned()),
-        remote_dir: Some(dir.to_owned()),
+        scratch: Some(dir.to_owned()),
         program: process.program.clone(),
-        args: process.args.clone(),
-        env: process.env.clone(),
+        args: process.args.iter().map(|arg| fill(arg, mark, dir)).collect(),
+        env: fill_env(&process.env, mark, dir),
         ports: process.ports.clone(),
         log: process.log.clone(),
         stage: stage_of(plan, process),

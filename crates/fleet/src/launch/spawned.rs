@@ -27,7 +27,7 @@ pub(crate) struct Spawned {
     /// Where it runs.
     pub(super) shell: Shell,
     /// What scalebeam wrote there is in this directory.
-    pub(super) remote_dir: Option<String>,
+    pub(super) scratch: Option<String>,
     pub(super) command: String,
     pub(super) identity: Identity,
     pub(super) stage: Stage,
@@ -179,7 +179,7 @@ impl Spawned {
             deployment: deployment.to_owned(),
             host: self.plan.host.clone(),
             shell: self.shell.clone(),
-            remote_dir: self.remote_dir.clone(),
+            scratch: self.scratch.clone(),
             command: self.command.clone(),
             stage: self.stage,
             grace,

@@ -26,7 +26,7 @@ fn intent(dir: &Path, process: &str, words: &[&str]) -> Intent {
         process: process.into(),
         host: "far".into(),
         ssh: Some("far".into()),
-        remote_dir: None,
+        scratch: None,
         program: words[0].into(),
         args: words[1..].iter().map(|w| (*w).to_owned()).collect(),
         env: BTreeMap::new(),

