@@ -32,9 +32,10 @@ pub(super) fn run(args: &SelftestArgs) -> Result<Status, Failure> {
     } else if args.markdown {
         printer::data(&format!("{}\n\n{}", machine.text(), table::markdown(&rows)));
     } else {
-        let verdicts: Vec<String> = rows.iter().map(Row::verdict).collect();
+        let verdicts = rows.iter().map(Row::verdict);
+        let said: Vec<String> = verdicts.chain(table::notes(&rows)).collect();
         let table = table::text(&rows);
-        printer::data(&format!("{}\n\n{table}\n{}", machine.text(), verdicts.join("\n")));
+        printer::data(&format!("{}\n\n{table}\n{}", machine.text(), said.join("\n")));
     }
     // The full table is for comparing: it has cases that are meant to be too much.
     Ok(if trust == Trust::Invalid && !args.full { Status::NotTrustworthy } else { Status::Ok })
@@ -127,6 +128,7 @@ impl Machine {
                 "trust": row.trust(),
                 "verdict": row.verdict(),
                 "cpu_per_token_over_raw": row.cpu_ratio(),
+                "arrivals_alike": row.arrivals_alike(),
                 "measured": row,
             })
         });

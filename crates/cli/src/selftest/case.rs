@@ -118,7 +118,10 @@ pub(crate) fn full() -> Vec<Case> {
     let mut all = vec![
         Case::closed("flat-out-64", 64, 2_000, server(0, 0, 128)),
         Case::closed("paced-256", 256, 2_560, server(50, 10, 200)).spread(0.5),
-        Case::closed("paced-1000", 1_000, 2_000, server(100, 20, 100)),
+        Case::closed("paced-1000", 1_000, 2_000, server(100, 20, 100)).spread(0.5),
+        // All streams answer at the same instants, so the rhythm of the tokens is that of the requests, and
+        // each reader has its own.
+        Case::closed("lockstep-1000", 1_000, 2_000, server(100, 20, 100)),
         Case::closed("burst-4000", 4_000, 4_000, server(100, 20, 100)),
         Case::open("open-500rps", 500.0, 10_000, server(20, 5, 16)),
         stall,

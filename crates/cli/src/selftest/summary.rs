@@ -121,12 +121,35 @@ impl Row {
 
     /// CPU time a token, as a multiple of the raw reader's.
     pub(crate) fn cpu_ratio(&self) -> Option<f64> {
-        let raw = self.raw.as_ref()?.cpu_us_per_token?;
-        (raw > 0.0).then_some(self.ours.cpu_us_per_token? / raw)
+        self.ours.cpu_over(self.raw.as_ref()?)
+    }
+
+    /// Whether the load client faced the arrivals that the raw reader faced.
+    pub(crate) fn arrivals_alike(&self) -> Option<bool> {
+        self.ours.arrivals_alike(self.raw.as_ref()?)
     }
 }
 
+/// How far the server's cost of a token may differ between two readers that are compared, as a part of
+/// what it was for the raw one.
+const ALIKE: f64 = 0.25;
+
 impl Summary {
+    /// CPU time a token, as a multiple of `raw`'s.
+    pub(crate) fn cpu_over(&self, raw: &Self) -> Option<f64> {
+        Some(self.cpu_us_per_token? / positive(raw.cpu_us_per_token?)?)
+    }
+
+    /// Whether this reader and `raw` faced the same arrivals; absent where either server's cost is.
+    ///
+    /// The server writes the same tokens for both. Where one of them made it pay clearly more, tokens came
+    /// one by one and woke it and the reader for each; where less, they came in bursts, and both worked in
+    /// batches. The readers' own costs are then prices of different work.
+    pub(crate) fn arrivals_alike(&self, raw: &Self) -> Option<bool> {
+        let served_raw = positive(raw.server_cpu_us_per_token?)?;
+        Some((self.server_cpu_us_per_token? - served_raw).abs() <= ALIKE * served_raw)
+    }
+
     fn of(readings: &[Reading]) -> Self {
         let of = |value: &dyn Fn(&Reading) -> Option<f64>| median(readings.iter().map(value));
         let off = |which: fn(&Errors) -> Option<Off>, part: fn(&Off) -> f64| {
@@ -221,6 +244,25 @@ mod tests {
         assert_eq!(row.ours.peak_rss_mb, Some(3.0));
         assert_eq!(row.cpu_ratio(), Some(3.0 / 1.25));
         assert_eq!(row.ours.launch_ms, None, "what was not seen is absent");
+    }
+
+    #[test]
+    fn readers_are_alike_where_the_server_paid_about_the_same() {
+        let served = |us: f64| Summary { server_cpu_us_per_token: Some(us), ..Summary::default() };
+        for (case, ours, raw, want) in [
+            ("paced, spread", 15.9, 15.5, true),
+            ("paced, in lockstep", 15.0, 5.0, false),
+            ("flat out", 1.1, 1.2, true),
+            ("flat out, the other way", 1.0, 1.5, false),
+            ("just a quarter more", 5.0, 4.0, true),
+            ("just a quarter less", 3.0, 4.0, true),
+        ] {
+            assert_eq!(served(ours).arrivals_alike(&served(raw)), Some(want), "{case}");
+        }
+        let unknown = Summary::default();
+        assert_eq!(served(1.0).arrivals_alike(&unknown), None);
+        assert_eq!(unknown.arrivals_alike(&served(1.0)), None);
+        assert_eq!(served(1.0).arrivals_alike(&served(0.0)), None, "nothing to compare with");
     }
 
     #[test]

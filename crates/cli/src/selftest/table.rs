@@ -145,6 +145,29 @@ const MORE: &[Column] = &[
     ("lost", |s| (s.lost + s.miscounted).to_string()),
 ];
 
+/// The CPU time of a token as a multiple of the raw reader's, with a mark where that is no comparison.
+fn over_raw(reader: &Summary, raw: Option<&Summary>) -> String {
+    let Some(ratio) = raw.and_then(|raw| reader.cpu_over(raw)) else { return "n/a".to_owned() };
+    let mark = if is_marked(reader, raw) { "?" } else { "" };
+    format!("{ratio:.2}{mark}")
+}
+
+fn is_marked(reader: &Summary, raw: Option<&Summary>) -> bool {
+    raw.is_some_and(|raw| {
+        reader.cpu_over(raw).is_some() && reader.arrivals_alike(raw) == Some(false)
+    })
+}
+
+/// What the mark means, where there is one.
+const MARK: &str = "? the server's own CPU time a token differs from that with the raw reader by more than a quarter: \
+    tokens came in another rhythm, so CPU/raw compares different work and is not to be trusted";
+
+/// What is to be said below a table.
+pub(crate) fn notes(rows: &[Row]) -> Vec<String> {
+    let is_marked = rows.iter().any(|row| is_marked(&row.ours, row.raw.as_ref()));
+    is_marked.then(|| MARK.to_owned()).into_iter().collect()
+}
+
 /// The lines of a table: a head, then the load client and the raw reader of each case.
 fn cells(rows: &[Row], columns: &[&[Column]]) -> Vec<Vec<String>> {
     let columns = || columns.iter().copied().flatten();
@@ -153,7 +176,7 @@ fn cells(rows: &[Row], columns: &[&[Column]]) -> Vec<Vec<String>> {
     head.push("CPU/raw".to_owned());
     let mut out = vec![head];
     for row in rows {
-        let ratio = row.cpu_ratio().map_or("n/a".to_owned(), |r| format!("{r:.2}"));
+        let ratio = over_raw(&row.ours, row.raw.as_ref());
         for (name, summary, ratio) in
             [("ours", Some(&row.ours), ratio.as_str()), ("raw", row.raw.as_ref(), "1")]
         {
@@ -192,6 +215,9 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         if i == 0 {
             let _ = writeln!(out, "|{}", " --- |".repeat(line.len()));
         }
+    }
+    for note in notes(rows) {
+        let _ = write!(out, "\n{note}\n");
     }
     out
 }
@@ -265,6 +291,22 @@ mod tests {
         | 256 streams | ours | -0.120 | +0.400 | 0.400 | 0.000 | 0.200 | n/a | n/a | 3.00 | 300 | 12.3 | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1.50 |
         | 256 streams | raw | n/a | n/a | n/a | n/a | n/a | n/a | n/a | 2.00 | n/a | n/a | n/a | n/a | n/a/n/a | n/a/n/a | n/a | n/a/n/a | n/a | n/a | n/a | n/a | n/a | n/a | 0 | 1 |
         ");
+    }
+
+    #[test]
+    fn a_ratio_of_different_work_is_marked_and_explained() {
+        let served = |us: f64| {
+            let mut row = row(0.4);
+            row.ours.server_cpu_us_per_token = Some(us);
+            row.raw.as_mut().unwrap().server_cpu_us_per_token = Some(5.0);
+            [row]
+        };
+        let last = |rows: &[Row]| text(rows).lines().nth(1).unwrap().to_owned();
+        assert!(last(&served(15.0)).ends_with(" 1.50?"));
+        assert_eq!(notes(&served(15.0)), [MARK]);
+        assert!(markdown(&served(15.0)).ends_with(&format!(" |\n\n{MARK}\n")));
+        assert!(last(&served(5.5)).ends_with(" 1.50"));
+        assert!(notes(&served(5.5)).is_empty() && !markdown(&served(5.5)).contains('?'));
     }
 
     #[test]
