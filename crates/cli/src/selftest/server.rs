@@ -276,12 +276,22 @@ impl Server<'_> {
     /// byte of the inbox came. False when it is no request.
     fn begin(&mut self, slot: usize, at: Nanos) -> bool {
         let Some(conn) = self.conns[slot].as_mut().filter(|c| c.at.is_none()) else { return true };
-        let (len, index) = match request::parse(&conn.inbox) {
-            Parsed::Partial => return true,
-            Parsed::Bad => return false,
-            Parsed::Whole { len, index } => (len, index),
+        let index = loop {
+            match request::parse(&conn.inbox) {
+                Parsed::Partial => return true,
+                Parsed::Bad => return false,
+                Parsed::Aside { len, aside } => {
+                    conn.inbox.drain(..len);
+                    if !write_whole(&mut conn.wire, answer::aside(aside).as_bytes()) {
+                        return false;
+                    }
+                }
+                Parsed::Whole { len, index } => {
+                    conn.inbox.drain(..len);
+                    break index;
+                }
+            }
         };
-        conn.inbox.drain(..len);
         let request = self.traces.len();
         conn.at = Some(request);
         self.traces.push(Trace {
@@ -378,6 +388,11 @@ impl Server<'_> {
         conn.at = None;
         conn.inbox.is_empty() || self.begin(slot, now)
     }
+}
+
+/// Writes some bytes to a socket from which nothing else is outstanding. False where it does not take them all.
+fn write_whole(wire: &mut Wire, bytes: &[u8]) -> bool {
+    wire.write(bytes).is_ok_and(|n| n == bytes.len())
 }
 
 /// How soon a token is tried again that waits for an opening.

@@ -1,9 +1,26 @@
 //! The bytes of an answer, rendered once.
 
+use super::request::Aside;
 use std::fmt::Write as _;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
     cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// The answer to what is asked beside streams. A client that asks for more than there is must go without.
+pub(crate) fn aside(asked: Aside) -> String {
+    let (status, body) = match asked {
+        Aside::Health => ("200 OK", ""),
+        Aside::Models => (
+            "200 OK",
+            "{\"object\":\"list\",\"data\":[{\"id\":\"selftest\",\"object\":\"model\"}]}",
+        ),
+        Aside::Other => ("404 Not Found", ""),
+    };
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
 
 /// Which piece is written next. Each is one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -153,15 +153,41 @@ fn a_client_that_is_no_client_of_ours_is_let_go() {
     use std::io::Read;
     let (truth, ()) = beside(&spec(2), |at| {
         let mut tcp = std::net::TcpStream::connect(at).unwrap();
-        tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        tcp.write_all(b"PUT / HTTP/1.1\r\n\r\n").unwrap();
         let mut all = Vec::new();
         let _ = tcp.read_to_end(&mut all);
         assert!(all.is_empty());
         // And one that goes away in the middle of its answer.
         let mut tcp = std::net::TcpStream::connect(at).unwrap();
-        tcp.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").unwrap();
+        let request = "POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n";
+        tcp.write_all(request.as_bytes()).unwrap();
         let mut some = [0; 10];
         tcp.read_exact(&mut some).unwrap();
     });
     assert_eq!(truth.len(), 1);
+}
+
+/// Other clients ask before they begin; what they ask is no part of the truth.
+#[test]
+fn what_is_asked_beside_streams_is_answered_on_the_same_connection() {
+    use std::io::Read;
+    let (truth, said) = beside(&spec(2), |at| {
+        let mut tcp = std::net::TcpStream::connect(at).unwrap();
+        let ask = "GET /health HTTP/1.1\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n\
+            POST /tokenize HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}\
+            POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n";
+        tcp.write_all(ask.as_bytes()).unwrap();
+        let mut said = Vec::new();
+        let mut some = [0; 1000];
+        while !said.ends_with(b"\r\n0\r\n\r\n") {
+            let n = tcp.read(&mut some).unwrap();
+            assert!(n > 0, "{}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&some[..n]);
+        }
+        String::from_utf8(said).unwrap()
+    });
+    let statuses: Vec<&str> = said.split("HTTP/1.1 ").skip(1).map(|head| &head[..3]).collect();
+    assert_eq!(statuses, ["200", "200", "404", "200"]);
+    assert!(said.contains("\"id\":\"selftest\""));
+    assert_eq!((truth.len(), truth[0].marks.len()), (1, 2));
 }
