@@ -1,8 +1,8 @@
 //! The instrument's table: the load client beside a raw reader, against a server that knows the truth.
 //!
-//! `cargo bench --bench instrument -- [--case NAME] [--rounds N]` prints Markdown for the journal. It is
-//! `scalebeam selftest --full --markdown` of a build with optimisations, so that what a user sees and
-//! what the journal says come from the same code.
+//! `cargo bench --bench instrument -- [--case NAME] [--rounds N] [--beside COMMAND]` prints Markdown for the
+//! journal. It is `scalebeam selftest --full --markdown` of a build with optimisations, so that what a user
+//! sees and what the journal says come from the same code.
 
 use std::process::{Command, ExitCode};
 

@@ -1,5 +1,6 @@
 //! The command line: clap types only.
 
+use crate::selftest::beside::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -64,9 +65,16 @@ pub(crate) enum Command {
     /// Say what the instrument is worth on this machine
     #[command(
         after_help = "Examples:\n  scalebeam selftest\n  scalebeam selftest --streams 64,1000 --json\n  \
-        scalebeam selftest --quick\n  scalebeam selftest --full --case paced-256 --rounds 3 --markdown\n\n\
+        scalebeam selftest --quick\n  scalebeam selftest --full --case paced-256 --rounds 3 --markdown\n  \
+        scalebeam selftest --full --case paced-256 --beside 'vllm-rs bench serve --backend openai-chat \
+        --base-url {url} --model {model} --tokenizer TOKENIZER --dataset-name random --random-input-len 64 \
+        --random-output-len {tokens} --num-prompts {requests} --max-concurrency {streams} --save-result \
+        --result-dir {result_dir} --result-filename {result_file}'\n\n\
         A truth server, the load client and a raw reader that parses nothing run in turns, each a process \
         of its own. Errors are what was said minus what the server's log says.\n\
+        Of a client named by --beside, what the system and the server know of it is said, and errors where it \
+        leaves a JSON file with vLLM's keys in {result}. A case is not for a client whose command lacks {streams} \
+        (closed) or {rate} (open); with both, {rate} is inf and {streams} all requests where they do not matter.\n\
         Exit code 3: requests were lost, or TTFT or lateness are off by more than 10 ms at the 99th percentile."
     )]
     Selftest(SelftestArgs),
@@ -411,6 +419,13 @@ pub(crate) struct SelftestArgs {
     /// Rounds of each case [default: 3; 1 with --quick, 5 with --full]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
+    /// Run another client in the same turns; {host} {port} {url} {requests} {streams} {rate} {tokens} {model}
+    /// {result} {result_dir} {result_file} are filled in (may be repeated)
+    #[arg(long, value_name = "[NAME=]COMMAND", value_parser = Client::parse)]
+    pub(crate) beside: Vec<Client>,
+    /// Seconds that such a client may take for a case [default: three times the case's length and a minute]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) beside_limit: Option<u64>,
     /// Print a Markdown table with every number
     #[arg(long, conflicts_with = "json")]
     pub(crate) markdown: bool,

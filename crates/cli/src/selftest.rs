@@ -6,7 +6,7 @@
 //! is what they will do when it matters, and what is said is about this machine as it was meanwhile.
 //!
 //! ```text
-//!   case ─► measure ─► part: serve ◄── loopback ──► part: raw | ours
+//!   case ─► measure ─► part: serve ◄── loopback ──► part: raw | ours | another client (beside)
 //!                        │ truth                      │ what it says
 //!                        └────────► errors ◄──────────┘ ─► summary ─► table, floor
 //! ```
@@ -15,6 +15,7 @@
 //! against was measured in the same run; a request that is not in both logs is lost, never left out.
 
 mod alarm;
+pub(crate) mod beside;
 pub(crate) mod case;
 mod errors;
 pub(crate) mod floor;
@@ -30,13 +31,13 @@ pub(crate) mod usage;
 use crate::clock::WallClock;
 use crate::exit::Failure;
 use crate::settings;
+use beside::Others;
 use case::Case;
 use errors::{Errors, compare};
 use ours::OursSpec;
 use part::{Part, PartEnd, PartSpec};
 use raw::RawSpec;
 use scalebeam_model::units::Nanos;
-use serde::{Deserialize, Serialize};
 use server::answer::Answer;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -44,13 +45,14 @@ use summary::Row;
 use trace::Trace;
 
 /// Who read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// The load client.
     Ours,
     /// The raw reader.
     Raw,
+    /// Another client: its position among [`Others`].
+    Other(usize),
 }
 
 /// One run of one reader.
@@ -73,60 +75,81 @@ fn prompt() -> String {
     "word ".repeat(128)
 }
 
-/// Measures `case`: both readers in turns, `rounds` times. `tell` is called before each run.
+/// Measures `case`: all readers in turns, `rounds` times. `tell` is called before each run.
 pub(crate) fn measure(
     case: &Case,
     rounds: u32,
+    others: &Others,
     mut tell: impl FnMut(&str, Reader),
 ) -> Result<Row, Failure> {
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    for round in 0..rounds.max(1) {
-        // Whoever is first finds the machine as the last one left it, so they take turns.
-        let order =
-            if round % 2 == 0 { [Reader::Raw, Reader::Ours] } else { [Reader::Ours, Reader::Raw] };
-        for reader in order {
-            if reader == Reader::Raw && !case.has_raw {
-                continue;
-            }
-            tell(&case.name, reader);
-            let reading = measure_once(case, reader)?;
+    let mut beside = vec![Vec::new(); others.clients.len()];
+    let mut order = readers(case, others);
+    for _ in 0..rounds.max(1) {
+        for reader in &order {
+            tell(&case.name, *reader);
             match reader {
-                Reader::Ours => ours.push(reading),
-                Reader::Raw => raw.push(reading),
+                Reader::Ours => ours.push(measure_once(case, ours_spec)?),
+                Reader::Raw => raw.push(measure_once(case, raw_spec)?),
+                Reader::Other(i) => beside[*i].push(beside::measure_once(case, others, *i)?),
             }
         }
+        // Whoever is first finds the machine as the last one left it, so they take turns.
+        order.rotate_left(1);
     }
-    Ok(Row::new(case, &ours, &raw))
+    let mut row = Row::new(case, &ours, &raw);
+    row.beside = beside::rows(case, others, &beside, row.raw.as_ref());
+    Ok(row)
+}
+
+/// Who reads in `case`, in the order of its first round.
+fn readers(case: &Case, others: &Others) -> Vec<Reader> {
+    let raw = case.has_raw.then_some(Reader::Raw);
+    let others = others.fit(case).into_iter().map(Reader::Other);
+    raw.into_iter().chain([Reader::Ours]).chain(others).collect()
 }
 
 /// Runs left to [`measure`] for `case`, for a bar.
-pub(crate) fn runs(case: &Case, rounds: u32) -> u64 {
-    u64::from(rounds.max(1)) * if case.has_raw { 2 } else { 1 }
+pub(crate) fn runs(case: &Case, rounds: u32, others: &Others) -> u64 {
+    u64::from(rounds.max(1)) * readers(case, others).len() as u64
 }
 
-fn measure_once(case: &Case, reader: Reader) -> Result<Reading, Failure> {
-    let sockets = case.sockets();
-    let mut server = Part::start(&PartSpec::Serve(case.server.clone()), sockets)?;
+/// Starts the server of `case`, and says where it is.
+fn serve(case: &Case) -> Result<(Part, SocketAddr), Failure> {
+    let mut server = Part::start(&PartSpec::Serve(case.server.clone()), case.sockets())?;
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()?));
-    let spec = match reader {
-        Reader::Ours => PartSpec::Ours(OursSpec {
-            at,
-            shape: case.shape(),
-            requests: case.requests,
-            tokens: case.server.tokens,
-            ca_file: case.server.tls.then(ca_file).transpose()?,
-        }),
-        Reader::Raw => PartSpec::Raw(RawSpec {
-            at,
-            streams: case.streams,
-            requests: case.requests,
-            every: case.rate_rps.map(|rate| Nanos::from_secs_f64(1.0 / rate)),
-        }),
-    };
+    Ok((server, at))
+}
+
+/// What a reader is to do in a case against a server at an address.
+type SpecOf = fn(&Case, SocketAddr) -> Result<PartSpec, Failure>;
+
+fn ours_spec(case: &Case, at: SocketAddr) -> Result<PartSpec, Failure> {
+    Ok(PartSpec::Ours(OursSpec {
+        at,
+        shape: case.shape(),
+        requests: case.requests,
+        tokens: case.server.tokens,
+        ca_file: case.server.tls.then(ca_file).transpose()?,
+    }))
+}
+
+fn raw_spec(case: &Case, at: SocketAddr) -> Result<PartSpec, Failure> {
+    Ok(PartSpec::Raw(RawSpec {
+        at,
+        streams: case.streams,
+        requests: case.requests,
+        every: case.rate_rps.map(|rate| Nanos::from_secs_f64(1.0 / rate)),
+    }))
+}
+
+fn measure_once(case: &Case, spec_of: SpecOf) -> Result<Reading, Failure> {
+    let (server, at) = serve(case)?;
+    let spec = spec_of(case, at)?;
     let started = WallClock::shared().now();
-    let (mut seen, end) = Part::start(&spec, sockets)?.wait()?;
+    let (mut seen, end) = Part::start(&spec, case.sockets())?.wait()?;
     let (truth, server) = server.take()?;
-    if reader == Reader::Raw {
+    if matches!(spec, PartSpec::Raw(_)) {
         let answer = Answer::new(case.server.tokens, case.server.early_role);
         errors::bytes_to_tokens(&mut seen, &answer);
     }

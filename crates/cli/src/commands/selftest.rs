@@ -2,6 +2,7 @@
 
 use crate::args::SelftestArgs;
 use crate::exit::{Failure, Status};
+use crate::selftest::beside::Others;
 use crate::selftest::case::{self, Case};
 use crate::selftest::floor;
 use crate::selftest::summary::Row;
@@ -9,7 +10,9 @@ use crate::selftest::table::{self, Trust};
 use crate::selftest::{Reader, measure, runs, usage};
 use crate::{printer, settings};
 use indicatif::{ProgressBar, ProgressStyle};
+use scalebeam_model::units::Nanos;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(super) fn run(args: &SelftestArgs) -> Result<Status, Failure> {
@@ -23,8 +26,9 @@ pub(super) fn run(args: &SelftestArgs) -> Result<Status, Failure> {
     } else {
         3
     });
+    let others = others(args)?;
     let before = usage::load_average();
-    let rows = measure_all(&cases, rounds)?;
+    let rows = measure_all(&cases, rounds, &others)?;
     let machine = Machine { before, after: usage::load_average(), rounds };
     let trust = rows.iter().map(Row::trust).max().unwrap_or(Trust::Invalid);
     if args.json {
@@ -68,18 +72,28 @@ fn chosen(names: &[String]) -> Result<Vec<Case>, Failure> {
     Ok(all.into_iter().filter(|c| names.is_empty() || names.contains(&c.name)).collect())
 }
 
-fn measure_all(cases: &[Case], rounds: u32) -> Result<Vec<Row>, Failure> {
-    let total = cases.iter().map(|c| runs(c, rounds)).sum();
+fn others(args: &SelftestArgs) -> Result<Others, Failure> {
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = args.beside.iter().find(|client| !seen.insert(&client.name)) {
+        return Err(Failure::usage(format!("--beside: two clients are called '{}'", twice.name))
+            .hint("NAME=COMMAND gives one of them another name"));
+    }
+    Ok(Others { clients: args.beside.clone(), limit: args.beside_limit.map(Nanos::from_secs) })
+}
+
+fn measure_all(cases: &[Case], rounds: u32, others: &Others) -> Result<Vec<Row>, Failure> {
+    let total = cases.iter().map(|c| runs(c, rounds, others)).sum();
     let bar = if printer::is_interactive() { bar(total) } else { ProgressBar::hidden() };
     let tell = |case: &str, reader: Reader| {
         let reader = match reader {
             Reader::Ours => "load client",
             Reader::Raw => "raw reader",
+            Reader::Other(i) => &others.clients[i].name,
         };
         bar.set_message(format!("{case}: {reader}"));
         bar.inc(1);
     };
-    let rows = cases.iter().map(|case| measure(case, rounds, tell)).collect();
+    let rows = cases.iter().map(|case| measure(case, rounds, others, tell)).collect();
     bar.finish_and_clear();
     rows
 }

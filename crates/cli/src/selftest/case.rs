@@ -71,6 +71,18 @@ impl Case {
         }
     }
 
+    /// About how long it lasts: the waves of a closed loop, or the schedule of an open one and its last answer.
+    pub(crate) fn lasts(&self) -> Nanos {
+        let ServerSpec { ttft, ttft_spread, itl, tokens, stall, .. } = &self.server;
+        let first = ttft.as_secs_f64() * (1.0 + ttft_spread);
+        let answer = first + itl.as_secs_f64() * f64::from(*tokens);
+        let load = match self.rate_rps {
+            None => answer * self.requests.div_ceil(u64::from(self.streams).max(1)) as f64,
+            Some(rate) => self.requests as f64 / rate + answer,
+        };
+        Nanos::from_secs_f64(load) + stall.map_or(Nanos::ZERO, |stall| stall.lasts)
+    }
+
     /// Connections that may be open at once: of an open loop, all that can come in while nothing is
     /// answered.
     pub(crate) fn sockets(&self) -> u64 {
@@ -152,6 +164,17 @@ mod tests {
         }
         let case = paced(256, 1);
         assert_eq!((case.server.itl, case.server.tokens), (Nanos::from_millis(10), 100));
+    }
+
+    #[test]
+    fn a_case_lasts_as_long_as_its_waves_or_its_schedule() {
+        let lasts = |case: &Case| (case.lasts().as_secs_f64() * 1e3).round();
+        let closed = Case::closed("x", 4, 9, server(100, 10, 20));
+        assert!((lasts(&closed) - 900.0).abs() < 1.0, "three waves of 0.3 s: {closed:?}");
+        let mut open = Case::open("x", 10.0, 50, server(100, 10, 20)).spread(0.5);
+        assert!((lasts(&open) - 5350.0).abs() < 1.0, "{open:?}");
+        open.server.stall = Some(Stall { after: Nanos::ZERO, lasts: Nanos::from_secs(1) });
+        assert!((lasts(&open) - 6350.0).abs() < 1.0, "{open:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The floor: what a campaign's own numbers cannot be truer than, on this machine, today.
 
+use super::beside::Others;
 use super::case::{self, Case, TOKENS_A_SECOND};
 use super::summary::Row;
 use super::{Reader, measure};
@@ -127,7 +128,7 @@ pub(crate) fn measure_floor(
     let load_average = super::usage::load_average();
     let mut rows = Vec::new();
     for case in demand.cases() {
-        rows.push(measure(&case, 1, &mut tell)?);
+        rows.push(measure(&case, 1, &Others::default(), &mut tell)?);
     }
     Ok(of(&rows, load_average))
 }

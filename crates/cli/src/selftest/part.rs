@@ -4,6 +4,7 @@
 //! a [`PartEnd`] as JSON, then the length of that in eight bytes. The server first says its port in a
 //! line, and serves until its standard input is closed: it cannot outlive the process that started it.
 
+use super::beside::program::{self, ProgramEnd, ProgramSpec};
 use super::ours::{self, OursSpec};
 use super::raw::{self, RawSpec};
 use super::server::{self, ServerSpec};
@@ -12,10 +13,12 @@ use super::usage;
 use crate::clock::WallClock;
 use crate::exit::{Failure, Status};
 use scalebeam_model::units::Nanos;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// The hidden command.
@@ -31,6 +34,8 @@ pub(crate) enum PartSpec {
     Raw(RawSpec),
     /// Run the load client.
     Ours(OursSpec),
+    /// Run another client.
+    Program(ProgramSpec),
 }
 
 /// What a part cost.
@@ -58,6 +63,7 @@ pub(crate) fn run(spec: &str, streams: u64) -> Result<Status, Failure> {
         PartSpec::Serve(spec) => serve(spec, &mut out)?,
         PartSpec::Raw(spec) => read_raw(&spec, &mut out)?,
         PartSpec::Ours(spec) => load(&spec, &mut out)?,
+        PartSpec::Program(spec) => return run_program(&spec, &mut out),
     };
     finish(&mut out, &end).map_err(pipe)?;
     Ok(Status::Ok)
@@ -105,7 +111,14 @@ fn load(spec: &OursSpec, out: &mut BufWriter<File>) -> Result<PartEnd, Failure> 
     })
 }
 
-fn finish(out: &mut impl Write, end: &PartEnd) -> std::io::Result<()> {
+fn run_program(spec: &ProgramSpec, out: &mut BufWriter<File>) -> Result<Status, Failure> {
+    let end = program::run(spec, WallClock::shared().as_ref(), std::io::stdin().as_fd())
+        .map_err(|e| Failure::internal(format!("cannot run {}: {e}", spec.words[0])))?;
+    finish(out, &end).map_err(pipe)?;
+    Ok(Status::Ok)
+}
+
+fn finish(out: &mut impl Write, end: &impl Serialize) -> std::io::Result<()> {
     let text = serde_json::to_vec(end)?;
     out.write_all(&text)?;
     out.write_all(&(text.len() as u64).to_le_bytes())?;
@@ -113,7 +126,7 @@ fn finish(out: &mut impl Write, end: &PartEnd) -> std::io::Result<()> {
 }
 
 /// The other side of [`finish`]: the log and the end.
-fn split(bytes: &[u8]) -> Option<(Vec<Trace>, PartEnd)> {
+fn split<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Vec<Trace>, T)> {
     let (rest, len) = bytes.split_last_chunk::<8>()?;
     let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
     let (log, text) = rest.split_at_checked(rest.len().checked_sub(len)?)?;
@@ -126,6 +139,8 @@ pub(crate) struct Part {
     child: Child,
     out: BufReader<ChildStdout>,
     name: &'static str,
+    /// It ends by itself, and what it has started with it, when its input is closed.
+    ends_itself: bool,
 }
 
 impl Part {
@@ -135,16 +150,23 @@ impl Part {
             PartSpec::Serve(_) => "the truth server",
             PartSpec::Raw(_) => "the raw reader",
             PartSpec::Ours(_) => "the load client",
+            PartSpec::Program(_) => "the keeper of another client",
         };
+        let ends_itself = matches!(spec, PartSpec::Program(_));
         let fail = |e: String| Failure::internal(format!("cannot start {name}: {e}"));
         let this = std::env::current_exe().map_err(|e| fail(e.to_string()))?;
         let spec = serde_json::to_string(spec).map_err(|e| fail(e.to_string()))?;
         let mut command = Command::new(this);
         command.arg(COMMAND).arg(spec).arg(streams.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if ends_itself {
+            // An interrupt from the terminal is not for it: it has to outlive this process by a moment, to
+            // end what it has started.
+            command.process_group(0);
+        }
         let mut child = command.spawn().map_err(|e| fail(e.to_string()))?;
         let out = child.stdout.take().ok_or_else(|| fail("it has no output".to_owned()))?;
-        Ok(Self { child, out: BufReader::new(out), name })
+        Ok(Self { child, out: BufReader::new(out), name, ends_itself })
     }
 
     /// The port that a server says it has.
@@ -165,7 +187,12 @@ impl Part {
         self.read()
     }
 
-    fn read(&mut self) -> Result<(Vec<Trace>, PartEnd), Failure> {
+    /// Waits until a program has ended or was ended, and takes what it cost.
+    pub(crate) fn wait_program(mut self) -> Result<ProgramEnd, Failure> {
+        self.read().map(|(_, end)| end)
+    }
+
+    fn read<T: DeserializeOwned>(&mut self) -> Result<(Vec<Trace>, T), Failure> {
         let mut bytes = Vec::new();
         self.out.read_to_end(&mut bytes).map_err(pipe)?;
         split(&bytes).ok_or_else(|| self.broken())
@@ -180,8 +207,11 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and is only waited for.
-        let _ = self.child.kill();
+        drop(self.child.stdin.take());
+        if !self.ends_itself {
+            // One that has ended cannot be killed, and is only waited for.
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
@@ -202,7 +232,7 @@ mod tests {
         finish(&mut bytes, &end).unwrap();
         assert_eq!(split(&bytes), Some((Vec::new(), end)));
         for cut in 0..bytes.len() {
-            assert_eq!(split(&bytes[..cut]), None, "{cut}");
+            assert_eq!(split::<PartEnd>(&bytes[..cut]), None, "{cut}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The medians of a case's rounds, as tables and files have them.
 
 use super::Reading;
+use super::beside::OtherRow;
 use super::case::Case;
 use super::errors::{Errors, Off, Spread, median};
 use scalebeam_model::units::Nanos;
@@ -25,6 +26,9 @@ pub(crate) struct Row {
     /// The raw reader, where it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<Summary>,
+    /// Other clients, where the user named some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<OtherRow>,
 }
 
 /// One reader's rounds: of each number the median, of what went wrong the sum.
@@ -116,6 +120,7 @@ impl Row {
             tokens: case.server.tokens,
             ours: Summary::of(ours),
             raw: (!raw.is_empty()).then(|| Summary::of(raw)),
+            beside: Vec::new(),
         }
     }
 
@@ -196,7 +201,7 @@ impl Summary {
 }
 
 /// Microseconds of `cpu` for each of `n`; absent for none.
-fn per(cpu: Nanos, n: u64) -> Option<f64> {
+pub(super) fn per(cpu: Nanos, n: u64) -> Option<f64> {
     Some(cpu.as_secs_f64() * 1e6 / positive(n as f64)?)
 }
 
@@ -204,7 +209,7 @@ fn ratio(a: u64, b: u64) -> Option<f64> {
     Some(a as f64 / positive(b as f64)?)
 }
 
-fn positive(x: f64) -> Option<f64> {
+pub(super) fn positive(x: f64) -> Option<f64> {
     (x > 0.0).then_some(x)
 }
 

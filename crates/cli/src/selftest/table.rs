@@ -97,7 +97,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// A number that is an error: with its sign.
-fn signed(value: Option<f64>) -> String {
+pub(super) fn signed(value: Option<f64>) -> String {
     let text = number(value);
     if value.is_some_and(|x| x > 0.0) && text.contains(|c: char| c.is_ascii_digit() && c != '0') {
         format!("+{text}")
@@ -164,11 +164,17 @@ const MARK: &str = "? the server's own CPU time a token differs from that with t
 
 /// What is to be said below a table.
 pub(crate) fn notes(rows: &[Row]) -> Vec<String> {
-    let is_marked = rows.iter().any(|row| is_marked(&row.ours, row.raw.as_ref()));
-    is_marked.then(|| MARK.to_owned()).into_iter().collect()
+    let readers = |row: &Row| {
+        let others = row.beside.iter().map(|other| other.measured.clone());
+        std::iter::once(row.ours.clone()).chain(others).collect::<Vec<_>>()
+    };
+    let has_mark = |row: &Row| readers(row).iter().any(|r| is_marked(r, row.raw.as_ref()));
+    let mark = rows.iter().any(has_mark).then(|| MARK.to_owned());
+    let others = rows.iter().flat_map(|row| row.beside.iter().map(|other| other.note(&row.case)));
+    mark.into_iter().chain(others).collect()
 }
 
-/// The lines of a table: a head, then the load client and the raw reader of each case.
+/// The lines of a table: a head, then the load client, the raw reader and other clients of each case.
 fn cells(rows: &[Row], columns: &[&[Column]]) -> Vec<Vec<String>> {
     let columns = || columns.iter().copied().flatten();
     let mut head = vec!["case".to_owned(), "reader".to_owned()];
@@ -176,15 +182,18 @@ fn cells(rows: &[Row], columns: &[&[Column]]) -> Vec<Vec<String>> {
     head.push("CPU/raw".to_owned());
     let mut out = vec![head];
     for row in rows {
-        let ratio = over_raw(&row.ours, row.raw.as_ref());
-        for (name, summary, ratio) in
-            [("ours", Some(&row.ours), ratio.as_str()), ("raw", row.raw.as_ref(), "1")]
-        {
-            let Some(summary) = summary else { continue };
+        let mut add = |name: &str, summary: &Summary, ratio: String| {
             let mut line = vec![row.case.clone(), name.to_owned()];
             line.extend(columns().map(|c| c.1(summary)));
-            line.push(ratio.to_owned());
+            line.push(ratio);
             out.push(line);
+        };
+        add("ours", &row.ours, over_raw(&row.ours, row.raw.as_ref()));
+        if let Some(raw) = &row.raw {
+            add("raw", raw, "1".to_owned());
+        }
+        for other in row.beside.iter().filter(|other| other.skipped.is_none()) {
+            add(&other.client, &other.measured, over_raw(&other.measured, row.raw.as_ref()));
         }
     }
     out
@@ -224,6 +233,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::beside::OtherRow;
     use super::super::case::{open_loop, paced};
     use super::*;
 
@@ -307,6 +317,28 @@ mod tests {
         assert!(markdown(&served(15.0)).ends_with(&format!(" |\n\n{MARK}\n")));
         assert!(last(&served(5.5)).ends_with(" 1.50"));
         assert!(notes(&served(5.5)).is_empty() && !markdown(&served(5.5)).contains('?'));
+    }
+
+    #[test]
+    fn other_clients_have_rows_where_they_ran_and_a_note_each() {
+        let mut row = row(0.4);
+        row.raw.as_mut().unwrap().server_cpu_us_per_token = Some(5.0);
+        let measured = Summary {
+            cpu_us_per_token: Some(8.0),
+            server_cpu_us_per_token: Some(9.0),
+            ..Summary::default()
+        };
+        let ran = OtherRow { client: "theirs".to_owned(), measured, ..OtherRow::default() };
+        let skipped = OtherRow { skipped: Some("no {rate}".to_owned()), ..ran.clone() };
+        row.beside = vec![ran, skipped];
+        let rows = [row];
+        let text = text(&rows);
+        let lines: Vec<&str> = text.lines().filter(|l| l.contains("theirs")).collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        assert!(lines[0].ends_with(" 4.00?"), "{text}");
+        let notes = notes(&rows);
+        assert_eq!((notes.len(), notes[0].as_str()), (3, MARK));
+        assert_eq!(notes[2], "theirs at 256 streams: not run: no {rate}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -12,6 +13,22 @@ pub(crate) fn cpu() -> Nanos {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
     Nanos::from_secs(part(spent.tv_sec)) + Nanos(part(spent.tv_nsec))
+}
+
+/// The same of another process that is not waited for yet, without its children; absent where the system
+/// does not tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn cpu_of(process: rustix::process::Pid) -> Option<Nanos> {
+    use nix::sys::time::TimeValLike;
+    let process = nix::unistd::Pid::from_raw(process.as_raw_nonzero().get());
+    let spent = nix::time::clock_getcpuclockid(process).and_then(nix::time::ClockId::now).ok()?;
+    u64::try_from(spent.num_nanoseconds()).ok().map(Nanos)
+}
+
+/// The same of another process, which this system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cpu_of(_: rustix::process::Pid) -> Option<Nanos> {
+    None
 }
 
 /// The most memory that was resident at once, in bytes; absent where `/proc` does not tell.
@@ -42,10 +59,13 @@ pub(crate) struct CpuWatch {
     thread: JoinHandle<Vec<Look>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    at: Nanos,
-    cpu: Nanos,
+/// What a CPU clock said, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Look {
+    /// When.
+    pub(crate) at: Nanos,
+    /// CPU time until then.
+    pub(crate) cpu: Nanos,
 }
 
 impl CpuWatch {
@@ -80,7 +100,7 @@ impl CpuWatch {
 }
 
 /// The CPU clock at `instant`, by a line between the looks around it.
-fn between(looks: &[Look], instant: Nanos) -> Nanos {
+pub(crate) fn between(looks: &[Look], instant: Nanos) -> Nanos {
     let after = looks.partition_point(|l| l.at <= instant);
     let Some(before) = after.checked_sub(1).map(|i| looks[i]) else {
         return looks.first().map_or(Nanos::ZERO, |l| l.cpu);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod beside;
 mod cache;
 mod check;
 mod e2e_dynamo;
