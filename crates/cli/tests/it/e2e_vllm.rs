@@ -1,5 +1,6 @@
 //! A real vLLM on CPU, in the shapes that two cores can carry.
 
+use crate::hosts::Hosts;
 use crate::support::{Lab, marked_processes, root};
 
 fn setting(name: &str) -> String {
@@ -44,4 +45,36 @@ fn one_process_and_two_nodes_of_a_tiny_model() {
 #[ignore = "needs a real vLLM; ci/test --all runs it"]
 fn tp2_pp2_and_dp2_of_a_tiny_model() {
     weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2", "pp2", "dp2"]);
+}
+
+/// Seed 1's shape on hosts that are reached by ssh: one host, and TP2 over two by `--nnodes`.
+#[test]
+#[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
+fn over_ssh_one_host_and_two() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let results = weigh_over_ssh(&hosts, &["one", "tp2-mp"]);
+    assert_eq!(results["points"].as_array().unwrap().len(), 2, "{results:#}");
+}
+
+fn weigh_over_ssh(hosts: &Hosts, deployments: &[&str]) -> serde_json::Value {
+    let bin = setting("SCALEBEAM_E2E_VLLM");
+    let text = std::fs::read_to_string(root().join("experiments/real-vllm-ssh.toml")).unwrap();
+    let text = text
+        .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
+        .replace("/path/to/vllm", &bin);
+    let file = hosts.path("vllm.toml");
+    std::fs::write(&file, text).unwrap();
+    let (file, out) = (file.display().to_string(), hosts.path("runs").display().to_string());
+    let mut args = vec!["run", &file, "--out", &out, "--selftest", "never", "--json"];
+    for name in deployments {
+        args.extend(["--deploy", name]);
+    }
+    let results = hosts.say(&args).expect_code(0).json();
+    for point in results["points"].as_array().unwrap() {
+        assert_eq!(point["metrics"]["success_rate"], 1.0, "{point:#}");
+    }
+    assert_eq!(marked_processes(&hosts.path("runs")), []);
+    let left = hosts.remote_files();
+    assert!(left.is_empty(), "{left:?}");
+    results
 }

@@ -94,10 +94,11 @@ impl Hosts {
             "ssh-keygen -q -t ed25519 -N '' -f {key}; echo \"{addr} $(cut -d' ' -f1,2 {key}.pub)\" \
              >> {dir}/known_hosts"
         ));
+        // A home of its own: what this machine's shells do when they start is none of the test's business.
         let config = format!(
             "Port 22\nListenAddress {addr}\nHostKey {key}\nAuthorizedKeysFile {dir}/key.pub\n\
              StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             PidFile none\nMaxStartups 100\nSetEnv TMPDIR={}\n",
+             PidFile none\nMaxStartups 100\nSetEnv TMPDIR={0} HOME={0}\n",
             self.tmp(name).display()
         );
         std::fs::create_dir(self.tmp(name)).unwrap();
