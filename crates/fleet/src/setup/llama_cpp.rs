@@ -232,7 +232,7 @@ fn model_file(
     Ok(model.to_owned())
 }
 
-fn is_managed_model(model: &str) -> bool {
+pub(crate) fn is_managed_model(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     name.eq_ignore_ascii_case(MODEL_ID)
 }

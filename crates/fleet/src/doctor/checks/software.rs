@@ -1,0 +1,225 @@
+//! D30 to D33: programs, versions, the model and where it lies.
+
+use super::{Verdict, fail, gib, pass, skip, unless};
+use crate::doctor::machine::Duty;
+use crate::doctor::sections::{Known, Unknown};
+use crate::doctor::seen::{Host, Seen};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, EnvValue};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Packages of which every host must have the same version: Ray refuses to join otherwise.
+const STRICT: [&str; 2] = ["python", "ray"];
+/// A download that fills the disk is noticed late; a 7B model in 16 bits has 15 GB.
+const ROOM_FOR_A_MODEL: u64 = 20 << 30;
+/// Kinds of file systems that are on the network, as `stat -f` calls them.
+const NETWORKED: [&str; 8] = ["nfs", "cifs", "smb2", "fuseblk", "fuse", "lustre", "gpfs", "ceph"];
+
+/// What gives a program, for the hint.
+const PACKAGES: [(&str, &str); 10] = [
+    ("vllm", "pip install vllm"),
+    ("ray", "pip install 'ray[serve,llm]'"),
+    ("serve", "pip install 'ray[serve,llm]'"),
+    ("dynamo", "pip install 'ai-dynamo[vllm]'"),
+    ("etcd", "the etcd release, or apt install etcd-server"),
+    ("nats-server", "the nats-server release, or apt install nats-server"),
+    ("llama-server", "scalebeam setup llama.cpp, or llama.cpp's own release"),
+    ("python3", "apt install python3"),
+    ("nvidia-smi", "the NVIDIA driver"),
+    ("docker", "apt install docker.io"),
+];
+
+pub(super) fn strict(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
+    versions(seen, d, |package| STRICT.contains(&package))
+}
+
+pub(super) fn loose(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
+    versions(seen, d, |package| !STRICT.contains(&package))
+}
+
+/// Package to version to hosts.
+type ByPackage<'s> = BTreeMap<&'s str, BTreeMap<&'s str, BTreeSet<&'s str>>>;
+
+fn versions(seen: &Seen<'_>, d: &DeploymentPlan, ours: fn(&str) -> bool) -> Verdict {
+    if seen.of(d).count() < 2 {
+        return skip("fewer than two hosts: nothing to compare");
+    }
+    let found = by_package(seen, d, ours)?;
+    if found.is_empty() {
+        return skip("no host has such a package beside the plan's programs");
+    }
+    let differs = found.iter().filter(|(_, versions)| versions.len() > 1);
+    let wrong = differs.map(|(package, versions)| {
+        let hosts = |(v, hosts): (&&str, &BTreeSet<&str>)| {
+            format!("{v} on {}", hosts.iter().copied().collect::<Vec<_>>().join(", "))
+        };
+        format!("{package}: {}", versions.iter().map(hosts).collect::<Vec<_>>().join(" and "))
+    });
+    let same = |(package, versions): (&&str, &BTreeMap<&str, BTreeSet<&str>>)| {
+        format!("{package} {}", versions.keys().next().unwrap_or(&"?"))
+    };
+    let words = found.iter().map(same).collect::<Vec<_>>().join(", ");
+    unless(wrong.collect(), words, "install the same environment on every host")
+}
+
+fn by_package<'s>(
+    seen: &'s Seen<'_>,
+    d: &'s DeploymentPlan,
+    ours: fn(&str) -> bool,
+) -> Known<ByPackage<'s>> {
+    let mut found = ByPackage::new();
+    for host in seen.of(d) {
+        let facts = host.facts()?;
+        if facts.versions.is_empty() {
+            let why = format!("{} has no Python program of the plan", host.machine.label);
+            return Err(Unknown(why));
+        }
+        for versions in facts.versions.values() {
+            for (package, version) in versions.as_ref().map_err(Clone::clone)? {
+                if ours(package) {
+                    let hosts = found.entry(package).or_default().entry(version).or_default();
+                    hosts.insert(&host.machine.label);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn programs(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let facts = host.facts()?;
+    let mut missing = Vec::new();
+    let mut optional = Vec::new();
+    let mut there = Vec::new();
+    for (program, only_optional) in host.machine.programs() {
+        let managed = host.managed.iter().any(|m| m == program);
+        match facts.programs.get(program) {
+            _ if managed => there.push(format!("{program} (installed by scalebeam)")),
+            Some(Ok(path)) => there.push(path.clone()),
+            Some(Err(_)) if only_optional => optional.push(program),
+            Some(Err(_)) => missing.push(program),
+            // Our own program is there where we are.
+            None => {}
+        }
+    }
+    if !missing.is_empty() {
+        let hint = missing.iter().map(|p| from(p)).collect::<Vec<_>>().join("; ");
+        return fail(format!("not found: {}", missing.join(", ")), hint);
+    }
+    match (there.is_empty(), optional.is_empty()) {
+        (_, false) => skip(format!("of optional deployments, not found: {}", optional.join(", "))),
+        (true, true) => skip("the plan runs no program but scalebeam here"),
+        (false, true) => pass(there.join(", ")),
+    }
+}
+
+fn from(program: &str) -> String {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let known = PACKAGES.iter().find(|(p, _)| *p == name);
+    match known {
+        Some((_, package)) => format!("{program}: {package}; or name its path in params"),
+        None => format!("install {program}, or put its folder on PATH there"),
+    }
+}
+
+fn is_path(model: &str) -> bool {
+    model.starts_with(['/', '.', '~'])
+}
+
+pub(super) fn model(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let duties = host.machine.loading()?;
+    let facts = host.facts()?;
+    let id = seen.plan.model.id.as_str();
+    let why = match &facts.model.place {
+        Ok(place) => return pass(place.clone()),
+        Err(why) => why,
+    };
+    if duties.iter().all(|d| d.deployment.optional) {
+        return skip(format!("of optional deployments, {why}"));
+    }
+    if host.managed.iter().any(|m| m == id) {
+        return pass("installed by scalebeam");
+    }
+    if is_path(id) || duties.iter().any(never_asks_the_hub) {
+        return fail(why.to_string(), "copy the model to this host, or correct [model] id");
+    }
+    skip(format!("{why}; the engine has to load it from the hub"))
+}
+
+/// llama.cpp wants a file; the others may be told to.
+fn never_asks_the_hub(duty: &Duty<'_>) -> bool {
+    let offline = |v: &EnvValue| matches!(v, EnvValue::Set(v) if v == "1");
+    duty.deployment.engine == EngineKind::LlamaCpp
+        || duty.process.env.get("HF_HUB_OFFLINE").is_some_and(offline)
+}
+
+pub(super) fn same_model(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
+    if seen.of(d).count() < 2 {
+        return skip("fewer than two hosts: nothing to compare");
+    }
+    let mut by_hash: BTreeMap<&BTreeMap<String, String>, Vec<&str>> = BTreeMap::new();
+    for host in seen.of(d) {
+        host.machine.loading()?;
+        let model = &host.facts()?.model;
+        model.place.as_ref().map_err(Clone::clone)?;
+        let hashes = model.hashes.as_ref().map_err(Clone::clone)?;
+        by_hash.entry(hashes).or_default().push(&host.machine.label);
+    }
+    if by_hash.len() == 1 {
+        let files = by_hash.keys().flat_map(|h| h.keys().cloned()).collect::<Vec<_>>().join(", ");
+        return pass(format!("same {files}"));
+    }
+    let groups: Vec<String> = by_hash.values().map(|hosts| hosts.join(", ")).collect();
+    fail(
+        format!("files differ between {}", groups.join(" and ")),
+        "say revision in [model], and copy or load the same one on every host",
+    )
+}
+
+/// Its value is passed on from this machine by name, and never looked at.
+pub(super) fn token(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    host.machine.loading()?;
+    if is_path(&seen.plan.model.id) {
+        return skip("the model is a path: no hub is asked");
+    }
+    let here = seen.client()?.environment.as_ref().map_err(Clone::clone)?;
+    let is_set = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().any(|n| here.contains(*n));
+    pass(if is_set {
+        "HF_TOKEN is set on this machine and passed on"
+    } else {
+        "HF_TOKEN is not set: the hub would refuse a gated model"
+    })
+}
+
+pub(super) fn space(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    host.machine.loading()?;
+    if is_path(&seen.plan.model.id) {
+        return skip("the model is a path: nothing is loaded into the cache");
+    }
+    let facts = host.facts()?;
+    let free = facts.disk.as_ref().map_err(Clone::clone)?.free_bytes;
+    if facts.model.place.is_ok() {
+        return pass(format!("the model is there, {} left", gib(free)));
+    }
+    if free >= ROOM_FOR_A_MODEL {
+        return pass(format!("{} in the model cache", gib(free)));
+    }
+    let want = gib(ROOM_FOR_A_MODEL);
+    fail(
+        format!("{} in the model cache, and the model is yet to be loaded", gib(free)),
+        format!(
+            "make room for the model (a small one has {want}), or set HF_HOME to a larger disk"
+        ),
+    )
+}
+
+pub(super) fn disk_kind(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    host.machine.loading()?;
+    let kind = host.facts()?.disk_kind.as_ref().map_err(Clone::clone)?;
+    if NETWORKED.contains(&kind.as_str()) {
+        return fail(
+            format!("the model cache is on {kind}"),
+            "every start reads the weights over the network: set HF_HOME to a local disk",
+        );
+    }
+    pass(kind.clone())
+}

@@ -1,0 +1,230 @@
+//! Which machines a plan needs, and for what: decided from the plan alone.
+
+use super::sections::{Known, Unknown};
+use crate::host::Shell;
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, HostPlan, Plan, Platform, ProcessPlan};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The name of the machine that scalebeam runs on.
+pub(crate) const HERE: &str = "this machine";
+
+/// A process that a machine is to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Duty<'a> {
+    pub(crate) deployment: &'a DeploymentPlan,
+    pub(crate) process: &'a ProcessPlan,
+}
+
+/// A machine: one or more hosts of the file that are reached in the same way.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine<'a> {
+    /// Names in the file, or [`HERE`].
+    pub(crate) label: String,
+    pub(crate) shell: Shell,
+    pub(crate) hosts: Vec<&'a HostPlan>,
+    pub(crate) duties: Vec<Duty<'a>>,
+}
+
+/// What an engine asks of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Appetite {
+    /// Loads weights onto GPUs with a Python stack: vLLM, SGLang, Ray, Dynamo.
+    Heavy,
+    /// Loads weights; with or without GPUs: llama.cpp.
+    Light,
+    /// Loads nothing: emulated engines, endpoints of others.
+    Nothing,
+}
+
+const fn appetite(engine: EngineKind) -> Appetite {
+    match engine {
+        EngineKind::Vllm
+        | EngineKind::Sglang
+        | EngineKind::DynamoVllm
+        | EngineKind::DynamoSglang
+        | EngineKind::RayServeLlm => Appetite::Heavy,
+        EngineKind::LlamaCpp => Appetite::Light,
+        EngineKind::Openai | EngineKind::Emulated | EngineKind::DynamoMocker => Appetite::Nothing,
+    }
+}
+
+/// Whether a deployment loads the weights of a model.
+pub(crate) const fn loads_weights(deployment: &DeploymentPlan) -> bool {
+    !matches!(appetite(deployment.engine), Appetite::Nothing)
+}
+
+/// This machine first, then the others in the order of the file.
+///
+/// Processes of a platform that chooses its hosts itself are nobody's duty here.
+pub(crate) fn machines<'a>(plan: &'a Plan, deployments: &[&'a DeploymentPlan]) -> Vec<Machine<'a>> {
+    let mut machines = vec![Machine::new(HERE, Shell::Here)];
+    for deployment in deployments.iter().filter(|d| d.platform.places_processes()) {
+        for process in &deployment.processes {
+            let host = plan.hosts.iter().find(|h| h.name == process.host);
+            let shell = shell_of(deployment, host);
+            let at = match machines.iter().position(|m| m.shell == shell) {
+                Some(at) => at,
+                None => {
+                    machines.push(Machine::new("", shell));
+                    machines.len() - 1
+                }
+            };
+            if let Some(machine) = machines.get_mut(at) {
+                machine.add_host(host);
+                machine.duties.push(Duty { deployment, process });
+            }
+        }
+    }
+    machines
+}
+
+/// `local` is this machine, whatever the file says of how else its hosts are reached.
+fn shell_of(deployment: &DeploymentPlan, host: Option<&HostPlan>) -> Shell {
+    match (deployment.platform, host.and_then(|h| h.ssh.as_ref())) {
+        (Platform::Local, _) | (_, None) => Shell::Here,
+        (_, Some(name)) => Shell::Ssh(name.clone()),
+    }
+}
+
+impl<'a> Machine<'a> {
+    fn new(label: &str, shell: Shell) -> Self {
+        Self { label: label.to_owned(), shell, hosts: Vec::new(), duties: Vec::new() }
+    }
+
+    fn add_host(&mut self, host: Option<&'a HostPlan>) {
+        let Some(host) = host.filter(|h| !self.hosts.iter().any(|k| k.name == h.name)) else {
+            return;
+        };
+        self.hosts.push(host);
+        if self.shell != Shell::Here {
+            let names: Vec<&str> = self.hosts.iter().map(|h| h.name.as_str()).collect();
+            self.label = names.join(", ");
+        }
+    }
+
+    /// Whether a deployment has a process here.
+    pub(crate) fn serves(&self, deployment: &DeploymentPlan) -> bool {
+        self.duties.iter().any(|d| d.deployment.name == deployment.name)
+    }
+
+    /// Whether the deployment that it serves is one that `ours` says yes to.
+    pub(crate) fn any(&self, ours: impl Fn(&Duty<'_>) -> bool) -> bool {
+        self.duties.iter().any(ours)
+    }
+
+    /// Duties that compute on GPUs, or why there are none.
+    pub(crate) fn on_gpus(&self) -> Known<Vec<Duty<'a>>> {
+        let computes = |d: &Duty<'_>| loads_weights(d.deployment) && !d.process.gpus.is_empty();
+        self.duties_that(computes, "computes on no GPU")
+    }
+
+    /// Duties of engines with a Python stack, or why there are none.
+    pub(crate) fn heavy(&self) -> Known<Vec<Duty<'a>>> {
+        let heavy = |d: &Duty<'_>| appetite(d.deployment.engine) == Appetite::Heavy;
+        self.duties_that(heavy, "asks nothing of it")
+    }
+
+    /// Duties that load weights, or why there are none.
+    pub(crate) fn loading(&self) -> Known<Vec<Duty<'a>>> {
+        self.duties_that(|d| loads_weights(d.deployment), "loads no weights")
+    }
+
+    fn duties_that(&self, ours: impl Fn(&Duty<'_>) -> bool, why_not: &str) -> Known<Vec<Duty<'a>>> {
+        let duties: Vec<Duty<'a>> = self.duties.iter().filter(|d| ours(d)).copied().collect();
+        if !duties.is_empty() {
+            return Ok(duties);
+        }
+        let engines: BTreeSet<&str> =
+            self.duties.iter().map(|d| d.deployment.engine.name()).collect();
+        let engines = engines.into_iter().collect::<Vec<_>>().join(", ");
+        Err(Unknown(format!("engine {engines} {why_not}")))
+    }
+
+    /// Ids of the GPUs that the plan uses here.
+    pub(crate) fn gpu_ids(&self) -> Known<BTreeSet<u32>> {
+        Ok(self.on_gpus()?.iter().flat_map(|d| d.process.gpus.iter().copied()).collect())
+    }
+
+    /// Groups of GPUs that exchange activations at every layer: of one instance and stage, two and more.
+    pub(crate) fn tensor_groups(&self) -> Known<BTreeSet<Vec<u32>>> {
+        let mut groups = BTreeSet::new();
+        for duty in self.on_gpus()? {
+            for instance in &duty.deployment.instances {
+                let width = usize::try_from(instance.tp).unwrap_or(usize::MAX).max(1);
+                let ours = instance.place.iter().filter(|p| self.has_host(&p.host));
+                for group in ours.flat_map(|place| place.ids.chunks(width)) {
+                    groups.insert(group.to_vec());
+                }
+            }
+        }
+        groups.retain(|g| g.len() > 1);
+        if groups.is_empty() {
+            return Err(Unknown::because("no instance is cut over GPUs of this host (tp = 1)"));
+        }
+        Ok(groups)
+    }
+
+    fn has_host(&self, name: &str) -> bool {
+        self.hosts.iter().any(|h| h.name == name)
+    }
+
+    /// Ports of the plan here, each with its address and a process that wants it.
+    pub(crate) fn ports(&self) -> BTreeMap<(u16, &'a str), &'a str> {
+        let of = |d: &Duty<'a>| {
+            d.process.ports.iter().map(|p| ((p.port, p.addr.as_str()), d.process.id.as_str()))
+        };
+        self.duties.iter().flat_map(of).collect()
+    }
+
+    /// Programs of the plan here, each with whether every deployment that wants it is optional.
+    pub(crate) fn programs(&self) -> BTreeMap<&'a str, bool> {
+        let mut programs = BTreeMap::new();
+        for duty in &self.duties {
+            let optional = programs.entry(duty.process.program.as_str()).or_insert(true);
+            *optional = *optional && duty.deployment.optional;
+        }
+        programs
+    }
+}
+
+/// Machines that share a deployment with this one, as the probe dials them: label, address, port.
+pub(crate) fn peers<'a>(machines: &[Machine<'a>], of: &Machine<'a>) -> Vec<(String, &'a str, u16)> {
+    let shares = |m: &&Machine<'a>| m.shell != of.shell && m.any(|d| of.serves(d.deployment));
+    let dial = |m: &Machine<'a>| {
+        let host = m.hosts.first()?;
+        // Nobody listens there yet; a refusal says as much. The port is the plan's, where it has one.
+        let port = m.ports().keys().map(|(port, _)| *port).next().unwrap_or(22);
+        Some((m.label.clone(), host.addr.as_str(), port))
+    };
+    machines.iter().filter(shares).filter_map(dial).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::testing::{emulated, two_nodes};
+
+    #[test]
+    fn hosts_of_a_local_deployment_are_this_machine() {
+        let plan = emulated();
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machines = machines(&plan, &deployments);
+        assert_eq!(machines.len(), 1);
+        assert_eq!(machines[0].label, HERE);
+        let why = machines[0].on_gpus().unwrap_err().to_string();
+        assert_eq!(why, "engine emulated computes on no GPU");
+    }
+
+    #[test]
+    fn a_deployment_over_two_nodes_has_two_machines_that_are_peers() {
+        let plan = two_nodes();
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machines = machines(&plan, &deployments);
+        let labels: Vec<&str> = machines.iter().map(|m| m.label.as_str()).collect();
+        assert_eq!(labels, [HERE, "head", "worker"]);
+        assert_eq!(machines[1].gpu_ids(), Ok(BTreeSet::from([0, 1, 2, 3])));
+        assert_eq!(machines[1].tensor_groups(), Ok(BTreeSet::from([vec![0, 1, 2, 3]])));
+        assert_eq!(peers(&machines, &machines[2]), [("head".to_owned(), "10.0.0.1", 6379)]);
+        assert_eq!(peers(&machines, &machines[0]), []);
+    }
+}

@@ -1,0 +1,78 @@
+//! `doctor`: whether a plan could work on its machines, before anything of it exists.
+//!
+//! ```text
+//! plan ─► machine ─► probe (sh, here or over ssh) ─► sections ─► facts ─┐
+//!           │                                                          ├─► checks ─► findings
+//!           └────────────────────────── what the plan needs of each ───┘
+//! ```
+//!
+//! **Invariants.** Strictly read-only: nothing is written, started or changed anywhere. `probe` is the
+//! only part that does IO; all others are pure, so each check is tested on text. A check that could not
+//! look is skipped with the reason, never passed.
+
+mod checks;
+mod facts;
+mod machine;
+mod nvidia;
+mod probe;
+mod sections;
+mod seen;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::host::Shell;
+use crate::setup::llama_cpp;
+use machine::Machine;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::doctor::{DOCTOR_FORMAT, DoctorReport};
+use scalebeam_model::plan::{DeploymentPlan, Plan};
+use seen::{Host, Seen};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Looks at every machine of `plan`, all at the same time, and asks every check.
+///
+/// Deployments called one of `skipped` are not looked at. `cache_dir` is where managed engines are. It
+/// never fails: what could not be looked at is in the report.
+pub async fn examine(
+    plan: &Plan,
+    skipped: &[&str],
+    cache_dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> DoctorReport {
+    let is_wanted = |d: &&DeploymentPlan| !skipped.contains(&d.name.as_str());
+    let deployments: Vec<&DeploymentPlan> = plan.deployments.iter().filter(is_wanted).collect();
+    let machines = machine::machines(plan, &deployments);
+    let brought = probe::run(probe::errands(plan, &deployments, &machines), clock).await;
+    let found = machines.into_iter().zip(brought);
+    let hosts = found.map(|(machine, brought)| host(machine, brought, cache_dir)).collect();
+    report(&Seen { plan, deployments, hosts })
+}
+
+fn host<'a>(machine: Machine<'a>, brought: probe::Brought, cache_dir: &Path) -> Host<'a> {
+    let probe::Brought { facts, clock, rtt } = brought;
+    Host { managed: managed(&machine, cache_dir), machine, facts, clock, rtt }
+}
+
+fn report(seen: &Seen<'_>) -> DoctorReport {
+    DoctorReport {
+        format: DOCTOR_FORMAT,
+        experiment: seen.plan.name.clone(),
+        deployments: seen.deployments.iter().map(|d| d.name.clone()).collect(),
+        not_run: None,
+        findings: checks::findings(seen),
+    }
+}
+
+/// Programs and models of the plan that scalebeam has installed itself.
+fn managed(machine: &Machine<'_>, cache_dir: &Path) -> Vec<String> {
+    if machine.shell != Shell::Here || llama_cpp::installed(cache_dir).is_none() {
+        return Vec::new();
+    }
+    let models = machine.duties.iter().map(|d| d.deployment.model.clone());
+    let models = models.filter(|m| llama_cpp::is_managed_model(m));
+    std::iter::once("llama-server".to_owned()).chain(models).collect()
+}

@@ -1,0 +1,271 @@
+//! Asks the machines: the only part of the doctor that touches any.
+//!
+//! **Invariant:** read-only. One script a machine collects facts; beside it there are a few dates asked
+//! for over the same channel, and one TCP connection that is closed at once. No value of a variable that
+//! may hold a secret is asked for.
+
+use super::facts::Facts;
+use super::machine::{Machine, peers};
+use super::sections::{Known, Unknown};
+use super::seen::{ClockOffset, Unreached};
+use crate::host::{Shell, ShellError, quote};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::{DeploymentPlan, EnvValue, Plan, Platform};
+use scalebeam_model::units::Nanos;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::task::JoinSet;
+
+/// Functions that collect facts.
+const PROBE: &str = include_str!("probe.sh");
+/// A host that takes longer has a driver or a file system that hangs.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+/// For all dates of a clock, the way there included.
+const CLOCK_LIMIT: Duration = Duration::from_secs(20);
+const DIAL_LIMIT: Duration = Duration::from_secs(3);
+/// The narrowest of so many rounds bounds the offset of a clock.
+const ROUNDS: usize = 8;
+/// Where the script of a shell listens when no port of the plan is known.
+const SSH_PORT: u16 = 22;
+/// Variables of a plan that move the model cache.
+const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
+
+/// What to ask one machine.
+#[derive(Debug, Clone)]
+pub(super) struct Errand {
+    shell: Shell,
+    script: String,
+    dial: Option<(String, u16)>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Brought {
+    pub(super) facts: Result<Facts, Unreached>,
+    pub(super) clock: Known<ClockOffset>,
+    pub(super) rtt: Known<Nanos>,
+}
+
+/// One errand a machine, in their order.
+pub(super) fn errands(
+    plan: &Plan,
+    deployments: &[&DeploymentPlan],
+    machines: &[Machine<'_>],
+) -> Vec<Errand> {
+    let errand = |machine: &Machine<'_>| Errand {
+        shell: machine.shell.clone(),
+        script: script(plan, deployments, machines, machine),
+        dial: machine.hosts.first().map(|host| {
+            let port = machine.ports().keys().next().map_or(SSH_PORT, |(port, _)| *port);
+            (host.addr.clone(), port)
+        }),
+    };
+    machines.iter().map(errand).collect()
+}
+
+/// The functions, and the calls of those whose facts the plan needs of this machine.
+fn script(
+    plan: &Plan,
+    deployments: &[&DeploymentPlan],
+    machines: &[Machine<'_>],
+    machine: &Machine<'_>,
+) -> String {
+    let mut calls = String::from("base\n");
+    // Writing to a String cannot fail.
+    for (program, path) in programs(machine) {
+        let path = path.map_or(String::new(), |p| format!("PATH={}; ", quote(p)));
+        let program = quote(program);
+        let _ = writeln!(calls, "({path}program {program}; versions {program})");
+    }
+    for (port, _) in machine.ports().keys() {
+        let _ = writeln!(calls, "holder {port} {port:04X}");
+    }
+    for (name, addr, port) in peers(machines, machine) {
+        let _ = writeln!(calls, "peer {} {} {port}", quote(&name), quote(addr));
+    }
+    if machine.on_gpus().is_ok() {
+        calls.push_str("gpus\n");
+    }
+    if machine.loading().is_ok() {
+        let revision = plan.model.revision.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            calls,
+            "({}model {} {})",
+            cache(machine),
+            quote(&plan.model.id),
+            quote(revision)
+        );
+    }
+    if machine.shell == Shell::Here {
+        calls.push_str(&tools(deployments));
+    }
+    format!("{PROBE}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
+}
+
+/// Programs of the plan on a machine but our own, each with the search path that the plan gives it.
+fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
+    let of = |process: &'a scalebeam_model::plan::ProcessPlan| {
+        let path = match process.env.get("PATH") {
+            Some(EnvValue::Set(path)) => Some(path.as_str()),
+            _ => None,
+        };
+        (process.program.as_str(), path)
+    };
+    let all = machine.duties.iter().map(|d| of(d.process));
+    all.filter(|(program, _)| *program != "scalebeam").collect()
+}
+
+/// Assignments of what the plan says of the model cache.
+fn cache(machine: &Machine<'_>) -> String {
+    let mut assignments = String::new();
+    for name in CACHE_VARIABLES {
+        let value = machine.duties.iter().find_map(|d| match d.process.env.get(name) {
+            Some(EnvValue::Set(value)) => Some(value),
+            _ => None,
+        });
+        if let Some(value) = value {
+            let _ = write!(assignments, "{name}={}; ", quote(value));
+        }
+    }
+    assignments
+}
+
+fn tools(deployments: &[&DeploymentPlan]) -> String {
+    let uses = |ours: &[Platform]| deployments.iter().any(|d| ours.contains(&d.platform));
+    let mut calls = String::new();
+    for (platforms, call) in [
+        (super::checks::KUBERNETES, "kubernetes\n"),
+        (&[Platform::Slurm], "slurm\n"),
+        (&[Platform::Modal], "modal_account\n"),
+    ] {
+        if uses(platforms) {
+            calls.push_str(call);
+        }
+    }
+    calls
+}
+
+/// Runs all errands at the same time; what they brought is in their order.
+pub(super) async fn run(errands: Vec<Errand>, clock: &Arc<dyn Clock>) -> Vec<Brought> {
+    let mut out: Vec<Option<Brought>> = errands.iter().map(|_| None).collect();
+    let mut tasks = JoinSet::new();
+    for (at, errand) in errands.into_iter().enumerate() {
+        let clock = Arc::clone(clock);
+        tasks.spawn(async move { (at, errand.run(clock.as_ref()).await) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((at, brought)) = done
+            && let Some(slot) = out.get_mut(at)
+        {
+            *slot = Some(brought);
+        }
+    }
+    out.into_iter().map(|b| b.unwrap_or_else(Brought::nothing)).collect()
+}
+
+impl Brought {
+    /// Of an errand that broke off.
+    fn nothing() -> Self {
+        let why = || Unknown::because("the question broke off");
+        let said = why().to_string();
+        let facts = Err(Unreached { said, hint: "try again".to_owned() });
+        Self { facts, clock: Err(why()), rtt: Err(why()) }
+    }
+}
+
+impl Errand {
+    async fn run(self, clock: &dyn Clock) -> Brought {
+        let (facts, offset, rtt) =
+            tokio::join!(self.facts(), offset(&self.shell, clock), self.rtt(clock));
+        Brought { facts, clock: offset, rtt }
+    }
+
+    async fn facts(&self) -> Result<Facts, Unreached> {
+        let ran = self.shell.run(&self.script, PROBE_LIMIT).await.map_err(unreached)?;
+        Ok(Facts::read(&ran.stdout))
+    }
+
+    async fn rtt(&self, clock: &dyn Clock) -> Known<Nanos> {
+        if self.shell == Shell::Here {
+            return Err(Unknown::because("it is this machine"));
+        }
+        let (addr, port) = self.dial.as_ref().ok_or_else(|| Unknown::because("no address"))?;
+        let begun = clock.now();
+        let dialled = TcpStream::connect((addr.as_str(), *port));
+        match tokio::time::timeout(DIAL_LIMIT, dialled).await {
+            Ok(Ok(_)) => Ok(clock.now().since(begun)),
+            // The far end's refusal came the same way.
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+                Ok(clock.now().since(begun))
+            }
+            Ok(Err(error)) => Err(Unknown(format!("{addr}:{port}: {error}"))),
+            Err(_) => Err(Unknown(format!("{addr}:{port} gave no answer"))),
+        }
+    }
+}
+
+fn unreached(error: ShellError) -> Unreached {
+    let mut said = error.to_string();
+    if let Some(cause) = error.source() {
+        let _ = write!(said, ": {cause}");
+    }
+    Unreached { said, hint: error.hint() }
+}
+
+/// How far the clock behind `shell` is from ours: dates asked for in turn on one open channel. The true
+/// offset is within half a round trip, whatever the way there and back have of it.
+async fn offset(shell: &Shell, clock: &dyn Clock) -> Known<ClockOffset> {
+    if *shell == Shell::Here {
+        return Err(Unknown::because("it is the clock that the others are held against"));
+    }
+    match tokio::time::timeout(CLOCK_LIMIT, ping_pong(shell, clock)).await {
+        Ok(offset) => offset,
+        Err(_) => Err(Unknown::because("the host gave no date in time")),
+    }
+}
+
+async fn ping_pong(shell: &Shell, clock: &dyn Clock) -> Known<ClockOffset> {
+    let broken = |what: &str| Unknown(format!("asking for the date failed: {what}"));
+    let started = shell.start(Stdio::piped(), Stdio::null());
+    let mut child: Child = started.map_err(|e| broken(&e.to_string()))?;
+    let (Some(mut ask), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(broken("no channel"));
+    };
+    let mut answers = BufReader::new(answers).lines();
+    let mut best: Option<ClockOffset> = None;
+    for _ in 0..ROUNDS {
+        let found = round(&mut ask, &mut answers, clock).await?;
+        if best.is_none_or(|b| found.bound_ms < b.bound_ms) {
+            best = Some(found);
+        }
+    }
+    best.ok_or_else(|| broken("no answer"))
+}
+
+async fn round(
+    ask: &mut ChildStdin,
+    answers: &mut Lines<BufReader<ChildStdout>>,
+    clock: &dyn Clock,
+) -> Known<ClockOffset> {
+    let broken = |e: std::io::Error| Unknown(format!("asking for the date failed: {e}"));
+    let (asked_unix, asked) = (clock.unix_now(), clock.now());
+    ask.write_all(b"date +%s%N\n").await.map_err(broken)?;
+    ask.flush().await.map_err(broken)?;
+    let line = answers.next_line().await.map_err(broken)?;
+    let took = clock.now().since(asked);
+    let said = line.ok_or_else(|| Unknown::because("the host closed the channel"))?;
+    let there = said.trim().parse::<u64>();
+    let there =
+        there.map_err(|_| Unknown(format!("the host's date knows no nanoseconds: {said}")))?;
+    let half_ms = took.as_millis_f64() / 2.0;
+    let ahead_ms = Nanos(there).millis_after(asked_unix);
+    Ok(ClockOffset { offset_ms: ahead_ms - half_ms, bound_ms: half_ms })
+}

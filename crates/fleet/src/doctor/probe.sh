@@ -1,0 +1,202 @@
+# Facts of a host, for `scalebeam doctor`. It reads and asks; it writes, starts and changes nothing.
+# Output: a line `@@ NAME` begins a section; a line `@- WHY` in it says that it could not be had, with
+# what the program said before it. What follows this file calls the functions below and ends with
+# `main </dev/null`, so that the whole script is read before any program could read of it.
+
+LC_ALL=C
+export LC_ALL
+
+section() { printf '@@ %s\n' "$1"; }
+absent() { printf '@- %s\n' "$*"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# ask NAME SECONDS PROGRAM ARGS..: a section with what the program says.
+ask() {
+  section "$1"
+  seconds=$2
+  shift 2
+  if ! has "$1"; then absent "$1 is not installed"; return; fi
+  if has timeout; then timeout "$seconds" "$@" 2>&1; else "$@" 2>&1; fi
+  status=$?
+  case $status in
+    0) ;;
+    124) absent "$1 gave no answer within $seconds s" ;;
+    *) absent "$1 ended with status $status" ;;
+  esac
+}
+
+# show NAME FILE..: a section with what is in the files that there are.
+show() {
+  section "$1"
+  shift
+  shown=
+  for file in "$@"; do
+    if [ -r "$file" ]; then cat "$file" 2>/dev/null && shown=1; fi
+  done
+  [ -n "$shown" ] || absent "$1 cannot be read"
+}
+
+# line FILE: its first line, empty where it has none or cannot be read.
+line() {
+  got=
+  [ -r "$1" ] && IFS= read -r got <"$1" 2>/dev/null
+  printf '%s' "$got"
+}
+
+links() {
+  section links
+  for dir in /sys/class/net/*; do
+    [ -e "$dir/mtu" ] || continue
+    printf '%s\t%s\t%s\t%s\n' "${dir##*/}" "$(line "$dir/mtu")" "$(line "$dir/speed")" "$(line "$dir/operstate")"
+  done
+}
+
+infiniband() {
+  section infiniband
+  for port in /sys/class/infiniband/*/ports/*; do
+    [ -e "$port/state" ] || continue
+    device=${port%/ports/*}
+    printf '%s\t%s\t%s\t%s\t%s\n' "${device##*/}" "${port##*/}" "$(line "$port/state")" \
+      "$(line "$port/rate")" "$(line "$port/gid_attrs/types/3")"
+  done
+}
+
+# Names of variables only; the list of hosts without a proxy is no secret.
+environment() {
+  section environment
+  for name in HF_TOKEN HUGGING_FACE_HUB_TOKEN http_proxy HTTP_PROXY https_proxy HTTPS_PROXY all_proxy \
+    ALL_PROXY NCCL_IB_DISABLE MODAL_TOKEN_ID; do
+    eval "value=\${$name-}"
+    if [ -n "$value" ]; then printf '%s\n' "$name"; fi
+  done
+  section no_proxy
+  printf '%s\n' "${no_proxy-${NO_PROXY-}}"
+}
+
+limits() {
+  section limits
+  printf 'open_files %s\n' "$(ulimit -n 2>/dev/null)"
+  printf 'locked_memory %s\n' "$(ulimit -l 2>/dev/null)"
+}
+
+base() {
+  section hostname
+  uname -n
+  ask resolves 3 getent ahosts "$(uname -n)"
+  ask addresses 3 ip -o addr show
+  links
+  infiniband
+  environment
+  limits
+  section listeners
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A ' || [ -r /proc/net/tcp ] || absent "/proc/net/tcp cannot be read"
+  show port_range /proc/sys/net/ipv4/ip_local_port_range
+  show memory /proc/meminfo
+  show cgroup_memory /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes
+  ask cpus 3 getconf _NPROCESSORS_ONLN
+  ask shm 3 df -Pk /dev/shm
+}
+
+# holder PORT HEX: who listens there, as far as this user may see.
+holder() {
+  inode=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ":$2 [0-9A-F]*:0000 0A " | awk '{ print $10; exit }')
+  [ -n "$inode" ] || return
+  dir=$(ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v want="socket:[$inode]" '/^\/proc/ { dir = $1 } $NF == want { print dir; exit }')
+  pid=${dir#/proc/}
+  pid=${pid%%/*}
+  [ -n "$pid" ] || return
+  section "holder $1"
+  printf '%s (pid %s)\n' "$(line "/proc/$pid/comm")" "$pid"
+}
+
+# program NAME: where it is.
+program() {
+  section "program $1"
+  command -v "$1" 2>/dev/null || absent "not on PATH"
+}
+
+# versions PROGRAM: of the packages beside the Python that runs it.
+versions() {
+  path=$(command -v "$1" 2>/dev/null) || return
+  first=$(line "$path" | tr -d '\000' 2>/dev/null)
+  case $first in
+    '#!'*python*) python=${first#\#!}; python=${python##*env } ;;
+    *) return ;;
+  esac
+  ask "versions $1" 10 ${python% -*} -c '
+import importlib.metadata as m, platform
+print("python", platform.python_version())
+for name in ("vllm", "sglang", "ray", "torch", "nixl", "ai-dynamo", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "ucx-py-cu12"):
+    try: print(name, m.version(name))
+    except m.PackageNotFoundError: pass
+'
+}
+
+gpus() {
+  ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version,mig.mode.current,ecc.mode.current,persistence_mode,power.limit,power.default_limit,clocks.max.sm,clocks.applications.graphics
+  has nvidia-smi || return
+  ask gpu_processes 20 nvidia-smi --format=csv --query-compute-apps=pid,gpu_uuid,process_name,used_memory
+  ask gpu_throttle 20 nvidia-smi --format=csv --query-gpu=index,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.hw_thermal_slowdown,clocks_throttle_reasons.hw_power_brake_slowdown,clocks_throttle_reasons.sw_thermal_slowdown
+  ask gpu_fabric 20 nvidia-smi --format=csv --query-gpu=index,fabric.state,fabric.status
+  ask gpu_topology 20 nvidia-smi topo -m
+  ask gpu_p2p 20 nvidia-smi topo -p2p r
+}
+
+# model ID REVISION: its folder, its config, hashes of its small files, sizes of its weights.
+model() {
+  hub=${HF_HUB_CACHE-${HF_HOME-$HOME/.cache/huggingface}/hub}
+  section hub
+  printf '%s\n' "$hub"
+  dir=
+  if [ -d "$1" ]; then
+    dir=$1
+  else
+    cached=$hub/models--$(printf '%s' "$1" | sed 's|/|--|g')
+    revision=$2
+    [ -n "$revision" ] || revision=$(line "$cached/refs/main")
+    if [ -n "$revision" ] && [ -d "$cached/snapshots/$revision" ]; then dir=$cached/snapshots/$revision; fi
+  fi
+  section model
+  if [ -n "$dir" ]; then printf '%s\n' "$dir"
+  elif [ -f "$1" ]; then printf '%s\n' "$1"; ask model_weights 5 stat -Lc '%s %n' "$1"
+  else absent "neither $1 nor a copy in $hub"; fi
+  near=$hub
+  while [ ! -d "$near" ] && [ "$near" != / ] && [ "$near" != . ]; do near=$(dirname "$near"); done
+  ask disk 5 df -Pk "$near"
+  ask disk_kind 5 stat -f -c %T "$near"
+  [ -n "$dir" ] || return
+  show model_config "$dir/config.json"
+  section model_hashes
+  for file in "$dir/config.json" "$dir"/*.index.json "$dir/tokenizer.json"; do
+    [ -r "$file" ] || continue
+    if has sha256sum; then sum=$(sha256sum <"$file"); else absent "sha256sum is not installed"; return; fi
+    printf '%s %s\n' "${sum%% *}" "${file##*/}"
+  done
+  section model_weights
+  for file in "$dir"/*.safetensors "$dir"/*.gguf "$dir"/*.bin; do
+    [ -e "$file" ] && stat -Lc '%s %n' "$file"
+  done
+}
+
+# peer NAME ADDRESS PORT: whether a connection gets there. A refusal is an answer too.
+peer() {
+  section "peer $1"
+  if ! has bash || ! has timeout; then absent "bash or timeout is not installed"; return; fi
+  said=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3" 2>&1)
+  case $? in
+    0) echo open ;;
+    124) echo "no answer within 3 s" ;;
+    *) case $said in *refused*) echo refused ;; *) printf '%s\n' "${said##*: }" ;; esac ;;
+  esac
+}
+
+# kubernetes: the context, what may be done in it, what it has.
+kubernetes() {
+  ask kube_context 5 kubectl config current-context
+  ask kube_may 10 kubectl --request-timeout=5s auth can-i create pods
+  ask kube_kinds 10 kubectl --request-timeout=5s get crd -o name
+  ask kube_gpus 10 kubectl --request-timeout=5s get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\n"}{end}'
+}
+
+slurm() { ask slurm 10 sinfo -h -o '%P|%a|%G|%D|%t|%l'; }
+modal_account() { ask modal 20 modal app list --json; }
