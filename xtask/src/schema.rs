@@ -1,13 +1,14 @@
 //! The published JSON schemas, generated from the types and compared in CI.
 
-use scalebeam_model::{plan::Plan, results::Results, spec::Experiment};
+use scalebeam_model::{doctor::DoctorReport, plan::Plan, results::Results, spec::Experiment};
 use std::path::Path;
 
-fn schemas() -> [(&'static str, serde_json::Value); 3] {
+fn schemas() -> [(&'static str, serde_json::Value); 4] {
     [
         ("experiment.schema.json", Experiment::json_schema()),
         ("plan.schema.json", Plan::json_schema()),
         ("results.schema.json", Results::json_schema()),
+        ("doctor.schema.json", DoctorReport::json_schema()),
     ]
 }
 

@@ -40,6 +40,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  scalebeam plan experiment.toml\n  scalebeam plan experiment.toml --deploy tp4 --json"
     )]
     Plan(PlanArgs),
+    /// Say whether a file's deployments could work on its hosts, without starting anything
+    #[command(after_help = "Examples:\n  scalebeam doctor experiment.toml\n  \
+        scalebeam doctor experiment.toml --deploy tp4 --json | jq '.findings[] | select(.status == \"fail\")'\n\n\
+        Read-only: this machine by sh, hosts with 'ssh' by the site's own ssh, all at the same time.\n\
+        Exit code 0: nothing that stops a deployment failed (warnings are printed); 4: something did.")]
+    Doctor(DoctorArgs),
     /// Bring up, load, take down and compare every deployment of a file
     #[command(after_help = "Examples:\n  scalebeam run experiments/quickstart.toml\n  \
         scalebeam run experiment.toml --deploy tp4 --load users --out /data/runs\n  \
@@ -145,6 +151,15 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Only this deployment (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) deploy: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SelectArgs {
     /// Only this deployment (may be repeated)
     #[arg(long, value_name = "NAME")]
@@ -174,6 +189,9 @@ pub(crate) struct RunArgs {
     /// Measure the instrument on this machine first [default: auto, or selftest of the file]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) selftest: Option<SelftestArg>,
+    /// Start without asking the doctor first; doctor.json says so
+    #[arg(long)]
+    pub(crate) no_doctor: bool,
     /// Print results.json on stdout in place of the tables
     #[arg(long)]
     pub(crate) json: bool,
@@ -482,6 +500,9 @@ pub(crate) struct UpArgs {
     /// Directory that holds run directories
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Start without asking the doctor first; doctor.json says so
+    #[arg(long)]
+    pub(crate) no_doctor: bool,
     /// Print the endpoints as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -530,6 +551,8 @@ pub(crate) enum SchemaOf {
     Plan,
     /// results.json and bench --json
     Results,
+    /// doctor.json and doctor --json
+    Doctor,
 }
 
 /// Reads the command line, or says what is wrong with it and with which code to end.

@@ -11,6 +11,7 @@ use crate::{printer, settings};
 use scalebeam_fleet::journal::{self, Journal};
 use scalebeam_fleet::{Context, Running, bring_up};
 use scalebeam_model::clock::Clock;
+use scalebeam_model::doctor::DoctorReport;
 use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::units::Nanos;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+mod doctor;
 mod floor;
 pub(crate) mod outcome;
 mod prepare;
@@ -28,6 +30,7 @@ pub(crate) mod reach;
 mod search;
 mod trial;
 
+pub(crate) use doctor::Doctor;
 pub(crate) use trial::shards;
 
 use prepare::Prepared;
@@ -68,11 +71,12 @@ pub(crate) struct Up {
 }
 
 /// Runs everything that the plan holds and the run directory lacks.
-pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
+pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Done, Failure> {
     let asked = watch_signals()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
-    let writer = open(loaded, &goal, clock.as_ref())?;
+    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &asked).await;
+    let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
     let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
     match campaign.measured().await {
@@ -82,11 +86,12 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal) -> Result<Done, Failure> {
 }
 
 /// Brings the one deployment of the plan up and leaves it; nothing where the user interrupted.
-pub(crate) async fn up(loaded: &Loaded, goal: Goal) -> Result<Option<Up>, Failure> {
+pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Option<Up>, Failure> {
     let asked = watch_signals()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
-    let writer = open(loaded, &goal, clock.as_ref())?;
+    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &asked).await;
+    let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
     let campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
     let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
     let outcome = bring_up(deployment, &campaign.context, &campaign.display.on_fleet()).await;
@@ -128,6 +133,19 @@ fn open(loaded: &Loaded, goal: &Goal, clock: &dyn Clock) -> Result<RunWriter, Fa
                 hosts: vec![HostInfo { name: CLIENT.to_owned(), facts }],
             };
             Ok(RunWriter::create(out, clock, new)?)
+        }
+    }
+}
+
+/// Keeps what the doctor said with the run; a run that could not work ends here.
+fn keep(writer: RunWriter, findings: Option<DoctorReport>) -> Result<RunWriter, Failure> {
+    let Some(findings) = findings else { return Ok(writer) };
+    match doctor::keep(writer.dir(), &findings) {
+        Ok(()) => Ok(writer),
+        Err(failure) => {
+            printer::say(&format!("run {}", writer.dir().display()));
+            writer.finish(RunStatus::Failed, Some(failure.message().to_owned()))?;
+            Err(failure)
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::printer;
 
 mod bench;
 mod check;
+mod doctor;
 mod down;
 mod plan;
 mod report;
@@ -20,6 +21,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
     match command {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Run(args) => run::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -36,11 +38,12 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
 }
 
 fn schema(of: SchemaOf) -> Result<Status, Failure> {
-    use scalebeam_model::{plan::Plan, results::Results, spec::Experiment};
+    use scalebeam_model::{doctor::DoctorReport, plan::Plan, results::Results, spec::Experiment};
     printer::json(&match of {
         SchemaOf::Experiment => Experiment::json_schema(),
         SchemaOf::Plan => Plan::json_schema(),
         SchemaOf::Results => Results::json_schema(),
+        SchemaOf::Doctor => DoctorReport::json_schema(),
     })?;
     Ok(Status::Ok)
 }

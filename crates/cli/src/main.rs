@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod exit;
 mod experiment;
+mod findings;
 mod interrupt;
 mod limits;
 mod machine;

@@ -2,7 +2,7 @@
 
 use crate::args::{RunArgs, SelftestArg};
 use crate::campaign::outcome::{self, Shown};
-use crate::campaign::{self, Goal};
+use crate::campaign::{self, Doctor, Goal};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
 use crate::settings;
@@ -28,7 +28,8 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // which may have said never, is not kept.
     let is_resumed = args.resume.is_some();
     ask_for_floor(&mut loaded, args.selftest.or(is_resumed.then_some(SelftestArg::Never)));
-    weigh(&loaded, goal, &shown)
+    let doctor = if args.no_doctor { Doctor::NotAsked } else { Doctor::Asked };
+    weigh(&loaded, goal, doctor, &shown)
 }
 
 /// What the command line says of the selftest goes before what the file says.
@@ -42,8 +43,13 @@ pub(super) fn ask_for_floor(loaded: &mut Loaded, asked: Option<SelftestArg>) {
 }
 
 /// Runs what was loaded and says what came of it; `bench` ends here too.
-pub(super) fn weigh(loaded: &Loaded, goal: Goal, shown: &Shown) -> Result<Status, Failure> {
-    let done = super::runtime()?.block_on(campaign::run(loaded, goal))?;
+pub(super) fn weigh(
+    loaded: &Loaded,
+    goal: Goal,
+    doctor: Doctor,
+    shown: &Shown,
+) -> Result<Status, Failure> {
+    let done = super::runtime()?.block_on(campaign::run(loaded, goal, doctor))?;
     let reader = RunReader::open(&done.dir)?;
     let said = outcome::conclude(&reader, None, shown);
     match (done.status, said) {

@@ -7,6 +7,7 @@ mod beside;
 mod cache;
 mod check;
 mod e2e_dynamo;
+mod doctor;
 mod e2e_llama;
 mod e2e_vllm;
 mod hosts;

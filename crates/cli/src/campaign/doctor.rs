@@ -1,0 +1,72 @@
+//! The doctor before a run: whoever is to start processes asks it first, and keeps what it says.
+
+use super::prepare::Prepared;
+use super::{Asked, reached};
+use crate::exit::{Failure, chain};
+use crate::experiment::Loaded;
+use crate::{findings, printer, settings};
+use scalebeam_fleet::doctor::examine;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::doctor::{DoctorReport, Severity};
+use scalebeam_record::layout;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Whether the doctor is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doctor {
+    /// Where processes are started on hosts of ours.
+    Asked,
+    /// The command line says not to.
+    NotAsked,
+}
+
+/// What it says of a plan; nothing where no deployment is started on hosts of ours.
+pub(super) async fn ask(
+    loaded: &Loaded,
+    prepared: &Prepared,
+    doctor: Doctor,
+    clock: &Arc<dyn Clock>,
+    asked: &watch::Receiver<Asked>,
+) -> Option<DoctorReport> {
+    let plan = &loaded.plan;
+    if !plan.deployments.iter().any(|d| d.platform.places_processes()) {
+        return None;
+    }
+    if doctor == Doctor::NotAsked {
+        return Some(DoctorReport::not_run(&plan.name, "--no-doctor"));
+    }
+    let skipped: Vec<&str> = prepared.skipped.iter().map(|s| s.deployment.as_str()).collect();
+    let cache = settings::cache_dir();
+    tokio::select! {
+        report = examine(plan, &skipped, &cache, clock) => Some(report),
+        () = reached(asked, Asked::Once) => Some(DoctorReport::not_run(&plan.name, "interrupted")),
+    }
+}
+
+/// Keeps it in the run directory, and tells what is wrong.
+///
+/// # Errors
+/// When a check failed that stops a deployment.
+pub(super) fn keep(dir: &Path, report: &DoctorReport) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(report).map_err(|e| Failure::internal(chain(&e)))?;
+    scalebeam_record::write_atomically(&dir.join(layout::DOCTOR), &text)?;
+    if let Some(why) = &report.not_run {
+        printer::say(&format!("doctor: not asked ({why})"));
+        return Ok(());
+    }
+    printer::say(&format!("doctor: {}", findings::counted(report)));
+    for warning in report.failed(Severity::Warns) {
+        printer::say(&findings::line(warning));
+    }
+    let stops: Vec<String> = report.failed(Severity::Stops).map(findings::line).collect();
+    if stops.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::deployment(format!(
+        "nothing was started; it could not work\n{}",
+        stops.join("\n")
+    ))
+    .hint("all findings are in doctor.json of the run; --no-doctor starts in spite of them"))
+}

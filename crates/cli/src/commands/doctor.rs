@@ -1,0 +1,23 @@
+//! `doctor`: whether the deployments of a file could work on its hosts.
+
+use crate::args::DoctorArgs;
+use crate::clock::WallClock;
+use crate::exit::{Failure, Status};
+use crate::experiment::{self, Selection};
+use crate::{findings, printer, settings};
+use scalebeam_model::doctor::Severity;
+
+pub(super) fn run(args: &DoctorArgs) -> Result<Status, Failure> {
+    let mut loaded = experiment::load(&args.file.file)?;
+    loaded.select(&Selection { deploy: args.deploy.clone(), load: Vec::new() })?;
+    let (clock, cache) = (WallClock::shared(), settings::cache_dir());
+    let asking = scalebeam_fleet::doctor::examine(&loaded.plan, &[], &cache, &clock);
+    let report = super::runtime()?.block_on(asking);
+    if args.file.json {
+        printer::json(&report)?;
+    } else {
+        printer::data(&findings::table(&report));
+    }
+    let stops = report.failed(Severity::Stops).next().is_some();
+    Ok(if stops { Status::Deployment } else { Status::Ok })
+}
