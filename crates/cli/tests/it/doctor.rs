@@ -69,9 +69,13 @@ const STAND_INS: &[(&str, &str)] = &[
         "nvidia-smi",
         "case \"$*\" in\n\
          *index,name*)\n\
-         echo 'index, name, uuid, memory.total [MiB], memory.free [MiB], driver_version, mig.mode.current, power.limit [W], power.default_limit [W]'\n\
-         echo '0, NVIDIA A100-SXM4-80GB, GPU-0, 81920 MiB, 81000 MiB, 550.54, Disabled, 300.00 W, 400.00 W'\n\
-         echo '1, NVIDIA A100-SXM4-80GB, GPU-1, 81920 MiB, [N/A], 550.54, [N/A], [N/A], [N/A]' ;;\n\
+         echo 'index, name, uuid, memory.total [MiB], memory.free [MiB], driver_version'\n\
+         echo '0, NVIDIA A100-SXM4-80GB, GPU-0, 81920 MiB, 81000 MiB, 550.54'\n\
+         echo '1, NVIDIA A100-SXM4-80GB, GPU-1, 81920 MiB, [N/A], 550.54' ;;\n\
+         *index,mig*)\n\
+         echo 'index, mig.mode.current, power.limit [W], power.default_limit [W]'\n\
+         echo '0, Disabled, 300.00 W, 400.00 W'\n\
+         echo '1, [N/A], [N/A], [N/A]' ;;\n\
          *compute-apps*) echo 'pid, gpu_uuid, process_name, used_gpu_memory [MiB]'; echo '99, GPU-1, python, 70000 MiB' ;;\n\
          *-m*) printf '\\tGPU0\\tGPU1\\tCPU Affinity\\nGPU0\\t X \\tSYS\\t0-31\\nGPU1\\tSYS\\t X \\t0-31\\n' ;;\n\
          *) echo 'Field is not a valid field to query.'; exit 2 ;;\n\
@@ -169,6 +173,8 @@ fn a_clock_of_another_host_is_known_within_its_bound() {
     let head = of("head");
     assert_ne!(head["status"], "fail", "{head}");
     assert!(head.to_string().contains("known to +-"), "{head}");
+    let link = findings.iter().find(|f| f["id"] == "D13" && f["host"] == "head").unwrap();
+    assert!(link["seen"].as_str().unwrap().contains("round trip from here "), "{link}");
     assert_eq!(of("worker")["reason"], "the host was not reached (D10)");
 }
 

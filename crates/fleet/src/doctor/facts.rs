@@ -141,7 +141,7 @@ impl Facts {
             disk_kind: cut.get("disk_kind").map(|t| t.trim().to_owned()),
             programs: cut.of("program").map(trimmed).collect(),
             versions: cut.of("versions").map(|(n, t)| (n.to_owned(), t.map(pairs))).collect(),
-            gpus: cut.get("gpus").and_then(nvidia::gpus),
+            gpus: cut.get("gpus").and_then(|text| nvidia::gpus(text, &more_of_gpus(&cut))),
             gpu_processes: cut.get("gpu_processes").and_then(|t| nvidia::table(t, "pid")),
             gpu_throttle: cut.get("gpu_throttle").and_then(|t| nvidia::table(t, "index")),
             gpu_fabric: cut.get("gpu_fabric").and_then(|t| nvidia::table(t, "index")),
@@ -159,6 +159,15 @@ impl Facts {
         let said = self.tools.get(name).ok_or_else(never)?;
         said.as_deref().map_err(Clone::clone)
     }
+}
+
+/// Tables that not every driver has.
+fn more_of_gpus(cut: &Sections) -> Vec<Row> {
+    let tables = ["gpu_modes", "gpu_clocks"].map(|name| {
+        let table = cut.get(name).and_then(|text| nvidia::table(text, "index"));
+        table.unwrap_or_default()
+    });
+    tables.concat()
 }
 
 /// `kubectl auth can-i` says no by a status and by the word; the word is the answer.

@@ -1,6 +1,7 @@
 //! What `nvidia-smi` prints: tables by the names of their columns, and matrices of links.
 //!
-//! **Invariant:** `[N/A]`, `[Not Supported]` and an empty cell are absent, never 0.
+//! **Invariant:** `[N/A]`, anything else in brackets (`[Not Supported]`, `[Unknown Error]`) and an empty
+//! cell are absent, never 0.
 
 use super::sections::{Known, Unknown};
 use std::collections::BTreeMap;
@@ -33,9 +34,7 @@ fn row(names: &[String], line: &str) -> Row {
 }
 
 fn is_value(cell: &str) -> bool {
-    let bare = cell.trim_start_matches('[').trim_end_matches(']');
-    let absent = ["", "N/A", "Not Supported", "Unknown Error", "Insufficient Permissions"];
-    !absent.contains(&bare)
+    !(cell.is_empty() || cell == "N/A" || cell.starts_with('['))
 }
 
 /// The number before a unit: `81559 MiB`, `700.00 W`.
@@ -61,9 +60,15 @@ pub(crate) struct Gpu {
     pub(crate) set_sm_mhz: Option<f64>,
 }
 
-/// Reads the table of GPUs; a row without an index is nobody's.
-pub(crate) fn gpus(text: &str) -> Known<Vec<Gpu>> {
-    let rows = table(text, "index")?;
+/// Reads the table of GPUs, each with the cells that `more` has of the same index; a row without an index
+/// is nobody's.
+pub(crate) fn gpus(text: &str, more: &[Row]) -> Known<Vec<Gpu>> {
+    let mut rows = table(text, "index")?;
+    for row in &mut rows {
+        let same = more.iter().filter(|m| m.get("index") == row.get("index"));
+        let cells: Vec<_> = same.flatten().map(|(n, c)| (n.clone(), c.clone())).collect();
+        row.extend(cells);
+    }
     Ok(rows.iter().filter_map(gpu).collect())
 }
 
@@ -137,11 +142,12 @@ fn without_escapes(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::testing::{A100_TOPOLOGY, H100_GPUS, H100_TOPOLOGY, P2P};
+    use crate::doctor::testing::{A100_TOPOLOGY, H100_GPUS, H100_MODES, H100_TOPOLOGY, P2P};
 
     #[test]
     fn columns_are_found_by_name_and_what_is_not_available_is_absent() {
-        let gpus = gpus(H100_GPUS).unwrap();
+        let modes = table(H100_MODES, "index").unwrap();
+        let gpus = gpus(H100_GPUS, &modes).unwrap();
         assert_eq!(gpus.len(), 2);
         assert_eq!(gpus[0].name.as_deref(), Some("NVIDIA H100 80GB HBM3"));
         assert_eq!(gpus[0].memory_total_mib, Some(81_559.0));
@@ -153,9 +159,9 @@ mod tests {
     #[test]
     fn what_is_no_table_says_what_it_is() {
         let said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.";
-        let why = gpus(said).unwrap_err().to_string();
+        let why = gpus(said, &[]).unwrap_err().to_string();
         assert!(why.contains("couldn't communicate"), "{why}");
-        assert_eq!(gpus("index, name\nx, y\n"), Ok(Vec::new()));
+        assert_eq!(gpus("index, name\nx, y\n", &[]), Ok(Vec::new()));
     }
 
     #[test]

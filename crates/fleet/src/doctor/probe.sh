@@ -133,8 +133,11 @@ for name in ("vllm", "sglang", "ray", "torch", "nixl", "ai-dynamo", "nvidia-nccl
 }
 
 gpus() {
-  ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version,mig.mode.current,ecc.mode.current,persistence_mode,power.limit,power.default_limit,clocks.max.sm,clocks.applications.graphics
+  ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version
   has nvidia-smi || return
+  # One column that a driver does not know spoils its whole table, so what not all know is apart.
+  ask gpu_modes 20 nvidia-smi --format=csv --query-gpu=index,mig.mode.current,ecc.mode.current,persistence_mode,power.limit,power.default_limit
+  ask gpu_clocks 20 nvidia-smi --format=csv --query-gpu=index,clocks.max.sm,clocks.applications.graphics
   ask gpu_processes 20 nvidia-smi --format=csv --query-compute-apps=pid,gpu_uuid,process_name,used_memory
   ask gpu_throttle 20 nvidia-smi --format=csv --query-gpu=index,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.hw_thermal_slowdown,clocks_throttle_reasons.hw_power_brake_slowdown,clocks_throttle_reasons.sw_thermal_slowdown
   ask gpu_fabric 20 nvidia-smi --format=csv --query-gpu=index,fabric.state,fabric.status
@@ -158,7 +161,13 @@ model() {
   fi
   section model
   if [ -n "$dir" ]; then printf '%s\n' "$dir"
-  elif [ -f "$1" ]; then printf '%s\n' "$1"; ask model_weights 5 stat -Lc '%s %n' "$1"
+  elif [ -f "$1" ]; then
+    printf '%s\n' "$1"
+    section model_config
+    absent "the model is one file, without a config.json"
+    section model_hashes
+    absent "the model is one large file, which is not read here"
+    ask model_weights 5 stat -Lc '%s %n' "$1"
   else absent "neither $1 nor a copy in $hub"; fi
   near=$hub
   while [ ! -d "$near" ] && [ "$near" != / ] && [ "$near" != . ]; do near=$(dirname "$near"); done

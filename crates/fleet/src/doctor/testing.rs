@@ -4,11 +4,18 @@
 use scalebeam_model::plan::Plan;
 use scalebeam_model::spec::Experiment;
 
-/// One healthy GPU, and one that tells as little as can be.
+/// Two GPUs, of which one does not tell its free memory.
 pub(crate) const H100_GPUS: &str = "\
-index, name, uuid, memory.total [MiB], memory.free [MiB], driver_version, mig.mode.current, ecc.mode.current, persistence_mode, power.limit [W], power.default_limit [W], clocks.max.sm [MHz], clocks.applications.graphics [MHz]
-0, NVIDIA H100 80GB HBM3, GPU-aaaa, 81559 MiB, 81007 MiB, 550.54.15, Disabled, Enabled, Enabled, 700.00 W, 700.00 W, 1980 MHz, 1980 MHz
-1, NVIDIA H100 80GB HBM3, GPU-bbbb, 81559 MiB, [N/A], 550.54.15, [N/A], [N/A], [N/A], [Not Supported], [N/A], [N/A], [N/A]
+index, name, uuid, memory.total [MiB], memory.free [MiB], driver_version
+0, NVIDIA H100 80GB HBM3, GPU-aaaa, 81559 MiB, 81007 MiB, 550.54.15
+1, NVIDIA H100 80GB HBM3, GPU-bbbb, 81559 MiB, [N/A], 550.54.15
+";
+
+/// One tells everything, the other nothing.
+pub(crate) const H100_MODES: &str = "\
+index, mig.mode.current, ecc.mode.current, persistence_mode, power.limit [W], power.default_limit [W]
+0, Disabled, Enabled, Enabled, 700.00 W, 700.00 W
+1, [N/A], [N/A], [N/A], [Not Supported], [N/A]
 ";
 
 /// Four GPUs of an HGX H100, with a card and the underlined head of a terminal.
@@ -68,8 +75,7 @@ fn four_gpus() -> String {
     let mut text = H100_GPUS.lines().next().unwrap().to_owned();
     for index in 0..4 {
         text.push_str(&format!(
-            "\n{index}, NVIDIA H100 80GB HBM3, GPU-{index}, 81559 MiB, 81007 MiB, 550.54.15, Disabled, \
-             Enabled, Enabled, 700.00 W, 700.00 W, 1980 MHz, 1980 MHz"
+            "\n{index}, NVIDIA H100 80GB HBM3, GPU-{index}, 81559 MiB, 81007 MiB, 550.54.15"
         ));
     }
     text
@@ -116,6 +122,20 @@ pub(crate) fn healthy() -> String {
         ("program ray", "/opt/venv/bin/ray".to_owned()),
         ("versions vllm", "python 3.12.3\nray 2.50.0\nvllm 0.11.0\ntorch 2.8.0".to_owned()),
         ("gpus", four_gpus()),
+        (
+            "gpu_modes",
+            per_gpu(
+                H100_MODES.lines().next().unwrap(),
+                "Disabled, Enabled, Enabled, 700.00 W, 700.00 W",
+            ),
+        ),
+        (
+            "gpu_clocks",
+            per_gpu(
+                "index, clocks.max.sm [MHz], clocks.applications.graphics [MHz]",
+                "1980 MHz, 1980 MHz",
+            ),
+        ),
         ("gpu_processes", "pid, gpu_uuid, process_name, used_gpu_memory [MiB]".to_owned()),
         (
             "gpu_throttle",

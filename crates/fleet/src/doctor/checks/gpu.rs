@@ -189,9 +189,6 @@ pub(super) fn peer_access(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 pub(super) fn throttle(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let gpus = planned(host)?;
     let reasons = host.facts()?.gpu_throttle.as_ref();
-    if reasons.is_err() && gpus.iter().all(|g| g.power_limit_w.is_none()) {
-        return skip("nvidia-smi tells neither power limits nor reasons to throttle");
-    }
     let mut wrong: Vec<String> = gpus.iter().flat_map(|g| held_back(g)).collect();
     for row in reasons.into_iter().flatten() {
         let index = row.get("index").and_then(|i| i.parse::<u32>().ok());
@@ -199,9 +196,14 @@ pub(super) fn throttle(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
             wrong.extend(active(row).map(|(gpu, why)| format!("GPU {gpu}: {why} is active")));
         }
     }
+    if wrong.is_empty() {
+        reasons.map_err(Clone::clone)?;
+    }
+    let is_told = gpus.iter().all(|g| g.power_limit_w.is_some() && g.power_default_w.is_some());
+    let power = if is_told { "as shipped" } else { "not told" };
     unless(
         wrong,
-        "power limits as shipped, nothing throttles",
+        format!("nothing throttles, power limits {power}"),
         "nvidia-smi -pl and -rgc undo caps and clocks (as administrator); heat needs air",
     )
 }

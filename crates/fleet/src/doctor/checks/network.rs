@@ -79,7 +79,8 @@ pub(super) fn ports(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if planned.is_empty() {
         return skip("no process of the plan listens here");
     }
-    let taken = planned.iter().filter(|((port, addr), _)| is_taken(listeners, addr, *port));
+    let wanted = |addr: &str| bound_to(addr, &host.machine.shell);
+    let taken = planned.iter().filter(|((p, addr), _)| is_taken(listeners, wanted(addr), *p));
     let wrong = taken.map(|((port, _), process)| {
         let by = facts.holders.get(port).map_or(String::new(), |who| format!(" by {who}"));
         format!("port {port}, needed by process {process}, is taken{by}")
@@ -93,10 +94,16 @@ pub(super) fn ports(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     )
 }
 
-/// Whether a listener is in the way of `addr:port`. One on every address is in everybody's way; a name
-/// may be any address.
-fn is_taken(listeners: &[Listener], addr: &str, port: u16) -> bool {
-    let wanted = addr.parse::<IpAddr>().ok().filter(|a| !a.is_unspecified());
+/// The one address that a server here is bound to; absent where it is every address, as on other hosts,
+/// or a name, which may be any.
+fn bound_to(addr: &str, shell: &Shell) -> Option<IpAddr> {
+    let addr = addr.parse::<IpAddr>().ok().filter(|a| !a.is_unspecified());
+    addr.filter(|_| *shell == Shell::Here)
+}
+
+/// Whether a listener is in the way of one on `wanted`, or on every address. One that is on every address
+/// itself is in everybody's way.
+fn is_taken(listeners: &[Listener], wanted: Option<IpAddr>, port: u16) -> bool {
     let same = |l: &Listener| wanted.is_none_or(|w| l.addr.is_unspecified() || l.addr == w);
     listeners.iter().any(|l| l.port == port && same(l))
 }

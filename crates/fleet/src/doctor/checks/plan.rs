@@ -209,6 +209,9 @@ fn context_limit(seen: &Seen<'_>, d: &DeploymentPlan) -> Known<u64> {
     if let Some(limit) = by_flag.or_else(|| seen.plan.model.max_len.map(u64::from)) {
         return Ok(limit);
     }
+    if !loads_weights(d) {
+        return Err(Unknown::because("neither the file nor a flag says how long the context is"));
+    }
     let config = config(seen, d)?;
     let never = || Unknown::because("config.json has no max_position_embeddings");
     number(config, "max_position_embeddings").ok_or_else(never)
