@@ -269,3 +269,83 @@ async fn round(
     let ahead_ms = Nanos(there).millis_after(asked_unix);
     Ok(ClockOffset { offset_ms: ahead_ms - half_ms, bound_ms: half_ms })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::machines;
+    use super::super::testing::{emulated, two_nodes};
+    use super::*;
+    use scalebeam_model::clock::ManualClock;
+
+    fn scripts(plan: &Plan) -> Vec<String> {
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machines = machines(plan, &deployments);
+        errands(plan, &deployments, &machines).into_iter().map(|e| e.script).collect()
+    }
+
+    /// What is asked for beside the base, without the functions.
+    fn calls(script: &str) -> Vec<&str> {
+        let (_, main) = script.split_once("main() {\n").unwrap();
+        main.lines().filter(|l| *l != "base").take_while(|l| *l != "section end").collect()
+    }
+
+    #[test]
+    fn a_host_is_asked_for_what_the_plan_needs_of_it() {
+        let scripts = scripts(&two_nodes());
+        assert_eq!(calls(&scripts[0]), [""; 0]);
+        assert_eq!(
+            calls(&scripts[2]),
+            [
+                "(program ray; versions ray)",
+                "peer head 10.0.0.1 6379",
+                "gpus",
+                "(model org/Model-32B '')",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_the_variables_of_a_plan_only_paths_are_in_a_script() {
+        let mut plan = two_nodes();
+        for process in &mut plan.deployments[0].processes {
+            for (name, value) in
+                [("HF_HOME", "/big disk"), ("API_TOKEN", "hush"), ("PATH", "/v/bin")]
+            {
+                process.env.insert(name.into(), EnvValue::Set(value.into()));
+            }
+        }
+        let scripts = scripts(&plan);
+        let calls = calls(&scripts[2]);
+        assert!(calls.contains(&"(HF_HOME='/big disk'; model org/Model-32B '')"), "{calls:?}");
+        assert!(calls.contains(&"(PATH=/v/bin; program ray; versions ray)"), "{calls:?}");
+        assert!(scripts.iter().all(|s| !s.contains("hush")));
+    }
+
+    #[tokio::test]
+    async fn this_machine_tells_what_every_linux_knows() {
+        let plan = emulated();
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machines = machines(&plan, &deployments);
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+        let brought = run(errands(&plan, &deployments, &machines), &clock).await;
+        let facts = brought[0].facts.as_ref().unwrap();
+        assert!(facts.cpus.as_ref().is_ok_and(|n| *n > 0), "{:?}", facts.cpus);
+        assert!(facts.listeners.is_ok() && facts.open_files.is_ok(), "{facts:?}");
+        assert!(facts.links.as_ref().is_ok_and(|l| l.contains_key("lo")), "{:?}", facts.links);
+        let why = facts.gpus.as_ref().unwrap_err().to_string();
+        assert_eq!(why, "the host said nothing of 'gpus'");
+        assert!(brought[0].clock.is_err() && brought[0].rtt.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_left_and_said_to_hang() {
+        let script = format!(
+            "{PROBE}\nask slow 1 sleep 30\nask bad 5 sh -c 'echo no; exit 3'\nask none 5 no-such-program\nsection end\n"
+        );
+        let ran = Shell::Here.run(&script, PROBE_LIMIT).await.unwrap();
+        assert_eq!(
+            ran.stdout,
+            "@@ slow\n@- sleep gave no answer within 1 s\n@@ bad\nno\n@- sh ended with status 3\n@@ none\n@- no-such-program is not installed\n@@ end\n"
+        );
+    }
+}

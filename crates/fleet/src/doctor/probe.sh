@@ -10,12 +10,12 @@ section() { printf '@@ %s\n' "$1"; }
 absent() { printf '@- %s\n' "$*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# ask NAME SECONDS PROGRAM ARGS..: a section with what the program says.
+# ask NAME SECONDS PROGRAM ARGS..: a section with what the program says; its status.
 ask() {
   section "$1"
   seconds=$2
   shift 2
-  if ! has "$1"; then absent "$1 is not installed"; return; fi
+  if ! has "$1"; then absent "$1 is not installed"; return 127; fi
   if has timeout; then timeout "$seconds" "$@" 2>&1; else "$@" 2>&1; fi
   status=$?
   case $status in
@@ -23,6 +23,7 @@ ask() {
     124) absent "$1 gave no answer within $seconds s" ;;
     *) absent "$1 ended with status $status" ;;
   esac
+  return "$status"
 }
 
 # show NAME FILE..: a section with what is in the files that there are.
@@ -133,8 +134,7 @@ for name in ("vllm", "sglang", "ray", "torch", "nixl", "ai-dynamo", "nvidia-nccl
 }
 
 gpus() {
-  ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version
-  has nvidia-smi || return
+  ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version || return
   # One column that a driver does not know spoils its whole table, so what not all know is apart.
   ask gpu_modes 20 nvidia-smi --format=csv --query-gpu=index,mig.mode.current,ecc.mode.current,persistence_mode,power.limit,power.default_limit
   ask gpu_clocks 20 nvidia-smi --format=csv --query-gpu=index,clocks.max.sm,clocks.applications.graphics

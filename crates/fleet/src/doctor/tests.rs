@@ -73,6 +73,7 @@ const CASES: &[Case] = &[
     ("D06", "load", &[InPlan(|p| p.points[0].measure.requests = Some(20))], Fail, "20 requests for 16 users"),
     ("D06", "load", &[InPlan(|p| { p.points[0].mode = Mode::Burst; p.points[0].measure.requests = Some(16) })], Pass, "1 point"),
     ("D06", "load", &[InPlan(|p| p.points[0].level.concurrency = Some(65)), InPlan(|p| p.points[0].measure.requests = Some(900))], Fail, "65 users for 64 sequences"),
+    
     ("D06", "load", &[InPlan(|p| p.points.clear())], Skip, "no point"),
     ("D10", "host", &[], Pass, "ssh gpu-head"),
     ("D10", "host", &[Gone], Fail, "no route"),
@@ -148,7 +149,8 @@ const CASES: &[Case] = &[
     ("D30", "other versions", &[OneHost], Skip, "fewer than two hosts"),
     ("D31", "programs", &[], Pass, "/opt/venv/bin/ray, /opt/venv/bin/vllm"),
     ("D31", "programs", &[Head("/opt/venv/bin/vllm", "@- not on PATH")], Fail, "not found: vllm"),
-    ("D31", "programs", &[Head("/opt/venv/bin/vllm", "@- not on PATH"), InPlan(|p| p.deployments[0].optional = true)], Skip, "of optional deployments"),
+    ("D31", "programs", &[Head("/opt/venv/bin/vllm", "@- not on PATH"), Head("/opt/venv/bin/ray", "@- not on PATH"), InPlan(|p| p.deployments[0].optional = true)], Skip, "of optional deployments"),
+    ("D31", "programs", &[Head("/opt/venv/bin/ray", "@- not on PATH"), InPlan(|p| p.deployments[0].optional = true)], Pass, "/opt/venv/bin/vllm; of optional deployments, not found: ray"),
     ("D31", "programs", &[Emulated], Skip, "no program but scalebeam"),
     ("D32", "model is there", &[], Pass, "snapshots/abc"),
     ("D32", "model is there", &[Drop("model"), InPlan(|p| p.model.id = "/models/32b".into())], Fail, "tool is not installed"),

@@ -189,20 +189,24 @@ impl Check {
     }
 }
 
-/// The value of `--name value` or `--name=value` among the arguments of a deployment's processes; the
-/// last one counts, as it does for the engines.
+/// The value of a flag among the arguments of a deployment's processes: that of the first which has it.
 fn flag<'a>(deployment: &'a DeploymentPlan, name: &str) -> Option<&'a str> {
-    let in_one = |args: &'a [String]| {
-        let spaced = args.iter().zip(args.iter().skip(1)).filter(|(n, _)| *n == name);
-        let joined = args.iter().filter_map(|a| a.strip_prefix(name)?.strip_prefix('='));
-        spaced.map(|(_, v)| v.as_str()).chain(joined).last()
-    };
-    deployment.processes.iter().find_map(|p| in_one(&p.args))
+    deployment.processes.iter().find_map(|p| flag_of(&p.args, name))
 }
 
-/// `1 GPU`, `2 GPUs`.
+/// The value of `--name value` or `--name=value`; the last one counts, as it does for the engines.
+fn flag_of<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
+    let value = |at: usize, arg: &'a String| match arg.strip_prefix(name)? {
+        "" => args.get(at + 1).map(String::as_str),
+        rest => rest.strip_prefix('='),
+    };
+    args.iter().enumerate().rev().find_map(|(at, arg)| value(at, arg))
+}
+
+/// `no GPU`, `1 GPU`, `2 GPUs`.
 fn many(count: impl TryInto<u64>, one: &str, plural: &str) -> String {
     match count.try_into().unwrap_or(u64::MAX) {
+        0 => format!("no {one}"),
         1 => format!("1 {one}"),
         n => format!("{n} {one}{plural}"),
     }

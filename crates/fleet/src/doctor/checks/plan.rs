@@ -1,10 +1,10 @@
 //! D01 to D06 and D80: what follows from the plan, and from the model's own `config.json`.
 
-use super::{Verdict, fail, flag, gib, many, pass, skip, unless};
+use super::{Verdict, fail, flag, flag_of, gib, many, pass, skip, unless};
 use crate::doctor::machine::loads_weights;
 use crate::doctor::sections::{Known, Unknown};
 use crate::doctor::seen::Seen;
-use scalebeam_model::plan::{DeploymentPlan, InstancePlan, Mode, Plan, PointPlan};
+use scalebeam_model::plan::{DeploymentPlan, InstancePlan, Mode, Plan, PointPlan, Role};
 use scalebeam_model::units::significant;
 use scalebeam_model::workload::{LengthDist, Lengths, Source, Workload};
 use serde_json::Value;
@@ -233,10 +233,14 @@ pub(super) fn load(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     )
 }
 
-/// Sequences that all instances together run at a time, where a flag says so.
+/// Sequences that all instances which write answers run at a time, where a flag of each says so.
 fn slots(d: &DeploymentPlan) -> Option<u64> {
-    let each: u64 = flag(d, "--max-num-seqs")?.parse().ok()?;
-    Some(each * u64::try_from(d.instances.len()).unwrap_or(u64::MAX))
+    let of = |instance: &InstancePlan| -> Option<u64> {
+        let ours = d.processes.iter().filter(|p| p.instance == Some(instance.index));
+        ours.filter_map(|p| flag_of(&p.args, "--max-num-seqs")).next()?.parse().ok()
+    };
+    let writing = d.instances.iter().filter(|i| i.role != Role::Prefill);
+    writing.map(of).sum::<Option<u64>>().filter(|slots| *slots > 0)
 }
 
 fn too_short(point: &PointPlan) -> Option<String> {

@@ -105,10 +105,16 @@ pub(super) fn programs(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         let hint = missing.iter().map(|p| from(p)).collect::<Vec<_>>().join("; ");
         return fail(format!("not found: {}", missing.join(", ")), hint);
     }
-    match (there.is_empty(), optional.is_empty()) {
-        (_, false) => skip(format!("of optional deployments, not found: {}", optional.join(", "))),
-        (true, true) => skip("the plan runs no program but scalebeam here"),
-        (false, true) => pass(there.join(", ")),
+    if !optional.is_empty() {
+        optional.insert(0, "of optional deployments, not found:");
+    }
+    match (there.is_empty(), optional.join(" ")) {
+        (true, without) if without.is_empty() => {
+            skip("the plan runs no program but scalebeam here")
+        }
+        (true, without) => skip(without),
+        (false, without) if without.is_empty() => pass(there.join(", ")),
+        (false, without) => pass(format!("{}; {without}", there.join(", "))),
     }
 }
 
@@ -177,7 +183,7 @@ pub(super) fn same_model(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
 
 /// Its value is passed on from this machine by name, and never looked at.
 pub(super) fn token(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
-    host.machine.loading()?;
+    host.machine.heavy()?;
     if is_path(&seen.plan.model.id) {
         return skip("the model is a path: no hub is asked");
     }
@@ -191,7 +197,7 @@ pub(super) fn token(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
 }
 
 pub(super) fn space(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
-    host.machine.loading()?;
+    host.machine.heavy()?;
     if is_path(&seen.plan.model.id) {
         return skip("the model is a path: nothing is loaded into the cache");
     }
@@ -213,7 +219,7 @@ pub(super) fn space(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
 }
 
 pub(super) fn disk_kind(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
-    host.machine.loading()?;
+    host.machine.heavy()?;
     let kind = host.facts()?.disk_kind.as_ref().map_err(Clone::clone)?;
     if NETWORKED.contains(&kind.as_str()) {
         return fail(
