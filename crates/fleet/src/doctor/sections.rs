@@ -22,6 +22,11 @@ impl fmt::Display for Unknown {
 /// A fact, or why there is none.
 pub(crate) type Known<T> = Result<T, Unknown>;
 
+/// A fact to look at: `told(&facts.gpus)?`.
+pub(crate) fn told<T>(fact: &Known<T>) -> Known<&T> {
+    fact.as_ref().map_err(Clone::clone)
+}
+
 /// Begins a section.
 const SECTION: &str = "@@ ";
 /// Says that what the section is about could not be had.

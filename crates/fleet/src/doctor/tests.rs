@@ -9,7 +9,7 @@ use super::sections::{Known, Unknown};
 use super::seen::{ClockOffset, Host, Seen, Unreached};
 use super::testing::{emulated, healthy, two_nodes};
 use scalebeam_model::doctor::{DoctorReport, Outcome, Severity};
-use scalebeam_model::plan::{EnvValue, Mode, Plan, Platform};
+use scalebeam_model::plan::{EnvValue, Mode, Plan, Platform, RankLauncher};
 use scalebeam_model::units::Nanos;
 
 /// What a case changes.
@@ -80,6 +80,7 @@ const CASES: &[Case] = &[
     ("D10", "data-plane", &[], Pass, "10.0.0.1 on eno1"),
     ("D10", "data-plane", &[Head("inet 10.0.0.1", "inet 10.0.0.9")], Fail, "10.0.0.1 is no address"),
     ("D10", "data-plane", &[Head("2: eno1", "2: eth7")], Fail, "10.0.0.1 is on eth7, not on eno1"),
+    ("D10", "data-plane", &[InPlan(|p| p.hosts[0].addr = "127.0.0.1".into())], Pass, "127.0.0.1 on lo"),
     ("D10", "data-plane", &[Drop("addresses")], Skip, "tool is not installed"),
     ("D10", "data-plane", &[Gone], Skip, "was not reached (D10)"),
     ("D10", "data-plane", &[InPlan(|p| p.hosts[0].addr = "head.lan".into())], Skip, "a name"),
@@ -144,9 +145,11 @@ const CASES: &[Case] = &[
     ("D30", "ray and python", &[], Pass, "python 3.12.3, ray 2.50.0"),
     ("D30", "ray and python", &[Worker("ray 2.50.0", "ray 2.49.1")], Fail, "ray: 2.49.1 on worker and 2.50.0 on head"),
     ("D30", "ray and python", &[Drop("versions vllm")], Skip, "tool is not installed"),
-    ("D30", "other versions", &[], Pass, "vllm 0.11.0"),
-    ("D30", "other versions", &[Worker("torch 2.8.0", "torch 2.7.1")], Fail, "torch: 2.7.1 on worker"),
-    ("D30", "other versions", &[OneHost], Skip, "fewer than two hosts"),
+    ("D30", "versions", &[], Pass, "vllm 0.11.0"),
+    ("D30", "versions", &[Worker("torch 2.8.0", "torch 2.7.1")], Fail, "torch: 2.7.1 on worker"),
+    ("D30", "versions", &[InPlan(|p| p.deployments[0].launcher = Some(RankLauncher::Mp)), Worker("python 3.12.3", "python 3.12.9")], Fail, "python: 3.12.3 on head and 3.12.9 on worker"),
+    ("D30", "ray and python", &[InPlan(|p| p.deployments[0].launcher = Some(RankLauncher::Mp))], Skip, "no Ray joins"),
+    ("D30", "versions", &[OneHost], Skip, "fewer than two hosts"),
     ("D31", "programs", &[], Pass, "/opt/venv/bin/ray, /opt/venv/bin/vllm"),
     ("D31", "programs", &[Head("/opt/venv/bin/vllm", "@- not on PATH")], Fail, "not found: vllm"),
     ("D31", "programs", &[Head("/opt/venv/bin/vllm", "@- not on PATH"), Head("/opt/venv/bin/ray", "@- not on PATH"), InPlan(|p| p.deployments[0].optional = true)], Skip, "of optional deployments"),

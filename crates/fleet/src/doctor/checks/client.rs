@@ -2,6 +2,7 @@
 
 use super::{Verdict, skip, unless};
 use crate::doctor::facts::Limit;
+use crate::doctor::sections::told;
 use crate::doctor::seen::Seen;
 
 /// Streams, timers and files beside the sockets.
@@ -16,9 +17,9 @@ pub(super) fn limits(seen: &Seen<'_>) -> Verdict {
         return skip("no load says how many requests are in flight at most");
     };
     let facts = seen.client()?;
-    let ports = *facts.local_ports.as_ref().map_err(Clone::clone)?;
+    let ports = *told(&facts.local_ports)?;
     let mut wrong = Vec::new();
-    let files = facts.open_files.as_ref().map_err(Clone::clone)?;
+    let files = told(&facts.open_files)?;
     if let Limit::Of(files) = files
         && *files < most.saturating_add(OTHER_FILES)
     {

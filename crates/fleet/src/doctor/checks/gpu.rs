@@ -2,7 +2,7 @@
 
 use super::{Verdict, fail, pass, skip, unless};
 use crate::doctor::nvidia::{Gpu, Row};
-use crate::doctor::sections::{Known, Unknown};
+use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::{Host, Seen};
 use scalebeam_model::plan::DeploymentPlan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ const LOW_CLOCK: f64 = 0.8;
 /// GPUs that `nvidia-smi` lists, of those that the plan uses here.
 fn planned<'h>(host: &'h Host<'_>) -> Known<Vec<&'h Gpu>> {
     let ids = host.machine.gpu_ids()?;
-    let all = host.facts()?.gpus.as_ref().map_err(Clone::clone)?;
+    let all = told(&host.facts()?.gpus)?;
     let ours: Vec<&Gpu> = all.iter().filter(|g| ids.contains(&g.index)).collect();
     if ours.is_empty() {
         return Err(Unknown::because("none of the plan's GPUs is there (D20)"));
@@ -25,7 +25,7 @@ fn planned<'h>(host: &'h Host<'_>) -> Known<Vec<&'h Gpu>> {
 
 pub(super) fn present(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let ids = host.machine.gpu_ids()?;
-    let all = host.facts()?.gpus.as_ref().map_err(Clone::clone)?;
+    let all = told(&host.facts()?.gpus)?;
     let there: BTreeSet<u32> = all.iter().map(|g| g.index).collect();
     let missing: Vec<String> = ids.difference(&there).map(u32::to_string).collect();
     if missing.is_empty() {
@@ -66,10 +66,10 @@ pub(super) fn modes(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if ecc.len() > 1 {
         wrong.push("ECC is on for some GPUs only".to_owned());
     }
-    let told = |f: fn(&Gpu) -> Option<&String>| {
+    let mode = |f: fn(&Gpu) -> Option<&String>| {
         gpus.iter().find_map(|g| f(g)).map_or("not told", String::as_str)
     };
-    let (mig, persistence) = (told(|g| g.mig.as_ref()), told(|g| g.persistence.as_ref()));
+    let (mig, persistence) = (mode(|g| g.mig.as_ref()), mode(|g| g.persistence.as_ref()));
     let ecc = ecc.first().map_or("not told", |e| e);
     unless(
         wrong,
@@ -102,7 +102,7 @@ pub(super) fn alike(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
 
 pub(super) fn free(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let gpus = planned(host)?;
-    let processes = host.facts()?.gpu_processes.as_ref().map_err(Clone::clone)?;
+    let processes = told(&host.facts()?.gpu_processes)?;
     let mut wrong: Vec<String> = gpus.iter().filter_map(|g| too_full(g)).collect();
     wrong.extend(processes.iter().filter(|p| is_on(p, &gpus)).map(foreign));
     if wrong.is_empty() && gpus.iter().any(|g| share_free(g).is_none()) {
@@ -154,7 +154,7 @@ fn links<'h>(
 ) -> Known<BTreeMap<&'h str, Vec<String>>> {
     let pairs = pairs(host)?;
     planned(host)?;
-    let matrix = matrix.as_ref().map_err(Clone::clone)?;
+    let matrix = told(matrix)?;
     let mut links: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (a, b) in pairs {
         let never = || Unknown(format!("nvidia-smi topo has nothing between GPU {a} and {b}"));
@@ -234,7 +234,7 @@ fn active(row: &Row) -> impl Iterator<Item = (&str, &str)> {
 pub(super) fn fabric(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let ids = host.machine.gpu_ids()?;
     planned(host)?;
-    let rows = host.facts()?.gpu_fabric.as_ref().map_err(Clone::clone)?;
+    let rows = told(&host.facts()?.gpu_fabric)?;
     let state = |row: &Row| {
         let index: u32 = row.get("index")?.parse().ok()?;
         let state = row.get("fabric.state")?.clone();

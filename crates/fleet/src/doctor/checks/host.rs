@@ -2,7 +2,7 @@
 
 use super::{Verdict, fail, gib, pass, skip, unless};
 use crate::doctor::facts::Limit;
-use crate::doctor::sections::Known;
+use crate::doctor::sections::{Known, told};
 use crate::doctor::seen::{Host, Seen};
 
 /// What containers have by default, in bytes: ranks of one instance do not start with it.
@@ -18,7 +18,7 @@ const CLOCK_MS: f64 = 50.0;
 
 pub(super) fn some_shm(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.tensor_groups()?;
-    let shm = *host.facts()?.shm.as_ref().map_err(Clone::clone)?;
+    let shm = *told(&host.facts()?.shm)?;
     let words = format!("/dev/shm has {}", gib(shm.size_bytes));
     if shm.size_bytes > CONTAINER_SHM {
         return pass(words);
@@ -28,7 +28,7 @@ pub(super) fn some_shm(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn ample_shm(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let widest = host.machine.tensor_groups()?.iter().map(Vec::len).max().unwrap_or(0);
-    let shm = *host.facts()?.shm.as_ref().map_err(Clone::clone)?;
+    let shm = *told(&host.facts()?.shm)?;
     let want = if widest >= 8 { 2 * AMPLE_SHM } else { AMPLE_SHM };
     let words = format!("/dev/shm has {} free, {} wanted", gib(shm.free_bytes), gib(want));
     if shm.free_bytes >= want {
@@ -40,10 +40,10 @@ pub(super) fn ample_shm(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 pub(super) fn locked_memory(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.heavy()?;
     let facts = host.facts()?;
-    if facts.infiniband.as_ref().map_err(Clone::clone)?.is_empty() {
+    if told(&facts.infiniband)?.is_empty() {
         return skip("the host has no InfiniBand or RoCE port, so nothing has to be locked");
     }
-    match facts.locked_memory.as_ref().map_err(Clone::clone)? {
+    match told(&facts.locked_memory)? {
         Limit::Unlimited => pass("unlimited"),
         Limit::Of(kib) => fail(
             format!("{kib} KiB may be locked, and RDMA registers gigabytes"),
@@ -54,7 +54,7 @@ pub(super) fn locked_memory(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn open_files(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.heavy()?;
-    match host.facts()?.open_files.as_ref().map_err(Clone::clone)? {
+    match told(&host.facts()?.open_files)? {
         Limit::Unlimited => pass("unlimited"),
         Limit::Of(n) if *n >= OPEN_FILES => pass(n.to_string()),
         Limit::Of(n) => fail(
@@ -66,13 +66,13 @@ pub(super) fn open_files(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn huge_pages(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.heavy()?;
-    let (free, all) = *host.facts()?.huge_pages.as_ref().map_err(Clone::clone)?;
+    let (free, all) = *told(&host.facts()?.huge_pages)?;
     pass(format!("{free} of {all} free"))
 }
 
 pub(super) fn cgroup(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.loading()?;
-    match host.facts()?.cgroup_memory.as_ref().map_err(Clone::clone)? {
+    match told(&host.facts()?.cgroup_memory)? {
         Limit::Unlimited => pass("no limit"),
         Limit::Of(bytes) => pass(gib(*bytes)),
     }
@@ -80,7 +80,7 @@ pub(super) fn cgroup(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn cpus(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let gpus = used_gpus(host)?;
-    let cpus = *host.facts()?.cpus.as_ref().map_err(Clone::clone)?;
+    let cpus = *told(&host.facts()?.cpus)?;
     let want = gpus.saturating_add(SPARE_CPUS);
     let few = (cpus < want).then(|| format!("{cpus} CPUs for {gpus} GPUs, {want} wanted"));
     unless(
@@ -93,13 +93,13 @@ pub(super) fn cpus(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 /// GPUs that the plan uses and that are there.
 fn used_gpus(host: &Host<'_>) -> Known<u32> {
     let ids = host.machine.gpu_ids()?;
-    host.facts()?.gpus.as_ref().map_err(Clone::clone)?;
+    told(&host.facts()?.gpus)?;
     Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
 }
 
 pub(super) fn clock(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.facts()?;
-    let clock = *host.clock.as_ref().map_err(Clone::clone)?;
+    let clock = *told(&host.clock)?;
     let words = format!("{:+.1} ms, known to +-{:.1} ms", clock.offset_ms, clock.bound_ms);
     if clock.bound_ms >= CLOCK_MS {
         return skip(format!("the way there is too long to tell: {words}"));

@@ -107,7 +107,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check("D24", Warns, "GPUs of a group reach each other", Look::Host(gpu::peer_access)),
     check("D25", Stops, "NVSwitch fabric is up", Look::Host(gpu::fabric)),
     check("D30", Stops, "ray and python are equal over hosts", Look::Deployment(software::strict)),
-    check("D30", Warns, "other versions are equal over hosts", Look::Deployment(software::loose)),
+    check("D30", Warns, "versions are equal over hosts", Look::Deployment(software::loose)),
     check("D31", Stops, "programs are installed", Look::Host(software::programs)),
     check("D32", Stops, "model is there", Look::Host(software::model)),
     check("D32", Stops, "model is equal over hosts", Look::Deployment(software::same_model)),

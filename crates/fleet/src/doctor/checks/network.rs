@@ -1,8 +1,8 @@
 //! D10 to D15: hosts, addresses, ports, links.
 
 use super::{Verdict, fail, pass, skip, unless};
-use crate::doctor::facts::{Facts, Link, Listener};
-use crate::doctor::sections::{Known, Unknown};
+use crate::doctor::facts::{Facts, IbPort, Link, Listener};
+use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::{Host, Seen};
 use crate::host::Shell;
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, HostPlan};
@@ -27,7 +27,7 @@ pub(super) fn address(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if host.machine.hosts.is_empty() {
         return skip("the file describes no such host");
     }
-    let addresses = facts.addresses.as_ref().map_err(Clone::clone)?;
+    let addresses = told(&facts.addresses)?;
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
     for planned in &host.machine.hosts {
@@ -47,8 +47,8 @@ pub(super) fn address(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 fn misplaced(planned: &HostPlan, addr: IpAddr, on: Option<&str>) -> Option<String> {
     match (on, &planned.iface) {
-        // All of 127.0.0.0/8 is there without being listed.
-        (None, _) if addr.is_loopback() => None,
+        // All of 127.0.0.0/8 is there without being listed, and no interface of the file has it.
+        _ if addr.is_loopback() => None,
         (None, _) => Some(format!("{addr} is no address of the host")),
         (Some(on), Some(iface)) if on != iface => {
             Some(format!("{addr} is on {on}, not on {iface}"))
@@ -61,7 +61,7 @@ pub(super) fn resolves(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if !seen.is_shared(host) {
         return skip("no deployment has another host that would ask for this one's name");
     }
-    let found = host.facts()?.resolves.as_ref().map_err(Clone::clone)?;
+    let found = told(&host.facts()?.resolves)?;
     let words = found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
     if found.is_empty() {
         return fail("it resolves to nothing", "give the host's own name an entry in /etc/hosts");
@@ -77,7 +77,7 @@ pub(super) fn resolves(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn ports(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let facts = host.facts()?;
-    let listeners = facts.listeners.as_ref().map_err(Clone::clone)?;
+    let listeners = told(&facts.listeners)?;
     let planned = host.machine.ports();
     if planned.is_empty() {
         return skip("no process of the plan listens here");
@@ -119,7 +119,7 @@ pub(super) fn peers(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let mut wrong = Vec::new();
     let mut seen = Vec::new();
     for (peer, said) in &facts.peers {
-        match said.as_ref().map_err(Clone::clone)?.as_str() {
+        match told(said)?.as_str() {
             // Nobody listens yet, so a refusal is what a host says that is there.
             "open" | "refused" => seen.push(format!("{peer} answers")),
             other => wrong.push(format!("{peer}: {other}")),
@@ -142,7 +142,7 @@ fn data_link<'f>(host: &Host<'_>, facts: &'f Facts) -> Known<(String, &'f Link)>
     };
     let never = || Unknown(format!("no interface is known that has {}", planned.addr));
     let name = planned.iface.clone().or_else(by_addr).ok_or_else(never)?;
-    let link = facts.links.as_ref().map_err(Clone::clone)?.get(&name);
+    let link = told(&facts.links)?.get(&name);
     let link = link.ok_or_else(|| Unknown(format!("the host has no interface {name}")))?;
     Ok((name, link))
 }
@@ -179,11 +179,11 @@ pub(super) fn mtu(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
 
 pub(super) fn infiniband(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let facts = host.facts()?;
-    let ports = facts.infiniband.as_ref().map_err(Clone::clone)?;
+    let ports = told(&facts.infiniband)?;
     if ports.is_empty() {
         return skip("the host has no InfiniBand or RoCE port");
     }
-    let one = |p: &crate::doctor::facts::IbPort| {
+    let one = |p: &IbPort| {
         let gid = if p.gid3.is_empty() { String::new() } else { format!(", GID 3 {}", p.gid3) };
         format!("{} {}, {}{gid}", p.name, p.state, p.rate)
     };
@@ -202,10 +202,7 @@ pub(super) fn infiniband(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn proxy(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let facts = host.facts()?;
-    let set: Vec<&str> = facts
-        .environment
-        .as_ref()
-        .map_err(Clone::clone)?
+    let set: Vec<&str> = told(&facts.environment)?
         .iter()
         .map(String::as_str)
         .filter(|name| name.to_ascii_lowercase().ends_with("_proxy"))

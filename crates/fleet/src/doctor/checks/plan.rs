@@ -2,7 +2,7 @@
 
 use super::{Verdict, fail, flag, flag_of, gib, many, pass, skip, unless};
 use crate::doctor::machine::loads_weights;
-use crate::doctor::sections::{Known, Unknown};
+use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::Seen;
 use scalebeam_model::plan::{DeploymentPlan, InstancePlan, Mode, Plan, PointPlan, Role};
 use scalebeam_model::units::significant;
@@ -71,8 +71,8 @@ fn config<'s>(seen: &'s Seen<'_>, d: &'s DeploymentPlan) -> Known<&'s Value> {
     let mut why = Unknown::because("no host of it could be asked for the model's config.json");
     for host in seen.of(d) {
         let config = host.facts().and_then(|f| {
-            f.model.place.as_ref().map_err(Clone::clone)?;
-            f.model.config.as_ref().map_err(Clone::clone)
+            told(&f.model.place)?;
+            told(&f.model.config)
         });
         match config {
             Ok(config) => return Ok(config),
@@ -142,7 +142,7 @@ fn weights_and_memory(seen: &Seen<'_>, d: &DeploymentPlan) -> Known<(u64, f64)> 
         let facts = host.facts()?;
         let ids = host.machine.gpu_ids()?;
         bytes = bytes.or_else(|_| facts.model.place.clone().and(facts.model.weight_bytes.clone()));
-        for gpu in facts.gpus.as_ref().map_err(Clone::clone)? {
+        for gpu in told(&facts.gpus)? {
             let memory = gpu.memory_total_mib.filter(|_| ids.contains(&gpu.index));
             smallest = memory.map(|m| smallest.map_or(m, |s| s.min(m))).or(smallest);
         }

@@ -2,9 +2,9 @@
 
 use super::{Verdict, fail, gib, pass, skip, unless};
 use crate::doctor::machine::Duty;
-use crate::doctor::sections::{Known, Unknown};
+use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::{Host, Seen};
-use scalebeam_model::plan::{DeploymentPlan, EngineKind, EnvValue};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, EnvValue, RankLauncher};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Packages of which every host must have the same version: Ray refuses to join otherwise.
@@ -29,17 +29,25 @@ const PACKAGES: [(&str, &str); 10] = [
 ];
 
 pub(super) fn strict(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
+    if !is_joined_by_ray(d) {
+        return skip("no Ray joins its hosts");
+    }
     versions(seen, d, |package| STRICT.contains(&package))
 }
 
 pub(super) fn loose(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
-    versions(seen, d, |package| !STRICT.contains(&package))
+    let ray = is_joined_by_ray(d);
+    versions(seen, d, |package| !(ray && STRICT.contains(&package)))
+}
+
+fn is_joined_by_ray(d: &DeploymentPlan) -> bool {
+    d.launcher == Some(RankLauncher::Ray) || d.engine == EngineKind::RayServeLlm
 }
 
 /// Package to version to hosts.
 type ByPackage<'s> = BTreeMap<&'s str, BTreeMap<&'s str, BTreeSet<&'s str>>>;
 
-fn versions(seen: &Seen<'_>, d: &DeploymentPlan, ours: fn(&str) -> bool) -> Verdict {
+fn versions(seen: &Seen<'_>, d: &DeploymentPlan, ours: impl Fn(&str) -> bool) -> Verdict {
     if seen.of(d).count() < 2 {
         return skip("fewer than two hosts: nothing to compare");
     }
@@ -64,7 +72,7 @@ fn versions(seen: &Seen<'_>, d: &DeploymentPlan, ours: fn(&str) -> bool) -> Verd
 fn by_package<'s>(
     seen: &'s Seen<'_>,
     d: &'s DeploymentPlan,
-    ours: fn(&str) -> bool,
+    ours: impl Fn(&str) -> bool,
 ) -> Known<ByPackage<'s>> {
     let mut found = ByPackage::new();
     for host in seen.of(d) {
@@ -74,7 +82,7 @@ fn by_package<'s>(
             return Err(Unknown(why));
         }
         for versions in facts.versions.values() {
-            for (package, version) in versions.as_ref().map_err(Clone::clone)? {
+            for (package, version) in told(versions)? {
                 if ours(package) {
                     let hosts = found.entry(package).or_default().entry(version).or_default();
                     hosts.insert(&host.machine.label);
@@ -166,8 +174,8 @@ pub(super) fn same_model(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     for host in seen.of(d) {
         host.machine.loading()?;
         let model = &host.facts()?.model;
-        model.place.as_ref().map_err(Clone::clone)?;
-        let hashes = model.hashes.as_ref().map_err(Clone::clone)?;
+        told(&model.place)?;
+        let hashes = told(&model.hashes)?;
         by_hash.entry(hashes).or_default().push(&host.machine.label);
     }
     if by_hash.len() == 1 {
@@ -187,7 +195,7 @@ pub(super) fn token(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if is_path(&seen.plan.model.id) {
         return skip("the model is a path: no hub is asked");
     }
-    let here = seen.client()?.environment.as_ref().map_err(Clone::clone)?;
+    let here = told(&seen.client()?.environment)?;
     let is_set = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().any(|n| here.contains(*n));
     pass(if is_set {
         "HF_TOKEN is set on this machine and passed on"
@@ -202,7 +210,7 @@ pub(super) fn space(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
         return skip("the model is a path: nothing is loaded into the cache");
     }
     let facts = host.facts()?;
-    let free = facts.disk.as_ref().map_err(Clone::clone)?.free_bytes;
+    let free = told(&facts.disk)?.free_bytes;
     if facts.model.place.is_ok() {
         return pass(format!("the model is there, {} left", gib(free)));
     }
@@ -220,7 +228,7 @@ pub(super) fn space(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn disk_kind(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.heavy()?;
-    let kind = host.facts()?.disk_kind.as_ref().map_err(Clone::clone)?;
+    let kind = told(&host.facts()?.disk_kind)?;
     if NETWORKED.contains(&kind.as_str()) {
         return fail(
             format!("the model cache is on {kind}"),
