@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
         self.duties.iter().any(|d| d.deployment.name == deployment.name)
     }
 
-    /// Whether the deployment that it serves is one that `ours` says yes to.
+    /// Whether `ours` says yes to one of its duties.
     pub(crate) fn any(&self, ours: impl Fn(&Duty<'_>) -> bool) -> bool {
         self.duties.iter().any(ours)
     }
@@ -176,6 +176,12 @@ impl<'a> Machine<'a> {
         self.duties.iter().flat_map(of).collect()
     }
 
+    /// A port to dial it at: the lowest of the plan, or that of its ssh.
+    pub(crate) fn first_port(&self) -> u16 {
+        const SSH: u16 = 22;
+        self.ports().keys().next().map_or(SSH, |(port, _)| *port)
+    }
+
     /// Programs of the plan here, each with whether every deployment that wants it is optional.
     pub(crate) fn programs(&self) -> BTreeMap<&'a str, bool> {
         let mut programs = BTreeMap::new();
@@ -193,7 +199,7 @@ pub(crate) fn peers<'a>(machines: &[Machine<'a>], of: &Machine<'a>) -> Vec<(Stri
     let dial = |m: &Machine<'a>| {
         let host = m.hosts.first()?;
         // Nobody listens there yet; a refusal says as much. The port is the plan's, where it has one.
-        let port = m.ports().keys().map(|(port, _)| *port).next().unwrap_or(22);
+        let port = m.first_port();
         Some((m.label.clone(), host.addr.as_str(), port))
     };
     machines.iter().filter(shares).filter_map(dial).collect()

@@ -33,8 +33,6 @@ const CLOCK_LIMIT: Duration = Duration::from_secs(20);
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// The narrowest of so many rounds bounds the offset of a clock.
 const ROUNDS: usize = 8;
-/// Where the script of a shell listens when no port of the plan is known.
-const SSH_PORT: u16 = 22;
 /// Variables of a plan that move the model cache.
 const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
 
@@ -63,10 +61,7 @@ pub(super) fn errands(
     let errand = |machine: &Machine<'_>| Errand {
         shell: machine.shell.clone(),
         script: script(plan, deployments, machines, machine),
-        dial: machine.hosts.first().map(|host| {
-            let port = machine.ports().keys().next().map_or(SSH_PORT, |(port, _)| *port);
-            (host.addr.clone(), port)
-        }),
+        dial: machine.hosts.first().map(|host| (host.addr.clone(), machine.first_port())),
     };
     machines.iter().map(errand).collect()
 }
@@ -345,7 +340,65 @@ mod tests {
         let ran = Shell::Here.run(&script, PROBE_LIMIT).await.unwrap();
         assert_eq!(
             ran.stdout,
-            "@@ slow\n@- sleep gave no answer within 1 s\n@@ bad\nno\n@- sh ended with status 3\n@@ none\n@- no-such-program is not installed\n@@ end\n"
+            "\n@@ slow\n\n@- sleep gave no answer within 1 s\n\n@@ bad\nno\n\n@- sh ended with status 3\n\n@@ none\n\n@- no-such-program is not installed\n\n@@ end\n"
         );
+    }
+
+    /// What the functions say when `calls` are made of them.
+    async fn asked(calls: &str) -> Facts {
+        let script = format!("{PROBE}\nmain() {{\n{calls}\nsection end\n}}\nmain </dev/null\n");
+        Facts::read(&Shell::Here.run(&script, PROBE_LIMIT).await.unwrap().stdout)
+    }
+
+    fn write(file: &std::path::Path, text: &str) {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_model_is_found_in_the_cache_of_the_hub_by_its_main_revision_or_a_given_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path().join("hub/models--org--Model");
+        write(&repo.join("refs/main"), "abc");
+        write(&repo.join("snapshots/abc/config.json"), r#"{"num_attention_heads": 8}"#);
+        write(&repo.join("snapshots/abc/model.safetensors"), "12345");
+        let home = quote(dir.path().to_str().unwrap());
+        let here = |model: &str| format!("(unset HF_HUB_CACHE; HF_HOME={home}; model {model})");
+
+        let found = asked(&here("org/Model ''")).await.model;
+        assert!(found.place.is_ok_and(|p| p.ends_with("snapshots/abc")));
+        assert_eq!(found.config.unwrap()["num_attention_heads"], 8);
+        assert_eq!(found.weight_bytes, Ok(5));
+        assert_eq!(found.hashes.unwrap()["config.json"].len(), 64);
+
+        let other = asked(&here("org/Model def")).await;
+        assert!(other.model.place.unwrap_err().to_string().starts_with("neither org/Model nor"));
+        assert!(other.disk.is_ok(), "{:?}", other.disk);
+    }
+
+    #[tokio::test]
+    async fn a_model_of_one_file_has_a_size_and_no_config() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        write(&file, "123");
+        let found = asked(&format!("model {} ''", quote(file.to_str().unwrap()))).await.model;
+        assert_eq!((found.place.is_ok(), found.weight_bytes), (true, Ok(3)));
+        assert!(found.config.unwrap_err().to_string().contains("one file"));
+    }
+
+    #[tokio::test]
+    async fn versions_are_those_beside_the_python_that_runs_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("engine");
+        write(&program, "#!/usr/bin/env python3\n");
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let name = program.to_str().unwrap();
+        let quoted = quote(name);
+        let facts = asked(&format!("program {quoted}; versions {quoted}; versions sh")).await;
+        assert_eq!(facts.programs[name].as_deref(), Ok(name));
+        let versions = facts.versions[name].as_ref().unwrap();
+        assert!(versions["python"].starts_with("3."), "{versions:?}");
+        assert_eq!(facts.versions.len(), 1);
     }
 }

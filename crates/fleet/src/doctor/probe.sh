@@ -6,8 +6,9 @@
 LC_ALL=C
 export LC_ALL
 
-section() { printf '@@ %s\n' "$1"; }
-absent() { printf '@- %s\n' "$*"; }
+# What came before a mark may not have ended its line.
+section() { printf '\n@@ %s\n' "$1"; }
+absent() { printf '\n@- %s\n' "$*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # ask NAME SECONDS PROGRAM ARGS..: a section with what the program says; its status.

@@ -32,6 +32,7 @@ const SECTION: &str = "@@ ";
 /// Says that what the section is about could not be had.
 const ABSENT: &str = "@- ";
 
+/// Empty lines are not kept: they only set marks apart.
 #[derive(Debug, Default)]
 struct Section {
     body: String,
@@ -92,7 +93,7 @@ impl Section {
     fn take(&mut self, line: &str) {
         if let Some(why) = line.strip_prefix(ABSENT) {
             self.absent.get_or_insert_with(|| why.trim().to_owned());
-        } else {
+        } else if !line.is_empty() {
             self.body.push_str(line);
             self.body.push('\n');
         }
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_absent_says_why_and_what_the_program_said() {
         let cut = Sections::cut(
-            "Welcome!\n@@ a\none\ntwo\n@@ b\n@- tool is not installed\n@@ c\noops\n@- tool ended with status 9\n@@ a\nlater\n",
+            "Welcome!\n@@ a\none\n\ntwo\n\n@@ b\n@- tool is not installed\n@@ c\noops\n@- tool ended with status 9\n@@ a\nlater\n",
         );
         assert_eq!(cut.get("a"), Ok("one\ntwo\n"));
         assert_eq!(cut.get("b"), Err(Unknown::because("tool is not installed")));

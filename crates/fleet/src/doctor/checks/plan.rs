@@ -268,9 +268,9 @@ pub(super) fn price(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     let Some(price) = d.price_per_hour else {
         return pass(format!("{gpus}, no price in the file; {down}"));
     };
-    let all = seen.plan.estimate.wall;
-    pass(format!(
-        "{gpus} at {} an hour; the whole plan takes about {all}; {down}",
-        significant(price)
-    ))
+    let estimate = &seen.plan.estimate;
+    let cost = estimate.cost.map_or(String::new(), |c| format!(" and costs {}", significant(c)));
+    let price = significant(price);
+    let wall = estimate.wall;
+    pass(format!("{gpus} at {price} an hour; the whole plan takes about {wall}{cost}; {down}"))
 }
