@@ -88,11 +88,10 @@ pub(crate) struct Facts {
     pub(crate) environment: Known<BTreeSet<String>>,
     pub(crate) no_proxy: String,
     pub(crate) open_files: Known<Limit>,
-    /// In KiB.
-    pub(crate) locked_memory: Known<Limit>,
+    pub(crate) locked_memory_kib: Known<Limit>,
     pub(crate) local_ports: Known<u64>,
     pub(crate) huge_pages: Known<(u64, u64)>,
-    pub(crate) cgroup_memory: Known<Limit>,
+    pub(crate) cgroup_memory_bytes: Known<Limit>,
     pub(crate) cpus: Known<u32>,
     pub(crate) shm: Known<Space>,
     pub(crate) disk: Known<Space>,
@@ -131,10 +130,12 @@ impl Facts {
             environment: cut.get("environment").map(words),
             no_proxy: cut.get("no_proxy").unwrap_or_default().trim().to_owned(),
             open_files: limit(&cut, "open_files"),
-            locked_memory: limit(&cut, "locked_memory"),
+            locked_memory_kib: limit(&cut, "locked_memory"),
             local_ports: cut.get("port_range").and_then(local_ports),
             huge_pages: cut.get("memory").and_then(huge_pages),
-            cgroup_memory: cut.get("cgroup_memory").and_then(|t| as_limit(t, "cgroup memory")),
+            cgroup_memory_bytes: cut
+                .get("cgroup_memory")
+                .and_then(|t| as_limit(t, "cgroup memory")),
             cpus: cut.get("cpus").and_then(|t| parsed(t, "a number of CPUs")),
             shm: cut.get("shm").and_then(space),
             disk: cut.get("disk").and_then(space),
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(facts.links.as_ref().unwrap()["eno1"].speed_mbps, Some(100_000));
         assert_eq!(facts.links.unwrap()["lo"].speed_mbps, None);
         assert_eq!(facts.open_files, Ok(Limit::Of(1_048_576)));
-        assert_eq!(facts.locked_memory, Ok(Limit::Unlimited));
+        assert_eq!(facts.locked_memory_kib, Ok(Limit::Unlimited));
         assert_eq!(facts.local_ports, Ok(28_232));
         assert_eq!(facts.huge_pages, Ok((0, 0)));
         assert_eq!(facts.shm.unwrap().size_bytes, 64 << 30);
@@ -392,7 +393,7 @@ mod tests {
             "@@ cpus\nmany\n@@ port_range\n9 3\n@@ shm\nFilesystem\n@@ limits\nopen_files\nlocked_memory x\n@@ listeners\nx y z\n@@ links\neth0\t\t-1\tup\n",
         );
         assert!(facts.cpus.is_err() && facts.local_ports.is_err() && facts.shm.is_err());
-        assert!(facts.open_files.is_err() && facts.locked_memory.is_err());
+        assert!(facts.open_files.is_err() && facts.locked_memory_kib.is_err());
         assert_eq!(facts.listeners, Ok(Vec::new()));
         let link = &facts.links.unwrap()["eth0"];
         assert_eq!((link.mtu, link.speed_mbps), (None, None));

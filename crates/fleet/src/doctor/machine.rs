@@ -2,7 +2,9 @@
 
 use super::sections::{Known, Unknown};
 use crate::host::Shell;
-use scalebeam_model::plan::{DeploymentPlan, EngineKind, HostPlan, Plan, Platform, ProcessPlan};
+use scalebeam_model::plan::{
+    DeploymentPlan, EngineKind, HostPlan, Plan, Platform, ProcessPlan, Role,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of the machine that scalebeam runs on.
@@ -193,16 +195,25 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Machines that share a deployment with this one, as the probe dials them: label, address, port.
+/// Machines that processes of this one talk to, as the probe dials them: label, address, port.
 pub(crate) fn peers<'a>(machines: &[Machine<'a>], of: &Machine<'a>) -> Vec<(String, &'a str, u16)> {
-    let shares = |m: &&Machine<'a>| m.shell != of.shell && m.any(|d| of.serves(d.deployment));
+    let is_peer = |m: &&Machine<'a>| m.shell != of.shell && m.any(|d| of.any(|o| talk(d, o)));
     let dial = |m: &Machine<'a>| {
         let host = m.hosts.first()?;
         // Nobody listens there yet; a refusal says as much. The port is the plan's, where it has one.
         let port = m.first_port();
         Some((m.label.clone(), host.addr.as_str(), port))
     };
-    machines.iter().filter(shares).filter_map(dial).collect()
+    machines.iter().filter(is_peer).filter_map(dial).collect()
+}
+
+/// Whether two processes talk to each other: ranks of one instance, pools that hand over KV blocks, or
+/// anybody and the infrastructure of the deployment. Whole copies on hosts of their own do not.
+fn talk(a: &Duty<'_>, b: &Duty<'_>) -> bool {
+    let has_pools = || a.deployment.instances.iter().any(|i| i.role != Role::Aggregated);
+    let is_infrastructure = a.process.instance.is_none() || b.process.instance.is_none();
+    a.deployment.name == b.deployment.name
+        && (a.process.instance == b.process.instance || is_infrastructure || has_pools())
 }
 
 #[cfg(test)]
@@ -232,5 +243,16 @@ mod tests {
         assert_eq!(machines[1].tensor_groups(), Ok(BTreeSet::from([vec![0, 1, 2, 3]])));
         assert_eq!(peers(&machines, &machines[2]), [("head".to_owned(), "10.0.0.1", 6379)]);
         assert_eq!(peers(&machines, &machines[0]), []);
+    }
+
+    #[test]
+    fn whole_copies_do_not_talk_to_each_other() {
+        let mut plan = two_nodes();
+        let worker = |p: &&mut ProcessPlan| p.host == "worker";
+        let processes = &mut plan.deployments[0].processes;
+        processes.iter_mut().filter(worker).for_each(|p| p.instance = Some(1));
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machines = machines(&plan, &deployments);
+        assert_eq!(peers(&machines, &machines[2]), []);
     }
 }

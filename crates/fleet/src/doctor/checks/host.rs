@@ -43,7 +43,7 @@ pub(super) fn locked_memory(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     if told(&facts.infiniband)?.is_empty() {
         return skip("the host has no InfiniBand or RoCE port, so nothing has to be locked");
     }
-    match told(&facts.locked_memory)? {
+    match told(&facts.locked_memory_kib)? {
         Limit::Unlimited => pass("unlimited"),
         Limit::Of(kib) => fail(
             format!("{kib} KiB may be locked, and RDMA registers gigabytes"),
@@ -72,7 +72,7 @@ pub(super) fn huge_pages(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 pub(super) fn cgroup(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     host.machine.loading()?;
-    match told(&host.facts()?.cgroup_memory)? {
+    match told(&host.facts()?.cgroup_memory_bytes)? {
         Limit::Unlimited => pass("no limit"),
         Limit::Of(bytes) => pass(gib(*bytes)),
     }

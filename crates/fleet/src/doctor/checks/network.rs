@@ -114,7 +114,7 @@ fn is_taken(listeners: &[Listener], wanted: Option<IpAddr>, port: u16) -> bool {
 pub(super) fn peers(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let facts = host.facts()?;
     if facts.peers.is_empty() {
-        return skip("no deployment of it has another host");
+        return skip("no process here talks to another host of the plan");
     }
     let mut wrong = Vec::new();
     let mut seen = Vec::new();
