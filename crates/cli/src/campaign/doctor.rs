@@ -1,6 +1,6 @@
 //! The doctor before a run: whoever is to start processes asks it first, and keeps what it says.
 
-use super::prepare::Prepared;
+use super::prepare::{self, Prepared};
 use super::{Asked, reached};
 use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
@@ -8,6 +8,7 @@ use crate::{findings, printer, settings};
 use scalebeam_fleet::doctor::examine;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::{DoctorReport, Severity};
+use scalebeam_model::plan::DeploymentPlan;
 use scalebeam_record::layout;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,16 +32,17 @@ pub(super) async fn ask(
     asked: &watch::Receiver<Asked>,
 ) -> Option<DoctorReport> {
     let plan = &loaded.plan;
-    if !plan.deployments.iter().any(|d| d.platform.places_processes()) {
+    let will_run = |d: &&DeploymentPlan| !prepared.is_skipped(&d.name);
+    let deployments: Vec<&DeploymentPlan> = prepare::wanted(plan).filter(will_run).collect();
+    if !deployments.iter().any(|d| d.platform.places_processes()) {
         return None;
     }
     if doctor == Doctor::NotAsked {
         return Some(DoctorReport::not_run(&plan.name, "--no-doctor"));
     }
-    let skipped: Vec<&str> = prepared.skipped.iter().map(|s| s.deployment.as_str()).collect();
     let cache = settings::cache_dir();
     tokio::select! {
-        report = examine(plan, &skipped, &cache, clock) => Some(report),
+        report = examine(plan, deployments, &cache, clock) => Some(report),
         () = reached(asked, Asked::Once) => Some(DoctorReport::not_run(&plan.name, "interrupted")),
     }
 }

@@ -57,7 +57,8 @@ pub(super) async fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Fa
     Ok(Prepared { files: Arc::new(files), tokenizer, skipped })
 }
 
-fn wanted(plan: &Plan) -> impl Iterator<Item = &DeploymentPlan> {
+/// Deployments that the run needs.
+pub(super) fn wanted(plan: &Plan) -> impl Iterator<Item = &DeploymentPlan> {
     // `up` has a deployment and no points.
     let has_none = plan.every_point().next().is_none();
     let needed =

@@ -11,7 +11,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Status, Failure> {
     let mut loaded = experiment::load(&args.file.file)?;
     loaded.select(&Selection { deploy: args.deploy.clone(), load: Vec::new() })?;
     let (clock, cache) = (WallClock::shared(), settings::cache_dir());
-    let asking = scalebeam_fleet::doctor::examine(&loaded.plan, &[], &cache, &clock);
+    let plan = &loaded.plan;
+    let all = plan.deployments.iter().collect();
+    let asking = scalebeam_fleet::doctor::examine(plan, all, &cache, &clock);
     let report = super::runtime()?.block_on(asking);
     if args.file.json {
         printer::json(&report)?;

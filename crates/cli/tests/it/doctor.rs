@@ -204,6 +204,19 @@ fn run_and_up_start_nothing_over_what_could_not_work() {
 }
 
 #[test]
+fn a_deployment_that_the_run_does_not_need_is_not_looked_at() {
+    let text = emulated(&["one", "two"], "ttft = \"1ms\"", "concurrency = [4]\nrequests = 40");
+    let port = text.lines().rev().find_map(|l| l.strip_prefix("port = ")).unwrap();
+    let _listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    let lab = Lab::new(&format!("{text}[[run]]\ndeploy = [\"one\"]\nload = [\"l\"]\n"));
+    lab.say("doctor", &[]).expect_code(4);
+    lab.say("run", &[]).expect_code(0);
+    let doctor = std::fs::read_to_string(lab.run_dir().join("doctor.json")).unwrap();
+    let doctor: serde_json::Value = serde_json::from_str(&doctor).unwrap();
+    assert_eq!(doctor["deployments"], serde_json::json!(["one"]));
+}
+
+#[test]
 fn without_the_doctor_the_run_says_so_and_goes_its_way() {
     let (lab, _listener) = on_a_taken_port();
     let said = lab.say("run", &["--no-doctor"]).expect_code(4);

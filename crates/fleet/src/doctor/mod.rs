@@ -33,18 +33,15 @@ use seen::{Host, Seen};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Looks at every machine of `plan`, all at the same time, and asks every check.
+/// Looks at every machine of `deployments` of `plan`, all at the same time, and asks every check.
 ///
-/// Deployments called one of `skipped` are not looked at. `cache_dir` is where managed engines are. It
-/// never fails: what could not be looked at is in the report.
+/// `cache_dir` is where managed engines are. It never fails: what could not be looked at is in the report.
 pub async fn examine(
     plan: &Plan,
-    skipped: &[&str],
+    deployments: Vec<&DeploymentPlan>,
     cache_dir: &Path,
     clock: &Arc<dyn Clock>,
 ) -> DoctorReport {
-    let is_wanted = |d: &&DeploymentPlan| !skipped.contains(&d.name.as_str());
-    let deployments: Vec<&DeploymentPlan> = plan.deployments.iter().filter(is_wanted).collect();
     let machines = machine::machines(plan, &deployments);
     let brought = probe::run(probe::errands(plan, &deployments, &machines), clock).await;
     let found = machines.into_iter().zip(brought);
