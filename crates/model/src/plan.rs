@@ -14,11 +14,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 mod notes;
+mod platform;
 pub(crate) mod points;
 mod resolve;
 pub(crate) mod shape;
 pub(crate) mod workloads;
 
+pub use platform::{ParamValue, object_name, params as platform_params};
 pub use resolve::{PlanError, resolve};
 
 /// Version of the plan's JSON form. Raised when a reader of an older plan would misread a newer one.
@@ -82,6 +84,17 @@ impl Platform {
     /// Whether hosts are this tool's business, so that GPUs must be placed on them in the file.
     pub const fn places_processes(self) -> bool {
         matches!(self, Self::Local | Self::Ssh)
+    }
+
+    /// Whether each instance has a network and devices of its own there: the same ports in all, and GPUs
+    /// that the platform gives.
+    pub const fn isolates(self) -> bool {
+        matches!(self, Self::K8s | Self::Lws | Self::Kuberay | Self::Dgd | Self::Modal)
+    }
+
+    /// Whether `plan --render` writes the files that bring a deployment up there.
+    pub const fn renders(self) -> bool {
+        !matches!(self, Self::Local | Self::Ssh | Self::External)
     }
 }
 
@@ -356,6 +369,12 @@ pub struct DeploymentPlan {
     /// Engine version asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Container image asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What the platform is told, by the names of [`platform_params`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, ParamValue>,
     /// What joins ranks over hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launcher: Option<RankLauncher>,
@@ -575,6 +594,9 @@ pub struct HostPlan {
     /// Network interface of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iface: Option<String>,
+    /// Labels of a cluster's node, or features of Slurm, that pick it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The whole plan.

@@ -4,8 +4,9 @@
 //! 3 key-value events.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, entry_port, extra_port, own_ip,
-    places, port, rank_interface, reach_addr, set, sglang, text, visible_gpus, vllm,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, entry_port, extra_port,
+    head_addr, node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, set, sglang,
+    text, visible_gpus, vllm,
 };
 use scalebeam_model::engine::{Engine, Infra, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, HostPlan, Platform, Role};
@@ -81,7 +82,7 @@ impl Engine for Dynamo {
         let host = control_host(request, &anywhere)?;
         let place = Place { rank: 0, host, ids: &[] };
         let mut processes = Vec::new();
-        if let Some(infra) = request.infra {
+        if let Some(infra) = request.infra.filter(|_| !has_operator(request)) {
             processes.push(etcd(request, place, infra));
             processes.push(nats(request, place, infra));
         }
@@ -95,13 +96,13 @@ impl Engine for Dynamo {
         }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
-        if hosts.len() > 1 && request.infra.is_none() {
+        if hosts.len() > 1 && request.infra.is_none() && !has_operator(request) {
             return Err("an instance over hosts cannot be discovered through files: say infra = \
                         { host = \"..\", etcd = 2379, nats = 4222 }"
                 .to_owned());
         }
         let control = control_host(request, &anywhere)?;
-        let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+        let head = head_addr(request, &hosts);
         let worker = |place: &Place<'_>| {
             let mut args = match self {
                 Self::Vllm => vllm_worker(request, *place, hosts.len(), head),
@@ -114,8 +115,10 @@ impl Engine for Dynamo {
             let what =
                 if place.rank == 0 { "worker".to_owned() } else { format!("rank{}", place.rank) };
             let mut process = draft(&what, *place, python(request), args.done(), env);
-            let system = extra_port(request, 1, SYSTEM_PORT);
-            process.ports.push(port("system", &reach_addr(request, place.host), system));
+            if !has_operator(request) {
+                let system = extra_port(request, 1, SYSTEM_PORT);
+                process.ports.push(port("system", &reach_addr(request, place.host), system));
+            }
             process
         };
         Ok(hosts.iter().map(worker).collect())
@@ -160,15 +163,19 @@ impl Dynamo {
     ) -> Env {
         let mut env = control_env(request, control);
         listen_on(&mut env, request, place.host);
-        visible_gpus(&mut env, place.ids);
-        set(&mut env, "DYN_SYSTEM_PORT", extra_port(request, 1, SYSTEM_PORT));
+        visible_gpus(&mut env, request, place.ids);
+        if !has_operator(request) {
+            set(&mut env, "DYN_SYSTEM_PORT", extra_port(request, 1, SYSTEM_PORT));
+        }
         if self == Self::Vllm {
-            own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+            if !request.platform.isolates() {
+                own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+            }
             // Equal hashes of equal prefixes on every worker.
             set(&mut env, "PYTHONHASHSEED", 0);
             if request.instance.role != Role::Aggregated {
                 // Its default is localhost, which the other host cannot reach.
-                set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", &place.host.addr);
+                set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", own_addr(request, place.host));
                 let side = extra_port(request, 2, SIDE_CHANNEL);
                 set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_PORT", side);
             }
@@ -178,6 +185,11 @@ impl Dynamo {
         }
         env
     }
+}
+
+/// Whether Dynamo's operator says how its parts find each other.
+fn has_operator(request: &LaunchRequest<'_>) -> bool {
+    request.platform == Platform::Dgd
 }
 
 fn python<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
@@ -200,6 +212,9 @@ fn control_host<'a>(
 /// How a process finds the others. The namespace keeps leases of an earlier, killed deployment apart.
 fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
     let mut env = Env::new();
+    if has_operator(request) {
+        return env;
+    }
     if request.platform.places_processes() {
         // The mocker leaves its settings in the place for temporary files.
         set(&mut env, "TMPDIR", "{scratch}");
@@ -231,6 +246,9 @@ fn listen_on(env: &mut Env, request: &LaunchRequest<'_>, host: &HostPlan) {
 }
 
 fn planes(args: &mut Args, request: &LaunchRequest<'_>) {
+    if has_operator(request) {
+        return;
+    }
     let (discovery, requests, events) =
         if request.infra.is_some() { ("etcd", "tcp", "nats") } else { ("file", "tcp", "zmq") };
     args.pair("--discovery-backend", discovery)
@@ -292,7 +310,7 @@ fn vllm_worker(request: &LaunchRequest<'_>, place: Place<'_>, nodes: usize, head
     vllm::model_flags(&mut args, request);
     if nodes > 1 {
         args.pair("--nnodes", nodes)
-            .pair("--node-rank", place.rank)
+            .pair("--node-rank", node_rank(request, place))
             .pair("--master-addr", head)
             .pair("--master-port", extra_port(request, 0, MASTER_PORT));
         if place.rank > 0 {

@@ -100,7 +100,7 @@ impl Engine for LlamaCpp {
             .map(|p| format!("{}:{}", p.addr, p.port))
             .collect();
         let mut env = Env::new();
-        visible_gpus(&mut env, place.ids);
+        visible_gpus(&mut env, request, place.ids);
         let program = text(request.params, "server").unwrap_or("llama-server");
         let mut server = draft("serve", place, program, arguments(request, place, &peers), env);
         server.ports.push(port("http", &reach_addr(request, place.host), request.instance.port));

@@ -54,9 +54,13 @@ const HUB_ENV: &[&str] = &[
 
 /// The reason that most pairs of engine and platform share.
 fn cannot(engine: EngineKind, platform: Platform) -> String {
+    let means = match platform.renders() {
+        true => "with the files that `scalebeam plan FILE --render DIR` writes",
+        false => "by its own means",
+    };
     format!(
-        "engine {} on platform {} cannot be brought up by this version of scalebeam; bring it up by \
-         its own means and attach with platform = \"external\"",
+        "engine {} on platform {} cannot be brought up by this version of scalebeam; bring it up \
+         {means} and attach with platform = \"external\"",
         engine.name(),
         platform.name()
     )
@@ -100,6 +104,7 @@ fn anywhere(platform: Platform) -> HostPlan {
         gpus: 0,
         gpu: None,
         iface: None,
+        labels: BTreeMap::new(),
     }
 }
 
@@ -206,9 +211,10 @@ fn set(env: &mut Env, name: &str, value: impl std::fmt::Display) {
     env.insert(name.to_owned(), EnvValue::Set(value.to_string()));
 }
 
-/// `CUDA_VISIBLE_DEVICES`, where the plan gives ids.
-fn visible_gpus(env: &mut Env, ids: &[u32]) {
-    if !ids.is_empty() {
+/// `CUDA_VISIBLE_DEVICES`, where the plan gives ids. Where the platform gives the devices, the ids in a
+/// file say how many, and the first is 0 in each pod.
+fn visible_gpus(env: &mut Env, request: &LaunchRequest<'_>, ids: &[u32]) {
+    if !ids.is_empty() && !request.platform.isolates() {
         let ids = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         set(env, "CUDA_VISIBLE_DEVICES", ids);
     }
@@ -220,6 +226,28 @@ fn rank_interface(env: &mut Env, host: &HostPlan) {
         set(env, "NCCL_SOCKET_IFNAME", iface);
         set(env, "GLOO_SOCKET_IFNAME", iface);
     }
+}
+
+/// Where the other ranks find rank 0. In a LeaderWorkerSet its controller says, in a variable that
+/// Kubernetes expands in arguments.
+fn head_addr<'a>(request: &LaunchRequest<'_>, hosts: &[Place<'a>]) -> &'a str {
+    match request.platform {
+        Platform::Lws => "$(LWS_LEADER_ADDRESS)",
+        _ => hosts.first().map_or("", |h| h.host.addr.as_str()),
+    }
+}
+
+/// The rank of a node. All workers of a LeaderWorkerSet have one template, so there it is a variable.
+fn node_rank(request: &LaunchRequest<'_>, place: Place<'_>) -> String {
+    match request.platform {
+        Platform::Lws => "$(LWS_WORKER_INDEX)".to_owned(),
+        _ => place.rank.to_string(),
+    }
+}
+
+/// Where other instances reach this one: a pod learns its address when it starts.
+fn own_addr<'a>(request: &LaunchRequest<'_>, host: &'a HostPlan) -> &'a str {
+    if request.platform.isolates() { "$(POD_IP)" } else { &host.addr }
 }
 
 /// An address that the engine may take for its own: a name would be resolved otherwise on each host.

@@ -4,25 +4,12 @@
 //! `serveConfigV2` of a RayService.
 
 use super::{HUB_ENV, anywhere, cannot, draft, entry_port, places, port, reach_addr};
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::engine::{Engine, LaunchRequest, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, Platform};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug)]
 pub(super) struct RayServe;
-
-const PARAMS: &[ParamSpec] = &[
-    ParamSpec { name: "namespace", kind: ParamKind::Text, doc: "Kubernetes namespace" },
-    ParamSpec { name: "cpus", kind: ParamKind::Integer, doc: "CPUs of a worker pod" },
-    ParamSpec {
-        name: "memory",
-        kind: ParamKind::Text,
-        doc: "memory of a worker pod, with its unit",
-    },
-    ParamSpec { name: "shm", kind: ParamKind::Text, doc: "size of /dev/shm, with its unit" },
-    ParamSpec { name: "hf_secret", kind: ParamKind::Text, doc: "Secret that holds HF_TOKEN" },
-    ParamSpec { name: "model_pvc", kind: ParamKind::Text, doc: "volume claim with the model" },
-];
 
 impl Engine for RayServe {
     fn kind(&self) -> EngineKind {
@@ -34,7 +21,7 @@ impl Engine for RayServe {
     }
 
     fn params(&self) -> &'static [ParamSpec] {
-        PARAMS
+        &[]
     }
 
     fn health_path(&self) -> &'static str {

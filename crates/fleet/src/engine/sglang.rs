@@ -1,8 +1,8 @@
 //! SGLang: `python -m sglang.launch_server`. Derived for the plan; not brought up by this version.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, own_ip, places,
-    port, rank_interface, reach_addr, text, visible_gpus,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr,
+    node_rank, own_ip, places, port, rank_interface, reach_addr, text, visible_gpus,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -81,7 +81,7 @@ impl Engine for Sglang {
         }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
-        let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+        let head = head_addr(request, &hosts);
         Ok(hosts.iter().map(|place| rank(request, *place, hosts.len(), head)).collect())
     }
 }
@@ -95,7 +95,7 @@ fn rank(request: &LaunchRequest<'_>, place: Place<'_>, nodes: usize, head: &str)
         args.flag("--enable-metrics");
     }
     args.user(request.args);
-    let env = environment(place, nodes > 1);
+    let env = environment(request, place, nodes > 1);
     let what = if place.rank == 0 { "serve".to_owned() } else { format!("rank{}", place.rank) };
     let python = text(request.params, "python").unwrap_or("python3");
     let mut process = draft(&what, place, python, args.done(), env);
@@ -122,7 +122,7 @@ pub(super) fn shape(
         .unless_given(user, &["--context-length"], model.max_len);
     if nodes > 1 {
         args.pair("--nnodes", nodes)
-            .pair("--node-rank", place.rank)
+            .pair("--node-rank", node_rank(request, place))
             .pair("--dist-init-addr", format!("{head}:{}", extra_port(request, 0, DIST_INIT_PORT)));
     }
     if instance.role != Role::Aggregated {
@@ -137,10 +137,10 @@ pub(super) fn shape(
     }
 }
 
-pub(super) fn environment(place: Place<'_>, spans: bool) -> Env {
+pub(super) fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
     let mut env = Env::new();
-    visible_gpus(&mut env, place.ids);
-    if spans {
+    visible_gpus(&mut env, request, place.ids);
+    if spans && !request.platform.isolates() {
         own_ip(&mut env, "SGLANG_HOST_IP", place.host, spans);
         rank_interface(&mut env, place.host);
     }

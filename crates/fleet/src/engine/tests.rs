@@ -27,6 +27,7 @@ fn host(name: &str, addr: &str, ssh: bool) -> HostPlan {
         gpus: 8,
         gpu: Some("H100".into()),
         iface: ssh.then(|| "eno1".into()),
+        labels: BTreeMap::new(),
     }
 }
 

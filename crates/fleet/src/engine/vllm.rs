@@ -5,8 +5,8 @@
 //! ranks over hosts have vLLM's internal load balancer on the first host. One extra port is used.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, integer, own_ip,
-    places, port, rank_interface, reach_addr, set, text, visible_gpus,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr, integer,
+    node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, set, text, visible_gpus,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -172,7 +172,7 @@ pub(super) fn model_flags(args: &mut Args, request: &LaunchRequest<'_>) {
 
 fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
     let mut env = Env::new();
-    visible_gpus(&mut env, place.ids);
+    visible_gpus(&mut env, request, place.ids);
     if request.platform.places_processes() {
         own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
     }
@@ -180,7 +180,7 @@ fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> En
         rank_interface(&mut env, place.host);
     }
     if request.instance.role != Role::Aggregated {
-        set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", &place.host.addr);
+        set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_HOST", own_addr(request, place.host));
         set(&mut env, "VLLM_NIXL_SIDE_CHANNEL_PORT", extra_port(request, 1, NIXL_PORT));
     }
     env
@@ -209,11 +209,11 @@ fn single(request: &LaunchRequest<'_>, place: Place<'_>) -> ProcessDraft {
 
 fn multiprocessing(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<ProcessDraft> {
     let master = extra_port(request, 0, MASTER_PORT);
-    let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+    let head = head_addr(request, hosts);
     let rank = |place: &Place<'_>| {
         let mut args = common(request);
         args.pair("--nnodes", hosts.len())
-            .pair("--node-rank", place.rank)
+            .pair("--node-rank", node_rank(request, *place))
             .pair("--master-addr", head)
             .pair("--master-port", master);
         if place.rank > 0 {
@@ -233,7 +233,7 @@ fn data_parallel(
     let instance = request.instance;
     let per_rank = usize::try_from(instance.tp * instance.pp).unwrap_or(usize::MAX);
     let rpc = extra_port(request, 0, DP_RPC_PORT);
-    let head = hosts.first().map_or("", |h| h.host.addr.as_str());
+    let head = head_addr(request, hosts);
     let mut start = 0;
     let mut processes = Vec::new();
     for place in hosts {

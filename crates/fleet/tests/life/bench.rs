@@ -184,6 +184,8 @@ pub(crate) fn plan(processes: Vec<ProcessPlan>) -> DeploymentPlan {
         platform: Platform::Local,
         engine: EngineKind::Vllm,
         version: None,
+        image: None,
+        params: BTreeMap::new(),
         launcher: None,
         model: "org/m".into(),
         served_model: "m".into(),

@@ -24,6 +24,8 @@ fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
         platform: Platform::Local,
         engine: EngineKind::Emulated,
         version: None,
+        image: None,
+        params: BTreeMap::new(),
         launcher: None,
         model: "m".into(),
         served_model: "m".into(),

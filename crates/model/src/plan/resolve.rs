@@ -4,9 +4,9 @@ use super::points::{Measurements, Target, measurements};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
-    PLAN_FORMAT, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
+    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
 };
-use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, ProcessDraft, find};
+use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, find};
 use crate::search::SearchPlan;
 use crate::spec::{Deploy, Experiment, Host, ProbeKind, Problem};
 use crate::units::Nanos;
@@ -119,6 +119,7 @@ fn hosts(experiment: &Experiment) -> BTreeMap<String, HostPlan> {
         gpus: host.gpus,
         gpu: host.gpu.clone(),
         iface: host.iface.clone(),
+        labels: host.labels.clone(),
     };
     host_names(&experiment.host)
         .into_iter()
@@ -157,7 +158,17 @@ fn deployment(
     if hosts.is_empty() {
         hosts.insert(THIS_MACHINE.to_owned(), this_machine(deploy, &shapes));
     }
-    let ctx = Ctx { deploy, experiment, hosts: &hosts, model: &model, engine, platform };
+    let (params, engine_params) = super::platform::split(platform, &deploy.params);
+    let ctx = Ctx {
+        deploy,
+        experiment,
+        hosts: &hosts,
+        model: &model,
+        engine,
+        platform,
+        params: &params,
+        engine_params: &engine_params,
+    };
     if usize::from(ctx.first_port()) + 1_000 + shapes.len() * usize::from(EXTRA_PORTS) > 65_535 {
         let hint = "each instance takes the next port, and some above 1000 beyond";
         let message =
@@ -180,6 +191,7 @@ fn this_machine(deploy: &Deploy, shapes: &[Shape]) -> HostPlan {
         gpus: ids.max().map_or(0, |max| max + 1),
         gpu: deploy.gpu.clone(),
         iface: None,
+        labels: BTreeMap::new(),
     }
 }
 
@@ -191,6 +203,10 @@ struct Ctx<'a> {
     model: &'a ModelPlan,
     engine: &'static dyn Engine,
     platform: Platform,
+    /// What of `params` the platform is told.
+    params: &'a BTreeMap<String, ParamValue>,
+    /// What of `params` the engine is told.
+    engine_params: &'a Params,
 }
 
 impl Ctx<'_> {
@@ -217,7 +233,9 @@ impl Ctx<'_> {
                 place: shape.place.clone(),
                 port: *port,
             };
-            *port = port.saturating_add(1);
+            if !self.platform.isolates() {
+                *port = port.saturating_add(1);
+            }
             plan
         };
         shapes.iter().enumerate().map(of).collect()
@@ -250,7 +268,10 @@ impl Ctx<'_> {
     }
 
     fn extra_ports(&self, index: usize) -> Vec<u16> {
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let index = match self.platform.isolates() {
+            true => 0,
+            false => u16::try_from(index).unwrap_or(u16::MAX),
+        };
         let first = self.first_port().saturating_add(1_000).saturating_add(index * EXTRA_PORTS);
         (first..first.saturating_add(EXTRA_PORTS)).collect()
     }
@@ -271,7 +292,7 @@ impl Ctx<'_> {
             hosts: self.hosts,
             launcher: self.deploy.launcher,
             args: &shape.args,
-            params: &self.deploy.params,
+            params: self.engine_params,
             infra: self.deploy.infra.as_ref(),
             extra_ports,
         }
@@ -338,6 +359,8 @@ impl Ctx<'_> {
             platform: self.platform,
             engine: self.engine.kind(),
             version: d.version.clone(),
+            image: d.image.clone(),
+            params: self.params.clone(),
             launcher: d.launcher,
             model: self.model.id.clone(),
             served_model: self.model.served.clone(),
@@ -366,7 +389,7 @@ impl Ctx<'_> {
     /// How its prefix cache is emptied, where a workload asks for that.
     fn cache_reset(&self) -> Option<CacheReset> {
         let is_asked = self.experiment.workload.iter().any(|w| w.cache == Some(CachePolicy::Reset));
-        if is_asked { self.engine.cache_reset(&self.deploy.params) } else { None }
+        if is_asked { self.engine.cache_reset(self.engine_params) } else { None }
     }
 
     fn gpu_kinds(&self, instances: &[InstancePlan]) -> Vec<String> {
@@ -409,7 +432,10 @@ impl Ctx<'_> {
             let addr = infra_host.map(|h| h.addr.as_str()).or(first).unwrap_or("127.0.0.1");
             let frontend = self.deploy.infra.as_ref().and_then(|i| i.frontend);
             let port = frontend.or(self.deploy.port).unwrap_or_else(|| self.engine.default_port());
-            let host = if self.platform.places_processes() { addr } else { &self.deploy.name };
+            let host = match self.platform.places_processes() {
+                true => addr.to_owned(),
+                false => super::platform::entry_host(self.platform, &self.deploy.name),
+            };
             return vec![EntryPlan { url: format!("http://{host}:{port}"), instance: None }];
         }
         let served = instances.iter().filter(|i| i.role != Role::Prefill);

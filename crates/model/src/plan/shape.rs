@@ -1,7 +1,7 @@
 //! Instances of a deployment and the GPUs they sit on.
 
 use super::{HostGpus, Platform, Role};
-use crate::engine::{Engine, Params};
+use crate::engine::{Engine, ParamSpec, Params};
 use crate::spec::place::{find_host, host_names, parse_place};
 use crate::spec::{Deploy, Host, Pool, Problem};
 use std::collections::{BTreeMap, BTreeSet};
@@ -335,8 +335,7 @@ fn check_spanning(
     }
 }
 
-/// Checks `params` against what the engine understands; other platforms' own tables are checked by
-/// their launchers.
+/// Checks `params` against what the platform and the engine understand.
 pub(crate) fn check_params(
     index: usize,
     params: &Params,
@@ -344,26 +343,18 @@ pub(crate) fn check_params(
     platform: Platform,
 ) -> Vec<Problem> {
     use crate::engine::ParamKind;
-    if !matches!(platform, Platform::Local | Platform::Ssh | Platform::External) {
-        return Vec::new();
-    }
-    let known = engine.params();
+    // The platform's first: of a name that both have, its meaning counts.
+    let known: Vec<_> = super::platform::params(platform).chain(engine.params()).copied().collect();
+    let of = match platform.renders() {
+        true => format!("{} on {}", engine.kind().name(), platform.name()),
+        false => engine.kind().name().to_owned(),
+    };
     let mut problems = Vec::new();
     for (key, value) in params {
         let path = format!("deploy[{index}].params.{key}");
         let Some(spec) = known.iter().find(|p| p.name == key) else {
-            let names: Vec<&str> = known.iter().map(|p| p.name).collect();
-            let hint = match crate::spec::diagnostic::nearest(key, names.iter().copied()) {
-                Some(near) => format!("did you mean '{near}'?"),
-                None if names.is_empty() => "this engine has none".to_owned(),
-                None => format!("known here are {}", names.join(", ")),
-            };
-            let engine = engine.kind().name();
-            problems.push(Problem::new(
-                path,
-                format!("unknown parameter '{key}' of {engine}"),
-                hint,
-            ));
+            let message = format!("unknown parameter '{key}' of {of}");
+            problems.push(Problem::new(path, message, unknown_param(key, &known)));
             continue;
         };
         let (fits, want) = match spec.kind {
@@ -385,6 +376,15 @@ pub(crate) fn check_params(
         }
     }
     problems
+}
+
+fn unknown_param(key: &str, known: &[ParamSpec]) -> String {
+    let names: Vec<&str> = known.iter().map(|p| p.name).collect();
+    match crate::spec::diagnostic::nearest(key, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None if names.is_empty() => "this engine has none".to_owned(),
+        None => format!("known here are {}", names.join(", ")),
+    }
 }
 
 #[cfg(test)]
