@@ -20,6 +20,7 @@ mod metrics_page;
 pub mod process;
 pub mod ready;
 mod remote;
+pub mod render;
 pub mod setup;
 pub mod teardown;
 

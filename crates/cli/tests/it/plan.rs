@@ -49,6 +49,7 @@ fn the_same_file_gives_the_same_bytes_and_the_published_form() {
         "real-vllm-cpu",
         "load-shapes",
         "capacity",
+        "platforms",
     ] {
         let first = say(["plan", &experiment(name), "--json"]).expect_code(0);
         let second = say(["plan", &experiment(name), "--json"]).expect_code(0);

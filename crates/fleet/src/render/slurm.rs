@@ -1,0 +1,141 @@
+//! Slurm: a job script that starts each process of the plan as a step of its own.
+//!
+//! Hosts that instances are placed on are nodes of the cluster by their names in the file. Where nothing is
+//! placed, each instance has a node of its own, which Slurm chooses. Variables that are passed on by name
+//! are those of the shell that submits the job.
+
+use super::shell::{command, quoted};
+use super::subject::{Subject, Ways, seconds};
+use super::{RenderError, Rendered, k8s};
+use scalebeam_model::plan::ProcessPlan;
+use scalebeam_model::units::Nanos;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
+    let nodes = Nodes::new(subject)?;
+    let mut body = String::from("#!/bin/bash\n");
+    for option in options(subject, &nodes) {
+        let _ = writeln!(body, "#SBATCH --{option}");
+    }
+    body.push_str(
+        "set -euo pipefail\nmapfile -t NODES < <(scontrol show hostnames \"$SLURM_JOB_NODELIST\")\n",
+    );
+    for line in subject.list("setup") {
+        body.push_str(line);
+        body.push('\n');
+    }
+    body.push_str("trap 'kill -TERM $(jobs -p) 2>/dev/null || true; wait' TERM INT EXIT\n");
+    for process in &subject.deployment.processes {
+        body.push_str(&step(subject, process, &nodes));
+    }
+    body.push_str(
+        "echo \"nodes: ${NODES[*]}\"\n# The first step that ends, ends the job: a deployment without one of its parts is none.\nwait -n\n",
+    );
+    let ways = Ways {
+        up: "sbatch --parsable FILE".to_owned(),
+        down: format!("scancel --name {}", subject.name),
+        endpoints: endpoints(subject, &nodes),
+    };
+    Ok(subject.rendered(format!("{}.sbatch", subject.name), &body, ways))
+}
+
+/// The nodes of the job.
+#[derive(Debug)]
+enum Nodes<'a> {
+    /// By name.
+    Named(Vec<&'a str>),
+    /// This many, one an instance.
+    Any(usize),
+}
+
+impl<'a> Nodes<'a> {
+    fn new(subject: &Subject<'a>) -> Result<Self, RenderError> {
+        let d = subject.deployment;
+        let placed: BTreeSet<&str> =
+            d.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str()).collect();
+        let spans = d.instances.iter().any(|i| i.place.len() > 1);
+        let without_addr = |name: &&&str| {
+            subject.plan.hosts.iter().any(|h| h.name == **name && h.addr == "127.0.0.1")
+        };
+        if let Some(host) = placed.iter().find(without_addr).filter(|_| spans) {
+            let reason = format!("an instance spans nodes, and host {host} has no address");
+            return Err(subject.cannot(reason, format!("add addr to [host.{host}]")));
+        }
+        if !placed.is_empty() {
+            // A control plane may have a node of its own.
+            let hosts: BTreeSet<&str> = d.processes.iter().map(|p| p.host.as_str()).collect();
+            return Ok(Self::Named(hosts.into_iter().collect()));
+        }
+        subject.only_servers()?;
+        Ok(Self::Any(d.instances.len()))
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Named(names) => names.len(),
+            Self::Any(count) => *count,
+        }
+    }
+}
+
+fn options(subject: &Subject<'_>, nodes: &Nodes<'_>) -> Vec<String> {
+    let limit = subject.span("time").unwrap_or(Nanos::from_secs(2 * 60 * 60));
+    let mut options = vec![
+        format!("job-name={}", subject.name),
+        format!("nodes={}", nodes.count()),
+        "exclusive".to_owned(),
+        format!("time={}", seconds(limit).div_ceil(60)),
+        format!("output={}-%j.out", subject.name),
+        "signal=B:TERM@120".to_owned(),
+    ];
+    if let Nodes::Named(names) = nodes {
+        options.push(format!("nodelist={}", names.join(",")));
+    }
+    let gpus = gpus_per_node(subject);
+    if gpus > 0 {
+        options.push(format!("gpus-per-node={gpus}"));
+    }
+    for key in ["partition", "account", "qos"] {
+        options.extend(subject.text(key).map(|value| format!("{key}={}", quoted(value))));
+    }
+    options
+}
+
+/// The GPUs that a node must give: up to the last that the plan names, or those of one instance.
+fn gpus_per_node(subject: &Subject<'_>) -> u64 {
+    let d = subject.deployment;
+    let ids = d.instances.iter().flat_map(|i| &i.place).flat_map(|p| &p.ids);
+    let named = ids.max().map(|last| u64::from(*last) + 1);
+    let each = d.instances.iter().map(|i| k8s::gpus(subject, i)).max();
+    named.or(each).unwrap_or(0)
+}
+
+fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> String {
+    let node = match nodes {
+        Nodes::Named(_) => quoted(&process.host),
+        Nodes::Any(_) => format!("\"${{NODES[{}]}}\"", process.instance.unwrap_or(0)),
+    };
+    let log = format!("{}-%j.log", process.id.replace('/', "-"));
+    let container = match &subject.deployment.image {
+        Some(image) => format!(" --container-image={} --no-container-mount-home", quoted(image)),
+        None => String::new(),
+    };
+    format!(
+        "srun --overlap --nodes=1 --ntasks=1 --nodelist={node} --output={}{container} \\\n  {} &\n",
+        quoted(&log),
+        command(process)
+    )
+}
+
+/// Every server; where Slurm chooses the nodes, the job's output says which they are.
+fn endpoints(subject: &Subject<'_>, nodes: &Nodes<'_>) -> Vec<String> {
+    let servers = subject.deployment.processes.iter().filter_map(|process| {
+        let http = process.ports.iter().find(|p| p.name == "http")?;
+        Some(match nodes {
+            Nodes::Named(_) => format!("http://{}:{}", process.host, http.port),
+            Nodes::Any(_) => format!("http://NODE{}:{}", process.instance.unwrap_or(0), http.port),
+        })
+    });
+    servers.collect()
+}

@@ -1,0 +1,245 @@
+//! Quoting: whatever a value is, what reads the file gets that value.
+
+use super::kube::literal;
+use super::shell::{command, quoted};
+use super::subject::Subject;
+use super::{RenderError, Rendered, render, yaml};
+use crate::engine::engines;
+use proptest::prelude::*;
+use scalebeam_model::plan::{EnvValue, Plan, ProcessPlan, resolve};
+use scalebeam_model::spec::Experiment;
+use std::collections::BTreeMap;
+use std::process::Command;
+
+fn planned(deploy: &str) -> Plan {
+    let text = format!(
+        "schema = 1\nname = \"test\"\n[model]\nid = \"org/model\"\n\
+         [host.a]\ngpus = 8\nlabels = {{ node = \"a\" }}\n[host.b]\ngpus = 8\n\
+         [[deploy]]\nname = \"one\"\n{deploy}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = [4, 30]\nrequests = \"2x\"\n"
+    );
+    let experiment = Experiment::parse(&text, "test.toml", engines()).unwrap();
+    resolve(&experiment, engines()).unwrap()
+}
+
+fn one(deploy: &str) -> Result<Rendered, RenderError> {
+    render(&planned(deploy)).map(|mut all| all.remove(0))
+}
+
+fn text(deploy: &str) -> String {
+    one(deploy).unwrap().files.remove(0).text
+}
+
+/// What Kubernetes makes of a command: `$$` is a dollar, `$(NAME)` of a known name its value.
+fn expanded(text: &str, known: &BTreeMap<&str, &str>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let name = rest.strip_prefix("$(").and_then(|r| r.split_once(')')).map(|(name, _)| name);
+        let (value, taken) = match (rest.strip_prefix("$$"), name.and_then(|n| known.get(n))) {
+            (Some(_), _) => ("$", 2),
+            (None, Some(value)) => (*value, name.map_or(0, str::len) + 3),
+            (None, None) => ("$", 1),
+        };
+        out.push_str(value);
+        rest = &rest[taken..];
+    }
+    out + rest
+}
+
+/// Texts in which everything occurs that a reader of YAML, a shell or Kubernetes takes for its own.
+fn nasty() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "no",
+        "yes",
+        "on",
+        "~",
+        "null",
+        "1e3",
+        "0x1f",
+        "012",
+        "1_000",
+        "12:30:45",
+        "2026-01-01",
+        "<<",
+        "=",
+        "- a",
+        "a: b",
+        "a #b",
+        "'",
+        "\"",
+        "\\",
+        "\\n",
+        "{a: 1}",
+        "[1]",
+        "&a",
+        "*a",
+        "!t",
+        "|",
+        ">",
+        "%",
+        "@",
+        "`",
+        "$(HOME)",
+        "$HOME",
+        "$$",
+        "$(POD",
+        " ",
+        "",
+        "\n",
+        "a\nb\n",
+        "\t",
+        "é",
+        "\u{1F600}",
+        "\u{85}",
+        "\u{2028}",
+        "---",
+        "...",
+        "?",
+        ",",
+        "#",
+    ]);
+    prop_oneof![
+        prop::collection::vec(known, 1..4).prop_map(|parts| parts.concat()),
+        "[ -~]{0,24}",
+        "\\PC{0,12}",
+    ]
+}
+
+fn process(env: BTreeMap<String, EnvValue>, args: Vec<String>) -> ProcessPlan {
+    ProcessPlan {
+        id: "d/0/serve".into(),
+        instance: Some(0),
+        host: "h".into(),
+        program: "printf".into(),
+        args,
+        env,
+        ports: vec![],
+        gpus: vec![],
+        rank: 0,
+        log: String::new(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn yaml_gives_back_what_was_written(texts in prop::collection::vec(nasty(), 1..6), key in nasty()) {
+        let plan = planned("platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"");
+        let subject = Subject::new(&plan, &plan.deployments[0]);
+        let value = BTreeMap::from([(key, texts)]);
+        let written = yaml::document(&subject, &value).unwrap();
+        let read: BTreeMap<String, Vec<serde_json::Value>> = serde_saphyr::from_str(&written).unwrap();
+        // A text that is read as a number or as nothing is not the text.
+        let expected: BTreeMap<String, Vec<serde_json::Value>> =
+            value.into_iter().map(|(k, v)| (k, v.into_iter().map(Into::into).collect())).collect();
+        prop_assert_eq!(read, expected, "{}", written);
+    }
+
+    #[test]
+    fn kubernetes_expands_nothing_of_the_user_s(text in nasty()) {
+        let known = BTreeMap::from([("HOME", "wrong"), ("PATH", "wrong")]);
+        prop_assert_eq!(expanded(&literal(&text), &known), text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_shell_gives_back_every_word(texts in prop::collection::vec(nasty(), 1..12)) {
+        let mut args = vec!["%s\\0".to_owned()];
+        args.extend(texts.iter().cloned());
+        let env = BTreeMap::from([("NOTE".to_owned(), EnvValue::Set(texts[0].clone()))]);
+        let line = command(&process(env, args));
+        let out = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let words: Vec<&str> = said.split_terminator('\0').collect();
+        prop_assert_eq!(words, texts);
+    }
+
+    #[test]
+    fn python_gives_back_every_text(texts in prop::collection::vec(nasty(), 1..12)) {
+        let listed = texts.iter().map(|t| super::modal::python(t)).collect::<Vec<_>>().join(", ");
+        let program = format!("import sys\nfor t in [{listed}]:\n    sys.stdout.buffer.write(t.encode() + b'\\0')");
+        let out = Command::new("python3").args(["-c", &program]).output().unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let read: Vec<&str> = said.split_terminator('\0').collect();
+        prop_assert_eq!(read, texts, "{}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
+fn the_platform_s_own_variables_are_left_to_it() {
+    let known = BTreeMap::from([("POD_IP", "10.1.1.1"), ("LWS_WORKER_INDEX", "3")]);
+    let said = expanded(&literal("$(POD_IP):$5 $(LWS_WORKER_INDEX)"), &known);
+    assert_eq!(said, "10.1.1.1:$5 3");
+}
+
+#[test]
+fn plain_words_stay_readable() {
+    assert_eq!(quoted("--max-num-seqs"), "--max-num-seqs");
+    assert_eq!(quoted(""), "''");
+    assert_eq!(quoted("it's"), r"'it'\''s'");
+}
+
+#[test]
+fn what_a_platform_cannot_serve_is_said_with_a_way_out() {
+    let cases = [
+        "platform = \"k8s\"\nengine = \"vllm\"",
+        "platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
+        "platform = \"k8s\"\nengine = \"dynamo-vllm\"\nversion = \"1\"",
+        "platform = \"lws\"\nengine = \"vllm\"\nversion = \"1\"\ntp = 2",
+        "platform = \"lws\"\nengine = \"vllm\"\nversion = \"1\"\nlauncher = \"ray\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
+        "platform = \"dgd\"\nengine = \"vllm\"\nversion = \"1\"",
+        "platform = \"dgd\"\nengine = \"dynamo-vllm\"\nversion = \"1\"\nport = 9000",
+        "platform = \"kuberay\"\nengine = \"vllm\"\nversion = \"1\"",
+        "platform = \"kuberay\"\nengine = \"ray-serve-llm\"\nimage = \"rayproject/ray-llm:nightly\"",
+        "platform = \"modal\"\nengine = \"vllm\"\ngpu = \"H100\"",
+        "platform = \"modal\"\nengine = \"vllm\"\nversion = \"1\"",
+        "platform = \"modal\"\nengine = \"vllm\"\nversion = \"1\"\ngpu = \"H100\"\nparams = { max_containers = 3 }",
+        "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
+        "platform = \"skypilot\"\nengine = \"vllm\"\nversion = \"1\"\nreplicas = 2\ngpu = \"H100\"",
+    ];
+    let said: Vec<String> = cases
+        .iter()
+        .map(|case| {
+            let error = one(case).unwrap_err();
+            format!("{error}\n  hint: {}", error.hint)
+        })
+        .collect();
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn a_load_is_admitted_whole() {
+    let base =
+        "engine = \"vllm\"\nversion = \"1\"\ngpu = \"H100\"\nplatform = \"modal\"\nreplicas = 4";
+    assert!(text(base).contains("max_inputs=8)"), "30 in flight over 4 containers");
+    let ray = "engine = \"ray-serve-llm\"\nplatform = \"kuberay\"\nimage = \"ray:2.52.0\"";
+    assert!(text(ray).contains("max_ongoing_requests: 30"));
+}
+
+#[test]
+fn instances_that_are_alike_share_a_deployment_and_a_port() {
+    let base = "engine = \"vllm\"\nversion = \"1\"\nplatform = \"k8s\"\nreplicas = 3";
+    let alike = text(base);
+    assert_eq!(alike.matches("kind: Deployment").count(), 1);
+    assert!(alike.contains("replicas: 3") && !alike.contains("8001"), "{alike}");
+    let placed = text(&format!("{base}\nplace = [\"a:0\", \"b:0\", \"a:1\"]"));
+    assert_eq!(placed.matches("kind: Deployment").count(), 2);
+    assert!(placed.contains("replicas: 2") && placed.contains("node: a"), "{placed}");
+    assert!(!placed.contains("CUDA_VISIBLE_DEVICES"), "the device plugin gives the GPUs");
+}
+
+#[test]
+fn a_name_in_a_comment_stays_in_it() {
+    let mut plan = planned("platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"");
+    plan.name = "a\nkind: Pod".to_owned();
+    let text = render(&plan).unwrap().remove(0).files.remove(0).text;
+    assert!(text.starts_with("# Deployment one of experiment a kind: Pod, "), "{text}");
+}
