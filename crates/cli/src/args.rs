@@ -37,7 +37,8 @@ pub(crate) enum Command {
     Check(FileArgs),
     /// Print everything that a run would do
     #[command(
-        after_help = "Examples:\n  scalebeam plan experiment.toml\n  scalebeam plan experiment.toml --deploy tp4 --json"
+        after_help = "Examples:\n  scalebeam plan experiment.toml\n  scalebeam plan experiment.toml --deploy tp4 --json\n  \
+        scalebeam plan experiment.toml --render manifests"
     )]
     Plan(PlanArgs),
     /// Say whether a file's deployments could work on its hosts, without starting anything
@@ -148,6 +149,10 @@ pub(crate) struct PlanArgs {
     pub(crate) file: FileArgs,
     #[command(flatten)]
     pub(crate) select: SelectArgs,
+    /// Write into this folder what brings the deployments up on k8s, lws, kuberay, dgd, modal, slurm and
+    /// skypilot, and print the list in place of the plan
+    #[arg(long, value_name = "DIR")]
+    pub(crate) render: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

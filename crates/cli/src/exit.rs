@@ -123,6 +123,12 @@ impl From<scalebeam_fleet::FleetError> for Failure {
     }
 }
 
+impl From<scalebeam_fleet::render::RenderError> for Failure {
+    fn from(error: scalebeam_fleet::render::RenderError) -> Self {
+        Self::usage(chain(&error)).hint(error.hint)
+    }
+}
+
 impl From<scalebeam_load::LoadError> for Failure {
     fn from(error: scalebeam_load::LoadError) -> Self {
         let text = chain(&error);

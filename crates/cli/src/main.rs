@@ -13,6 +13,7 @@ mod interrupt;
 mod limits;
 mod machine;
 mod printer;
+mod rendered;
 mod selftest;
 mod settings;
 mod show;

@@ -78,7 +78,13 @@ fn runnable(plan: &Plan) -> Result<(), Failure> {
         "nothing was started; these cannot be run yet\n{}",
         cannot.join("\n")
     ))
-    .hint("check and plan work on them; run the others with --deploy NAME"))
+    .hint(match wanted(plan).any(|d| d.cannot_run.is_some() && d.platform.renders()) {
+        true => {
+            "`scalebeam plan FILE --render DIR` writes the files that bring them up; run the others \
+             with --deploy NAME"
+        }
+        false => "check and plan work on them; run the others with --deploy NAME",
+    }))
 }
 
 /// Every load that replays a part of a trace in which there is nothing.

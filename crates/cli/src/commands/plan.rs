@@ -1,18 +1,51 @@
-//! `plan`: everything that a run would do.
+//! `plan`: everything that a run would do, and the files for platforms that start processes themselves.
 
 use crate::args::PlanArgs;
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Selection};
-use crate::{printer, show};
+use crate::{printer, rendered, show};
+use scalebeam_fleet::render::{Rendered, render};
+use scalebeam_model::plan::Plan;
+use serde_json::json;
+use std::path::Path;
 
 pub(super) fn run(args: &PlanArgs) -> Result<Status, Failure> {
     let mut loaded = experiment::load(&args.file.file)?;
     let (deploy, load) = (args.select.deploy.clone(), args.select.load.clone());
     loaded.select(&Selection { deploy, load })?;
-    if args.file.json {
-        printer::json(&loaded.plan)?;
-    } else {
-        printer::data(&show::plan(&loaded.plan));
+    match &args.render {
+        Some(dir) => write(&loaded.plan, dir, args.file.json)?,
+        None if args.file.json => printer::json(&loaded.plan)?,
+        None => printer::data(&show::plan(&loaded.plan)),
     }
     Ok(Status::Ok)
+}
+
+fn write(plan: &Plan, dir: &Path, json: bool) -> Result<(), Failure> {
+    let all = render(plan)?;
+    if all.is_empty() {
+        return Err(Failure::usage("no deployment here has files: all are local, ssh or external")
+            .hint("--render is for k8s, lws, kuberay, dgd, modal, slurm and skypilot"));
+    }
+    rendered::write(dir, &all)?;
+    if json {
+        return printer::json(&json!({ "dir": dir, "deployments": all }));
+    }
+    let text: String = all.iter().map(|one| words(dir, one)).collect();
+    printer::data(&format!("{text}nothing was applied; the commands are for {}", dir.display()));
+    Ok(())
+}
+
+fn words(dir: &Path, one: &Rendered) -> String {
+    let files: Vec<String> =
+        one.files.iter().map(|f| dir.join(&f.path).display().to_string()).collect();
+    format!(
+        "{} on {}: {}\n  up:     {}\n  down:   {}\n  attach: {}\n",
+        one.deployment,
+        one.platform.name(),
+        files.join(", "),
+        one.up,
+        one.down,
+        one.attach()
+    )
 }

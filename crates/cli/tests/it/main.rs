@@ -14,6 +14,7 @@ mod hosts;
 mod interrupt;
 mod kill;
 mod plan;
+mod render;
 mod report;
 mod run;
 mod search;
