@@ -4,8 +4,8 @@
 //! gives the same bytes. Commands are the plan's own, word for word: what a platform adds is where they
 //! run. No secret is in a file: a variable that is passed on by name stays a name. Nothing is applied.
 //!
-//! To add a platform: one file here with a function from [`Subject`] to [`Rendered`], one arm in
-//! [`deployment`], and its parameters in the table of `model::plan`.
+//! To add a platform: one file here with a function from `Subject` to [`Rendered`], one arm in
+//! `deployment`, and its parameters in the table of `model::plan`.
 
 mod dgd;
 mod k8s;

@@ -36,7 +36,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         let object = subject.object(("apps/v1", "Deployment"), &name, spec);
         documents.push(yaml::document(subject, &object)?);
     }
-    documents.push(yaml::document(subject, &subject.service(subject.own_labels()))?);
+    documents.push(yaml::document(subject, &subject.service(&subject.name, subject.own_labels()))?);
     Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl()))
 }
 

@@ -217,11 +217,11 @@ impl Subject<'_> {
         Object { api_version, kind, metadata, spec }
     }
 
-    /// The Service that spreads connections over the pods with `selector`.
-    pub(super) fn service(&self, selector: Labels) -> Object<ServiceSpec> {
+    /// The Service `name`, which spreads connections over the pods with `selector`.
+    pub(super) fn service(&self, name: &str, selector: Labels) -> Object<ServiceSpec> {
         let port = self.port();
         let ports = vec![ServicePort { name: "http", port, target_port: port }];
-        self.object(("v1", "Service"), &self.name, ServiceSpec { selector, ports })
+        self.object(("v1", "Service"), name, ServiceSpec { selector, ports })
     }
 
     /// The commands of a file for kubectl.

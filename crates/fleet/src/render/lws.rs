@@ -47,7 +47,9 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     }
     let mut leaders = subject.own_labels();
     leaders.insert(ROLE.to_owned(), "leader".to_owned());
-    documents.push(yaml::document(subject, &subject.service(leaders))?);
+    // The controller makes a headless Service of the plain name, by which ranks find their leader.
+    let name = format!("{}-leader", subject.name);
+    documents.push(yaml::document(subject, &subject.service(&name, leaders))?);
     Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl()))
 }
 

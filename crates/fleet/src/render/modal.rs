@@ -131,7 +131,7 @@ fn function(
     let mut out = String::from("@app.function(\n    image=image,\n");
     if let Some(kind) = subject.gpu_kind()? {
         let each = subject.deployment.instances.first().map_or(1, |i| i.gpus());
-        let _ = writeln!(out, "    gpu={},", python(&format!("{kind}:{each}")));
+        let _ = writeln!(out, "    gpu={},", python(&format!("{}:{each}", exactly(kind))));
     }
     if let Some(volume) = subject.text("hf_cache") {
         let volume = python(volume);
@@ -166,6 +166,14 @@ fn function(
     }
     out.push_str("        ]\n    )\n");
     Ok(out)
+}
+
+/// A kind of GPU that is what it says: Modal may give an H200 to who asks for an H100.
+fn exactly(kind: &str) -> &str {
+    match kind {
+        "H100" => "H100!",
+        _ => kind,
+    }
 }
 
 /// `text` as a literal of Python: what JSON escapes, Python reads the same.

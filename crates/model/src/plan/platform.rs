@@ -167,7 +167,9 @@ fn mark(text: &str) -> u64 {
 /// The host of a deployment's entry, where the platform gives it a name.
 pub(crate) fn entry_host(platform: Platform, deployment: &str) -> String {
     match platform {
-        Platform::K8s | Platform::Lws => object_name(deployment),
+        Platform::K8s => object_name(deployment),
+        // The plain name is the headless Service's that the controller makes for the ranks.
+        Platform::Lws => format!("{}-leader", object_name(deployment)),
         Platform::Kuberay => format!("{}-serve-svc", object_name(deployment)),
         Platform::Dgd => format!("{}-frontend", object_name(deployment)),
         _ => deployment.to_owned(),
