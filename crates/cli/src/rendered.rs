@@ -31,7 +31,10 @@ pub(crate) fn write(dir: &Path, rendered: &[Rendered]) -> Result<(), Failure> {
     let files: Vec<&RenderedFile> = rendered.iter().flat_map(|r| &r.files).collect();
     let new =
         List { files: files.iter().map(|f| (f.path.clone(), digest(f.text.as_bytes()))).collect() };
-    for name in old.files.keys().filter(|name| !new.files.contains_key(*name)) {
+    // Names only: a list that was tampered with leads nowhere else.
+    let is_name = |name: &&String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
+    let gone = old.files.keys().filter(|name| !new.files.contains_key(*name));
+    for name in gone.filter(is_name) {
         let path = dir.join(name);
         // It may have been removed by hand already.
         let _ = std::fs::remove_file(path);

@@ -47,7 +47,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     let api = ("nvidia.com/v1beta1", "DynamoGraphDeployment");
     let object = subject.object(api, &subject.name, GraphSpec { components });
     let text = yaml::document(subject, &object)?;
-    Ok(subject.rendered_yaml(&text, subject.kubectl()))
+    Ok(subject.rendered_yaml(&text, subject.kubectl(&[])))
 }
 
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {

@@ -1,7 +1,8 @@
-//! Plain Kubernetes: a Deployment for each kind of pod, and one Service over all of them.
+//! Plain Kubernetes: a Deployment with its Service; of several instances, StatefulSets.
 //!
-//! An instance is a pod. Instances that are placed on hosts with other labels are another Deployment, so
-//! that each may have a node selector of its own.
+//! An instance is a pod. A StatefulSet gives each a name, so that all can be attached to one by one. Instances
+//! that are placed on hosts with other labels are another set, so that each may have a node selector of its
+//! own.
 
 use super::kube::{Labels, Pod, Selector, Template};
 use super::subject::Subject;
@@ -23,40 +24,81 @@ struct Strategy {
     r#type: &'static str,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatefulSetSpec {
+    replicas: u32,
+    service_name: String,
+    pod_management_policy: &'static str,
+    selector: Selector,
+    template: Template,
+}
+
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     subject.only_servers()?;
     let groups = groups(subject)?;
+    let all = subject.own_labels();
     let mut documents = Vec::new();
-    for (index, group) in groups.iter().enumerate() {
-        let name = match groups.len() {
-            1 => subject.name.clone(),
-            _ => format!("{}-{index}", subject.name),
-        };
-        let spec = spec(subject, group, &name)?;
-        let object = subject.object(("apps/v1", "Deployment"), &name, spec);
-        documents.push(yaml::document(subject, &object)?);
+    let mut pods = Vec::new();
+    if let [only] = groups.as_slice()
+        && only.replicas == 1
+    {
+        documents.push(deployment(subject, only)?);
+    } else {
+        let service = format!("{}-pods", subject.name);
+        for (index, group) in groups.iter().enumerate() {
+            let name = subject.numbered(index, groups.len());
+            documents.push(stateful_set(subject, group, &name, &service)?);
+            pods.extend((0..group.replicas).map(|i| format!("{name}-{i}.{service}")));
+        }
+        documents.push(yaml::document(subject, &subject.headless(&service, all.clone()))?);
     }
-    documents.push(yaml::document(subject, &subject.service(&subject.name, subject.own_labels()))?);
-    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl()))
+    documents.push(yaml::document(subject, &subject.service(&subject.name, all))?);
+    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&pods)))
 }
 
-fn spec(
+fn deployment(subject: &Subject<'_>, group: &Group<'_>) -> Result<String, RenderError> {
+    let (selector, template) = selected(subject, group, &subject.name)?;
+    let spec = DeploymentSpec {
+        replicas: group.replicas,
+        // A rolling update would hold twice the GPUs.
+        strategy: Strategy { r#type: "Recreate" },
+        selector,
+        template,
+    };
+    yaml::document(subject, &subject.object(("apps/v1", "Deployment"), &subject.name, spec))
+}
+
+fn stateful_set(
     subject: &Subject<'_>,
     group: &Group<'_>,
     name: &str,
-) -> Result<DeploymentSpec, RenderError> {
+    service: &str,
+) -> Result<String, RenderError> {
+    let (selector, template) = selected(subject, group, name)?;
+    let spec = StatefulSetSpec {
+        replicas: group.replicas,
+        service_name: service.to_owned(),
+        // One after the other, each would wait for the model of the one before.
+        pod_management_policy: "Parallel",
+        selector,
+        template,
+    };
+    yaml::document(subject, &subject.object(("apps/v1", "StatefulSet"), name, spec))
+}
+
+/// The pods of a set called `name`, and what finds them and no others.
+fn selected(
+    subject: &Subject<'_>,
+    group: &Group<'_>,
+    name: &str,
+) -> Result<(Selector, Template), RenderError> {
     let mut template = subject.template(group.pod)?;
     subject.serve(&mut template);
     let mut match_labels = subject.own_labels();
     match_labels.insert("app.kubernetes.io/component".to_owned(), name.to_owned());
     template.metadata.labels.extend(match_labels.clone());
-    Ok(DeploymentSpec {
-        replicas: group.replicas,
-        // A rolling update would hold twice the GPUs.
-        strategy: Strategy { r#type: "Recreate" },
-        selector: Selector { match_labels },
-        template,
-    })
+    Ok((Selector { match_labels }, template))
 }
 
 /// Pods that are alike.

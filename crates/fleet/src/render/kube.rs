@@ -165,6 +165,8 @@ pub(super) struct Selector {
 
 #[derive(Debug, Serialize)]
 pub(super) struct ServiceSpec {
+    #[serde(rename = "clusterIP", skip_serializing_if = "Option::is_none")]
+    pub(super) cluster_ip: Option<&'static str>,
     pub(super) selector: Labels,
     pub(super) ports: Vec<ServicePort>,
 }
@@ -219,26 +221,42 @@ impl Subject<'_> {
 
     /// The Service `name`, which spreads connections over the pods with `selector`.
     pub(super) fn service(&self, name: &str, selector: Labels) -> Object<ServiceSpec> {
-        let port = self.port();
-        let ports = vec![ServicePort { name: "http", port, target_port: port }];
-        self.object(("v1", "Service"), name, ServiceSpec { selector, ports })
+        self.service_of(name, ServiceSpec { cluster_ip: None, selector, ports: vec![] })
     }
 
-    /// The commands of a file for kubectl.
-    pub(super) fn kubectl(&self) -> Ways {
-        let entry = self.entry();
-        let endpoint = match self.text("namespace") {
-            // The name of a Service, as the pods of other namespaces know it.
-            Some(namespace) => match entry.rsplit_once(':') {
-                Some((host, port)) => format!("{host}.{namespace}:{port}"),
-                None => entry,
-            },
-            None => entry,
+    /// The Service `name`, which gives each pod with `selector` a name and spreads nothing.
+    pub(super) fn headless(&self, name: &str, selector: Labels) -> Object<ServiceSpec> {
+        self.service_of(name, ServiceSpec { cluster_ip: Some("None"), selector, ports: vec![] })
+    }
+
+    fn service_of(&self, name: &str, mut spec: ServiceSpec) -> Object<ServiceSpec> {
+        let port = self.port();
+        spec.ports.push(ServicePort { name: "http", port, target_port: port });
+        self.object(("v1", "Service"), name, spec)
+    }
+
+    /// The commands of a file for kubectl. Where there are several `pods`, each is an endpoint, so that the
+    /// load generator balances over them; a Service would choose one for the life of a connection.
+    pub(super) fn kubectl(&self, pods: &[String]) -> Ways {
+        let endpoints = match pods {
+            [] | [_] => vec![self.within(&self.entry())],
+            several => several
+                .iter()
+                .map(|pod| self.within(&format!("http://{pod}:{}", self.port())))
+                .collect(),
         };
         Ways {
             up: "kubectl apply -f FILE".to_owned(),
             down: "kubectl delete -f FILE --ignore-not-found".to_owned(),
-            endpoints: vec![endpoint],
+            endpoints,
+        }
+    }
+
+    /// `url` with the name that pods of other namespaces know its host by.
+    fn within(&self, url: &str) -> String {
+        match (self.text("namespace"), url.rsplit_once(':')) {
+            (Some(namespace), Some((host, port))) => format!("{host}.{namespace}:{port}"),
+            _ => url.to_owned(),
         }
     }
 

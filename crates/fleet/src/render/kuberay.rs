@@ -88,7 +88,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     };
     let object = subject.object(("ray.io/v1", "RayService"), &subject.name, spec);
     let text = yaml::document(subject, &object)?;
-    Ok(subject.rendered_yaml(&text, subject.kubectl()))
+    Ok(subject.rendered_yaml(&text, subject.kubectl(&[])))
 }
 
 /// The application that the plan's `serve run IMPORT KEY=JSON ..` starts.

@@ -36,21 +36,20 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     }
     let groups = groups(subject)?;
     let mut documents = Vec::new();
+    let mut leaders = Vec::new();
     for (index, group) in groups.iter().enumerate() {
-        let name = match groups.len() {
-            1 => subject.name.clone(),
-            _ => format!("{}-{index}", subject.name),
-        };
+        let name = subject.numbered(index, groups.len());
+        leaders.extend((0..group.replicas).map(|i| format!("{name}-{i}.{name}")));
         let kind = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet");
         let object = subject.object(kind, &name, spec(subject, group)?);
         documents.push(yaml::document(subject, &object)?);
     }
-    let mut leaders = subject.own_labels();
-    leaders.insert(ROLE.to_owned(), "leader".to_owned());
+    let mut selector = subject.own_labels();
+    selector.insert(ROLE.to_owned(), "leader".to_owned());
     // The controller makes a headless Service of the plain name, by which ranks find their leader.
     let name = format!("{}-leader", subject.name);
-    documents.push(yaml::document(subject, &subject.service(&name, leaders))?);
-    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl()))
+    documents.push(yaml::document(subject, &subject.service(&name, selector))?);
+    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&leaders)))
 }
 
 /// Instances that are alike.

@@ -1,4 +1,4 @@
-//! SkyPilot: a task of one node. It is brought up as a cluster of the deployment's name.
+//! SkyPilot: a task of one node. It is brought up as a cluster named after experiment and deployment.
 
 use super::shell::command;
 use super::subject::{Subject, Ways};
@@ -38,8 +38,9 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     let server = subject.server_of(instance)?;
     let gpus = k8s::gpus(subject, instance);
     let kind = subject.gpu_kind()?;
+    let cluster = subject.full_name();
     let task = Task {
-        name: subject.name.clone(),
+        name: cluster.clone(),
         num_nodes: 1,
         resources: Resources {
             cloud: subject.text("cloud").map(str::to_owned),
@@ -54,8 +55,8 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     };
     let text = yaml::document(subject, &task)?;
     let ways = Ways {
-        up: format!("sky launch -y -d -c {}{} FILE", subject.name, secrets(server)),
-        down: format!("sky down -y {}", subject.name),
+        up: format!("sky launch -y -d -c {cluster}{} FILE", secrets(server)),
+        down: format!("sky down -y {cluster}"),
         endpoints: vec![format!("http://HOST:{}", subject.port())],
     };
     Ok(subject.rendered_yaml(&text, ways))

@@ -7,15 +7,17 @@
 use super::shell::{command, quoted};
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
-use scalebeam_model::plan::ProcessPlan;
+use scalebeam_model::plan::{ProcessPlan, RankLauncher};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
-    let nodes = Nodes::new(subject)?;
+    check(subject)?;
+    let nodes = Nodes::new(subject);
+    let job = subject.full_name();
     let mut body = String::from("#!/bin/bash\n");
-    for option in options(subject, &nodes) {
+    for option in options(subject, &nodes, &job) {
         let _ = writeln!(body, "#SBATCH --{option}");
     }
     body.push_str(
@@ -34,10 +36,30 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     );
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
-        down: format!("scancel --name {}", subject.name),
+        down: format!("scancel --name {job}"),
         endpoints: endpoints(subject, &nodes),
     };
     Ok(subject.rendered(format!("{}.sbatch", subject.name), &body, ways))
+}
+
+fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
+    subject.only_servers()?;
+    let d = subject.deployment;
+    if d.launcher == Some(RankLauncher::Ray) {
+        let hint =
+            "set launcher = \"mp\": steps start at once, and a Ray cluster must be there before";
+        return Err(subject.cannot("launcher ray is not rendered", hint));
+    }
+    let spanning = d.instances.iter().filter(|i| i.place.len() > 1).flat_map(|i| &i.place);
+    let unknown =
+        |host: &&str| subject.plan.hosts.iter().any(|h| h.name == **host && h.addr == "127.0.0.1");
+    match spanning.map(|p| p.host.as_str()).find(unknown) {
+        Some(host) => Err(subject.cannot(
+            format!("an instance spans nodes, and host {host} has no address"),
+            format!("add addr to [host.{host}]"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The nodes of the job.
@@ -50,25 +72,13 @@ enum Nodes<'a> {
 }
 
 impl<'a> Nodes<'a> {
-    fn new(subject: &Subject<'a>) -> Result<Self, RenderError> {
+    fn new(subject: &Subject<'a>) -> Self {
         let d = subject.deployment;
-        let placed: BTreeSet<&str> =
-            d.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str()).collect();
-        let spans = d.instances.iter().any(|i| i.place.len() > 1);
-        let without_addr = |name: &&&str| {
-            subject.plan.hosts.iter().any(|h| h.name == **name && h.addr == "127.0.0.1")
-        };
-        if let Some(host) = placed.iter().find(without_addr).filter(|_| spans) {
-            let reason = format!("an instance spans nodes, and host {host} has no address");
-            return Err(subject.cannot(reason, format!("add addr to [host.{host}]")));
+        if d.instances.iter().all(|i| i.place.is_empty()) {
+            return Self::Any(d.instances.len());
         }
-        if !placed.is_empty() {
-            // A control plane may have a node of its own.
-            let hosts: BTreeSet<&str> = d.processes.iter().map(|p| p.host.as_str()).collect();
-            return Ok(Self::Named(hosts.into_iter().collect()));
-        }
-        subject.only_servers()?;
-        Ok(Self::Any(d.instances.len()))
+        let hosts: BTreeSet<&str> = d.processes.iter().map(|p| p.host.as_str()).collect();
+        Self::Named(hosts.into_iter().collect())
     }
 
     fn count(&self) -> usize {
@@ -79,14 +89,14 @@ impl<'a> Nodes<'a> {
     }
 }
 
-fn options(subject: &Subject<'_>, nodes: &Nodes<'_>) -> Vec<String> {
+fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
     let limit = subject.span("time").unwrap_or(Nanos::from_secs(2 * 60 * 60));
     let mut options = vec![
-        format!("job-name={}", subject.name),
+        format!("job-name={job}"),
         format!("nodes={}", nodes.count()),
         "exclusive".to_owned(),
         format!("time={}", seconds(limit).div_ceil(60)),
-        format!("output={}-%j.out", subject.name),
+        format!("output={job}-%j.out"),
         "signal=B:TERM@120".to_owned(),
     ];
     if let Nodes::Named(names) = nodes {
@@ -122,7 +132,8 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         None => String::new(),
     };
     format!(
-        "srun --overlap --nodes=1 --ntasks=1 --nodelist={node} --output={}{container} \\\n  {} &\n",
+        // A task is else bound to one core.
+        "srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist={node} --output={}{container} \\\n  {} &\n",
         quoted(&log),
         command(process)
     )

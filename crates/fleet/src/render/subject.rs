@@ -22,6 +22,16 @@ impl<'a> Subject<'a> {
         Self { plan, deployment, name: object_name(&deployment.name) }
     }
 
+    /// The name where deployments of other experiments are beside it.
+    pub(super) fn full_name(&self) -> String {
+        object_name(&format!("{}-{}", self.plan.name, self.deployment.name))
+    }
+
+    /// The name of the `index`-th of `count` like objects: its own where there is one.
+    pub(super) fn numbered(&self, index: usize, count: usize) -> String {
+        if count == 1 { self.name.clone() } else { format!("{}-{index}", self.name) }
+    }
+
     pub(super) fn cannot(&self, reason: impl Into<String>, hint: impl Into<String>) -> RenderError {
         RenderError {
             deployment: self.deployment.name.clone(),

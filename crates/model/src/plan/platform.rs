@@ -21,7 +21,11 @@ const PODS: &[ParamSpec] = &[
         ParamKind::Text,
         "Secret with variables that are passed on by name; scalebeam-env by default",
     ),
-    param("model_pvc", ParamKind::Text, "volume claim for models, mounted as HF_HOME"),
+    param(
+        "model_pvc",
+        ParamKind::Text,
+        "volume claim for models, mounted as HF_HOME; ReadWriteMany where several pods have it",
+    ),
 ];
 
 const KUBERAY: &[ParamSpec] = &[
