@@ -99,6 +99,22 @@ fn run_refuses_and_names_the_files() {
 }
 
 #[test]
+fn a_secret_of_the_shell_stays_in_the_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = root().join("experiments/platforms.toml");
+    let mut command = crate::support::scalebeam();
+    command.arg("plan").arg(file).arg("--render").arg(dir.path()).env("HF_TOKEN", "hunter2");
+    assert!(command.output().unwrap().status.success());
+    let mut named = 0;
+    for name in names(dir.path()) {
+        let text = std::fs::read_to_string(dir.path().join(&name)).unwrap();
+        assert!(!text.contains("hunter2"), "{name}");
+        named += usize::from(text.contains("HF_TOKEN"));
+    }
+    assert!(named > 0, "the token is passed on by name");
+}
+
+#[test]
 fn python_and_bash_read_what_was_rendered() {
     let dir = tempfile::tempdir().unwrap();
     rendered("platforms", dir.path(), &[]).expect_code(0);
