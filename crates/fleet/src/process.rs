@@ -191,7 +191,7 @@ impl Table {
 }
 
 /// What is looked for in environments: processes of one run in one run directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {
     /// Run id.
     pub run: String,

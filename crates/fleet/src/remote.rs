@@ -22,6 +22,9 @@ const END: &str = include_str!("remote/end.sh");
 const END_TAIL: &str = include_str!("remote/end_tail.sh");
 const CLEAN: &str = include_str!("remote/clean.sh");
 
+/// Of a run's id, in the name of its directories on hosts: the instant at which it began.
+const RUN_CHARS: usize = 16;
+
 /// What a host said when it was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -85,9 +88,11 @@ pub(crate) fn parse_look(text: &str) -> Option<Seen> {
 pub(crate) fn dir_of(base: &str, mark: &Mark, deployment: &str) -> String {
     // Two controllers may have runs of one name: their run directories tell them apart.
     let mut hasher = DefaultHasher::new();
-    (&mark.dir, deployment).hash(&mut hasher);
+    (mark, deployment).hash(&mut hasher);
     let number = hasher.finish() & 0xffff_ffff;
-    format!("{base}/{}-{}-{number:08x}", plain(&mark.run), plain(deployment))
+    // Short: engines put sockets into it, whose paths may have 107 bytes.
+    let run: String = plain(&mark.run).chars().take(RUN_CHARS).collect();
+    format!("{base}/{run}-{number:08x}")
 }
 
 /// The files of process `id` in `dir`, without their endings.

@@ -175,6 +175,8 @@ fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> En
     visible_gpus(&mut env, request, place.ids);
     if request.platform.places_processes() {
         own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+        // Its sockets and meeting points stay behind in the place for temporary files.
+        set(&mut env, "TMPDIR", "{scratch}");
     }
     if spans {
         rank_interface(&mut env, place.host);
