@@ -177,11 +177,8 @@ impl TeardownReport {
     }
 }
 
-/// Takes all targets down.
-pub(crate) async fn take_down(
-    mut targets: Vec<Target>,
-    journal: Option<&Journal>,
-) -> TeardownReport {
+/// Takes all targets down. What they wrote is still there then: see [`clean`].
+pub(crate) async fn take_down(targets: &[Target], journal: Option<&Journal>) -> TeardownReport {
     let boot = match process::boot_id() {
         Ok(boot) => boot,
         Err(error) => {
@@ -190,16 +187,22 @@ pub(crate) async fn take_down(
         }
     };
     // Within a stage the last started goes first in the report; all are signalled together.
-    targets.reverse();
+    let targets: Vec<&Target> = targets.iter().rev().collect();
     let marks = targets.iter().map(|t| t.mark.clone()).collect();
     let mut drain = Drain { journal, boot, marks, problems: Vec::new() };
     let mut ends = Vec::new();
     for stage in [Stage::Entry, Stage::Worker, Stage::Infra] {
-        let of_stage: Vec<Target> = targets.iter().filter(|t| t.stage == stage).cloned().collect();
+        let of_stage: Vec<Target> =
+            targets.iter().filter(|t| t.stage == stage).map(|t| (*t).clone()).collect();
         ends.extend(drain.stage_everywhere(&of_stage).await);
     }
-    remote::clean(&mut drain, &targets, &ends).await;
     TeardownReport { ends, problems: drain.problems }
+}
+
+/// Removes what `targets` wrote on hosts where, by `report`, everything of them has ended.
+pub(crate) async fn clean(targets: &[Target], report: &mut TeardownReport) {
+    let problems = remote::clean(targets, &report.ends).await;
+    report.problems.extend(problems);
 }
 
 struct Drain<'a> {
@@ -438,7 +441,7 @@ mod tests {
     async fn nothing_to_take_down_is_clean() {
         let gone = Identity { pid: 999_999_999, pgid: 999_999_999, ..me() };
         let boot = process::boot_id().unwrap();
-        let report = take_down(vec![target(Some(gone), &boot)], None).await;
+        let report = take_down(&[target(Some(gone), &boot)], None).await;
         assert!(report.is_clean());
         assert_eq!(report.ends[0].ended, Ended::WasGone);
     }

@@ -274,7 +274,10 @@ impl Running {
         let here = plan.processes.iter().filter(|p| self.ctx.shell(plan, &p.host) == Shell::Here);
         let resolve = |p| local::resolve(p, &self.ctx.exe, &self.ctx.cache_dir);
         let mut executables = here.map(resolve).collect::<Result<Vec<_>, _>>()?.into_iter();
-        let seen = remote::look_at_all(plan, &self.ctx).await?;
+        let seen = tokio::select! {
+            () = self.ctx.cancelled() => Err(FleetError::Cancelled { deployment: plan.name.clone() }),
+            seen = remote::look_at_all(plan, &self.ctx) => seen,
+        }?;
         for (index, process) in plan.processes.iter().enumerate() {
             if *self.ctx.cancel.borrow() {
                 return Err(FleetError::Cancelled { deployment: plan.name.clone() });
@@ -416,12 +419,14 @@ impl Running {
             let _ = process.record_members(&self.ctx.journal);
         }
         let mark = self.ctx.mark();
-        let targets =
+        let targets: Vec<_> =
             self.processes.iter().map(|p| p.target(&self.deployment, &mark, grace)).collect();
-        let report = teardown::take_down(targets, Some(&self.ctx.journal)).await;
+        let mut report = teardown::take_down(&targets, Some(&self.ctx.journal)).await;
         for process in &self.processes {
             process.settled().await;
         }
+        // Not before: the end of a log on another host is copied when the process has ended.
+        teardown::clean(&targets, &mut report).await;
         let (state, reason) = if report.is_clean() {
             (State::Gone, None)
         } else {

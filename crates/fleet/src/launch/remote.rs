@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// For one question to a host.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
@@ -140,7 +141,9 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
         Err(error) => {
             // It may run all the same, where only the answer was lost.
             let targets = vec![Target::of_intent(&intent)];
-            for text in teardown::take_down(targets, Some(&ctx.journal)).await.problems {
+            let mut report = teardown::take_down(&targets, Some(&ctx.journal)).await;
+            teardown::clean(&targets, &mut report).await;
+            for text in report.problems {
                 ctx.journal.write(Event::Note { text })?;
             }
             return Err(error);
@@ -290,6 +293,8 @@ impl Follower {
     async fn until_end(&mut self) -> Exit {
         let mut out_of_reach: Option<Nanos> = None;
         let mut turn = tokio::time::interval(RETRY_EVERY);
+        // After a connection of an hour there is still a pause before each attempt.
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             turn.tick().await;
             let (begun, before) = (self.clock.now(), self.copied);

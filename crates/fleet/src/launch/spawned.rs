@@ -13,12 +13,17 @@ use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 15;
 /// Lines of a log in which known failures are looked for.
 const SEARCH_LINES: usize = 400;
+
+/// An end is noticed by the kernel's word here, and by asking elsewhere.
+const SETTLED_HERE: Duration = Duration::from_secs(2);
+const SETTLED_ELSEWHERE: Duration = Duration::from_secs(6);
 
 /// A process that was started.
 #[derive(Debug)]
@@ -111,11 +116,12 @@ impl Spawned {
         self.exit.borrow().is_none()
     }
 
-    /// Waits briefly until its end has been noticed and journalled.
+    /// Waits briefly until its end has been noticed and journalled, and its log is here to the end.
     pub(super) async fn settled(&self) {
         let mut exit = self.exit.clone();
         let noticed = exit.wait_for(Option::is_some);
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), noticed).await;
+        let limit = if self.shell == Shell::Here { SETTLED_HERE } else { SETTLED_ELSEWHERE };
+        let _ = tokio::time::timeout(limit, noticed).await;
     }
 
     /// Last line that it wrote and is not empty.

@@ -4,7 +4,7 @@
 //! torn, on one that cannot be written any more, beside a run that is still going on, and after one
 //! that was killed between an intent and its record.
 
-use super::{Ended, ProcessEnd, Survey, Target, remote, take_down};
+use super::{Ended, ProcessEnd, Survey, Target, clean, remote, take_down};
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::journal::{self, Contents, Event, Journal};
@@ -78,7 +78,8 @@ pub async fn down_run(
             None
         }
     };
-    let done = take_down(targets, journal.as_ref()).await;
+    let mut done = take_down(&targets, journal.as_ref()).await;
+    clean(&targets, &mut done).await;
     report.ends = done.ends.into_iter().filter(|e| e.ended != Ended::WasGone).collect();
     report.problems.extend(done.problems);
     Ok(report)

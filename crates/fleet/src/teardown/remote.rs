@@ -141,8 +141,8 @@ fn port_of(drain: &mut Drain<'_>, target: &Target, port: u16, taken_by: Option<&
     }
 }
 
-/// Removes what scalebeam wrote on hosts where everything of it has ended.
-pub(super) async fn clean(drain: &mut Drain<'_>, targets: &[Target], ends: &[ProcessEnd]) {
+/// Removes what scalebeam wrote on hosts where everything of it has ended; says what went wrong.
+pub(super) async fn clean(targets: &[Target], ends: &[ProcessEnd]) -> Vec<String> {
     let alive = |t: &Target| ends.iter().any(|e| e.process == t.process && e.ended == Ended::Alive);
     let keeps: BTreeSet<&Shell> = targets.iter().filter(|t| alive(t)).map(|t| &t.shell).collect();
     let dirs: BTreeSet<(&Shell, &str)> = targets
@@ -150,6 +150,7 @@ pub(super) async fn clean(drain: &mut Drain<'_>, targets: &[Target], ends: &[Pro
         .filter(|t| !keeps.contains(&t.shell))
         .filter_map(|t| Some((&t.shell, t.scratch.as_deref()?)))
         .collect();
+    let mut problems = Vec::new();
     for (shell, dir) in dirs {
         let problem = match shell {
             Shell::Here => remove(dir).err(),
@@ -160,9 +161,10 @@ pub(super) async fn clean(drain: &mut Drain<'_>, targets: &[Target], ends: &[Pro
             },
         };
         if let Some(problem) = problem {
-            drain.problems.push(format!("on host {}: {problem}", shell.name()));
+            problems.push(format!("on host {}: {problem}", shell.name()));
         }
     }
+    problems
 }
 
 /// Removes `dir` on this machine, and what it lies in where that holds nothing more.
