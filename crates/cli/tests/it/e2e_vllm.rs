@@ -70,7 +70,10 @@ fn weigh_over_ssh(hosts: &Hosts, deployments: &[&str]) -> serde_json::Value {
     for name in deployments {
         args.extend(["--deploy", name]);
     }
-    let results = hosts.say(&args).expect_code(0).json();
+    let said = hosts.say(&args);
+    // Two engines and the client on two cores: whether such a point is to be trusted is not asked here.
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    let results = said.json();
     for point in results["points"].as_array().unwrap() {
         assert_eq!(point["metrics"]["success_rate"], 1.0, "{point:#}");
     }
