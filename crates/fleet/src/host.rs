@@ -174,7 +174,9 @@ impl Shell {
     pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<(), ShellError> {
         match self {
             Self::Ssh(host) if status.code() == Some(SSH_FAILED) => {
-                let said = stderr.lines().map(str::trim).filter(|l| !l.is_empty());
+                // A changed key comes in a frame of `@`.
+                let said = stderr.lines().map(|l| l.trim_matches(|c| c == '@' || c == ' '));
+                let said = said.map(str::trim).filter(|l| !l.is_empty());
                 let said = said.collect::<Vec<_>>().join("; ");
                 let said = if said.is_empty() { "the connection broke".to_owned() } else { said };
                 Err(ShellError::Ssh { host: host.clone(), said })

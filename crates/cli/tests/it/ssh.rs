@@ -125,12 +125,16 @@ fn ssh_after_kill_9_down_ends_what_is_on_the_hosts() {
     assert!(said.stdout.contains("nothing left running"), "{}", said.stdout);
 }
 
-/// A deployment that must fail before it is measured; what was said.
-fn refused(hosts: &Hosts, file: &str) -> String {
+/// A deployment that must fail before it is measured: what the doctor says, and what the launcher says
+/// where nobody asks the doctor.
+fn refused(hosts: &Hosts, file: &str) -> (String, String) {
     let out = runs(hosts).display().to_string();
-    let said = hosts.say(&run_args(file, &out)).expect_code(4);
+    let foreseen = hosts.say(&run_args(file, &out)).expect_code(4).stderr;
+    let mut args = run_args(file, &out);
+    args.push("--no-doctor");
+    let found = hosts.say(&args).expect_code(4).stderr;
     nothing_left(hosts);
-    said.stderr
+    (foreseen, found)
 }
 
 #[test]
@@ -139,18 +143,21 @@ fn ssh_a_host_that_does_not_let_us_in_is_named_with_the_cure() {
     let mut hosts = Hosts::new(&["a", "b"]);
     let file = experiment(&hosts, &["a", "b"], "ttft = \"10ms\"", LOAD).display().to_string();
     hosts.change_host_key("b");
-    let said = refused(&hosts, &file);
+    let (foreseen, said) = refused(&hosts, &file);
     assert!(said.contains("host b cannot be asked"), "{said}");
     assert!(said.contains("ssh-keygen -R b"), "{said}");
+    assert!(foreseen.contains("D10 host b") && foreseen.contains("ssh-keygen -R b"), "{foreseen}");
     // Another key of ours: it is not let in.
     let key = hosts.path("key");
     let other = std::fs::read_to_string(hosts.path("host_a")).unwrap();
     std::fs::write(&key, other).unwrap();
-    let said = refused(&hosts, &file);
+    let (foreseen, said) = refused(&hosts, &file);
+    assert!(foreseen.contains("D10 host a"), "{foreseen}");
     assert!(said.contains("host a cannot be asked"), "{said}");
     assert!(said.contains("never types a password"), "{said}");
     hosts.link("a", "down");
-    let said = refused(&hosts, &file);
+    let (foreseen, said) = refused(&hosts, &file);
+    assert!(foreseen.contains("D10 host a") && foreseen.contains("hint:"), "{foreseen}");
     assert!(said.contains("host a cannot be asked") && said.contains("hint:"), "{said}");
 }
 
@@ -164,7 +171,8 @@ fn ssh_what_is_absent_or_taken_on_a_host_stops_before_anything_starts() {
     wait_for("the port", || {
         hosts.on_host("b", &["sh", "-c", "ss -ltn | grep 8100"]).code == Some(0)
     });
-    let said = refused(&hosts, &file);
+    let (foreseen, said) = refused(&hosts, &file);
+    assert!(foreseen.contains("D12 host b") && foreseen.contains("python3"), "{foreseen}");
     assert!(said.contains("port 8100"), "{said}");
     assert!(said.contains("python3") && said.contains("on host b"), "{said}");
     holder.kill().unwrap();
@@ -172,7 +180,8 @@ fn ssh_what_is_absent_or_taken_on_a_host_stops_before_anything_starts() {
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace(&*exe_dir(), "/nowhere");
     std::fs::write(&file, text).unwrap();
-    let said = refused(&hosts, &file);
+    let (foreseen, said) = refused(&hosts, &file);
+    assert!(foreseen.contains("D31 host a"), "{foreseen}");
     assert!(
         said.contains("program 'scalebeam' of process pair/0/serve is not on host a"),
         "{said}"

@@ -115,7 +115,9 @@ fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
         (process.program.as_str(), path)
     };
     let all = machine.duties.iter().map(|d| of(d.process));
-    all.filter(|(program, _)| *program != "scalebeam").collect()
+    // On this machine it is the one that asks.
+    let is_asker = |program: &str| machine.shell == Shell::Here && program == "scalebeam";
+    all.filter(|(program, _)| !is_asker(program)).collect()
 }
 
 /// Assignments of what the plan says of the model cache.
