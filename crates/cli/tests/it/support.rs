@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub(crate) fn root() -> PathBuf {
@@ -109,10 +110,20 @@ impl Drop for Lab {
     }
 }
 
-/// A free port and a few after it. Tests run side by side, so each asks for its own.
+/// A free port, with free ones right after it. Below those that the system hands out to connections: one
+/// of these would take a neighbour between the look and the use. Tests run side by side, each in a process
+/// of its own, so the process says where to begin.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    const NEIGHBOURS: u16 = 8;
+    let first = u16::try_from(std::process::id() % 340).unwrap() * 64 + 10_000;
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let port = first + TAKEN.fetch_add(NEIGHBOURS, Ordering::Relaxed) % 1_024;
+        if (port..port + NEIGHBOURS).all(is_free) {
+            return port;
+        }
+    }
 }
 
 /// An experiment with emulated deployments `names`, each with fixed instants.
