@@ -1,5 +1,6 @@
 //! A plan in words.
 
+use scalebeam_fleet::host::quote;
 use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
@@ -146,7 +147,7 @@ fn process(out: &mut String, p: &ProcessPlan) {
     for (name, value) in &p.env {
         match value {
             EnvValue::Set(value) => {
-                let _ = writeln!(out, "    env {name}={}", quoted(value));
+                let _ = writeln!(out, "    env {name}={}", quote(value));
             }
             EnvValue::Inherit { .. } => inherited.push(name.as_str()),
         }
@@ -154,8 +155,7 @@ fn process(out: &mut String, p: &ProcessPlan) {
     if !inherited.is_empty() {
         let _ = writeln!(out, "    env inherited where set: {}", inherited.join(" "));
     }
-    let words: Vec<String> =
-        std::iter::once(&p.program).chain(&p.args).map(|w| quoted(w)).collect();
+    let words: Vec<String> = std::iter::once(&p.program).chain(&p.args).map(|w| quote(w)).collect();
     let _ = writeln!(out, "    {}", words.join(" "));
     if !p.ports.is_empty() {
         let ports: Vec<String> =
@@ -163,16 +163,6 @@ fn process(out: &mut String, p: &ProcessPlan) {
         let _ = writeln!(out, "    ports {}", ports.join(", "));
     }
     let _ = writeln!(out, "    log {}", p.log);
-}
-
-/// As a shell would need it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 fn show_point(out: &mut String, p: &PointPlan) {

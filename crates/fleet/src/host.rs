@@ -7,6 +7,7 @@
 //! its near end is ended, and what it started has to be found by its marks.
 
 use rustix::process::{Pid, Signal};
+use scalebeam_model::plan::{HostPlan, Platform};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -127,6 +128,13 @@ fn ssh_hint(host: &str, said: &str) -> String {
 }
 
 impl Shell {
+    /// How `host` is talked to by a deployment on `platform`. A host without an ssh name is this machine,
+    /// and every one is where nothing is started by ssh.
+    pub fn of(platform: Platform, host: Option<&HostPlan>) -> Self {
+        let ssh = host.filter(|_| platform == Platform::Ssh).and_then(|h| h.ssh.clone());
+        ssh.map_or(Self::Here, Self::Ssh)
+    }
+
     /// The name in messages.
     pub fn name(&self) -> &str {
         match self {

@@ -46,7 +46,7 @@ pub(crate) fn look(processes: &[&ProcessPlan]) -> String {
     script.push_str("printf 'base %s\\n' \"${TMPDIR:-/tmp}/scalebeam-$(id -u)\"\n");
     for process in processes {
         // In a subshell: the PATH of one process is not that of the next.
-        let path = process.env.get("PATH").and_then(set_to);
+        let path = process.env.get("PATH").and_then(EnvValue::given);
         let path = path.map_or_else(String::new, |p| format!("PATH={}; ", quote(p)));
         let _ = writeln!(script, "( {path}program {} )", quote(&process.program));
         for port in &process.ports {
@@ -54,13 +54,6 @@ pub(crate) fn look(processes: &[&ProcessPlan]) -> String {
         }
     }
     script
-}
-
-fn set_to(value: &EnvValue) -> Option<&str> {
-    match value {
-        EnvValue::Set(text) => Some(text),
-        EnvValue::Inherit { .. } => None,
-    }
 }
 
 /// What [`look`] printed; nothing where it is not the answer of our script.
@@ -115,7 +108,7 @@ pub(crate) fn start(intent: &Intent, dir: &str, secrets: &BTreeMap<String, Strin
         let _ = writeln!(script, "{name}={}; export {name}", quote(value));
     };
     for (name, value) in &intent.env {
-        let value = set_to(value).or_else(|| secrets.get(name).map(String::as_str));
+        let value = value.given().or_else(|| secrets.get(name).map(String::as_str));
         if let Some(value) = value.filter(|_| is_name(name)) {
             export(name, value);
         }

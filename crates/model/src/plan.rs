@@ -256,6 +256,14 @@ pub enum EnvValue {
 impl EnvValue {
     /// Inherited by name.
     pub const INHERIT: Self = Self::Inherit { inherit: true };
+
+    /// The value, where the plan gives it.
+    pub fn given(&self) -> Option<&str> {
+        match self {
+            Self::Set(text) => Some(text),
+            Self::Inherit { .. } => None,
+        }
+    }
 }
 
 /// A port that a process listens on.

@@ -2,9 +2,7 @@
 
 use super::sections::{Known, Unknown};
 use crate::host::Shell;
-use scalebeam_model::plan::{
-    DeploymentPlan, EngineKind, HostPlan, Plan, Platform, ProcessPlan, Role,
-};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, HostPlan, Plan, ProcessPlan, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of the machine that scalebeam runs on.
@@ -63,7 +61,7 @@ pub(crate) fn machines<'a>(plan: &'a Plan, deployments: &[&'a DeploymentPlan]) -
     for deployment in deployments.iter().filter(|d| d.platform.places_processes()) {
         for process in &deployment.processes {
             let host = plan.hosts.iter().find(|h| h.name == process.host);
-            let shell = shell_of(deployment, host);
+            let shell = Shell::of(deployment.platform, host);
             let at = match machines.iter().position(|m| m.shell == shell) {
                 Some(at) => at,
                 None => {
@@ -78,14 +76,6 @@ pub(crate) fn machines<'a>(plan: &'a Plan, deployments: &[&'a DeploymentPlan]) -
         }
     }
     machines
-}
-
-/// `local` is this machine, whatever the file says of how else its hosts are reached.
-fn shell_of(deployment: &DeploymentPlan, host: Option<&HostPlan>) -> Shell {
-    match (deployment.platform, host.and_then(|h| h.ssh.as_ref())) {
-        (Platform::Local, _) | (_, None) => Shell::Here,
-        (_, Some(name)) => Shell::Ssh(name.clone()),
-    }
 }
 
 impl<'a> Machine<'a> {

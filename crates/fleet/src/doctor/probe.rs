@@ -108,11 +108,7 @@ fn script(
 /// Programs of the plan on a machine but our own, each with the search path that the plan gives it.
 fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
     let of = |process: &'a scalebeam_model::plan::ProcessPlan| {
-        let path = match process.env.get("PATH") {
-            Some(EnvValue::Set(path)) => Some(path.as_str()),
-            _ => None,
-        };
-        (process.program.as_str(), path)
+        (process.program.as_str(), process.env.get("PATH").and_then(EnvValue::given))
     };
     let all = machine.duties.iter().map(|d| of(d.process));
     // On this machine it is the one that asks.
@@ -124,10 +120,8 @@ fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
 fn cache(machine: &Machine<'_>) -> String {
     let mut assignments = String::new();
     for name in CACHE_VARIABLES {
-        let value = machine.duties.iter().find_map(|d| match d.process.env.get(name) {
-            Some(EnvValue::Set(value)) => Some(value),
-            _ => None,
-        });
+        let value =
+            machine.duties.iter().find_map(|d| d.process.env.get(name).and_then(EnvValue::given));
         if let Some(value) = value {
             let _ = write!(assignments, "{name}={}; ", quote(value));
         }

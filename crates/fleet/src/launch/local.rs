@@ -83,10 +83,8 @@ pub(super) fn resolve(
     if process.program == "scalebeam" {
         return Ok(Executable { program: exe.to_owned(), args: process.args.clone() });
     }
-    let path = match process.env.get("PATH") {
-        Some(EnvValue::Set(path)) => Some(OsString::from(path)),
-        _ => std::env::var_os("PATH"),
-    };
+    let given = process.env.get("PATH").and_then(EnvValue::given);
+    let path = given.map(OsString::from).or_else(|| std::env::var_os("PATH"));
     let found = find_program(&process.program, path.as_deref());
     if is_llama_server(&process.program) {
         return llama_cpp::executable(process, found, cache);
@@ -137,8 +135,10 @@ pub fn deployment_available(
     cache_dir: &Path,
 ) -> Result<(), FleetError> {
     // What is on other hosts is looked for there, when it is about to be started.
-    let here = plan.processes.iter().filter(|_| plan.platform == Platform::Local);
-    here.map(|p| resolve(p, exe, cache_dir)).try_for_each(|found| found.map(drop))
+    if plan.platform != Platform::Local {
+        return Ok(());
+    }
+    plan.processes.iter().try_for_each(|p| resolve(p, exe, cache_dir).map(drop))
 }
 
 /// Starts one process: intent to the disk, spawn, identity to the disk, watch.
@@ -270,7 +270,7 @@ fn command_of(
     command.args(&executable.args).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
     for (name, value) in env {
         // An inherited one is in our own environment already, or not set at all.
-        if let EnvValue::Set(value) = value {
+        if let Some(value) = value.given() {
             command.env(name, value);
         }
     }

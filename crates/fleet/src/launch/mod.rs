@@ -59,11 +59,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// How host `name` of `plan` is talked to. One without an ssh name is this machine, and every one
-    /// where the plan starts nothing by ssh.
+    /// How host `name` of `plan` is talked to.
     pub(crate) fn shell(&self, plan: &DeploymentPlan, name: &str) -> Shell {
-        let host = self.hosts.iter().find(|h| h.name == name && plan.platform == Platform::Ssh);
-        host.and_then(|h| h.ssh.clone()).map_or(Shell::Here, Shell::Ssh)
+        Shell::of(plan.platform, self.hosts.iter().find(|h| h.name == name))
     }
 
     /// Returns once the caller wants to stop; never, where it no longer can.

@@ -40,7 +40,7 @@ pub(super) fn fill_env(
 /// # Errors
 /// When it cannot be made, or is somebody else's.
 pub(super) fn of(plan: &DeploymentPlan, mark: &Mark) -> Result<Option<String>, FleetError> {
-    let set = |value: &EnvValue| matches!(value, EnvValue::Set(text) if text.contains(SCRATCH));
+    let set = |value: &EnvValue| value.given().is_some_and(|text| text.contains(SCRATCH));
     let asks = plan
         .processes
         .iter()

@@ -4,7 +4,7 @@
 //! that are placed on hosts with other labels are another set, so that each may have a node selector of its
 //! own.
 
-use super::kube::{Labels, Pod, Selector, Template};
+use super::kube::{Pod, Selector, Template};
 use super::subject::Subject;
 use super::{RenderError, Rendered, yaml};
 use scalebeam_model::plan::{InstancePlan, ProcessPlan};
@@ -134,19 +134,19 @@ pub(super) fn gpus(subject: &Subject<'_>, instance: &InstancePlan) -> u64 {
 
 /// Counts `pod` to the group of pods like it.
 pub(super) fn add<'a>(groups: &mut Vec<Group<'a>>, subject: &Subject<'_>, pod: Pod<'a>) {
-    let like = |group: &&mut Group<'_>| {
-        let selector = |host| -> Labels { subject.selector(host) };
-        alike(group.pod.process, pod.process)
-            && group.pod.gpus == pod.gpus
-            && selector(group.pod.host) == selector(pod.host)
-    };
-    match groups.iter_mut().find(like) {
+    match groups.iter_mut().find(|group| same(subject, group.pod, pod)) {
         Some(group) => group.replicas += 1,
         None => groups.push(Group { pod, replicas: 1 }),
     }
 }
 
-/// Whether two processes are the same but for where they are.
-pub(super) fn alike(a: &ProcessPlan, b: &ProcessPlan) -> bool {
-    (&a.program, &a.args, &a.env) == (&b.program, &b.args, &b.env)
+/// Whether two pods can have one template: what they run is the same but for where it is, and the same
+/// labels pick their nodes.
+pub(super) fn same(subject: &Subject<'_>, a: Pod<'_>, b: Pod<'_>) -> bool {
+    let is_alike = |a: &ProcessPlan, b: &ProcessPlan| {
+        (&a.program, &a.args, &a.env) == (&b.program, &b.args, &b.env)
+    };
+    is_alike(a.process, b.process)
+        && a.gpus == b.gpus
+        && subject.selector(a.host) == subject.selector(b.host)
 }

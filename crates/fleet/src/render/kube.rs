@@ -318,7 +318,7 @@ impl Subject<'_> {
             };
             env.insert(name.clone(), variable);
         }
-        let is_set = |name: &str| matches!(process.env.get(name), Some(EnvValue::Set(_)));
+        let is_set = |name: &str| process.env.get(name).is_some_and(|v| v.given().is_some());
         if self.text("model_pvc").is_some() && !is_set("HF_HOME") {
             env.insert("HF_HOME".to_owned(), set("HF_HOME", MODELS.to_owned()));
         }

@@ -3,8 +3,8 @@
 //! Ranks are vLLM's or SGLang's own; their numbers and the leader's address come from variables that the
 //! controller sets. All workers of a group have one template.
 
-use super::k8s::alike;
-use super::kube::{Labels, Pod, Template};
+use super::k8s::same;
+use super::kube::{Pod, Template};
 use super::subject::Subject;
 use super::{RenderError, Rendered, yaml};
 use scalebeam_model::plan::{InstancePlan, ProcessPlan, RankLauncher};
@@ -101,11 +101,6 @@ fn group<'a>(subject: &Subject<'a>, instance: &'a InstancePlan) -> Result<Group<
 
 fn pod<'a>(process: &'a ProcessPlan, host: &'a str) -> Pod<'a> {
     Pod { process, gpus: process.gpus.len() as u64, host }
-}
-
-fn same(subject: &Subject<'_>, a: Pod<'_>, b: Pod<'_>) -> bool {
-    let selector = |pod: Pod<'_>| -> Labels { subject.selector(pod.host) };
-    alike(a.process, b.process) && a.gpus == b.gpus && selector(a) == selector(b)
 }
 
 fn spec(subject: &Subject<'_>, group: &Group<'_>) -> Result<LeaderWorkerSetSpec, RenderError> {

@@ -110,10 +110,7 @@ fn image(subject: &Subject<'_>, server: &ProcessPlan) -> Result<String, RenderEr
     let set: Vec<String> = server
         .env
         .iter()
-        .filter_map(|(name, value)| match value {
-            EnvValue::Set(value) => Some(format!("{}: {}", python(name), python(value))),
-            EnvValue::Inherit { .. } => None,
-        })
+        .filter_map(|(name, value)| Some(format!("{}: {}", python(name), python(value.given()?))))
         .collect();
     if !set.is_empty() {
         let _ = writeln!(out, "    .env({{{}}})", set.join(", "));

@@ -4,9 +4,10 @@
 //! placed, each instance has a node of its own, which Slurm chooses. Variables that are passed on by name
 //! are those of the shell that submits the job.
 
-use super::shell::{command, quoted};
+use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
+use crate::host::quote;
 use scalebeam_model::plan::{ProcessPlan, RankLauncher};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
@@ -107,7 +108,7 @@ fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
         options.push(format!("gpus-per-node={gpus}"));
     }
     for key in ["partition", "account", "qos"] {
-        options.extend(subject.text(key).map(|value| format!("{key}={}", quoted(value))));
+        options.extend(subject.text(key).map(|value| format!("{key}={}", quote(value))));
     }
     options
 }
@@ -123,18 +124,18 @@ fn gpus_per_node(subject: &Subject<'_>) -> u64 {
 
 fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> String {
     let node = match nodes {
-        Nodes::Named(_) => quoted(&process.host),
+        Nodes::Named(_) => quote(&process.host),
         Nodes::Any(_) => format!("\"${{NODES[{}]}}\"", process.instance.unwrap_or(0)),
     };
     let log = format!("{}-%j.log", process.id.replace('/', "-"));
     let container = match &subject.deployment.image {
-        Some(image) => format!(" --container-image={} --no-container-mount-home", quoted(image)),
+        Some(image) => format!(" --container-image={} --no-container-mount-home", quote(image)),
         None => String::new(),
     };
     format!(
         // A task is else bound to one core.
         "srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist={node} --output={}{container} \\\n  {} &\n",
-        quoted(&log),
+        quote(&log),
         command(process)
     )
 }

@@ -1,10 +1,11 @@
 //! Quoting: whatever a value is, what reads the file gets that value.
 
 use super::kube::literal;
-use super::shell::{command, quoted};
+use super::shell::command;
 use super::subject::Subject;
 use super::{RenderError, Rendered, render, yaml};
 use crate::engine::engines;
+use crate::host::quote;
 use proptest::prelude::*;
 use scalebeam_model::plan::{EnvValue, Plan, ProcessPlan, resolve};
 use scalebeam_model::spec::Experiment;
@@ -182,9 +183,9 @@ fn the_platform_s_own_variables_are_left_to_it() {
 
 #[test]
 fn plain_words_stay_readable() {
-    assert_eq!(quoted("--max-num-seqs"), "--max-num-seqs");
-    assert_eq!(quoted(""), "''");
-    assert_eq!(quoted("it's"), r"'it'\''s'");
+    assert_eq!(quote("--max-num-seqs"), "--max-num-seqs");
+    assert_eq!(quote(""), "''");
+    assert_eq!(quote("it's"), r"'it'\''s'");
 }
 
 #[test]

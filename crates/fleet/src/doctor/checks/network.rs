@@ -188,7 +188,7 @@ pub(super) fn infiniband(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         format!("{} {}, {}{gid}", p.name, p.state, p.rate)
     };
     let words = ports.iter().map(one).collect::<Vec<_>>().join("; ");
-    let is_off = |value: &EnvValue| matches!(value, EnvValue::Set(v) if v == "1");
+    let is_off = |value: &EnvValue| value.given() == Some("1");
     let planned_off =
         host.machine.any(|d| d.process.env.get("NCCL_IB_DISABLE").is_some_and(is_off));
     if planned_off && ports.iter().any(|p| p.is_active()) {

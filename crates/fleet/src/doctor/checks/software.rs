@@ -161,7 +161,7 @@ pub(super) fn model(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
 
 /// llama.cpp wants a file; the others may be told to.
 fn never_asks_the_hub(duty: &Duty<'_>) -> bool {
-    let offline = |v: &EnvValue| matches!(v, EnvValue::Set(v) if v == "1");
+    let offline = |value: &EnvValue| value.given() == Some("1");
     duty.deployment.engine == EngineKind::LlamaCpp
         || duty.process.env.get("HF_HUB_OFFLINE").is_some_and(offline)
 }
