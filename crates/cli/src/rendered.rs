@@ -2,8 +2,8 @@
 
 use crate::exit::Failure;
 use scalebeam_fleet::render::{Rendered, RenderedFile};
+use scalebeam_record::sha256;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(crate) fn write(dir: &Path, rendered: &[Rendered]) -> Result<(), Failure> {
     refuse_foreign(dir, &old)?;
     let files: Vec<&RenderedFile> = rendered.iter().flat_map(|r| &r.files).collect();
     let new =
-        List { files: files.iter().map(|f| (f.path.clone(), digest(f.text.as_bytes()))).collect() };
+        List { files: files.iter().map(|f| (f.path.clone(), sha256(f.text.as_bytes()))).collect() };
     // Names only: a list that was tampered with leads nowhere else.
     let is_name = |name: &&String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
     let gone = old.files.keys().filter(|name| !new.files.contains_key(*name));
@@ -72,7 +72,7 @@ fn refuse_foreign(dir: &Path, ours: &List) -> Result<(), Failure> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = || {
             let text = std::fs::read(entry.path()).ok()?;
-            Some(ours.files.get(&name)? == &digest(&text))
+            Some(ours.files.get(&name)? == &sha256(&text))
         };
         if name != LIST && is_ours() != Some(true) {
             let how = if ours.files.contains_key(&name) { " (changed since)" } else { "" };
@@ -89,8 +89,4 @@ fn refuse_foreign(dir: &Path, ours: &List) -> Result<(), Failure> {
         foreign.join("\n")
     ))
     .hint("name an empty folder, or move them elsewhere"))
-}
-
-fn digest(text: &[u8]) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 /// Options that make ssh answer or fail. `StrictHostKeyChecking` stays as the site has it: with
 /// `BatchMode` an unknown key is refused where it would otherwise be asked about.
@@ -223,6 +224,49 @@ fn end_group(leader: Option<u32>) {
         // Gone already: nothing to end.
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
+}
+
+/// Does all of `tasks` at the same time; what came of them is in their order, absent where one broke off.
+/// Those that are still at work end when this is given up.
+pub(crate) async fn side_by_side<T: Send + 'static>(
+    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<Option<T>> {
+    let mut set = JoinSet::new();
+    for (at, task) in tasks.into_iter().enumerate() {
+        set.spawn(async move { (at, task.await) });
+    }
+    let mut out: Vec<Option<T>> = std::iter::repeat_with(|| None).take(set.len()).collect();
+    while let Some(done) = set.join_next().await {
+        if let Ok((at, came)) = done
+            && let Some(place) = out.get_mut(at)
+        {
+            *place = Some(came);
+        }
+    }
+    out
+}
+
+/// What to ask a host, and how long it may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) shell: Shell,
+    pub(crate) script: String,
+    pub(crate) limit: Duration,
+}
+
+/// Asks all of `questions` at the same time; the answers are in their order.
+pub(crate) async fn ask_all(questions: Vec<Question>) -> Vec<Result<Ran, ShellError>> {
+    let broke_off = |q: &Question| ShellError::Pipe {
+        host: q.shell.name().to_owned(),
+        source: io::Error::other("the question broke off"),
+    };
+    let asks = questions
+        .clone()
+        .into_iter()
+        .map(|Question { shell, script, limit }| async move { shell.run(&script, limit).await });
+    let answers = side_by_side(asks).await;
+    let pairs = questions.iter().zip(answers);
+    pairs.map(|(q, answer)| answer.unwrap_or_else(|| Err(broke_off(q)))).collect()
 }
 
 /// `text` as one word of a shell, whatever it holds.

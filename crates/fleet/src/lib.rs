@@ -29,4 +29,4 @@ mod error;
 pub use error::{Death, Exit, FleetError, Stuck};
 pub use launch::{Context, Progress, Running, State, bring_up};
 pub use metrics_page::metrics_page;
-pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers, remote_leftovers};
+pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

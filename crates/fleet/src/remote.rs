@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-const COMMON: &str = include_str!("remote/common.sh");
+/// Functions on `/proc`, for whatever is asked of a host.
+pub(crate) const COMMON: &str = include_str!("remote/common.sh");
 const LOOK: &str = include_str!("remote/look.sh");
 const START: &str = include_str!("remote/start.sh");
 const FOLLOW: &str = include_str!("remote/follow.sh");

@@ -8,7 +8,7 @@
 mod down;
 mod remote;
 
-pub use down::{DownReport, Leftover, down_run, leftovers, remote_leftovers};
+pub use down::{DownReport, Leftover, down_run, leftovers};
 
 use crate::host::Shell;
 use crate::journal::{Event, Intent, Journal, Reach, Stage};

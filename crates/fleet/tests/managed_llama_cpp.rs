@@ -69,5 +69,5 @@ async fn it_installs_serves_and_goes() {
     let running = bring_up(&plan.deployments[0], &ctx, &|p| eprintln!("{p:?}")).await.unwrap();
     let report = running.take_down(Nanos::from_secs(10)).await;
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(leftovers(dir.path()).unwrap(), []);
+    assert_eq!(leftovers(dir.path()).await.unwrap(), []);
 }

@@ -107,7 +107,8 @@ impl Manifest {
     }
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+/// SHA-256 of `bytes`, in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.

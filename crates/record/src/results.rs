@@ -1,9 +1,10 @@
-//! `results.json`: computed from the records, so it can be deleted and made again; and `floor.json`, which
-//! was measured before them and cannot.
+//! `results.json`: computed from the records, so it can be deleted and made again; and `floor.json` and
+//! `doctor.json`, which were found before them and cannot.
 
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
+use scalebeam_model::doctor::DoctorReport;
 use scalebeam_model::floor::Floor;
 use scalebeam_model::results::{RESULTS_FORMAT, Results};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,14 @@ pub fn write_results(dir: &Path, results: &Results) -> Result<PathBuf, RecordErr
 /// When it cannot be written.
 pub fn write_floor(dir: &Path, floor: &Floor) -> Result<(), RecordError> {
     file::write_json(&dir.join(layout::FLOOR), floor)
+}
+
+/// Keeps what the preflight of the run in `dir` found.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_doctor(dir: &Path, report: &DoctorReport) -> Result<(), RecordError> {
+    file::write_json(&dir.join(layout::DOCTOR), report)
 }
 
 /// What the instrument was worth before the run in `dir`; absent where it was not measured.

@@ -2,14 +2,14 @@
 
 use super::prepare::{self, Prepared};
 use super::{Asked, reached};
-use crate::exit::{Failure, chain};
+use crate::exit::Failure;
 use crate::experiment::Loaded;
 use crate::{findings, printer, settings};
 use scalebeam_fleet::doctor::examine;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::{DoctorReport, Severity};
 use scalebeam_model::plan::DeploymentPlan;
-use scalebeam_record::layout;
+use scalebeam_record::write_doctor;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -52,8 +52,7 @@ pub(super) async fn ask(
 /// # Errors
 /// When a check failed that stops a deployment.
 pub(super) fn keep(dir: &Path, report: &DoctorReport) -> Result<(), Failure> {
-    let text = serde_json::to_vec_pretty(report).map_err(|e| Failure::internal(chain(&e)))?;
-    scalebeam_record::write_atomically(&dir.join(layout::DOCTOR), &text)?;
+    write_doctor(dir, report)?;
     if let Some(why) = &report.not_run {
         printer::say(&format!("doctor: not asked ({why})"));
         return Ok(());

@@ -5,7 +5,7 @@ use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
 use crate::{limits, settings};
 use scalebeam_fleet::launch::deployment_available;
-use scalebeam_fleet::{leftovers, remote_leftovers};
+use scalebeam_fleet::leftovers;
 use scalebeam_load::Tokenizer;
 use scalebeam_load::http::tls;
 use scalebeam_model::driver::LoadShape;
@@ -238,8 +238,7 @@ async fn nothing_left(goal: &Goal) -> Result<(), Failure> {
         Goal::Resume(dir) => vec![dir.clone()],
     };
     for dir in runs {
-        let mut left = leftovers(&dir)?;
-        left.extend(remote_leftovers(&dir).await?);
+        let left = leftovers(&dir).await?;
         let is_live = RunReader::open(&dir).is_ok_and(|r| r.is_being_written());
         if is_live && (matches!(goal, Goal::Resume(_)) || !left.is_empty()) {
             return Err(Failure::usage(format!(

@@ -1,12 +1,8 @@
 //! NVIDIA Dynamo: its real frontend, discovery and planes, with its mocker as engine.
 
 use crate::interrupt::signal;
-use crate::support::{Lab, marked_processes, root, wait_for};
+use crate::support::{Lab, marked_processes, root, setting, wait_for};
 use std::process::Stdio;
-
-fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test --all"))
-}
 
 /// `experiments/real-dynamo.toml` with what is installed here.
 fn lab() -> Lab {

@@ -1,10 +1,6 @@
 //! A real llama.cpp server: a tiny model on every change, SmolLM2 once.
 
-use crate::support::{Lab, free_port, marked_processes};
-
-fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test"))
-}
+use crate::support::{Lab, free_port, marked_processes, setting};
 
 fn experiment(model: &str, extra: &str) -> String {
     format!(

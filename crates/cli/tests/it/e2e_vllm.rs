@@ -1,12 +1,8 @@
 //! A real vLLM on CPU, in the shapes that two cores can carry.
 
 use crate::hosts::Hosts;
-use crate::support::{Lab, marked_processes, root};
+use crate::support::{Lab, marked_processes, root, setting};
 use std::path::PathBuf;
-
-fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test --all"))
-}
 
 /// `experiments/real-vllm-cpu.toml` with this machine's program and a model of our choice.
 fn experiment(model: &str) -> String {

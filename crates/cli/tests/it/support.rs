@@ -18,6 +18,12 @@ pub(crate) fn scalebeam() -> Command {
     command
 }
 
+/// What `ci/setup-engines` says of a real engine.
+#[track_caller]
+pub(crate) fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test --all"))
+}
+
 /// What a finished command said.
 #[derive(Debug)]
 pub(crate) struct Said {

@@ -8,7 +8,8 @@ use super::facts::Facts;
 use super::machine::{Machine, peers};
 use super::sections::{Known, Unknown};
 use super::seen::{ClockOffset, Unreached};
-use crate::host::{Shell, ShellError, quote};
+use crate::host::{Shell, ShellError, quote, side_by_side};
+use crate::remote::COMMON;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Plan, Platform};
 use scalebeam_model::units::Nanos;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout};
-use tokio::task::JoinSet;
 
 /// Functions that collect facts.
 const PROBE: &str = include_str!("probe.sh");
@@ -81,7 +81,7 @@ fn script(
         let _ = writeln!(calls, "({path}program {program}; versions {program})");
     }
     for (port, _) in machine.ports().keys() {
-        let _ = writeln!(calls, "holder {port} {port:04X}");
+        let _ = writeln!(calls, "held {port}");
     }
     for (name, addr, port) in peers(machines, machine) {
         let _ = writeln!(calls, "peer {} {} {port}", quote(&name), quote(addr));
@@ -102,7 +102,7 @@ fn script(
     if machine.shell == Shell::Here {
         calls.push_str(&tools(deployments));
     }
-    format!("{PROBE}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
+    format!("{COMMON}\n{PROBE}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
 }
 
 /// Programs of the plan on a machine but our own, each with the search path that the plan gives it.
@@ -146,20 +146,12 @@ fn tools(deployments: &[&DeploymentPlan]) -> String {
 
 /// Runs all errands at the same time; what they brought is in their order.
 pub(super) async fn run(errands: Vec<Errand>, clock: &Arc<dyn Clock>) -> Vec<Brought> {
-    let mut out: Vec<Option<Brought>> = errands.iter().map(|_| None).collect();
-    let mut tasks = JoinSet::new();
-    for (at, errand) in errands.into_iter().enumerate() {
+    let runs = errands.into_iter().map(|errand| {
         let clock = Arc::clone(clock);
-        tasks.spawn(async move { (at, errand.run(clock.as_ref()).await) });
-    }
-    while let Some(done) = tasks.join_next().await {
-        if let Ok((at, brought)) = done
-            && let Some(slot) = out.get_mut(at)
-        {
-            *slot = Some(brought);
-        }
-    }
-    out.into_iter().map(|b| b.unwrap_or_else(Brought::nothing)).collect()
+        async move { errand.run(clock.as_ref()).await }
+    });
+    let brought = side_by_side(runs).await;
+    brought.into_iter().map(|b| b.unwrap_or_else(Brought::nothing)).collect()
 }
 
 impl Brought {

@@ -99,16 +99,15 @@ base() {
   ask shm 3 df -Pk /dev/shm
 }
 
-# holder PORT HEX: who listens there, as far as this user may see.
-holder() {
-  inode=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ":$2 [0-9A-F]*:0000 0A " | awk '{ print $10; exit }')
-  [ -n "$inode" ] || return
-  dir=$(ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v want="socket:[$inode]" '/^\/proc/ { dir = $1 } $NF == want { print dir; exit }')
-  pid=${dir#/proc/}
-  pid=${pid%%/*}
-  [ -n "$pid" ] || return
-  section "holder $1"
-  printf '%s (pid %s)\n' "$(line "/proc/$pid/comm")" "$pid"
+# held PORT: who listens there, as far as this user may see.
+held() {
+  for inode in $(listeners "$1"); do
+    who=$(holder "$inode")
+    [ -n "$who" ] || continue
+    section "holder $1"
+    printf '%s\n' "$who"
+    return
+  done
 }
 
 # program NAME: where it is.

@@ -11,7 +11,7 @@ use super::scratch::{fill, fill_env};
 use super::spawned::{Spawned, shown, stage_of};
 use super::{Context, within};
 use crate::error::{Exit, FleetError};
-use crate::host::{Shell, ShellError};
+use crate::host::{Question, Shell, ShellError, ask_all};
 use crate::journal::{Event, Intent, Journal};
 use crate::process::{Identity, Mark};
 use crate::remote::{self, Fate, Seen};
@@ -54,25 +54,22 @@ pub(super) async fn look_at_all(
     for process in plan.processes.iter().filter(|p| ctx.shell(plan, &p.host) != Shell::Here) {
         wanted.entry(&process.host).or_default().push(process);
     }
-    let mut asked = Vec::new();
-    for (host, processes) in &wanted {
-        let (shell, script) = (ctx.shell(plan, host), remote::look(processes));
-        let answer = tokio::spawn(async move { shell.run(&script, ASK_LIMIT).await });
-        asked.push((*host, processes, answer));
-    }
+    let question = |(host, processes): (&&str, &Vec<&ProcessPlan>)| Question {
+        shell: ctx.shell(plan, host),
+        script: remote::look(processes),
+        limit: ASK_LIMIT,
+    };
+    let answers = ask_all(wanted.iter().map(question).collect()).await;
     let mut seen = BTreeMap::new();
-    for (host, processes, answer) in asked {
-        let answer = answer.await.unwrap_or_else(|e| {
-            Err(ShellError::Pipe { host: host.to_owned(), source: std::io::Error::other(e) })
-        });
+    for ((host, processes), answer) in wanted.iter().zip(answers) {
         let ran = answer.map_err(|source| cannot_ask(host, "", source))?;
         let found = remote::parse_look(&ran.stdout).ok_or_else(|| FleetError::HostUnfit {
-            host: host.to_owned(),
+            host: (*host).to_owned(),
             said: format!("its shell gave no answer that can be read: {}", ran.stderr.trim()),
             advice: "it needs a POSIX sh and /proc (Linux)".to_owned(),
         })?;
         fit(host, &found, processes)?;
-        seen.insert(host.to_owned(), found);
+        seen.insert((*host).to_owned(), found);
     }
     Ok(seen)
 }
@@ -251,13 +248,13 @@ pub(super) async fn all_live(processes: &[Spawned]) -> bool {
         let leader = process.identity.leader();
         by_host.entry(&process.shell).or_default().push((leader.pid, leader.start_ticks));
     }
-    for (shell, leaders) in by_host {
-        let ran = shell.run(&remote::all_live(&leaders), ALIVE_LIMIT).await;
-        if ran.is_ok_and(|ran| ran.status != Some(0)) {
-            return false;
-        }
-    }
-    true
+    let question = |(shell, leaders): (&Shell, Vec<_>)| Question {
+        shell: shell.clone(),
+        script: remote::all_live(&leaders),
+        limit: ALIVE_LIMIT,
+    };
+    let answers = ask_all(by_host.into_iter().map(question).collect()).await;
+    answers.into_iter().flatten().all(|ran| ran.status == Some(0))
 }
 
 /// Copies the log of one process here and waits for its end.

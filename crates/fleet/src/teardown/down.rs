@@ -85,35 +85,24 @@ pub async fn down_run(
     Ok(report)
 }
 
-/// What the run of `run_dir` has left, so that another is not started over it.
+/// What the run of `run_dir` has left, here and on other hosts, so that another is not started over it.
+/// Hosts are asked only of what the journal does not say that it is gone.
 ///
 /// # Errors
-/// When the journal or `/proc` is there and cannot be read.
-pub fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
-    let contents = journal::read(&run_dir.join(journal::FILE))?;
-    let (table, marked, boot) = look(&targets_of(&contents))?;
-    let mut found = Vec::new();
-    for target in targets_of(&contents) {
-        let survey = target.survey(&table, &marked, &boot);
-        if survey.is_empty() {
-            continue;
-        }
-        let pids = survey.in_group.iter().chain(&survey.strays).map(|m| m.pid).collect();
-        let Target { deployment, process, host, command, .. } = target;
-        found.push(Leftover { deployment, process, host, command, pids });
-    }
-    Ok(found)
-}
-
-/// What the run of `run_dir` has left on other hosts, as far as its journal does not say that it is gone.
-///
-/// # Errors
-/// When the journal is there and cannot be read, or a host cannot be asked.
-pub async fn remote_leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
+/// When the journal or `/proc` is there and cannot be read, or a host cannot be asked.
+pub async fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
     let contents = journal::read(&run_dir.join(journal::FILE))?;
     let targets: Vec<Target> =
-        targets_of(&contents).into_iter().filter(|t| t.shell != Shell::Here && !t.gone).collect();
-    let living = remote::look(&targets).await?;
+        targets_of(&contents).into_iter().filter(|t| t.shell == Shell::Here || !t.gone).collect();
+    let (table, marked, boot) = look(&targets)?;
+    let mut living = remote::look(&targets).await?;
+    for (index, target) in targets.iter().enumerate() {
+        let survey = target.survey(&table, &marked, &boot);
+        if !survey.is_empty() {
+            let pids = survey.in_group.iter().chain(&survey.strays).map(|m| m.pid).collect();
+            living.insert(index, pids);
+        }
+    }
     let of = |(index, pids): (usize, Vec<i32>)| {
         let Target { deployment, process, host, command, .. } = targets.get(index)?.clone();
         Some(Leftover { deployment, process, host, command, pids })

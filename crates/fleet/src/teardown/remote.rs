@@ -6,7 +6,7 @@
 
 use super::{Drain, Ended, ProcessEnd, Target, end};
 use crate::error::FleetError;
-use crate::host::Shell;
+use crate::host::{Question, Shell, ask_all};
 use crate::journal::{Event, Reach};
 use crate::process::Mark;
 use crate::remote::{self, Act, How, Said, Wanted};
@@ -33,13 +33,19 @@ fn by_host<'a>(targets: &'a [Target]) -> BTreeMap<(Shell, Mark), Group<'a>> {
     groups
 }
 
-fn wanted(target: &Target) -> Wanted<'_> {
-    Wanted {
+fn wanted<'a>(group: &Group<'a>) -> Vec<Wanted<'a>> {
+    let of = |(_, target): &(usize, &'a Target)| Wanted {
         process: &target.process,
         leader: target.leader.as_ref().map(|l| (l.pid, l.start_ticks)),
         boot_id: &target.boot_id,
         ports: &target.ports,
-    }
+    };
+    group.iter().map(of).collect()
+}
+
+/// The host of a group, as the file names it.
+fn host_of<'a>(group: &Group<'a>) -> &'a str {
+    group.first().map_or("", |(_, target)| &target.host)
 }
 
 /// Ends the targets of one stage on all hosts at once; by position in `targets`, what became of each.
@@ -47,37 +53,32 @@ pub(super) async fn stage(
     drain: &mut Drain<'_>,
     targets: &[Target],
 ) -> BTreeMap<usize, ProcessEnd> {
-    let mut asked = Vec::new();
-    for ((shell, mark), group) in by_host(targets) {
-        for (_, target) in &group {
-            announce(drain, target);
-        }
+    let groups = by_host(targets);
+    for (_, target) in groups.values().flatten() {
+        announce(drain, target);
+    }
+    let question = |((shell, mark), group): (&(Shell, Mark), &Group<'_>)| {
         let grace = group.iter().map(|(_, t)| t.grace).max().unwrap_or_default().to_std();
         let act = Act::End { grace_s: grace.as_secs() + u64::from(grace.subsec_nanos() > 0) };
-        let wanted: Vec<Wanted<'_>> = group.iter().map(|(_, t)| wanted(t)).collect();
-        let script = remote::end(&mark, &wanted, act);
-        let limit = grace + BESIDE_GRACE;
-        let answer = tokio::spawn(async move { shell.run(&script, limit).await });
-        asked.push((group, answer));
-    }
+        Question {
+            shell: shell.clone(),
+            script: remote::end(mark, &wanted(group), act),
+            limit: grace + BESIDE_GRACE,
+        }
+    };
+    let answers = ask_all(groups.iter().map(question).collect()).await;
     let mut ends = BTreeMap::new();
-    for (group, answer) in asked {
-        let said = match answer.await {
-            Ok(Ok(ran)) => remote::parse_end(&ran.stdout),
-            Ok(Err(error)) => {
-                let host = group.first().map_or("", |(_, t)| t.host.as_str());
-                drain.problems.push(format!(
-                    "host {host} could not be asked to end {}: {error}; {}",
-                    group.iter().map(|(_, t)| t.process.as_str()).collect::<Vec<_>>().join(", "),
-                    error.hint()
-                ));
-                Vec::new()
-            }
-            Err(error) => {
-                drain.problems.push(error.to_string());
-                Vec::new()
-            }
-        };
+    for (group, answer) in groups.into_values().zip(answers) {
+        let said = answer.map(|ran| remote::parse_end(&ran.stdout)).unwrap_or_else(|error| {
+            let processes = group.iter().map(|(_, t)| t.process.as_str()).collect::<Vec<_>>();
+            drain.problems.push(format!(
+                "host {} could not be asked to end {}: {error}; {}",
+                host_of(&group),
+                processes.join(", "),
+                error.hint()
+            ));
+            Vec::new()
+        });
         for (index, target) in group {
             ends.insert(index, conclude(drain, target, &said));
         }
@@ -93,11 +94,10 @@ fn announce(drain: &mut Drain<'_>, target: &Target) {
 
 fn conclude(drain: &mut Drain<'_>, target: &Target, said: &[Said]) -> ProcessEnd {
     for line in said {
-        match line {
-            Said::Port { process, port, taken_by } if *process == target.process => {
-                port_of(drain, target, *port, taken_by.as_deref());
-            }
-            _ => {}
+        if let Said::Port { process, port, taken_by } = line
+            && *process == target.process
+        {
+            port_of(drain, target, *port, taken_by.as_deref());
         }
     }
     let found = said.iter().find_map(|line| match line {
@@ -150,19 +150,27 @@ pub(super) async fn clean(targets: &[Target], ends: &[ProcessEnd]) -> Vec<String
         .filter(|t| !keeps.contains(&t.shell))
         .filter_map(|t| Some((&t.shell, t.scratch.as_deref()?)))
         .collect();
-    let mut problems = Vec::new();
-    for (shell, dir) in dirs {
-        let problem = match shell {
-            Shell::Here => remove(dir).err(),
-            Shell::Ssh(_) => match shell.run(&remote::clean(dir), CLEAN_LIMIT).await {
-                Ok(ran) if ran.status == Some(0) => None,
-                Ok(ran) => Some(ran.stderr.trim().to_owned()),
-                Err(error) => Some(error.to_string()),
-            },
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        dirs.into_iter().partition(|(shell, _)| **shell == Shell::Here);
+    let mut problems: Vec<String> = here
+        .into_iter()
+        .filter_map(|(shell, dir)| {
+            Some(format!("on host {}: {}", shell.name(), remove(dir).err()?))
+        })
+        .collect();
+    let question = |(shell, dir): &(&Shell, &str)| Question {
+        shell: (*shell).clone(),
+        script: remote::clean(dir),
+        limit: CLEAN_LIMIT,
+    };
+    let answers = ask_all(elsewhere.iter().map(question).collect()).await;
+    for ((shell, _), answer) in elsewhere.into_iter().zip(answers) {
+        let problem = match answer {
+            Ok(ran) if ran.status == Some(0) => continue,
+            Ok(ran) => ran.stderr.trim().to_owned(),
+            Err(error) => error.to_string(),
         };
-        if let Some(problem) = problem {
-            problems.push(format!("on host {}: {problem}", shell.name()));
-        }
+        problems.push(format!("on host {}: {problem}", shell.name()));
     }
     problems
 }
@@ -187,12 +195,17 @@ fn remove(dir: &str) -> Result<(), String> {
 /// # Errors
 /// A host that cannot be asked: nobody knows then.
 pub(super) async fn look(targets: &[Target]) -> Result<BTreeMap<usize, Vec<i32>>, FleetError> {
+    let groups = by_host(targets);
+    let question = |((shell, mark), group): (&(Shell, Mark), &Group<'_>)| Question {
+        shell: shell.clone(),
+        script: remote::end(mark, &wanted(group), Act::Look),
+        limit: LOOK_LIMIT,
+    };
+    let answers = ask_all(groups.iter().map(question).collect()).await;
     let mut living = BTreeMap::new();
-    for ((shell, mark), group) in by_host(targets) {
-        let wanted: Vec<Wanted<'_>> = group.iter().map(|(_, t)| wanted(t)).collect();
-        let script = remote::end(&mark, &wanted, Act::Look);
-        let ran = shell.run(&script, LOOK_LIMIT).await.map_err(|source| FleetError::Host {
-            host: group.first().map_or_else(String::new, |(_, t)| t.host.clone()),
+    for (group, answer) in groups.values().zip(answers) {
+        let ran = answer.map_err(|source| FleetError::Host {
+            host: host_of(group).to_owned(),
             needed_for: " what an earlier run has left on it".to_owned(),
             source,
         })?;

@@ -89,7 +89,7 @@ async fn after_a_kill_the_journal_alone_cleans_up_and_a_second_time_finds_nothin
     drop(running);
     let mut file = std::fs::File::options().append(true).open(bench.ctx.journal.path()).unwrap();
     file.write_all(b"{\"at_unix_ns\":1,\"seq\":99,\"event\":\"signal\",\"proc").unwrap();
-    assert_eq!(leftovers(bench.dir.path()).unwrap().len(), 3);
+    assert_eq!(leftovers(bench.dir.path()).await.unwrap().len(), 3);
 
     let report = down(&bench).await;
     assert_eq!(report.problems, Vec::<String>::new());
@@ -99,7 +99,7 @@ async fn after_a_kill_the_journal_alone_cleans_up_and_a_second_time_finds_nothin
     }
     let again = down(&bench).await;
     assert!(again.nothing_left(), "{again:?}");
-    assert_eq!(leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(leftovers(bench.dir.path()).await.unwrap(), []);
 }
 
 const VICTIM_DIR: &str = "FLEET_TEST_VICTIM_DIR";
@@ -130,7 +130,7 @@ async fn a_real_kill_9_is_cleaned_up() {
     eventually(|| bench.states().contains(&"verified".to_owned()).then_some(())).await;
     victim.kill().unwrap();
     victim.wait().unwrap();
-    let left = leftovers(bench.dir.path()).unwrap();
+    let left = leftovers(bench.dir.path()).await.unwrap();
     assert_eq!(left.len(), 2, "they outlive it: {left:?}");
     let report = down(&bench).await;
     assert_eq!((report.ends.len(), report.problems.len()), (2, 0), "{report:?}");
@@ -206,7 +206,7 @@ async fn survivors_of_a_dead_leader_are_ended_with_its_group() {
     running.died().await;
     assert!(child.is_alive());
     drop(running);
-    assert_eq!(leftovers(bench.dir.path()).unwrap()[0].pids, [child.pid]);
+    assert_eq!(leftovers(bench.dir.path()).await.unwrap()[0].pids, [child.pid]);
     assert!(down(&bench).await.problems.is_empty());
     assert!(!child.is_alive());
 }
@@ -233,6 +233,6 @@ async fn entries_go_before_workers() {
     let running = bench.up(&plan).await.unwrap();
     assert!(running.take_down(Nanos::from_secs(5)).await.is_clean());
     assert_eq!(bench.signals(), ["SIGTERM d/0/serve", "SIGTERM d/0/rank1", "SIGTERM d/infra/etcd"]);
-    let gone = eventually(|| leftovers(bench.dir.path()).ok()).await;
+    let gone = leftovers(bench.dir.path()).await.unwrap();
     assert_eq!(gone, []);
 }

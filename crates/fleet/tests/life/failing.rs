@@ -22,7 +22,7 @@ async fn a_crash_at_start_shows_the_log_and_a_hint() {
         states.contains(&"failed".to_owned()) && states.last().unwrap() == "gone",
         "{states:?}"
     );
-    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_hang_names_the_process_and_its_last_line() {
             .iter()
             .any(|s| s.contains("loading weights (Loading weights 3/7)"))
     );
-    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -108,5 +108,5 @@ async fn an_interrupt_takes_everything_down() {
     };
     let (outcome, ()) = tokio::join!(bench.up(&plan), stop);
     assert!(matches!(outcome.unwrap_err(), FleetError::Cancelled { .. }));
-    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }

@@ -28,7 +28,7 @@ async fn two_replicas_pass_every_gate_and_leave_nothing() {
     let released =
         bench.events().iter().filter(|e| matches!(e, Event::PortReleased { .. })).count();
     assert_eq!(released, 2);
-    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_death_under_load_is_noticed_at_once() {
     assert!(running.check_alive().is_err());
     // What the dead leader left in its group goes too.
     assert!(running.take_down(GRACE).await.is_clean());
-    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).unwrap(), []);
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }
 
 #[tokio::test]
