@@ -120,7 +120,12 @@ fn look(targets: &[Target]) -> Result<(Table, Vec<Marked>, String), FleetError> 
     Ok((Table::read(), process::marked(&marks), boot))
 }
 
-/// Targets of which something lives, and what was left alone.
+/// Whether what it wrote on this machine is still there, although it has ended.
+fn has_files(target: &Target) -> bool {
+    target.scratch.as_deref().is_some_and(|dir| Path::new(dir).exists())
+}
+
+/// Targets of which something is left, and what was left alone.
 fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError> {
     let all = targets_of(contents);
     let (table, marked, boot) = look(&all)?;
@@ -129,11 +134,14 @@ fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError>
     for target in all {
         let survey = target.survey(&table, &marked, &boot);
         // What is on another host is looked for there.
-        let is_elsewhere = target.shell != Shell::Here && !target.gone;
-        if is_elsewhere || !survey.is_empty() {
-            targets.push(target);
-        } else if !target.gone {
+        let is_elsewhere = target.shell != Shell::Here;
+        if survey.is_empty() && !target.gone && !is_elsewhere {
             untouched.extend(why_untouched(&target, &survey, &boot));
+        }
+        let is_left =
+            if is_elsewhere { !target.gone } else { !survey.is_empty() || has_files(&target) };
+        if is_left {
+            targets.push(target);
         }
     }
     Ok((targets, untouched))

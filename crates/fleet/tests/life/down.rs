@@ -211,6 +211,32 @@ async fn survivors_of_a_dead_leader_are_ended_with_its_group() {
     assert!(!child.is_alive());
 }
 
+/// The processes died by themselves while nobody was there to clean up after them.
+#[tokio::test]
+async fn files_of_the_dead_are_removed_too() {
+    let bench = Bench::new();
+    let script = "mkdir -p {scratch}/data; echo {scratch} > \"$0\"; exec sleep 600";
+    let said = bench.dir.path().join("scratch").to_string_lossy().into_owned();
+    let running = bench
+        .up(&plan(vec![process("d/0/serve", "/bin/sh", &["-c", script, &said])]))
+        .await
+        .unwrap();
+    let dir = eventually(|| {
+        let text = std::fs::read_to_string(&said).ok()?;
+        text.ends_with('\n').then(|| std::path::PathBuf::from(text.trim_end()))
+    })
+    .await;
+    assert!(dir.join("data").is_dir(), "{}", dir.display());
+    let pid = running.processes()[0].pid;
+    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+    running.died().await;
+    drop(running);
+    assert_eq!(leftovers(bench.dir.path()).await.unwrap(), []);
+    assert!(down(&bench).await.nothing_left());
+    assert!(!dir.exists(), "{}", dir.display());
+}
+
 #[tokio::test]
 async fn down_is_legal_without_a_journal_and_with_one_that_names_no_process() {
     let empty = tempfile::tempdir().unwrap();
