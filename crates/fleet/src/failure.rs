@@ -57,6 +57,11 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "gpu-oom",
+        &["cuda runtime error: out of memory"],
+        "LMDeploy found too little memory on the GPU: raise tp, lower --cache-max-entry-count, or free the GPUs",
+    ),
+    known(
+        "gpu-oom",
         &["outofmemoryerror"],
         "the model does not fit on its GPUs: raise tp or pp, lower max_len, or free the GPUs",
     ),
@@ -212,6 +217,10 @@ mod tests {
     fn real_lines_are_recognised() {
         for (line, want) in [
             ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB", "gpu-oom"),
+            (
+                "RuntimeError: [TM][ERROR] CUDA runtime error: out of memory /lmdeploy/src/turbomind/core/allocator.cc:49",
+                "gpu-oom",
+            ),
             ("ValueError: current platform cpu does not support ray.", "ray-on-cpu"),
             ("OSError: [Errno 98] Address already in use", "port"),
             ("ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:50052", "rpc-peer"),

@@ -127,6 +127,8 @@ pub enum EngineKind {
     /// llama.cpp's server.
     #[serde(rename = "llama.cpp")]
     LlamaCpp,
+    /// LMDeploy's API server.
+    Lmdeploy,
     /// Any OpenAI-compatible endpoint.
     Openai,
     /// The built-in emulated engine.
@@ -147,6 +149,7 @@ impl EngineKind {
             Self::DynamoSglang => "dynamo-sglang",
             Self::RayServeLlm => "ray-serve-llm",
             Self::LlamaCpp => "llama.cpp",
+            Self::Lmdeploy => "lmdeploy",
             Self::Openai => "openai",
             Self::Emulated => "emulated",
             Self::DynamoMocker => "dynamo-mocker",

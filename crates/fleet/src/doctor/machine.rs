@@ -28,7 +28,7 @@ pub(crate) struct Machine<'a> {
 /// What an engine asks of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Appetite {
-    /// Loads weights onto GPUs with a Python stack: vLLM, SGLang, Ray, Dynamo.
+    /// Loads weights onto GPUs with a Python stack: vLLM, SGLang, LMDeploy, Ray, Dynamo.
     Heavy,
     /// Loads weights; with or without GPUs: llama.cpp.
     Light,
@@ -42,6 +42,7 @@ const fn appetite(engine: EngineKind) -> Appetite {
         | EngineKind::Sglang
         | EngineKind::DynamoVllm
         | EngineKind::DynamoSglang
+        | EngineKind::Lmdeploy
         | EngineKind::RayServeLlm => Appetite::Heavy,
         EngineKind::LlamaCpp => Appetite::Light,
         EngineKind::Openai | EngineKind::Emulated | EngineKind::DynamoMocker => Appetite::Nothing,

@@ -127,7 +127,7 @@ versions() {
   ask "versions $1" 10 ${python% -*} -c '
 import importlib.metadata as m, platform
 print("python", platform.python_version())
-for name in ("vllm", "sglang", "ray", "torch", "nixl", "ai-dynamo", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "ucx-py-cu12"):
+for name in ("vllm", "sglang", "lmdeploy", "ray", "torch", "nixl", "ai-dynamo", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "ucx-py-cu12"):
     try: print(name, m.version(name))
     except m.PackageNotFoundError: pass
 '

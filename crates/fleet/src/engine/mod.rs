@@ -14,6 +14,7 @@
 mod dynamo;
 mod emulated;
 mod llama_cpp;
+mod lmdeploy;
 mod openai;
 mod ray_serve;
 mod sglang;
@@ -36,6 +37,7 @@ pub fn engines() -> Engines<'static> {
         &dynamo::Dynamo::Mocker,
         &ray_serve::RayServe,
         &llama_cpp::LlamaCpp,
+        &lmdeploy::Lmdeploy,
         &openai::Openai,
         &emulated::Emulated,
     ];

@@ -288,6 +288,38 @@ fn sglang() {
     insta::assert_snapshot!(text);
 }
 
+#[test]
+fn lmdeploy() {
+    let mut model =
+        Case::new(&[("box", "0,1")]).shape(2, 1, 1).params("bin = \"/opt/lm/lmdeploy\"");
+    model.model.revision = Some("abc".into());
+    model.model.dtype = Some("bfloat16".into());
+    model.model.max_len = Some(3500);
+    let mut wins = Case::new(&[("box", "0")])
+        .args("--session-len 10000 --model-name other --enable-prefix-caching");
+    wins.model.max_len = Some(3500);
+    let mut experts = Case::new(&[("box", "0,1,2,3")]).shape(4, 1, 1);
+    experts.instance.ep = Some(4);
+    let mut pods = Case::new(&[]).shape(4, 1, 1);
+    pods.platform = Platform::K8s;
+    let text = book(
+        EngineKind::Lmdeploy,
+        &[
+            ("one GPU of this machine", Case::new(&[("box", "0")])),
+            ("what [model] says, a program of a venv", model),
+            ("the user's flags win", wins),
+            ("experts", experts),
+            ("one host over ssh", Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1)),
+            ("a platform that chooses hosts", pods),
+            ("pp", Case::new(&[("box", "0,1")]).shape(1, 2, 1)),
+            ("dp", Case::new(&[("box", "0,1")]).shape(1, 1, 2)),
+            ("two hosts", Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1)),
+            ("a pool", Case::new(&[("box", "0")]).role(Role::Prefill)),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
 fn seed3(role: Role, place: &str, tp: u32) -> Case {
     let mut case = Case::new(&[("head", place), ("worker", "")]).ssh().shape(tp, 1, 1).role(role);
     case.instance.place.truncate(1);
@@ -398,6 +430,7 @@ fn what_this_version_brings_up() {
     dynamo-mocker: local, ssh, external
     ray-serve-llm: external
     llama.cpp: local, ssh, external
+    lmdeploy: external
     openai: external
     emulated: local, ssh, external
     ");
@@ -431,6 +464,7 @@ fn derived_flags_are_owned_or_give_way() {
         "--metrics",
         "--enable-metrics",
         "--alias",
+        "--model-name",
         "--disaggregation-transfer-backend",
         "--discovery-backend",
         "--request-plane",

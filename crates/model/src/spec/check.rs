@@ -259,8 +259,8 @@ fn endpoint(
 /// An argv is read by everybody on the machine, and stands in every plan.
 fn secret_flag(path: &str, i: usize, flag: &str, problems: &mut Vec<Problem>) {
     let lower = flag.trim_start_matches('-').replace('_', "-").to_ascii_lowercase();
-    let is_secret =
-        ["api-key", "hf-token", "token", "password", "secret"].contains(&lower.as_str());
+    let is_secret = ["api-key", "api-keys", "hf-token", "token", "password", "secret"]
+        .contains(&lower.as_str());
     if is_secret {
         problems.push(Problem::new(
             format!("{path}[{i}]"),
