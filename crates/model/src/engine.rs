@@ -138,6 +138,11 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// Parameters it understands.
     fn params(&self) -> &'static [ParamSpec];
 
+    /// Flags by which `args` give another longest context than `[model] max_len`.
+    fn context_flags(&self) -> &'static [&'static str] {
+        &["--max-model-len"]
+    }
+
     /// Whether an instance occupies GPUs of its hosts.
     fn takes_gpus(&self) -> bool {
         true

@@ -271,3 +271,31 @@ fn a_point_with_a_rate_of_its_own_and_a_load_without_are_told() {
     let said = lab.say("check", &[]).expect_code(2);
     assert!(said.stderr.contains("run[0].at[0]: the point gives a rate"), "{}", said.stderr);
 }
+
+#[test]
+fn a_longest_context_in_the_engine_s_own_words_wins_over_max_len() {
+    let words = [
+        ("vllm", "--max-model-len"),
+        ("sglang", "--context-length"),
+        ("dynamo-sglang", "--context-length"),
+        ("lmdeploy", "--session-len"),
+    ];
+    for (engine, _) in words {
+        for (_, flag) in words {
+            let lab = Lab::new(&format!(
+                "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\nmax_len = 64\n\
+                 [[deploy]]\nname = \"d\"\nplatform = \"local\"\nengine = \"{engine}\"\nargs = [\"{flag}=512\"]\n\
+                 [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 100\nosl = 20\n\
+                 [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
+            ));
+            let said = lab.say("check", &[]);
+            let is_its_own = words.contains(&(engine, flag));
+            assert_eq!(
+                said.code,
+                Some(if is_its_own { 0 } else { 2 }),
+                "{engine} {flag}: {said:?}"
+            );
+            assert_eq!(said.stderr.contains("do not fit max_len"), !is_its_own, "{}", said.stderr);
+        }
+    }
+}

@@ -42,6 +42,13 @@ impl Engine for Dynamo {
         }
     }
 
+    fn context_flags(&self) -> &'static [&'static str] {
+        match self {
+            Self::Sglang => sglang::CONTEXT,
+            Self::Vllm | Self::Mocker => &["--max-model-len"],
+        }
+    }
+
     fn params(&self) -> &'static [ParamSpec] {
         &[
             ParamSpec {

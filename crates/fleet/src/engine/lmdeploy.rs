@@ -33,6 +33,10 @@ impl Engine for Lmdeploy {
         ]
     }
 
+    fn context_flags(&self) -> &'static [&'static str] {
+        &["--session-len"]
+    }
+
     fn params(&self) -> &'static [ParamSpec] {
         &[ParamSpec {
             name: "bin",

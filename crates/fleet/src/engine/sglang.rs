@@ -38,6 +38,9 @@ pub(super) const OWNED: &[(&str, &str)] = &[
     ("--disaggregation-bootstrap-port", "place"),
 ];
 
+/// Flags of SGLang that say how long the context is, whoever starts it.
+pub(super) const CONTEXT: &[&str] = &["--context-length"];
+
 impl Engine for Sglang {
     fn kind(&self) -> EngineKind {
         EngineKind::Sglang
@@ -45,6 +48,10 @@ impl Engine for Sglang {
 
     fn owned_flags(&self) -> &'static [(&'static str, &'static str)] {
         OWNED
+    }
+
+    fn context_flags(&self) -> &'static [&'static str] {
+        CONTEXT
     }
 
     fn params(&self) -> &'static [ParamSpec] {
@@ -119,7 +126,7 @@ pub(super) fn shape(
     args.degree("--ep", instance.ep.unwrap_or(1));
     args.unless_given(user, &["--revision"], model.revision.as_ref())
         .unless_given(user, &["--dtype"], model.dtype.as_ref())
-        .unless_given(user, &["--context-length"], model.max_len);
+        .unless_given(user, CONTEXT, model.max_len);
     if nodes > 1 {
         args.pair("--nnodes", nodes)
             .pair("--node-rank", node_rank(request, place))

@@ -185,7 +185,7 @@ fn deployment(
     if let Err(more) = shapes(index, deploy, &experiment.host, engine, platform) {
         problems.extend(more);
     }
-    lengths(index, deploy, experiment, problems);
+    lengths(index, deploy, experiment, engine, problems);
 }
 
 fn infra(index: usize, deploy: &Deploy, experiment: &Experiment, problems: &mut Vec<Problem>) {
@@ -298,10 +298,17 @@ fn owned_flags(
 }
 
 /// Prompt and answer must fit the context (doctor check D05).
-fn lengths(index: usize, deploy: &Deploy, experiment: &Experiment, problems: &mut Vec<Problem>) {
+fn lengths(
+    index: usize,
+    deploy: &Deploy,
+    experiment: &Experiment,
+    engine: &dyn Engine,
+    problems: &mut Vec<Problem>,
+) {
     let Some(max_len) = experiment.model.max_len else { return };
-    let overridden = deploy.args.iter().flatten().any(|a| a.starts_with("--max-model-len"));
-    if overridden {
+    let flags = engine.context_flags();
+    let mut given = deploy.args.iter().flatten().filter_map(|a| flag_name(a));
+    if given.any(|flag| flags.contains(&flag)) {
         return;
     }
     for (w, workload) in experiment.workload.iter().enumerate() {
