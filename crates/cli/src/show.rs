@@ -126,6 +126,7 @@ fn gate(gate: &Gate) -> String {
     match gate {
         Gate::Alive { processes } => format!("{processes} processes alive"),
         Gate::Http { path } => format!("GET {path} is 200"),
+        Gate::Log { text } => format!("'{text}' in the log of each instance"),
         Gate::ModelListed { model } => format!("'{model}' listed"),
         Gate::Instances { expected } => {
             let of = expected.iter().map(|(role, n)| format!("{n} {role}"));

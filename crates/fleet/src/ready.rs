@@ -11,7 +11,7 @@ mod probe;
 use crate::error::FleetError;
 use crate::failure;
 use crate::http::{Answer, Client, NoAnswer};
-use crate::launch::{Context, OnProgress, Progress, Spawned, State};
+use crate::launch::{Context, OnProgress, Progress, Search, Spawned, State};
 use answers::Verdict;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
 use scalebeam_model::workload::Api;
@@ -117,6 +117,10 @@ impl Wait<'_> {
                     }
                     self.enter(State::Serving, on_state, doing)?;
                 }
+                Gate::Log { text } => {
+                    self.logged(text, doing).await;
+                    self.enter(State::Serving, on_state, doing)?;
+                }
                 Gate::ModelListed { model } => {
                     for entry in &self.plan.entries {
                         notes.extend(self.model_listed(entry, model, doing).await?);
@@ -170,6 +174,22 @@ impl Wait<'_> {
         self.until_pass(&what, &question, doing).await.map(drop)
     }
 
+    /// Waits until a line in the log of each instance holds `text`.
+    async fn logged(&self, text: &str, doing: &Mutex<Doing>) {
+        let mut tick = tokio::time::interval(ASK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for instance in &self.plan.instances {
+            let what =
+                format!("waiting for '{text}' in the log of {}/{}", self.plan.name, instance.index);
+            let mine = self.processes.iter().filter(|p| p.instance() == Some(instance.index));
+            let mut logs: Vec<_> = mine.map(|p| p.search(text)).collect();
+            while !logs.iter_mut().any(Search::finds) {
+                self.say(&what, "no such line yet", doing);
+                tick.tick().await;
+            }
+        }
+    }
+
     async fn model_listed(
         &self,
         entry: &EntryPlan,
@@ -197,7 +217,7 @@ impl Wait<'_> {
     }
 
     fn count_entries(&self, expected: &BTreeMap<String, u32>) -> Result<(), FleetError> {
-        // Each of these entries has answered a gate before this one.
+        // Each of these has passed a gate before this one: an entry answered, or an instance's log.
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
         for entry in &self.plan.entries {
             let instance = self.plan.instances.iter().find(|i| Some(i.index) == entry.instance);

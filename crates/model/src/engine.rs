@@ -153,9 +153,9 @@ pub trait Engine: Sync + std::fmt::Debug {
         8000
     }
 
-    /// Path of the liveness probe.
-    fn health_path(&self) -> &'static str {
-        "/health"
+    /// Path that is 200 once it serves; none where only the file can know one.
+    fn health_path(&self) -> Option<&'static str> {
+        Some("/health")
     }
 
     /// Environment variables that are inherited by name when they are set (tokens, caches).

@@ -320,6 +320,11 @@ pub enum Gate {
         /// The path.
         path: String,
     },
+    /// A line in the log of one process of each instance holds this text.
+    Log {
+        /// The text.
+        text: String,
+    },
     /// The served model is listed at every entry.
     ModelListed {
         /// Its name.

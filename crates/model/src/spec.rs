@@ -308,6 +308,15 @@ pub struct ReadySpec {
     /// `completion` (default) or `health` for a server that cannot answer a probe.
     #[serde(default)]
     pub probe: Option<ProbeKind>,
+    /// Path that is 200 at every entry once it serves; default: the engine's own, where it has one.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// Text that a line of each instance's log holds once it serves, in place of the engine's own path.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// Whether every entry must list the model under `/v1/models`; default true.
+    #[serde(default)]
+    pub models: Option<bool>,
 }
 
 /// The last gate of readiness.

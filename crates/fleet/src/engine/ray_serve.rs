@@ -24,8 +24,8 @@ impl Engine for RayServe {
         &[]
     }
 
-    fn health_path(&self) -> &'static str {
-        "/v1/models"
+    fn health_path(&self) -> Option<&'static str> {
+        Some("/v1/models")
     }
 
     fn inherited_env(&self) -> &'static [&'static str] {

@@ -14,6 +14,7 @@ mod spawned;
 
 pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
+pub(crate) use log::Search;
 pub(crate) use spawned::{Spawned, first_death};
 
 use crate::error::FleetError;

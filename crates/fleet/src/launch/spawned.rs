@@ -1,7 +1,7 @@
 //! A process that was started, wherever it runs: what is known of it, and how it ended.
 
 use super::RunningProcess;
-use super::log::tail;
+use super::log::{Search, tail};
 use crate::error::{Death, Exit, FleetError, Stuck};
 use crate::failure;
 use crate::host::Shell;
@@ -122,6 +122,16 @@ impl Spawned {
         let noticed = exit.wait_for(Option::is_some);
         let limit = if self.shell == Shell::Here { SETTLED_HERE } else { SETTLED_ELSEWHERE };
         let _ = tokio::time::timeout(limit, noticed).await;
+    }
+
+    /// The instance that it belongs to; none for infrastructure.
+    pub(crate) const fn instance(&self) -> Option<u32> {
+        self.plan.instance
+    }
+
+    /// Looks for `text` in what it writes.
+    pub(crate) fn search<'a>(&'a self, text: &'a str) -> Search<'a> {
+        Search::new(&self.log, self.log_from, text)
     }
 
     /// Last line that it wrote and is not empty.

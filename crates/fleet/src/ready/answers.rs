@@ -25,6 +25,10 @@ const AUTH: &str = "set `api_key_env` (and `headers_env`) of the deployment to t
                     what the endpoint asks for";
 const OTHER_SERVER: &str = "something else answers there: check host, port and path of `endpoint`, and \
                             proxies in between";
+const NO_HEALTH: &str = "say which path is 200 once it serves: ready = { health = \"/path\" }; without one, a \
+                         line of its log: ready = { log = \"text\" }";
+const NO_LIST: &str = "a server that lists no models needs ready = { models = false }; else check that it is \
+                       the server that was meant";
 const NOT_THE_FAMILY: &str = "the endpoint must answer in the workload's `api`, and stream where it is \
                               asked to";
 const NOT_OPENAI: &str =
@@ -48,8 +52,17 @@ fn common(url: &str, answer: Result<Answer, NoAnswer>) -> Result<Answer, Verdict
     }
 }
 
+/// Whether a server lives and has no such path.
+fn is_absent(answer: &Answer) -> bool {
+    matches!(answer.status, 404 | 405)
+}
+
 /// Any plain 200 is health.
 pub(super) fn health(url: &str, answer: Result<Answer, NoAnswer>) -> Verdict {
+    match &answer {
+        Ok(answer) if is_absent(answer) => return Verdict::Wrong(wrong(url, answer, NO_HEALTH)),
+        _ => {}
+    }
     match common(url, answer) {
         Ok(_) => Verdict::Pass(None),
         Err(verdict) => verdict,
@@ -64,8 +77,13 @@ pub(super) fn models(
     may_lack: bool,
     answer: Result<Answer, NoAnswer>,
 ) -> Verdict {
-    if may_lack && answer.as_ref().is_ok_and(|a| matches!(a.status, 404 | 405)) {
-        return Verdict::Pass(Some(format!("{url} lists no models; '{model}' was not looked up")));
+    match &answer {
+        Ok(answer) if is_absent(answer) && may_lack => {
+            let note = format!("{url} lists no models; '{model}' was not looked up");
+            return Verdict::Pass(Some(note));
+        }
+        Ok(answer) if is_absent(answer) => return Verdict::Wrong(wrong(url, answer, NO_LIST)),
+        _ => {}
     }
     let answer = match common(url, answer) {
         Ok(answer) => answer,
@@ -255,6 +273,21 @@ mod tests {
             (Err(NoAnswer("refused".into())), "wait: refused"),
         ] {
             assert_eq!(text(health("U", got)), want);
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_server_lacks_is_told_with_the_key_that_does_without() {
+        let hint = |verdict| match verdict {
+            Verdict::Wrong(error) => error.hint().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        for status in [404, 405] {
+            let absent = || answer(status, "", "");
+            assert!(hint(health("U", absent())).contains("ready = { health = "), "{status}");
+            assert!(hint(models("U", "m", false, absent())).contains("models = false"), "{status}");
+            let attached = text(models("U", "m", true, absent()));
+            assert_eq!(attached, "pass: U lists no models; 'm' was not looked up", "{status}");
         }
     }
 

@@ -94,7 +94,7 @@ fn selected(
     name: &str,
 ) -> Result<(Selector, Template), RenderError> {
     let mut template = subject.template(group.pod)?;
-    subject.serve(&mut template);
+    subject.serve(&mut template)?;
     let mut match_labels = subject.own_labels();
     match_labels.insert("app.kubernetes.io/component".to_owned(), name.to_owned());
     template.metadata.labels.extend(match_labels.clone());

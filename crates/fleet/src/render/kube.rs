@@ -291,9 +291,9 @@ impl Subject<'_> {
     }
 
     /// Makes the container of `template` one that answers requests.
-    pub(super) fn serve(&self, template: &mut Template) {
+    pub(super) fn serve(&self, template: &mut Template) -> Result<(), RenderError> {
         let port = self.port();
-        let path = self.health_path();
+        let path = self.health_path()?;
         let probe = |period, failures| Probe {
             http_get: HttpGet { path: path.to_owned(), port },
             period_seconds: period,
@@ -306,6 +306,7 @@ impl Subject<'_> {
                 Some(probe(PROBE_SECONDS, timeout.div_ceil(PROBE_SECONDS).max(1)));
             container.readiness_probe = Some(probe(5, 3));
         }
+        Ok(())
     }
 
     /// Variables of a process. Those that are passed on by name come from a Secret, where it has them.

@@ -105,7 +105,7 @@ fn pod<'a>(process: &'a ProcessPlan, host: &'a str) -> Pod<'a> {
 
 fn spec(subject: &Subject<'_>, group: &Group<'_>) -> Result<LeaderWorkerSetSpec, RenderError> {
     let mut leader = subject.template(group.leader)?;
-    subject.serve(&mut leader);
+    subject.serve(&mut leader)?;
     leader.metadata.labels.insert(ROLE.to_owned(), "leader".to_owned());
     let mut worker = subject.template(group.worker)?;
     worker.metadata.labels.insert(ROLE.to_owned(), "worker".to_owned());

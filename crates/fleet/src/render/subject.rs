@@ -136,12 +136,15 @@ impl<'a> Subject<'a> {
     }
 
     /// The path that is 200 once a server lives.
-    pub(super) fn health_path(&self) -> &'a str {
+    pub(super) fn health_path(&self) -> Result<&'a str, RenderError> {
         let path = self.deployment.ready.gates.iter().find_map(|gate| match gate {
             Gate::Http { path } => Some(path.as_str()),
             _ => None,
         });
-        path.unwrap_or("/health")
+        path.ok_or_else(|| {
+            let hint = "add ready = { health = \"/path\" }";
+            self.cannot("nothing says which path is 200 once it serves", hint)
+        })
     }
 
     /// Processes of `instance`, in rank order.

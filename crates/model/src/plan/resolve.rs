@@ -458,10 +458,15 @@ impl Ctx<'_> {
         if !processes.is_empty() {
             let processes = u32::try_from(processes.len()).unwrap_or(u32::MAX);
             gates.push(Gate::Alive { processes });
-            // An endpoint of somebody else need not have a health path.
-            gates.push(Gate::Http { path: self.engine.health_path().to_owned() });
         }
-        gates.push(Gate::ModelListed { model: self.model.served.clone() });
+        // An endpoint of somebody else need not have a health path.
+        let is_asked = !processes.is_empty() && spec.log.is_none();
+        let own = self.engine.health_path().filter(|_| is_asked).map(str::to_owned);
+        gates.extend(spec.log.map(|text| Gate::Log { text }));
+        gates.extend(spec.health.or(own).map(|path| Gate::Http { path }));
+        if spec.models != Some(false) {
+            gates.push(Gate::ModelListed { model: self.model.served.clone() });
+        }
         if !expected.is_empty() {
             gates.push(Gate::Instances { expected });
         }

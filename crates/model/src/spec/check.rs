@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 mod asks;
 mod pace;
+mod ready;
 mod search;
 mod slo;
 mod workloads;
@@ -169,6 +170,7 @@ fn deployment(
         return;
     };
     endpoint(index, deploy, platform, kind, problems);
+    ready::check(index, deploy, platform, problems);
     infra(index, deploy, experiment, problems);
     let Some(engine) = find(engines, kind) else {
         let message = format!("no engine '{}' in this version", kind.name());
