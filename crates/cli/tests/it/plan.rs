@@ -1,6 +1,6 @@
 //! `plan`: complete, deterministic, and valid by its published schema.
 
-use crate::support::{root, say};
+use crate::support::{Lab, root, say};
 
 fn experiment(name: &str) -> String {
     root().join(format!("experiments/{name}.toml")).display().to_string()
@@ -106,4 +106,20 @@ fn a_selection_keeps_what_it_names_and_refuses_what_is_not_there() {
     assert_eq!(plan["points"].as_array().unwrap().len(), 2);
     let said = say(["plan", &file, "--load", "exp4-mixd"]).expect_code(2);
     assert!(said.stderr.contains("hint: did you mean 'exp4-mixed'?"), "{}", said.stderr);
+}
+
+/// llama.cpp runs without GPUs too, so the shape does not say that there are any. A host without ids is all of
+/// its GPUs.
+#[test]
+fn gpus_that_a_place_names_count_for_an_engine_that_can_do_without() {
+    for (place, gpus) in [("", 0), ("place = [\"box\"]", 4), ("place = [\"box:0,2\"]", 2)] {
+        let lab = Lab::new(&format!(
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.box]\ngpus = 4\n[[deploy]]\nname = \"d\"\n\
+             platform = \"local\"\nengine = \"llama.cpp\"\n{place}\n\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
+        ));
+        let plan = lab.say("plan", &["--json"]).expect_code(0).json();
+        assert_eq!(plan["deployments"][0]["gpus"], gpus, "{place}");
+    }
 }

@@ -341,12 +341,16 @@ impl Ctx<'_> {
     fn plan(self, instances: Vec<InstancePlan>, processes: Vec<ProcessPlan>) -> DeploymentPlan {
         let d = self.deploy;
         let says_shape = d.tp.or(d.pp).or(d.dp).is_some() || !d.pool.is_empty();
-        // What is behind somebody else's endpoint is known where the file says so.
-        let counts = match self.platform {
-            Platform::External => says_shape,
-            _ => self.engine.takes_gpus(),
+        let of_shape: u32 = instances.iter().map(InstancePlan::gpus).sum();
+        let placed = instances.iter().flat_map(|i| &i.place).map(|p| p.ids.len()).sum::<usize>();
+        let gpus = match self.platform {
+            // What is behind somebody else's endpoint is known where the file says so.
+            Platform::External if !says_shape => 0,
+            Platform::External => of_shape,
+            _ if self.engine.takes_gpus() => of_shape,
+            // An engine that can do without has those that its place names.
+            _ => u32::try_from(placed).unwrap_or(u32::MAX),
         };
-        let gpus = if counts { instances.iter().map(InstancePlan::gpus).sum() } else { 0 };
         let entries = self.entries(&instances);
         let ready = self.ready(&instances, &processes);
         let stop = d.stop.clone().unwrap_or_default();
