@@ -710,7 +710,9 @@ class Connection(asyncio.Protocol):
         self.server.write_record(record)
 
     def serve_get(self, path):
-        if path == "/health":
+        if self.server.options.bare:
+            self.respond(404, {"error": {"message": f"no such path: {path}"}})
+        elif path == "/health":
             self.respond(200, {"status": "ok"})
         elif path == "/v1/models":
             models = [{"id": name, "object": "model", "created": 1, "owned_by": "truth"} for name in MODELS]
@@ -933,6 +935,7 @@ def parse_options():
     parser.add_argument("--log", metavar="FILE", help="one JSON line a request is appended")
     parser.add_argument("--log-bodies", action="store_true", help="log each request's body, and its answer's text")
     parser.add_argument("--refuse-reset", action="store_true", help="do not empty the prefix cache when asked")
+    parser.add_argument("--bare", action="store_true", help="no path but those that answer requests")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

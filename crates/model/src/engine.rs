@@ -184,6 +184,14 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// When the shape cannot be served, in words for the user.
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String>;
 
+    /// What the user's variable `value` of the deployment is for one instance.
+    ///
+    /// # Errors
+    /// When it holds what cannot be filled in, in words for the user.
+    fn variable(&self, value: &str, _request: &LaunchRequest<'_>) -> Result<String, String> {
+        Ok(value.to_owned())
+    }
+
     /// Infrastructure processes that the whole deployment shares, in start order.
     ///
     /// # Errors

@@ -129,6 +129,8 @@ pub enum EngineKind {
     LlamaCpp,
     /// LMDeploy's API server.
     Lmdeploy,
+    /// Any program, as the file says it.
+    Command,
     /// Any OpenAI-compatible endpoint.
     Openai,
     /// The built-in emulated engine.
@@ -150,6 +152,7 @@ impl EngineKind {
             Self::RayServeLlm => "ray-serve-llm",
             Self::LlamaCpp => "llama.cpp",
             Self::Lmdeploy => "lmdeploy",
+            Self::Command => "command",
             Self::Openai => "openai",
             Self::Emulated => "emulated",
             Self::DynamoMocker => "dynamo-mocker",

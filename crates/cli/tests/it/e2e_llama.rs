@@ -1,6 +1,6 @@
 //! A real llama.cpp server: a tiny model on every change, SmolLM2 once.
 
-use crate::support::{Lab, free_port, marked_processes, setting};
+use crate::support::{Lab, free_port, marked_processes, root, setting};
 
 fn experiment(model: &str, extra: &str) -> String {
     format!(
@@ -48,4 +48,33 @@ fn smollm2_by_its_managed_name() {
     let point = &results["points"][0];
     assert_eq!(point["outcomes"]["completed"], 24, "{point:#}");
     assert!(point["metrics"]["tpot_ms"]["p50"].as_f64().unwrap() > 0.1);
+}
+
+/// The same server, of which scalebeam knows nothing but what the file says.
+#[test]
+#[ignore = "needs a real engine; ci/test runs it"]
+fn a_real_server_as_a_program_of_the_file() {
+    let (model, python) = (setting("SCALEBEAM_E2E_TINY_GGUF"), setting("SCALEBEAM_E2E_LLAMA"));
+    let script = root().join("crates/fleet/assets/llama_serve.py");
+    let known = "engine = \"llama.cpp\"";
+    let params =
+        "params = { threads = 1, parallel = 4, ctx = 4096 }\nready = { timeout = \"2m\" }\n";
+    let text = experiment(&model, "replicas = 2\n");
+    assert!(text.contains(known) && text.contains(params), "{text}");
+    let text = text.replace(known, "engine = \"command\"").replace(
+        params,
+        &format!(
+            "params = {{ program = \"{python}\" }}\nready = {{ timeout = \"2m\", log = \"listening \" }}\n\
+             args = [\"{}\", \"--model\", \"{{model}}\", \"--alias={{served}}\", \"--host\", \"{{host}}\", \
+             \"--port\", \"{{port}}\", \"--parallel\", \"4\", \"--ctx\", \"4096\"]\n",
+            script.display()
+        ),
+    );
+    let lab = Lab::new(&text);
+    let results = lab.say("run", &["--json"]).expect_code(0).json();
+    assert_eq!(marked_processes(&lab.runs()), []);
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 24, "{point:#}");
+    assert_eq!(point["metrics"]["output_tokens"]["min"], 16.0, "{point:#}");
+    assert_eq!(point["by_target"], serde_json::json!([12, 12]), "{point:#}");
 }

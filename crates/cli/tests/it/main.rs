@@ -6,6 +6,7 @@ mod bench;
 mod beside;
 mod cache;
 mod check;
+mod command;
 mod doctor;
 mod e2e_dynamo;
 mod e2e_llama;

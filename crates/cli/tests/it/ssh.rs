@@ -4,7 +4,7 @@
 
 use crate::hosts::Hosts;
 use crate::interrupt::signal;
-use crate::support::{marked_processes, wait_for};
+use crate::support::{marked_processes, root, wait_for};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -359,4 +359,36 @@ fn ssh_faults_at_any_moment_leave_nothing() {
         // Spread over the 5 s of a life, without a pattern that the faults share.
         live_through(fault, life.wrapping_mul(2_654_435_761) % 5_000);
     }
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_a_program_of_the_file_serves_from_a_port_a_replica() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let script = root().join("tests-support/truth_server.py");
+    let host =
+        |n: u32, name: &str| format!("[host.{name}]\naddr = \"10.77.0.{n}\"\nssh = \"{name}\"\n");
+    let text = format!(
+        "schema = 1\nname = \"fleet\"\n[model]\nid = \"plain\"\n{}{}\
+         [[deploy]]\nname = \"pair\"\nplatform = \"ssh\"\nengine = \"command\"\nport = 8100\n\
+         replicas = 3\nplace = [\"a\", \"a\", \"b\"]\nparams = {{ program = \"python3\" }}\n\
+         args = [\"-B\", \"{}\", \"--host\", \"{{host}}\", \"--port\", \"{{port}}\", \"--ttft-ms\", \"5\", \
+         \"--log\", \"{{scratch}}/{{index}}.jsonl\"]\n\
+         ready = {{ timeout = \"60s\", log = \"listening \" }}\nstop = {{ grace = \"5s\" }}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 8\nforce_len = true\nseed = 1\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\n{LOAD}\n",
+        host(1, "a"),
+        host(2, "b"),
+        script.display()
+    );
+    let file = hosts.path("own.toml");
+    std::fs::write(&file, text).unwrap();
+    let (file, out) = (file.display().to_string(), runs(&hosts).display().to_string());
+    let mut args = run_args(&file, &out);
+    args.push("--json");
+    let results = hosts.say(&args).expect_code(0).json();
+    assert_eq!(results["points"][0]["outcomes"]["completed"], 80, "{results:#}");
+    let shares = results["points"][0]["by_target"].as_array().unwrap().clone();
+    assert!(shares.len() == 3 && shares.iter().all(|n| n.as_u64() > Some(20)), "{shares:?}");
+    nothing_left(&hosts);
 }

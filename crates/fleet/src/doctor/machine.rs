@@ -32,7 +32,7 @@ enum Appetite {
     Heavy,
     /// Loads weights; with or without GPUs: llama.cpp.
     Light,
-    /// Loads nothing: emulated engines, endpoints of others.
+    /// Loads nothing, or nobody knows what: emulated engines, endpoints and programs of others.
     Nothing,
 }
 
@@ -45,7 +45,10 @@ const fn appetite(engine: EngineKind) -> Appetite {
         | EngineKind::Lmdeploy
         | EngineKind::RayServeLlm => Appetite::Heavy,
         EngineKind::LlamaCpp => Appetite::Light,
-        EngineKind::Openai | EngineKind::Emulated | EngineKind::DynamoMocker => Appetite::Nothing,
+        EngineKind::Openai
+        | EngineKind::Command
+        | EngineKind::Emulated
+        | EngineKind::DynamoMocker => Appetite::Nothing,
     }
 }
 

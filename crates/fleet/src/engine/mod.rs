@@ -11,6 +11,7 @@
 //!
 //! To add an engine: one file here, one line in [`engines`]; the test below holds it to the rules.
 
+mod command;
 mod dynamo;
 mod emulated;
 mod llama_cpp;
@@ -38,6 +39,7 @@ pub fn engines() -> Engines<'static> {
         &ray_serve::RayServe,
         &llama_cpp::LlamaCpp,
         &lmdeploy::Lmdeploy,
+        &command::Command,
         &openai::Openai,
         &emulated::Emulated,
     ];

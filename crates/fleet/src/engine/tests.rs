@@ -320,6 +320,37 @@ fn lmdeploy() {
     insta::assert_snapshot!(text);
 }
 
+#[test]
+fn command() {
+    let python = |args: &str| Case::new(&[("box", "")]).params("program = \"python3\"").args(args);
+    let mut second =
+        python("-m mine --bind {host}:{port} --name {served} {model} --log=/var/log/{index}");
+    second.instance.index = 1;
+    second.instance.port = 8001;
+    let mut gpus = python("--tp {tp} --dp={dp} {pp}").shape(2, 1, 2);
+    gpus.instance.place[0].ids = ids("0,1,2,3");
+    let mut far = python("--bind {host} --port {port} --data {scratch}/x{run}").ssh();
+    far.hosts = Case::new(&[("head", "")]).hosts;
+    far.instance.place[0].host = "head".into();
+    let mut pods = Case::new(&[]).params("program = \"x\"").args("--port {port} --data {scratch}");
+    pods.platform = Platform::K8s;
+    let text = book(
+        EngineKind::Command,
+        &[
+            ("every word, the second of two", second),
+            ("braces that are no word", python(r#"--set {"a":{"b":[]}} {} {X} {{port}} { {port"#)),
+            ("GPUs of its place", gpus),
+            ("over ssh", far),
+            ("a word that is misspelt", python("--port {prot}")),
+            ("a word that no file can hold", pods),
+            ("no program", Case::new(&[("box", "")]).args("-m mine")),
+            ("a pool", python("").role(Role::Decode)),
+            ("two hosts", Case::new(&[("n2", ""), ("n3", "")]).params("program = \"x\"")),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
 fn seed3(role: Role, place: &str, tp: u32) -> Case {
     let mut case = Case::new(&[("head", place), ("worker", "")]).ssh().shape(tp, 1, 1).role(role);
     case.instance.place.truncate(1);
@@ -431,6 +462,7 @@ fn what_this_version_brings_up() {
     ray-serve-llm: external
     llama.cpp: local, ssh, external
     lmdeploy: external
+    command: local, ssh, external
     openai: external
     emulated: local, ssh, external
     ");
@@ -472,7 +504,7 @@ fn derived_flags_are_owned_or_give_way() {
         "-ngl",
     ];
     for engine in engines() {
-        let case = Case::new(&[("box", "0")]).params("rpc_workers = 1");
+        let case = Case::new(&[("box", "0")]).params("rpc_workers = 1\nprogram = \"x\"");
         let drafts = case.ask(|r| engine.processes(r)).unwrap();
         let server = drafts.last().into_iter().flat_map(|d| d.args.clone());
         let owned: Vec<&str> = engine.owned_flags().iter().map(|(f, _)| *f).collect();

@@ -93,10 +93,8 @@ pub(super) fn resolve(
         process: process.id.clone(),
         host: process.host.clone(),
         program: process.program.clone(),
-        advice: format!(
-            "install it, put its folder on PATH, or name it with its whole path (params.{})",
-            if process.program.contains("python") { "python" } else { "bin" }
-        ),
+        advice: "install it, put its folder on PATH, or name it with its whole path in params"
+            .to_owned(),
     })?;
     Ok(Executable { program, args: process.args.clone() })
 }

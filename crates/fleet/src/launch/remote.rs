@@ -91,7 +91,7 @@ fn fit(host: &str, seen: &Seen, processes: &[&ProcessPlan]) -> Result<(), FleetE
     for process in processes {
         if seen.absent.contains(&process.program) {
             let advice = format!(
-                "install it on {host}, or name it with its whole path there (params.bin), or put its \
+                "install it on {host}, or name it with its whole path there in params, or put its \
                  folder into PATH by [host.{host}] env; ssh runs no login shell"
             );
             let (process, program) = (process.id.clone(), process.program.clone());

@@ -127,7 +127,7 @@ fn caches(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec
         out.push(note(
             format!("workload[{i}].cache"),
             format!("{}: the engine has no way to empty its prefix cache", names.join(", ")),
-            "use cache = \"salt\"; of an openai endpoint, params = { cache_reset = \"/path\" } says where",
+            "use cache = \"salt\"; of an openai endpoint or a command, params = { cache_reset = \"/path\" } says where",
         ));
     }
 }

@@ -260,8 +260,12 @@ impl Ctx<'_> {
         for (shape, instance) in shapes.iter().zip(instances) {
             let extra = self.extra_ports(instance.index as usize);
             let request = self.request(shape, instance, instances.len(), &extra);
+            let fill = |(name, value): (&String, &String)| {
+                self.engine.variable(value, &request).map(|value| (name.clone(), value))
+            };
+            let env = shape.env.iter().map(fill).collect::<Result<BTreeMap<_, _>, _>>()?;
             for draft in self.engine.processes(&request)? {
-                out.push(self.process(draft, Some(instance.index), &shape.env));
+                out.push(self.process(draft, Some(instance.index), &env));
             }
         }
         Ok(out)
