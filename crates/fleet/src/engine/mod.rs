@@ -9,7 +9,8 @@
 //! (the plan gives sixteen to each instance); what is missing falls back to the engine's documented
 //! default, shifted by the instance's index.
 //!
-//! To add an engine: one file here, one line in [`engines`]; the test below holds it to the rules.
+//! To add an engine: one file here, one line in [`engines`], and what CONTRIBUTING.md lists beside; the tests
+//! hold it to the rules.
 
 mod command;
 mod dynamo;
