@@ -195,7 +195,7 @@ impl<'a> Campaign<'a> {
                 .map_err(|e| Failure::internal(format!("cannot find this program: {e}")))?,
             cache_dir: settings::cache_dir(),
             base: loaded.base.clone(),
-            hosts: loaded.plan.hosts.clone(),
+            plan: Arc::new(loaded.plan.clone()),
             journal: Arc::new(journal),
             clock: Arc::clone(&clock),
             cancel: cancelled,
@@ -272,7 +272,10 @@ impl<'a> Campaign<'a> {
             }
         };
         self.display.line(&format!("{}: ready after {}", deployment.name, running.ready_after()));
-        let ended = self.points(deployment, &running, left, searches).await;
+        // Where it answers may be known only now.
+        let entries = running.endpoints().to_vec();
+        let measured = DeploymentPlan { entries, ..deployment.clone() };
+        let ended = self.points(&measured, &running, left, searches).await;
         self.take_down(deployment, running, &ended).await;
         match ended {
             Ok(Ended::Whole) => {}

@@ -1,6 +1,8 @@
 //! What can go wrong with a deployment, in words that name the process, the host and the next step.
 
 use crate::host::ShellError;
+use crate::render::RenderError;
+use scalebeam_model::plan::Platform;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -211,6 +213,23 @@ pub enum FleetError {
         /// Where what came of its log is.
         log: PathBuf,
     },
+    /// A platform that starts processes itself refused a deployment, ended it, or cannot be asked.
+    #[error("deployment '{deployment}' on {}: {what}{}", platform.name(), indent(tail))]
+    Platform {
+        /// The deployment.
+        deployment: String,
+        /// The platform.
+        platform: Platform,
+        /// What happened, in the platform's words.
+        what: String,
+        /// Last lines of the logs, where there are any.
+        tail: Vec<String>,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The files for a platform cannot be written.
+    #[error(transparent)]
+    Render(#[from] RenderError),
     /// The time for readiness is over.
     #[error(
         "deployment '{deployment}' was not ready after {waited}: {doing}{}",
@@ -330,6 +349,8 @@ impl FleetError {
                 "see whether host {host} is up and reachable; `scalebeam down RUN_DIR` ends what is \
                  left on it once it is"
             ),
+            Self::Platform { advice, .. } => advice.clone(),
+            Self::Render(error) => error.hint.clone(),
             Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { .. } => "raise `ready = { timeout = \"..\" }` if it was still \
                 loading; otherwise see the logs named above"

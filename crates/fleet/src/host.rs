@@ -218,7 +218,7 @@ impl Shell {
 }
 
 /// Ends a shell with everything that it runs on this machine.
-fn end_group(leader: Option<u32>) {
+pub(crate) fn end_group(leader: Option<u32>) {
     let pid = leader.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // Gone already: nothing to end.

@@ -8,7 +8,7 @@
 use crate::error::{Exit, FleetError};
 use crate::process::Member;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{EnvValue, PortPlan};
+use scalebeam_model::plan::{EnvValue, Platform, PortPlan};
 use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,6 +109,20 @@ pub enum Event {
         /// Port.
         port: u16,
     },
+    /// A platform that starts processes itself will be given a deployment.
+    PlatformIntent(Box<Claim>),
+    /// It took it.
+    PlatformAccepted {
+        /// Deployment.
+        deployment: String,
+        /// What the platform calls it.
+        id: String,
+    },
+    /// Nothing of it is left there.
+    PlatformGone {
+        /// Deployment.
+        deployment: String,
+    },
     /// A deployment changed its state.
     DeploymentState {
         /// Its name.
@@ -165,6 +179,28 @@ pub struct Intent {
     /// When it is taken down.
     pub stage: Stage,
     /// Between SIGTERM and SIGKILL.
+    pub grace: Nanos,
+}
+
+/// What a platform that starts processes itself will be given, and where it is found again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Run id.
+    pub run: String,
+    /// Run directory.
+    pub run_dir: String,
+    /// Deployment.
+    pub deployment: String,
+    /// Where it is started.
+    pub platform: Platform,
+    /// Its name there, which nothing else has: what was started is found by it where no id was recorded.
+    pub name: String,
+    /// Which of several clusters, namespaces or accounts it is in, by the platform's own words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scope: BTreeMap<String, String>,
+    /// The files that are submitted, relative to the run directory.
+    pub files: Vec<String>,
+    /// Between asking it to end and ending it.
     pub grace: Nanos,
 }
 
@@ -226,7 +262,13 @@ impl Journal {
     /// When it could not be written; the act that it announces must then not be done.
     pub fn write(&self, event: Event) -> Result<(), FleetError> {
         let fail = |source| FleetError::File { action: "write", path: self.path.clone(), source };
-        let durable = matches!(event, Event::ProcessIntent(_) | Event::ProcessStarted { .. });
+        let durable = matches!(
+            event,
+            Event::ProcessIntent(_)
+                | Event::ProcessStarted { .. }
+                | Event::PlatformIntent(_)
+                | Event::PlatformAccepted { .. }
+        );
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = Entry { at_unix_ns: self.clock.unix_now().0, seq: inner.seq, event };
         let mut line = serde_json::to_vec(&entry).map_err(|e| fail(e.into()))?;

@@ -11,7 +11,7 @@ mod probe;
 use crate::error::FleetError;
 use crate::failure;
 use crate::http::{Answer, Client, NoAnswer};
-use crate::launch::{Context, OnProgress, Progress, Search, Spawned, State};
+use crate::launch::{Context, Held, OnProgress, Progress, Search, Spawned, State, first_end};
 use answers::Verdict;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
 use scalebeam_model::workload::Api;
@@ -35,6 +35,8 @@ const DEATH_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) struct Wait<'a> {
     pub(crate) plan: &'a DeploymentPlan,
     pub(crate) processes: &'a [Spawned],
+    /// What a platform was given that starts processes itself, instead.
+    pub(crate) held: Option<&'a Held>,
     pub(crate) deaths: watch::Receiver<Option<usize>>,
     pub(crate) client: &'a Client,
     pub(crate) progress: OnProgress<'a>,
@@ -79,24 +81,29 @@ impl Wait<'_> {
                 Ok(Ok(notes)) => Ok(notes),
                 // A crash breaks connections a moment before it is seen, and says more.
                 Ok(Err(error)) => Err(tokio::time::timeout(DEATH_WITHIN, self.death()).await.unwrap_or(error)),
-                Err(_) => Err(self.not_ready(&doing)),
+                Err(_) => Err(self.not_ready(&doing).await),
             },
         }
     }
 
     async fn death(&self) -> FleetError {
-        crate::launch::first_death(self.processes, self.deaths.clone()).await
+        first_end(self.processes, self.deaths.clone(), self.held).await
     }
 
-    fn not_ready(&self, doing: &Mutex<Doing>) -> FleetError {
+    async fn not_ready(&self, doing: &Mutex<Doing>) -> FleetError {
         let doing = doing.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
-        FleetError::NotReady {
-            deployment: self.plan.name.clone(),
-            waited: self.plan.ready.timeout.to_string(),
-            doing,
-            stuck: self.processes.iter().map(Spawned::stuck).collect(),
-            known: self.processes.iter().find_map(Spawned::known_failure),
-        }
+        let (stuck, known) = match self.held {
+            Some(held) => {
+                let (stuck, known) = held.stuck().await;
+                (vec![stuck], known)
+            }
+            None => (
+                self.processes.iter().map(Spawned::stuck).collect(),
+                self.processes.iter().find_map(Spawned::known_failure),
+            ),
+        };
+        let (deployment, waited) = (self.plan.name.clone(), self.plan.ready.timeout.to_string());
+        FleetError::NotReady { deployment, waited, doing, stuck, known }
     }
 
     async fn gates(
@@ -153,7 +160,8 @@ impl Wait<'_> {
 
     fn alive(&self, expected: u32) -> Result<(), FleetError> {
         let running = self.processes.iter().filter(|p| p.is_running()).count();
-        if running >= usize::try_from(expected).unwrap_or(usize::MAX) {
+        // Of what a platform holds it has said that it runs, and is asked again and again.
+        if self.held.is_some() || running >= usize::try_from(expected).unwrap_or(usize::MAX) {
             return Ok(());
         }
         Err(FleetError::InstanceCount {

@@ -21,7 +21,7 @@ mod subject;
 mod tests;
 mod yaml;
 
-use scalebeam_model::plan::{Plan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use subject::Subject;
 
 /// A file to be written.
@@ -89,6 +89,14 @@ pub struct RenderError {
 pub fn render(plan: &Plan) -> Result<Vec<Rendered>, RenderError> {
     let rendered = plan.deployments.iter().filter(|d| d.platform.renders());
     rendered.map(|d| deployment(&Subject::new(plan, d))).collect()
+}
+
+/// The files of one deployment of `plan` for one run, in which it is called `name`.
+///
+/// # Errors
+/// When the platform has no files, cannot serve its shape, or is not told enough.
+pub fn for_run(plan: &Plan, d: &DeploymentPlan, name: &str) -> Result<Rendered, RenderError> {
+    deployment(&Subject::new(plan, d).named(name))
 }
 
 fn deployment(subject: &Subject<'_>) -> Result<Rendered, RenderError> {

@@ -5,9 +5,11 @@
 //! cannot be proved ours ([`crate::process`]) is left alone and said so. A failure of one step is
 //! reported and never keeps the next from being taken.
 
+mod claims;
 mod down;
 mod remote;
 
+pub(crate) use claims::{Claimed, remove as remove_claims};
 pub use down::{DownReport, Leftover, down_run, leftovers};
 
 use crate::host::Shell;

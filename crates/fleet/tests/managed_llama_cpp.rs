@@ -61,7 +61,7 @@ async fn it_installs_serves_and_goes() {
         exe: "/bin/false".into(),
         cache_dir: cache,
         base: dir.path().to_owned(),
-        hosts: Vec::new(),
+        plan: Arc::new(plan.clone()),
         journal: Arc::new(journal),
         clock,
         cancel: cancelled,

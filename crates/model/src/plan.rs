@@ -20,7 +20,7 @@ mod resolve;
 pub(crate) mod shape;
 pub(crate) mod workloads;
 
-pub use platform::{ParamValue, object_name, params as platform_params};
+pub use platform::{ParamValue, object_name, params as platform_params, run_object_name};
 pub use resolve::{PlanError, resolve};
 
 /// Version of the plan's JSON form. Raised when a reader of an older plan would misread a newer one.
@@ -84,6 +84,11 @@ impl Platform {
     /// Whether hosts are this tool's business, so that GPUs must be placed on them in the file.
     pub const fn places_processes(self) -> bool {
         matches!(self, Self::Local | Self::Ssh)
+    }
+
+    /// Whether requests come to each instance, and not to one address that the platform gives all of them.
+    pub const fn has_entry_per_instance(self) -> bool {
+        matches!(self, Self::Local | Self::Ssh | Self::Slurm)
     }
 
     /// Whether each instance has a network and devices of its own there: the same ports in all, and GPUs

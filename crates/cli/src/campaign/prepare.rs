@@ -6,6 +6,7 @@ use crate::experiment::Loaded;
 use crate::{limits, settings};
 use scalebeam_fleet::launch::deployment_available;
 use scalebeam_fleet::leftovers;
+use scalebeam_fleet::render::for_run;
 use scalebeam_load::Tokenizer;
 use scalebeam_load::http::tls;
 use scalebeam_model::driver::LoadShape;
@@ -40,6 +41,7 @@ impl Prepared {
 pub(super) async fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Failure> {
     let plan = &loaded.plan;
     runnable(plan)?;
+    renderable(plan)?;
     limits::enough_connections(plan)?;
     let skipped = installed(plan)?;
     for deployment in &plan.deployments {
@@ -85,6 +87,14 @@ fn runnable(plan: &Plan) -> Result<(), Failure> {
         }
         false => "check and plan work on them; run the others with --deploy NAME",
     }))
+}
+
+/// Whether what a platform would be given can be written.
+fn renderable(plan: &Plan) -> Result<(), Failure> {
+    wanted(plan).filter(|d| d.platform.renders()).try_for_each(|d| {
+        for_run(plan, d, &d.name)?;
+        Ok(())
+    })
 }
 
 /// Every load that replays a part of a trace in which there is nothing.
@@ -252,10 +262,13 @@ async fn nothing_left(goal: &Goal) -> Result<(), Failure> {
         }
         let rows: Vec<String> = left
             .iter()
-            .map(|l| format!("  {} on {}: pids {:?}", l.process, l.host, l.pids))
+            .map(|l| match l.pids.as_slice() {
+                [] => format!("  {} on {}: {}", l.process, l.host, l.command),
+                pids => format!("  {} on {}: pids {pids:?}", l.process, l.host),
+            })
             .collect();
         return Err(Failure::deployment(format!(
-            "{} has left processes running\n{}",
+            "{} has left something running\n{}",
             dir.display(),
             rows.join("\n")
         ))

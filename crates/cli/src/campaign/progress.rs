@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// What a platform's queue has said begins so.
+const PENDING: &str = "pending";
 const TICK: Duration = Duration::from_millis(200);
 
 /// The display of one run.
@@ -42,7 +44,7 @@ impl Display {
 
     /// Takes what the fleet says while a deployment comes up.
     pub(super) fn on_fleet(&self) -> impl Fn(Progress) + Send + Sync + '_ {
-        let last = Mutex::new(State::Absent);
+        let last = Mutex::new((State::Absent, String::new()));
         move |progress: Progress| {
             let Progress { deployment, state, text } = progress;
             let text = if text.is_empty() { state.name().to_owned() } else { text };
@@ -57,10 +59,14 @@ impl Display {
                 return;
             }
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if *last != state && state == State::Starting {
+            if last.0 != state && state == State::Starting {
                 printer::say(&format!("{deployment}: starting"));
             }
-            *last = state;
+            // A queue may be long, and its reason is what there is to know.
+            if text.starts_with(PENDING) && last.1 != text {
+                printer::say(&format!("{deployment}: {text}"));
+            }
+            *last = (state, text);
         }
     }
 

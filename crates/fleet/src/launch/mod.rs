@@ -8,6 +8,7 @@
 mod external;
 mod local;
 mod log;
+mod managed;
 mod remote;
 mod scratch;
 mod spawned;
@@ -15,7 +16,8 @@ mod spawned;
 pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
 pub(crate) use log::Search;
-pub(crate) use spawned::{Spawned, first_death};
+pub(crate) use managed::{Held, Manager, Removal, ToolError};
+pub(crate) use spawned::Spawned;
 
 use crate::error::FleetError;
 use crate::host::Shell;
@@ -25,7 +27,7 @@ use crate::process::Mark;
 use crate::ready;
 use crate::teardown::{self, TeardownReport};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, HostPlan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Plan, Platform};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::path::{Path, PathBuf};
@@ -49,8 +51,8 @@ pub struct Context {
     pub cache_dir: PathBuf,
     /// Where relative paths of the experiment file start.
     pub base: PathBuf,
-    /// The hosts of the plan.
-    pub hosts: Vec<HostPlan>,
+    /// The whole plan: its hosts, and what files for a platform are rendered from.
+    pub plan: Arc<Plan>,
     /// The run's journal.
     pub journal: Arc<Journal>,
     /// Time.
@@ -62,7 +64,7 @@ pub struct Context {
 impl Context {
     /// How host `name` of `plan` is talked to.
     pub(crate) fn shell(&self, plan: &DeploymentPlan, name: &str) -> Shell {
-        Shell::of(plan.platform, self.hosts.iter().find(|h| h.name == name))
+        Shell::of(plan.platform, self.plan.hosts.iter().find(|h| h.name == name))
     }
 
     /// Returns once the caller wants to stop; never, where it no longer can.
@@ -160,6 +162,8 @@ pub struct Running {
     entries: Vec<EntryPlan>,
     processes: Vec<Spawned>,
     deaths: watch::Receiver<Option<usize>>,
+    /// What a platform was given that starts processes itself.
+    held: Option<Held>,
     notes: Vec<String>,
     ready_after: Nanos,
     state: State,
@@ -188,6 +192,7 @@ pub async fn bring_up(
         entries: plan.entries.clone(),
         processes: Vec::new(),
         deaths,
+        held: None,
         notes: Vec::new(),
         ready_after: Nanos::ZERO,
         state: State::Absent,
@@ -223,6 +228,7 @@ fn refuse(plan: &DeploymentPlan) -> Result<(), FleetError> {
     match plan.platform {
         Platform::Local | Platform::Ssh => Ok(()),
         Platform::External => external::check(plan),
+        other if Manager::of(other).is_some() => Ok(()),
         other => Err(unsupported(format!(
             "platform {} is planned, not started, by this version",
             other.name()
@@ -240,22 +246,55 @@ impl Running {
     ) -> Result<(), FleetError> {
         let begun = self.ctx.clock.now();
         self.enter(State::Starting, None)?;
-        self.start_all(plan, died, progress).await?;
+        match Manager::of(plan.platform) {
+            Some(manager) => self.submit(manager, plan, progress).await?,
+            None => self.start_all(plan, died, progress).await?,
+        }
+        // Where it answers is known by now.
+        let plan = &DeploymentPlan { entries: self.entries.clone(), ..plan.clone() };
         let deaths = self.deaths.clone();
-        let processes = std::mem::take(&mut self.processes);
+        let (processes, held) = (std::mem::take(&mut self.processes), self.held.take());
         let outcome = {
             let ctx = self.ctx.clone();
             let mut step = |state| self.step(state, &processes, progress);
-            let wait =
-                ready::Wait { plan, processes: &processes, deaths, client, progress, ctx: &ctx };
+            let (processes, held) = (processes.as_slice(), held.as_ref());
+            let wait = ready::Wait { plan, processes, held, deaths, client, progress, ctx: &ctx };
             wait.until_ready(&mut step).await
         };
-        self.processes = processes;
+        (self.processes, self.held) = (processes, held);
         self.notes = outcome?;
         for note in &self.notes {
             self.ctx.journal.write(Event::Note { text: note.clone() })?;
         }
         self.ready_after = self.ctx.clock.now().since(begun);
+        Ok(())
+    }
+
+    /// Gives it to a platform, and waits until that says where it answers.
+    async fn submit(
+        &mut self,
+        manager: Manager,
+        plan: &DeploymentPlan,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FleetError> {
+        let ctx = self.ctx.clone();
+        progress(self.progress(format!("submitting to {}", plan.platform.name())));
+        let mut held = Held::claim(manager, plan, &ctx).await?;
+        if *ctx.cancel.borrow() {
+            // The claim is in the journal; that it was never submitted is found out by its name.
+            self.held = Some(held);
+            return Err(FleetError::Cancelled { deployment: plan.name.clone() });
+        }
+        let submitted = held.submit(&ctx).await;
+        let up = match submitted {
+            Ok(()) => held.until_up(&ctx, &|text| progress(self.progress(text))).await,
+            Err(error) => Err(error),
+        };
+        self.held = Some(held);
+        self.entries = up?;
+        for entry in &self.entries {
+            http::check_url(&entry.url)?;
+        }
         Ok(())
     }
 
@@ -337,12 +376,16 @@ impl Running {
         // The error itself goes to the caller; a journal that cannot be written must not stop us here.
         let _ = self.enter(State::Failed, Some(error.to_string()));
         progress(self.progress(error.to_string()));
-        if plan.stop.always && !self.processes.is_empty() {
+        if plan.stop.always && self.has_started() {
             let report = self.drain(plan.stop.grace).await;
             for problem in report.problems {
                 progress(self.progress(problem));
             }
         }
+    }
+
+    fn has_started(&self) -> bool {
+        !self.processes.is_empty() || self.held.is_some()
     }
 
     /// Name of the deployment.
@@ -380,6 +423,7 @@ impl Running {
     /// # Errors
     /// The first death, with exit status, log tail and hint.
     pub fn check_alive(&self) -> Result<(), FleetError> {
+        self.held.as_ref().map_or(Ok(()), Held::check_alive)?;
         let first = *self.deaths.borrow();
         match first.and_then(|index| spawned::death(&self.processes, index)) {
             Some(error) => Err(error),
@@ -393,6 +437,9 @@ impl Running {
     /// # Errors
     /// The first death. A host that cannot be asked is none: what it served will have failed.
     pub async fn look(&self) -> Result<(), FleetError> {
+        if let Some(held) = &self.held {
+            return held.look().await;
+        }
         if remote::all_live(&self.processes).await {
             return self.check_alive();
         }
@@ -402,7 +449,7 @@ impl Running {
 
     /// Returns when a process ends; never for a deployment without processes.
     pub async fn died(&self) -> FleetError {
-        spawned::first_death(&self.processes, self.deaths.clone()).await
+        first_end(&self.processes, self.deaths.clone(), self.held.as_ref()).await
     }
 
     /// Takes it down: entries, workers, infrastructure; SIGTERM, `grace`, SIGKILL, verify.
@@ -426,6 +473,9 @@ impl Running {
         }
         // Not before: the end of a log on another host is copied when the process has ended.
         teardown::clean(&targets, &mut report).await;
+        if let Some(held) = self.held.take() {
+            held.remove(grace, &self.ctx, &mut report).await;
+        }
         let (state, reason) = if report.is_clean() {
             (State::Gone, None)
         } else {
@@ -433,6 +483,24 @@ impl Running {
         };
         let _ = self.enter(state, reason);
         report
+    }
+}
+
+/// Returns when the first of `processes`, or what a platform holds, has ended.
+pub(crate) async fn first_end(
+    processes: &[Spawned],
+    deaths: watch::Receiver<Option<usize>>,
+    held: Option<&Held>,
+) -> FleetError {
+    let given_up = async {
+        match held {
+            Some(held) => held.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        error = spawned::first_death(processes, deaths) => error,
+        error = given_up => error,
     }
 }
 

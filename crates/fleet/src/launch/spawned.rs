@@ -79,7 +79,7 @@ pub(super) fn death(processes: &[Spawned], index: usize) -> Option<FleetError> {
 }
 
 /// Returns when the first of `processes` has ended.
-pub(crate) async fn first_death(
+pub(super) async fn first_death(
     processes: &[Spawned],
     mut deaths: watch::Receiver<Option<usize>>,
 ) -> FleetError {

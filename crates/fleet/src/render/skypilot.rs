@@ -38,7 +38,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     let server = subject.server_of(instance)?;
     let gpus = k8s::gpus(subject, instance);
     let kind = subject.gpu_kind()?;
-    let cluster = subject.full_name();
+    let cluster = &subject.full_name;
     let task = Task {
         name: cluster.clone(),
         num_nodes: 1,

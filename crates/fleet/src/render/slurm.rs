@@ -16,9 +16,9 @@ use std::fmt::Write as _;
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
     let nodes = Nodes::new(subject);
-    let job = subject.full_name();
+    let job = &subject.full_name;
     let mut body = String::from("#!/bin/bash\n");
-    for option in options(subject, &nodes, &job) {
+    for option in options(subject, &nodes, job) {
         let _ = writeln!(body, "#SBATCH --{option}");
     }
     body.push_str(

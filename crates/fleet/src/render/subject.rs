@@ -15,16 +15,19 @@ pub(super) struct Subject<'a> {
     pub(super) deployment: &'a DeploymentPlan,
     /// Its name as that of an object of a cluster, and of its file.
     pub(super) name: String,
+    /// The name where deployments of other experiments are beside it.
+    pub(super) full_name: String,
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn new(plan: &'a Plan, deployment: &'a DeploymentPlan) -> Self {
-        Self { plan, deployment, name: object_name(&deployment.name) }
+        let full_name = object_name(&format!("{}-{}", plan.name, deployment.name));
+        Self { plan, deployment, name: object_name(&deployment.name), full_name }
     }
 
-    /// The name where deployments of other experiments are beside it.
-    pub(super) fn full_name(&self) -> String {
-        object_name(&format!("{}-{}", self.plan.name, self.deployment.name))
+    /// The same, by a name that it has in one run only.
+    pub(super) fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), full_name: name.to_owned(), ..self }
     }
 
     /// The name of the `index`-th of `count` like objects: its own where there is one.

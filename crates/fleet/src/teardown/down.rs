@@ -1,10 +1,10 @@
 //! `down`: from the journal of a run directory to nothing left.
 //!
-//! **Invariant:** needs nothing but the journal and `/proc`. It works on a journal whose last line is
+//! **Invariant:** needs nothing but the journal and `/proc`, and the way to hosts and platforms that it names. It works on a journal whose last line is
 //! torn, on one that cannot be written any more, beside a run that is still going on, and after one
 //! that was killed between an intent and its record.
 
-use super::{Ended, ProcessEnd, Survey, Target, clean, remote, take_down};
+use super::{Ended, ProcessEnd, Survey, Target, claims, clean, remote, take_down};
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::journal::{self, Contents, Event, Journal};
@@ -35,18 +35,18 @@ impl DownReport {
     }
 }
 
-/// A process of an earlier run that still lives.
+/// A process of an earlier run that still lives, or what a platform still has of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     /// Its deployment.
     pub deployment: String,
-    /// Id in the plan.
+    /// Id in the plan; what a platform calls it.
     pub process: String,
-    /// Its host.
+    /// Its host, or the platform.
     pub host: String,
-    /// Its command line.
+    /// Its command line, or its name there.
     pub command: String,
-    /// What lives of it.
+    /// What lives of it, where that is processes.
     pub pids: Vec<i32>,
 }
 
@@ -63,13 +63,13 @@ pub async fn down_run(
     let contents = journal::read(&path)?;
     let (mut targets, untouched) = living(&contents)?;
     let mut report = DownReport { untouched, torn: contents.torn.len(), ..DownReport::default() };
-    if targets.is_empty() {
+    let mut given: Vec<_> = claims::of(&contents).into_iter().filter(|c| !c.is_gone).collect();
+    if targets.is_empty() && given.is_empty() {
         return Ok(report);
     }
     if let Some(grace) = grace {
-        for target in &mut targets {
-            target.grace = grace;
-        }
+        targets.iter_mut().for_each(|target| target.grace = grace);
+        given.iter_mut().for_each(|given| given.claim.grace = grace);
     }
     let journal = match Journal::open(&path, clock) {
         Ok(journal) => Some(journal),
@@ -80,6 +80,7 @@ pub async fn down_run(
     };
     let mut done = take_down(&targets, journal.as_ref()).await;
     clean(&targets, &mut done).await;
+    claims::remove(&given, journal.as_ref(), &mut done).await;
     report.ends = done.ends.into_iter().filter(|e| e.ended != Ended::WasGone).collect();
     report.problems.extend(done.problems);
     Ok(report)
@@ -107,7 +108,9 @@ pub async fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
         let Target { deployment, process, host, command, .. } = targets.get(index)?.clone();
         Some(Leftover { deployment, process, host, command, pids })
     };
-    Ok(living.into_iter().filter_map(of).collect())
+    let mut left: Vec<Leftover> = living.into_iter().filter_map(of).collect();
+    left.extend(claims::left(&claims::of(&contents)).await?);
+    Ok(left)
 }
 
 fn look(targets: &[Target]) -> Result<(Table, Vec<Marked>, String), FleetError> {

@@ -1,13 +1,15 @@
 //! What the tests stand on: a run directory, plans of one script each, and a small OpenAI server.
 
+use scalebeam_fleet::engine::engines;
 use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::process::Member;
 use scalebeam_fleet::{Context, FleetError, Progress, Running, bring_up};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{
-    DeploymentPlan, EngineKind, EntryPlan, EnvValue, Gate, InstancePlan, Platform, PortPlan,
-    ProcessPlan, ReadyPlan, Role, StopPlan,
+    DeploymentPlan, EngineKind, EntryPlan, EnvValue, Gate, InstancePlan, Plan, Platform, PortPlan,
+    ProcessPlan, ReadyPlan, Role, StopPlan, resolve,
 };
+use scalebeam_model::spec::Experiment;
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -83,7 +85,7 @@ impl Bench {
             exe: "/bin/false".into(),
             cache_dir: dir.path().join("cache"),
             base: dir.path().to_owned(),
-            hosts: Vec::new(),
+            plan: Arc::new(empty_plan()),
             journal: Arc::new(journal),
             clock,
             cancel: cancelled,
@@ -174,6 +176,14 @@ pub(crate) fn process(id: &str, program: &str, args: &[&str]) -> ProcessPlan {
 
 pub(crate) fn set_env(process: &mut ProcessPlan, name: &str, value: EnvValue) {
     process.env.insert(name.into(), value);
+}
+
+/// The plan around a deployment; it has no hosts.
+fn empty_plan() -> Plan {
+    let text = "schema = 1\nname = \"life\"\n[model]\nid = \"org/m\"\n\
+                [[deploy]]\nname = \"d\"\nplatform = \"external\"\nengine = \"openai\"\n\
+                endpoint = \"http://127.0.0.1:1\"\n";
+    resolve(&Experiment::parse(text, "life", engines()).unwrap(), engines()).unwrap()
 }
 
 /// A deployment of `processes` that is ready once they are alive.

@@ -1,6 +1,6 @@
 //! What a platform is told in `params = { .. }`, and how a deployment is called there.
 
-use super::Platform;
+use super::{InstancePlan, Platform};
 use crate::engine::{ParamKind, ParamSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,6 +68,7 @@ const SLURM: &[ParamSpec] = &[
     param("account", ParamKind::Text, "account that pays"),
     param("qos", ParamKind::Text, "quality of service"),
     param("time", ParamKind::Duration, "limit of the job; 2h by default"),
+    param("queue", ParamKind::Duration, "how long it may wait for nodes; 24h by default"),
     param("setup", ParamKind::TextList, "lines of the job script before the engine starts"),
 ];
 
@@ -161,11 +162,43 @@ pub fn object_name(name: &str) -> String {
     format!("{}-{:06x}", object.trim_end_matches('-'), mark(name))
 }
 
-/// 24 bits of FNV-1a.
-fn mark(text: &str) -> u64 {
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// 24 bits of it.
+fn mark(text: &str) -> u64 {
+    let hash = hash(text);
     (hash ^ (hash >> 32)) & 0x00ff_ffff
+}
+
+/// Characters of a deployment's name that one of its runs keeps of it.
+const RUN_NAME_HEAD: usize = 20;
+
+/// The name of what a run has a platform start for a deployment: an [`object_name`] of at most 33
+/// characters, which no other run has. It is known before anything exists, so that what was started can be
+/// found where nothing could be written down any more.
+///
+/// ```
+/// use scalebeam_model::plan::run_object_name;
+/// let name = run_object_name("4gpu", "20261121T101500Z-lab", "/home/me/runs/20261121T101500Z-lab");
+/// assert!(name.starts_with("d-4gpu-"));
+/// assert_ne!(name, run_object_name("4gpu", "20261121T101500Z-lab", "/home/you/runs/20261121T101500Z-lab"));
+/// ```
+pub fn run_object_name(deployment: &str, run: &str, run_dir: &str) -> String {
+    let mut head = object_name(deployment);
+    head.truncate(RUN_NAME_HEAD);
+    let hash = hash(&format!("{deployment}\0{run}\0{run_dir}"));
+    format!("{}-{:012x}", head.trim_end_matches('-'), (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
+}
+
+/// The host of an entry of Slurm until the job runs: the node that an instance is placed on, or a word for
+/// the one that it is given.
+pub(crate) fn node_of(instance: &InstancePlan) -> String {
+    let placed = instance.place.first().map(|p| p.host.clone());
+    placed.unwrap_or_else(|| format!("NODE{}", instance.index))
 }
 
 /// The host of a deployment's entry, where the platform gives it a name.
@@ -197,6 +230,18 @@ mod tests {
             assert!(!object.ends_with('-'), "{object}");
         }
         let distinct: std::collections::BTreeSet<&String> = objects.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+
+    #[test]
+    fn a_run_s_name_is_an_object_s_and_its_own() {
+        let long = "B_".repeat(50);
+        let runs = [("a", "r1", "/d"), ("a", "r2", "/d"), ("a", "r1", "/e"), (&long, "r1", "/d")];
+        let names: Vec<String> = runs.iter().map(|(d, r, p)| run_object_name(d, r, p)).collect();
+        for name in &names {
+            assert!(name.len() <= 33 && object_name(name) == *name, "{name}");
+        }
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
     }
 

@@ -434,7 +434,7 @@ impl Ctx<'_> {
         let addr_of = |i: &InstancePlan| {
             i.place.first().and_then(|p| self.hosts.get(&p.host)).map(|h| h.addr.as_str())
         };
-        if self.engine.has_own_entry() || !self.platform.places_processes() {
+        if self.engine.has_own_entry() || !self.platform.has_entry_per_instance() {
             let infra_host = self.deploy.infra.as_ref().and_then(|i| self.hosts.get(&i.host));
             let first = instances.first().and_then(addr_of);
             let addr = infra_host.map(|h| h.addr.as_str()).or(first).unwrap_or("127.0.0.1");
@@ -448,7 +448,10 @@ impl Ctx<'_> {
         }
         let served = instances.iter().filter(|i| i.role != Role::Prefill);
         let of = |i: &InstancePlan| EntryPlan {
-            url: format!("http://{}:{}", addr_of(i).unwrap_or("127.0.0.1"), i.port),
+            url: match self.platform {
+                Platform::Slurm => format!("http://{}:{}", super::platform::node_of(i), i.port),
+                _ => format!("http://{}:{}", addr_of(i).unwrap_or("127.0.0.1"), i.port),
+            },
             instance: Some(i.index),
         };
         served.map(of).collect()

@@ -1,0 +1,205 @@
+//! Platforms that start processes themselves: a deployment is submitted, watched and removed as a whole.
+//!
+//! **Invariants.** The claim, with the name by which it is found again, is on the disk before anything is
+//! submitted, and the id right after. Removing needs nothing but the claim: it works by the name where no
+//! id was recorded, as often as wanted, and what has another name is never touched. Where a deployment
+//! answers is a fact of the platform; commands and ports are the plan's. Every question is a call of the
+//! site's own program ([`tool`]), and what that prints is read by pure functions.
+//!
+//! To add a platform: a module here with the functions that [`Manager`] calls, and an arm in each.
+
+mod hold;
+mod slurm;
+mod tool;
+
+pub(crate) use hold::Held;
+pub(crate) use tool::ToolError;
+
+use crate::error::FleetError;
+use crate::journal::Claim;
+use crate::teardown::Ended;
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
+use scalebeam_model::units::Nanos;
+use std::collections::BTreeMap;
+
+/// Lines of a log in which known failures are looked for.
+const SEARCH_LINES: usize = 400;
+
+/// What became of a deployment that was submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The platform does not know it.
+    Absent,
+    /// It does not run yet, in words: `pending (Resources)`.
+    Pending(String),
+    /// It runs.
+    Up {
+        /// Where it answers: as many entries as its plan has, in the plan's order.
+        entries: Vec<EntryPlan>,
+        /// Where it runs, in words.
+        text: String,
+    },
+    /// It will not run any more.
+    Ended(End),
+}
+
+/// Why a deployment does not run any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    /// What happened, in words.
+    pub(crate) reason: String,
+    /// What to do about it, where the platform's word says that.
+    pub(crate) hint: Option<String>,
+}
+
+impl End {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// What removing one thing came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// What it is there: `job 17`.
+    pub(crate) what: String,
+    /// How it ended.
+    pub(crate) ended: Ended,
+}
+
+/// The platforms that this version submits to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manager {
+    /// `sbatch`, `scontrol`, `squeue`, `scancel`.
+    Slurm,
+}
+
+impl Manager {
+    /// Who manages deployments on `platform`, where this version knows how.
+    pub(crate) const fn of(platform: Platform) -> Option<Self> {
+        match platform {
+            Platform::Slurm => Some(Self::Slurm),
+            _ => None,
+        }
+    }
+
+    /// Who manages what `claim` is about.
+    ///
+    /// # Errors
+    /// Where it was written by a version that knows more platforms than this one.
+    pub(crate) fn of_claim(claim: &Claim) -> Result<Self, ToolError> {
+        Self::of(claim.platform).ok_or_else(|| ToolError::Unfit {
+            said: format!("this version does not manage platform {}", claim.platform.name()),
+            hint: "use the version of scalebeam that started it".to_owned(),
+        })
+    }
+
+    /// Which cluster, namespace or account `plan` would be given to. Asked before anything is written.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or what it says shows that `plan` could not be reached there.
+    async fn scope(self, plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
+        match self {
+            Self::Slurm => slurm::scope(plan).await,
+        }
+    }
+
+    /// How long a deployment may be pending.
+    fn patience(self, plan: &DeploymentPlan) -> Nanos {
+        match self {
+            Self::Slurm => slurm::patience(plan),
+        }
+    }
+
+    /// Submits the files of `claim`; what the platform calls it.
+    ///
+    /// # Errors
+    /// When it is refused, or no answer came: it may have been accepted then.
+    async fn submit(self, claim: &Claim) -> Result<String, ToolError> {
+        match self {
+            Self::Slurm => slurm::submit(claim).await,
+        }
+    }
+
+    /// What became of it.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    async fn look(self, claim: &Claim, plan: &DeploymentPlan, id: &str) -> Result<Look, ToolError> {
+        match self {
+            Self::Slurm => slurm::look(claim, plan, id).await,
+        }
+    }
+
+    /// The last `lines` lines of the log that tells most: of a process that ended, where one did. What
+    /// cannot be read is absent.
+    async fn log_tail(self, claim: &Claim, id: &str, lines: usize) -> Vec<String> {
+        match self {
+            Self::Slurm => slurm::log_tail(claim, id, lines).await,
+        }
+    }
+
+    /// What there is of `claim`, in words: `job 17 (RUNNING)`.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    pub(crate) async fn find(
+        self,
+        claim: &Claim,
+        id: Option<&str>,
+    ) -> Result<Vec<String>, ToolError> {
+        match self {
+            Self::Slurm => slurm::find(claim, id).await,
+        }
+    }
+
+    /// Asks what there is of `claim` to end, ends it after its grace, and looks that nothing is left. By
+    /// its name where `id` is not known.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked; what could not be ended is a removal that says so.
+    pub(crate) async fn remove(
+        self,
+        claim: &Claim,
+        id: Option<&str>,
+    ) -> Result<Vec<Removal>, ToolError> {
+        match self {
+            Self::Slurm => slurm::remove(claim, id).await,
+        }
+    }
+
+    /// What to do about `error`.
+    pub(crate) fn hint(self, error: &ToolError) -> String {
+        match (error, self) {
+            (ToolError::Unfit { hint, .. }, _) => hint.clone(),
+            (ToolError::Start { program, .. }, _) => {
+                format!("run scalebeam where {program} is installed and on PATH")
+            }
+            (ToolError::File { .. }, _) => {
+                "check the path, its permissions, and free space".to_owned()
+            }
+            (ToolError::TimedOut { program, .. }, _) => {
+                format!("see whether the platform is up: try {program} by hand")
+            }
+            (ToolError::Unclear { program, .. }, _) => {
+                format!("see what {program} says by hand; its version may be newer than ours")
+            }
+            (ToolError::Refused { said, .. }, Self::Slurm) => slurm::hint(said),
+        }
+    }
+
+    /// `error` as that of the deployment of `plan`.
+    fn failed(self, plan: &DeploymentPlan, error: &ToolError) -> FleetError {
+        FleetError::Platform {
+            deployment: plan.name.clone(),
+            platform: plan.platform,
+            what: error.to_string(),
+            tail: Vec::new(),
+            advice: self.hint(error),
+        }
+    }
+}

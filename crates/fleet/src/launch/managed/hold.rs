@@ -1,0 +1,362 @@
+//! A deployment that a platform was given: from its files to its entries, and watched from then on.
+
+use super::{End, Look, Manager, SEARCH_LINES};
+use crate::error::{FleetError, Stuck};
+use crate::failure;
+use crate::journal::{Claim, Event};
+use crate::launch::Context;
+use crate::render::{self, Rendered};
+use crate::teardown::{Claimed, TeardownReport, remove_claims};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, run_object_name};
+use scalebeam_model::units::Nanos;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+/// Folder of a run directory with the files that were submitted.
+const FOLDER: &str = "rendered";
+/// Lines of a log that an error shows.
+const TAIL_LINES: usize = 15;
+/// Between two looks while it is measured.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// The shortest and the longest pause between two looks while it is pending: schedulers are shared.
+const PAUSES: (Nanos, Nanos) = (Nanos::from_secs(1), Nanos::from_secs(15));
+/// A platform that cannot be asked for so long is lost, and with it what it runs. A restart of a scheduler
+/// takes less.
+const LOST_AFTER: Nanos = Nanos::from_secs(120);
+
+/// A deployment that a platform was given, or is about to be.
+#[derive(Debug)]
+pub(crate) struct Held {
+    manager: Manager,
+    claim: Claim,
+    id: Option<String>,
+    plan: Arc<DeploymentPlan>,
+    ended: watch::Receiver<Option<Ending>>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+/// Why it does not run any more, with the end of its log.
+#[derive(Debug, Clone)]
+struct Ending {
+    end: End,
+    tail: Vec<String>,
+    known: Option<&'static str>,
+}
+
+impl Held {
+    /// Writes the files of `plan` into the run directory, and the claim to the journal. Nothing is
+    /// submitted yet.
+    ///
+    /// # Errors
+    /// When it cannot be rendered or written, or the platform cannot be asked where that would be.
+    pub(crate) async fn claim(
+        manager: Manager,
+        plan: &DeploymentPlan,
+        ctx: &Context,
+    ) -> Result<Self, FleetError> {
+        let mark = ctx.mark();
+        let name = run_object_name(&plan.name, &mark.run, &mark.dir);
+        let rendered = render::for_run(&ctx.plan, plan, &name)?;
+        let scope = manager.scope(plan).await.map_err(|e| manager.failed(plan, &e))?;
+        let files = write(&rendered, &ctx.run_dir)?;
+        let claim = Claim {
+            run: mark.run,
+            run_dir: mark.dir,
+            deployment: plan.name.clone(),
+            platform: plan.platform,
+            name,
+            scope,
+            files,
+            grace: plan.stop.grace,
+        };
+        ctx.journal.write(Event::PlatformIntent(Box::new(claim.clone())))?;
+        let (_, ended) = watch::channel(None);
+        let plan = Arc::new(plan.clone());
+        Ok(Self { manager, claim, id: None, plan, ended, watcher: None })
+    }
+
+    /// Submits it. It goes to its end whoever cancels: what is submitted must be known.
+    ///
+    /// # Errors
+    /// When it is refused, or its id cannot be recorded.
+    pub(crate) async fn submit(&mut self, ctx: &Context) -> Result<(), FleetError> {
+        let id = self.manager.submit(&self.claim).await;
+        let id = id.map_err(|e| self.manager.failed(&self.plan, &e))?;
+        self.id = Some(id.clone());
+        ctx.journal.write(Event::PlatformAccepted { deployment: self.plan.name.clone(), id })
+    }
+
+    /// Waits until it runs and is watched from then on; where it answers.
+    ///
+    /// # Errors
+    /// When it ended, was pending for too long, cannot be asked for, or the caller cancels.
+    pub(crate) async fn until_up(
+        &mut self,
+        ctx: &Context,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Vec<EntryPlan>, FleetError> {
+        let (begun, patience) = (ctx.clock.now(), self.manager.patience(&self.plan));
+        let mut unanswered = Unanswered::default();
+        loop {
+            let looked = tokio::select! {
+                () = ctx.cancelled() => Err(self.cancelled()),
+                looked = self.manager.look(&self.claim, &self.plan, self.id()) => Ok(looked),
+            }?;
+            let doing = match looked {
+                Ok(Look::Up { entries, text }) => {
+                    say(text);
+                    self.watch(Arc::clone(&ctx.clock));
+                    return self.counted(entries);
+                }
+                Ok(Look::Pending(text)) => {
+                    unanswered = Unanswered::default();
+                    text
+                }
+                Ok(Look::Ended(end)) => return Err(self.failure(self.ending(end).await)),
+                Ok(Look::Absent) => return Err(self.failure(self.ending(absent()).await)),
+                Err(error) if unanswered.for_long(ctx.clock.as_ref()) => {
+                    return Err(self.manager.failed(&self.plan, &error));
+                }
+                Err(error) => error.to_string(),
+            };
+            let waited = ctx.clock.now().since(begun);
+            if waited >= patience {
+                return Err(self.too_long(patience, doing));
+            }
+            say(doing);
+            if tokio::time::timeout(pause_after(waited), ctx.cancelled()).await.is_ok() {
+                return Err(self.cancelled());
+            }
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+
+    fn cancelled(&self) -> FleetError {
+        FleetError::Cancelled { deployment: self.plan.name.clone() }
+    }
+
+    /// As many entries as the load was planned for.
+    fn counted(&self, entries: Vec<EntryPlan>) -> Result<Vec<EntryPlan>, FleetError> {
+        if entries.len() == self.plan.entries.len() {
+            return Ok(entries);
+        }
+        Err(FleetError::InstanceCount {
+            deployment: self.plan.name.clone(),
+            found: format!("{} entries", entries.len()),
+            expected: self.plan.entries.len().to_string(),
+        })
+    }
+
+    fn too_long(&self, patience: Nanos, doing: String) -> FleetError {
+        FleetError::NotReady {
+            deployment: self.plan.name.clone(),
+            waited: patience.to_string(),
+            doing,
+            stuck: Vec::new(),
+            known: None,
+        }
+    }
+
+    /// Looks from now on whether it still runs.
+    fn watch(&mut self, clock: Arc<dyn Clock>) {
+        let (tell, ended) = watch::channel(None);
+        self.ended = ended;
+        let eye = Eye {
+            manager: self.manager,
+            claim: self.claim.clone(),
+            plan: Arc::clone(&self.plan),
+            id: self.id().to_owned(),
+        };
+        self.watcher = Some(tokio::spawn(async move {
+            let ending = eye.until_ended(clock.as_ref()).await;
+            let _ = tell.send(Some(ending));
+        }));
+    }
+
+    async fn ending(&self, end: End) -> Ending {
+        ending(self.manager, &self.claim, self.id(), end).await
+    }
+
+    fn failure(&self, ending: Ending) -> FleetError {
+        let Ending { end, tail, known } = ending;
+        let logs = Path::new(&self.claim.run_dir).join("logs").join(&self.claim.deployment);
+        let hint = end.hint.or_else(|| known.map(str::to_owned));
+        FleetError::Platform {
+            deployment: self.plan.name.clone(),
+            platform: self.plan.platform,
+            what: end.reason,
+            tail,
+            advice: hint.unwrap_or_else(|| format!("the whole logs are in {}", logs.display())),
+        }
+    }
+
+    /// Whether it was seen to run at the last look.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub(crate) fn check_alive(&self) -> Result<(), FleetError> {
+        let ending = self.ended.borrow().clone();
+        ending.map_or(Ok(()), |ending| Err(self.failure(ending)))
+    }
+
+    /// Asks whether it runs now.
+    ///
+    /// # Errors
+    /// How it ended. A platform that cannot be asked is none: what it served will have failed.
+    pub(crate) async fn look(&self) -> Result<(), FleetError> {
+        self.check_alive()?;
+        match self.manager.look(&self.claim, &self.plan, self.id()).await {
+            Ok(look) => match why_not_up(look) {
+                Some(end) => Err(self.failure(self.ending(end).await)),
+                None => Ok(()),
+            },
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns when it has ended; never before it was up.
+    pub(crate) async fn ended(&self) -> FleetError {
+        let mut ended = self.ended.clone();
+        let ending = ended.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone());
+        match ending {
+            Some(ending) => self.failure(ending),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Where it stands while it does not serve, for the error after a time-out.
+    pub(crate) async fn stuck(&self) -> (Stuck, Option<&'static str>) {
+        let lines = self.manager.log_tail(&self.claim, self.id(), SEARCH_LINES).await;
+        let known = failure::recognise(&lines).map(|k| k.hint);
+        let stuck = Stuck {
+            process: self.plan.name.clone(),
+            last_line: lines.last().cloned().unwrap_or_default(),
+            log: Path::new(&self.claim.run_dir).join("logs").join(&self.claim.deployment),
+        };
+        (stuck, known)
+    }
+
+    /// Removes it, whatever of it there is; `report` says how that went.
+    pub(crate) async fn remove(self, grace: Nanos, ctx: &Context, report: &mut TeardownReport) {
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
+        let claimed = Claimed { claim: Claim { grace, ..self.claim }, id: self.id, is_gone: false };
+        remove_claims(&[claimed], Some(&ctx.journal), report).await;
+    }
+}
+
+/// Since when a platform does not answer.
+#[derive(Debug, Default)]
+struct Unanswered(Option<Nanos>);
+
+impl Unanswered {
+    fn for_long(&mut self, clock: &dyn Clock) -> bool {
+        let now = clock.now();
+        now.since(*self.0.get_or_insert(now)) >= LOST_AFTER
+    }
+}
+
+/// What looks at a deployment while it is measured.
+struct Eye {
+    manager: Manager,
+    claim: Claim,
+    plan: Arc<DeploymentPlan>,
+    id: String,
+}
+
+impl Eye {
+    async fn until_ended(&self, clock: &dyn Clock) -> Ending {
+        let mut tick = tokio::time::interval(WATCH_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unanswered = Unanswered::default();
+        loop {
+            tick.tick().await;
+            let end = match self.manager.look(&self.claim, &self.plan, &self.id).await {
+                Ok(look) => {
+                    unanswered = Unanswered::default();
+                    why_not_up(look)
+                }
+                Err(error) if unanswered.for_long(clock) => {
+                    let reason = format!("it was lost: {error}");
+                    Some(End::new(reason).hint(self.manager.hint(&error)))
+                }
+                Err(_) => None,
+            };
+            if let Some(end) = end {
+                return ending(self.manager, &self.claim, &self.id, end).await;
+            }
+        }
+    }
+}
+
+fn absent() -> End {
+    End::new("it is not there any more")
+}
+
+/// Why what is measured does not run, where it does not. One that is pending again was preempted or
+/// restarted, and what was measured of it is of two.
+fn why_not_up(look: Look) -> Option<End> {
+    match look {
+        Look::Up { .. } => None,
+        Look::Ended(end) => Some(end),
+        Look::Absent => Some(absent()),
+        Look::Pending(text) => Some(End::new(format!("it does not run any more: {text}"))),
+    }
+}
+
+async fn ending(manager: Manager, claim: &Claim, id: &str, end: End) -> Ending {
+    let mut tail = manager.log_tail(claim, id, SEARCH_LINES).await;
+    let known = failure::recognise(&tail).map(|k| k.hint);
+    tail.drain(..tail.len().saturating_sub(TAIL_LINES));
+    Ending { end, tail, known }
+}
+
+/// The pause before the next look at something that is pending for so long.
+fn pause_after(waited: Nanos) -> Duration {
+    Nanos(waited.0 / 8).clamp(PAUSES.0, PAUSES.1).to_std()
+}
+
+/// Writes what was rendered below the run directory; the paths from there.
+fn write(rendered: &Rendered, run_dir: &Path) -> Result<Vec<String>, FleetError> {
+    let fail = |path: PathBuf| {
+        move |source| FleetError::File { action: "write", path: path.clone(), source }
+    };
+    let dir = run_dir.join(FOLDER);
+    std::fs::create_dir_all(&dir).map_err(fail(dir.clone()))?;
+    let mut files = Vec::new();
+    for file in &rendered.files {
+        let path = dir.join(&file.path);
+        std::fs::write(&path, &file.text).map_err(fail(path.clone()))?;
+        files.push(format!("{FOLDER}/{}", file.path));
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheduler_is_asked_less_often_the_longer_it_takes() {
+        let pauses = [0, 8, 60, 3_600].map(|s| pause_after(Nanos::from_secs(s)).as_millis());
+        assert_eq!(pauses, [1_000, 1_000, 7_500, 15_000]);
+    }
+
+    #[test]
+    fn only_what_is_up_is_measured() {
+        let up = Look::Up { entries: Vec::new(), text: String::new() };
+        assert_eq!(why_not_up(up), None);
+        for look in [Look::Absent, Look::Pending("p".into()), Look::Ended(End::new("e"))] {
+            assert!(why_not_up(look).is_some());
+        }
+    }
+}

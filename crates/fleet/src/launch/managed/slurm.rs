@@ -1,0 +1,342 @@
+//! Slurm: the rendered job script, by the site's `sbatch`, `scontrol`, `squeue`, `sacct` and `scancel`.
+//!
+//! **Invariants.** A job is ours by its name and user, also where its id is known: ids are given anew when
+//! a cluster starts over. No question and no signal goes to another cluster than the one that took the job.
+//! That a job has left the queue is Slurm's word that no process of it lives on any of its nodes.
+
+mod job;
+mod logs;
+
+use super::tool::{Call, Ran, ToolError};
+use super::{End, Look, Removal};
+use crate::journal::Claim;
+use crate::process::{DIR_MARKER, RUN_MARKER};
+use crate::teardown::Ended;
+use job::{Job, Queued};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, ParamValue};
+use scalebeam_model::units::{Nanos, parse_duration};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) use logs::log_tail;
+
+/// The variable with the folder of the logs, which the job script reads.
+const LOGS: &str = "SCALEBEAM_LOGS";
+/// For one question. Slurm's programs themselves ask a controller that does not answer again and again.
+const ASK_LIMIT: Duration = Duration::from_secs(60);
+/// For bringing one log from a node.
+const LOGS_LIMIT: Duration = Duration::from_secs(20);
+/// How long a job may wait for nodes, where the file does not say.
+const QUEUE: Nanos = Nanos::from_secs(24 * 60 * 60);
+/// Between two looks at a job that is ending.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// After SIGKILL: nodes report that nothing is left, and a site's epilog runs.
+const KILL_WAIT: Duration = Duration::from_secs(90);
+/// An `sbatch` that outlived a killed scalebeam has submitted by then.
+const SUBMITTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Keys of a claim's scope.
+const CLUSTER: &str = "cluster";
+const CONF: &str = "conf";
+const CONF_VARIABLE: &str = "SLURM_CONF";
+
+/// Variables with which a user, or a job around us, would change what these programs do or print.
+const NOT_OURS: [&str; 4] = ["SLURM_", "SQUEUE_", "SCANCEL_", "SACCT_"];
+
+/// A call that goes to the cluster of `scope`, or to the one that the shell means.
+fn call(program: &'static str, scope: &BTreeMap<String, String>) -> Call {
+    let is_foreign =
+        |name: &str| name == "SBATCH_CLUSTERS" || NOT_OURS.iter().any(|p| name.starts_with(p));
+    let mut call = Call::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if is_foreign(&text) && text != CONF_VARIABLE {
+            call = call.without_env(&name);
+        }
+    }
+    match scope.get(CONF) {
+        Some(conf) => call.env(CONF_VARIABLE, conf),
+        None => call,
+    }
+}
+
+pub(super) async fn scope(_: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
+    let conf = std::env::var(CONF_VARIABLE).ok();
+    let mut scope: BTreeMap<String, String> =
+        conf.into_iter().map(|conf| (CONF.to_owned(), conf)).collect();
+    scope.insert(CLUSTER.to_owned(), cluster(&scope).await?);
+    Ok(scope)
+}
+
+async fn cluster(scope: &BTreeMap<String, String>) -> Result<String, ToolError> {
+    let said = call("scontrol", scope).args(["show", "config"]).ask(ASK_LIMIT).await?;
+    job::setting(&said, "ClusterName").ok_or_else(|| ToolError::Unclear {
+        program: "scontrol",
+        said: "its configuration has no ClusterName".to_owned(),
+    })
+}
+
+/// Job ids mean nothing on another cluster, and a name there is somebody else's.
+async fn same_cluster(claim: &Claim) -> Result<(), ToolError> {
+    let now = cluster(&claim.scope).await?;
+    match claim.scope.get(CLUSTER) {
+        Some(then) if *then != now => Err(ToolError::Unfit {
+            said: format!("the job is on cluster {then}, and Slurm here is cluster {now}"),
+            hint: format!("set {CONF_VARIABLE} to the configuration of cluster {then}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn patience(plan: &DeploymentPlan) -> Nanos {
+    let queue = match plan.params.get("queue") {
+        Some(ParamValue::Text(text)) => parse_duration(text).ok(),
+        _ => None,
+    };
+    queue.unwrap_or(QUEUE)
+}
+
+pub(super) async fn submit(claim: &Claim) -> Result<String, ToolError> {
+    let logs = logs::folder(claim);
+    std::fs::create_dir_all(&logs)
+        .map_err(|source| ToolError::File { path: logs.display().to_string(), source })?;
+    let files = claim.files.iter().map(|file| Path::new(&claim.run_dir).join(file));
+    let said = call("sbatch", &claim.scope)
+        .env(LOGS, &logs)
+        .env(RUN_MARKER, &claim.run)
+        .env(DIR_MARKER, &claim.run_dir)
+        .args(["--parsable", "--export=ALL", "--output=/dev/null"])
+        .args(["--job-name", &claim.name])
+        .args(files)
+        .ask(ASK_LIMIT)
+        .await?;
+    job::submitted(&said).ok_or(ToolError::Unclear { program: "sbatch", said })
+}
+
+pub(super) async fn look(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    id: &str,
+) -> Result<Look, ToolError> {
+    let Some(job) = job(claim, id).await? else { return forgotten(claim, id).await };
+    if job.name != claim.name {
+        return Ok(Look::Absent);
+    }
+    if let Some(end) = job.end(id) {
+        return Ok(Look::Ended(end));
+    }
+    match job.is_running() {
+        true => up(claim, plan, &job).await,
+        false => Ok(Look::Pending(job.waiting())),
+    }
+}
+
+/// What the controller knows of job `id`; nothing where it has forgotten it, minutes after its end.
+async fn job(claim: &Claim, id: &str) -> Result<Option<Job>, ToolError> {
+    let ran = call("scontrol", &claim.scope).args(["show", "job", id]).run(ASK_LIMIT).await?;
+    if !ran.ok {
+        return if is_unknown(&ran) { Ok(None) } else { Err(ran.refusal("scontrol")) };
+    }
+    let job = Job::read(&ran.stdout);
+    job.map(Some).ok_or(ToolError::Unclear { program: "scontrol", said: ran.stdout })
+}
+
+fn is_unknown(ran: &Ran) -> bool {
+    ran.stderr.contains("Invalid job id") || ran.stdout.contains("Invalid job id")
+}
+
+/// The end of a job that only the accounting may still know.
+async fn forgotten(claim: &Claim, id: &str) -> Result<Look, ToolError> {
+    let said = call("sacct", &claim.scope)
+        .args(["--allocations", "--noheader", "--parsable2", "--format=JobName,State,ExitCode"])
+        .args(["--jobs", id])
+        .ask(ASK_LIMIT)
+        .await;
+    let known = said.ok().and_then(|said| job::accounted(&said, &claim.name));
+    let end = known.and_then(|job| job.end(id)).unwrap_or_else(|| {
+        End::new(format!("job {id} left the queue, and Slurm does not say how it ended"))
+    });
+    Ok(Look::Ended(end))
+}
+
+async fn up(claim: &Claim, plan: &DeploymentPlan, job: &Job) -> Result<Look, ToolError> {
+    let ask = |words: &[&str]| call("scontrol", &claim.scope).args(words).ask(ASK_LIMIT);
+    let names = ask(&["show", "hostnames", &job.nodes]).await?;
+    let names: Vec<&str> = names.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let nodes = ask(&["--oneliner", "show", "node", &job.nodes]).await?;
+    let entries = entries(plan, &names, &job::addresses(&nodes))?;
+    Ok(Look::Up { entries, text: format!("running on {}", job.nodes) })
+}
+
+/// The entries of `plan` on nodes `names`, which the job script counts in this order. A node without an
+/// address is reached by its name.
+fn entries(
+    plan: &DeploymentPlan,
+    names: &[&str],
+    addresses: &BTreeMap<String, String>,
+) -> Result<Vec<EntryPlan>, ToolError> {
+    let unfit = |said: String| ToolError::Unfit {
+        said,
+        hint: "see `scontrol show job` of it: it has other nodes than were asked for".to_owned(),
+    };
+    let of = |entry: &EntryPlan| {
+        let index = entry.instance.unwrap_or(0);
+        let instance = plan.instances.iter().find(|i| i.index == index);
+        let instance =
+            instance.ok_or_else(|| unfit(format!("the plan has no instance {index}")))?;
+        let placed = instance.place.first().map(|p| p.host.as_str());
+        let chosen = || names.get(usize::try_from(index).unwrap_or(usize::MAX)).copied();
+        let node = placed.filter(|p| names.contains(p)).or_else(chosen);
+        let node = node.ok_or_else(|| unfit(format!("no node was given for instance {index}")))?;
+        let host = addresses.get(node).map_or(node, String::as_str);
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Ok(EntryPlan { url: format!("http://{host}:{}", instance.port), instance: Some(index) })
+    };
+    plan.entries.iter().map(of).collect()
+}
+
+/// Jobs of `claim` that have not left the queue.
+async fn queued(claim: &Claim) -> Result<Vec<Queued>, ToolError> {
+    let user = rustix::process::getuid().as_raw();
+    let said = call("squeue", &claim.scope)
+        .args(["--noheader", "--format=%A|%T|%j"])
+        .args([format!("--user={user}"), format!("--name={}", claim.name)])
+        .ask(ASK_LIMIT)
+        .await?;
+    Ok(job::queue(&said, &claim.name))
+}
+
+pub(super) async fn find(claim: &Claim, _: Option<&str>) -> Result<Vec<String>, ToolError> {
+    same_cluster(claim).await?;
+    let jobs = queued(claim).await?;
+    Ok(jobs.iter().map(|job| format!("job {} ({})", job.id, job.state)).collect())
+}
+
+pub(super) async fn remove(claim: &Claim, id: Option<&str>) -> Result<Vec<Removal>, ToolError> {
+    same_cluster(claim).await?;
+    let mut jobs = queued(claim).await?;
+    if jobs.is_empty() && id.is_none() {
+        pause(SUBMITTED_WITHIN).await;
+        jobs = queued(claim).await?;
+    }
+    if jobs.is_empty() {
+        let what = id.map_or_else(|| claim.name.clone(), |id| format!("job {id}"));
+        return Ok(vec![Removal { what, ended: Ended::WasGone }]);
+    }
+    for queued in jobs.iter().filter(|job| job.has_processes()) {
+        if let Ok(Some(job)) = job(claim, &queued.id).await {
+            logs::bring(claim, &queued.id, &job).await;
+        }
+    }
+    let ended = end(claim, &jobs).await?;
+    Ok(jobs.iter().map(|job| Removal { what: format!("job {}", job.id), ended }).collect())
+}
+
+/// Ends `jobs`: SIGTERM to the processes of the plan, grace, SIGKILL, and then the job itself.
+async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
+    let grace = claim.grace.to_std();
+    let (running, waiting): (Vec<&Queued>, Vec<&Queued>) =
+        jobs.iter().partition(|job| job.has_processes());
+    cancel(claim, &waiting, None).await?;
+    if !grace.is_zero() {
+        cancel(claim, &running, Some("TERM")).await?;
+        if left_within(claim, grace).await? {
+            return Ok(Ended::Terminated);
+        }
+    }
+    cancel(claim, &running, Some("KILL")).await?;
+    cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await?;
+    let ended = if running.is_empty() { Ended::Terminated } else { Ended::Killed };
+    Ok(if left_within(claim, KILL_WAIT).await? { ended } else { Ended::Alive })
+}
+
+/// Signals the steps of `jobs`, or cancels them. A job that has just ended is none to complain of.
+async fn cancel(claim: &Claim, jobs: &[&Queued], signal: Option<&str>) -> Result<(), ToolError> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let call = call("scancel", &claim.scope)
+        .args(["--quiet".to_owned(), format!("--name={}", claim.name)])
+        .args(signal.map(|signal| format!("--signal={signal}")))
+        .args(jobs.iter().map(|job| &job.id));
+    let ran = call.run(ASK_LIMIT).await?;
+    if ran.ok || queued(claim).await?.is_empty() || signal.is_some() {
+        return Ok(());
+    }
+    Err(ran.refusal("scancel"))
+}
+
+/// Whether all jobs of `claim` have left the queue before `limit` is over.
+async fn left_within(claim: &Claim, limit: Duration) -> Result<bool, ToolError> {
+    let looking = async {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if queued(claim).await?.is_empty() {
+                return Ok(());
+            }
+        }
+    };
+    match tokio::time::timeout(limit, looking).await {
+        Ok(left) => left.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn pause(span: Duration) {
+    // Never done: the time-out is the pause.
+    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
+}
+
+/// What Slurm refuses with, and what to do about it.
+const REFUSALS: &[(&str, &str)] = &[
+    (
+        "node configuration is not available",
+        "no node has what the job asks for: compare gpus, tp, pp and place with `sinfo -o '%N %c %G'`, or \
+         name another partition in params",
+    ),
+    ("Invalid partition", "correct `partition` in params: `sinfo` lists them"),
+    ("partition", "see `partition` and `time` in params, and `scontrol show partition`"),
+    ("Invalid account", "correct `account` in params: `sacctmgr show associations` lists yours"),
+    ("Invalid qos", "correct `qos` in params: `sacctmgr show qos` lists them"),
+    ("Invalid node name", "hosts of the file are named as Slurm names its nodes: see `sinfo -N`"),
+    ("time limit", "lower `time` in params: the partition allows less"),
+    ("Unable to contact slurm controller", "see whether slurmctld runs, and SLURM_CONF"),
+    ("authentication", "munge does not work here: see `munge -n | unmunge`"),
+];
+
+pub(super) fn hint(said: &str) -> String {
+    let known = REFUSALS.iter().find(|(needle, _)| said.contains(needle));
+    known.map_or_else(
+        || "try the command of the first lines of the job script by hand".to_owned(),
+        |(_, hint)| (*hint).to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_lead_to_a_hint() {
+        for (said, part) in [
+            (
+                "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+                "sinfo",
+            ),
+            (
+                "sbatch: error: invalid partition specified: no; sbatch: error: Batch job submission failed: Invalid partition name specified",
+                "`sinfo` lists",
+            ),
+            (
+                "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+                "slurmctld",
+            ),
+            ("something new", "by hand"),
+        ] {
+            assert!(hint(said).contains(part), "{said}: {}", hint(said));
+        }
+    }
+}
