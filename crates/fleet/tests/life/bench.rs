@@ -182,7 +182,9 @@ pub(crate) fn set_env(process: &mut ProcessPlan, name: &str, value: EnvValue) {
 fn empty_plan() -> Plan {
     let text = "schema = 1\nname = \"life\"\n[model]\nid = \"org/m\"\n\
                 [[deploy]]\nname = \"d\"\nplatform = \"external\"\nengine = \"openai\"\n\
-                endpoint = \"http://127.0.0.1:1\"\n";
+                endpoint = \"http://127.0.0.1:1\"\n\
+                [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+                [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 1\nrequests = 1\n";
     resolve(&Experiment::parse(text, "life", engines()).unwrap(), engines()).unwrap()
 }
 
