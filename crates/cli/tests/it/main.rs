@@ -22,6 +22,7 @@ mod search;
 mod seeds;
 mod selftest;
 mod sessions;
+mod slurm;
 mod ssh;
 mod support;
 mod truth;

@@ -71,7 +71,7 @@ impl Engine for Emulated {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
+            Platform::Local | Platform::Ssh | Platform::Slurm | Platform::External => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }

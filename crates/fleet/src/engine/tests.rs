@@ -464,7 +464,7 @@ fn what_this_version_brings_up() {
     lmdeploy: external
     command: local, ssh, external
     openai: external
-    emulated: local, ssh, external
+    emulated: local, ssh, slurm, external
     ");
 }
 

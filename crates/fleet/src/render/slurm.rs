@@ -3,15 +3,44 @@
 //! Hosts that instances are placed on are nodes of the cluster by their names in the file. Where nothing is
 //! placed, each instance has a node of its own, which Slurm chooses. Variables that are passed on by name
 //! are those of the shell that submits the job.
+//!
+//! The first step that ends, ends the job, with its status: a deployment without one of its parts is none.
+//! Slurm ends the steps of a job whose script has ended, so the script itself signals nothing. Which step it
+//! was, how it ended and its last log line are put into the job's comment: that can be read without a shared
+//! disk, and also after the job.
 
 use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
 use crate::host::quote;
-use scalebeam_model::plan::{ProcessPlan, RankLauncher};
+use scalebeam_model::plan::{EngineKind, ProcessPlan, RankLauncher};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
+
+/// How a step is run, and what is said when it ends. `LOGS` is where scalebeam wants the logs, by hand it is
+/// where the job was submitted, and where the node has no such folder it is one of the job's own. A task is
+/// else bound to one core.
+const STEP: &str = r#"LOGS=${SCALEBEAM_LOGS:-$PWD}
+if [[ ! -d $LOGS ]]; then
+  LOGS=/tmp/$SLURM_JOB_NAME-$SLURM_JOB_ID
+  mkdir -m 700 "$LOGS"
+  trap 'rm -rf "$LOGS"' EXIT
+fi
+exec >>"$LOGS/job-$SLURM_JOB_ID.out" 2>&1
+mapfile -t NODES < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+echo "nodes: ${NODES[*]}"
+step() {
+  local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log status=0 said
+  shift 2
+  srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --output="$log" "$@" || status=$?
+  said="process $id ended with status $status: $(tail -n 20 "$log" | grep -v '^slurmstepd' | tail -n 1 | tr -cd '[:print:]')" || true
+  echo "$said"
+  scontrol update JobId="$SLURM_JOB_ID" Comment="${said:0:300}" || true
+  return "$status"
+}
+"#;
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
@@ -21,20 +50,16 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     for option in options(subject, &nodes, job) {
         let _ = writeln!(body, "#SBATCH --{option}");
     }
-    body.push_str(
-        "set -euo pipefail\nmapfile -t NODES < <(scontrol show hostnames \"$SLURM_JOB_NODELIST\")\n",
-    );
+    body.push_str("set -eo pipefail\n");
+    body.push_str(STEP);
     for line in subject.list("setup") {
         body.push_str(line);
         body.push('\n');
     }
-    body.push_str("trap 'kill -TERM $(jobs -p) 2>/dev/null || true; wait' TERM INT EXIT\n");
     for process in &subject.deployment.processes {
         body.push_str(&step(subject, process, &nodes));
     }
-    body.push_str(
-        "echo \"nodes: ${NODES[*]}\"\n# The first step that ends, ends the job: a deployment without one of its parts is none.\nwait -n\n",
-    );
+    body.push_str("wait -n\n");
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
         down: format!("scancel --name {job}"),
@@ -50,6 +75,11 @@ fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
         let hint =
             "set launcher = \"mp\": steps start at once, and a Ray cluster must be there before";
         return Err(subject.cannot("launcher ray is not rendered", hint));
+    }
+    if d.engine == EngineKind::LlamaCpp && d.processes.len() > d.instances.len() {
+        let hint =
+            "remove params.rpc_workers: steps start at once, and workers must be there before";
+        return Err(subject.cannot("a server with rpc workers is not rendered", hint));
     }
     let spanning = d.instances.iter().filter(|i| i.place.len() > 1).flat_map(|i| &i.place);
     let unknown =
@@ -98,7 +128,8 @@ fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
         "exclusive".to_owned(),
         format!("time={}", seconds(limit).div_ceil(60)),
         format!("output={job}-%j.out"),
-        "signal=B:TERM@120".to_owned(),
+        // One that starts anew is another deployment.
+        "no-requeue".to_owned(),
     ];
     if let Nodes::Named(names) = nodes {
         options.push(format!("nodelist={}", names.join(",")));
@@ -113,9 +144,13 @@ fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
     options
 }
 
-/// The GPUs that a node must give: up to the last that the plan names, or those of one instance.
+/// The GPUs that a node must give: up to the last that the plan names, or those of one instance. Those of
+/// an emulated engine need not be there.
 fn gpus_per_node(subject: &Subject<'_>) -> u64 {
     let d = subject.deployment;
+    if d.engine == EngineKind::Emulated {
+        return 0;
+    }
     let ids = d.instances.iter().flat_map(|i| &i.place).flat_map(|p| &p.ids);
     let named = ids.max().map(|last| u64::from(*last) + 1);
     let each = d.instances.iter().map(|i| k8s::gpus(subject, i)).max();
@@ -127,14 +162,14 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         Nodes::Named(_) => quote(&process.host),
         Nodes::Any(_) => format!("\"${{NODES[{}]}}\"", process.instance.unwrap_or(0)),
     };
-    let log = format!("{}-%j.log", process.id.replace('/', "-"));
+    let log = Path::new(&process.log).file_stem().unwrap_or_default().to_string_lossy();
     let container = match &subject.deployment.image {
         Some(image) => format!(" --container-image={} --no-container-mount-home", quote(image)),
         None => String::new(),
     };
     format!(
-        // A task is else bound to one core.
-        "srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist={node} --output={}{container} \\\n  {} &\n",
+        "step {} {} --nodelist={node}{container} \\\n  {} &\n",
+        quote(&process.id),
         quote(&log),
         command(process)
     )

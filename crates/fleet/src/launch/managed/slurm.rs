@@ -297,7 +297,7 @@ const REFUSALS: &[(&str, &str)] = &[
         "no node has what the job asks for: compare gpus, tp, pp and place with `sinfo -o '%N %c %G'`, or \
          name another partition in params",
     ),
-    ("Invalid partition", "correct `partition` in params: `sinfo` lists them"),
+    ("nvalid partition", "correct `partition` in params: `sinfo` lists them"),
     ("partition", "see `partition` and `time` in params, and `scontrol show partition`"),
     ("Invalid account", "correct `account` in params: `sacctmgr show associations` lists yours"),
     ("Invalid qos", "correct `qos` in params: `sacctmgr show qos` lists them"),

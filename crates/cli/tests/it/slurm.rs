@@ -1,0 +1,405 @@
+//! Deployments as jobs of a real Slurm: munged, slurmctld and two slurmd of the test's own, on this machine.
+//!
+//! They need root and Slurm's programs; `ci/test` sets that up and runs them by name.
+
+use crate::interrupt::{records, signal};
+use crate::support::{Said, free_port, marked_processes, scalebeam, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const LOAD: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 80\nwarmup = 4\n";
+/// One that is not over before something has happened to it.
+const LONG: &str =
+    "mode = \"closed\"\nconcurrency = 4\nrequests = 100000\nwarmup = 4\ntimeout = \"5s\"\n";
+const FAST: &str = "ttft = \"10ms\", itl = \"2ms\"";
+const SLOW: &str = "ttft = \"100ms\", itl = \"10ms\"";
+
+/// A cluster of two nodes, `n1` and `n2`, with two GPUs each that are files. It ends with this value.
+struct Cluster {
+    dir: tempfile::TempDir,
+    daemons: Vec<Child>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("slurm").tempdir().unwrap();
+        let mut cluster = Self { dir, daemons: Vec::new() };
+        for name in ["state", "bin"] {
+            std::fs::create_dir(cluster.path(name)).unwrap();
+        }
+        for name in ["gpu0", "gpu1"] {
+            std::fs::write(cluster.path(name), "").unwrap();
+        }
+        std::fs::write(cluster.path("munge.key"), [7; 128]).unwrap();
+        run(Command::new("chmod").arg("600").arg(cluster.path("munge.key")));
+        cluster.write_config();
+        cluster.start_munge();
+        cluster.start("slurmctld", &["-D", "-c"]);
+        cluster.start("slurmd", &["-D", "-N", "n1"]);
+        cluster.start("slurmd", &["-D", "-N", "n2"]);
+        let idle = || cluster.ask("sinfo", &["-h", "-o", "%T %D"]).stdout.trim() == "idle 2";
+        wait_for("two idle nodes", idle);
+        cluster
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write_config(&self) {
+        let dir = self.dir.path().display();
+        let host = Said::from(Command::new("hostname").output().unwrap()).stdout;
+        let (host, port) = (host.trim(), free_port());
+        let config = format!(
+            "ClusterName=lab\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={port}\nSlurmUser=root\n\
+             AuthType=auth/munge\nAuthInfo=socket={dir}/munge.socket\nCredType=cred/munge\n\
+             StateSaveLocation={dir}/state\nSlurmdSpoolDir={dir}/spool-%n\n\
+             SlurmctldPidFile={dir}/slurmctld.pid\nSlurmdPidFile={dir}/slurmd-%n.pid\n\
+             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSwitchType=switch/none\n\
+             MpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\n\
+             GresTypes=gpu\nReturnToService=2\nSlurmdParameters=config_overrides\nKillWait=3\n\
+             NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
+             NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.2 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
+             PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n",
+            port + 1,
+            port + 2
+        );
+        std::fs::write(self.path("slurm.conf"), config).unwrap();
+        let gres = format!("NodeName=n[1-2] Name=gpu File={dir}/gpu[0-1]\n");
+        std::fs::write(self.path("gres.conf"), gres).unwrap();
+    }
+
+    fn start_munge(&mut self) {
+        let path = |name: &str| self.path(name).display().to_string();
+        let mut command = Command::new("/usr/sbin/munged");
+        command.args(["--foreground", "--force"]);
+        for (flag, name) in [
+            ("--key-file", "munge.key"),
+            ("--socket", "munge.socket"),
+            ("--pid-file", "munge.pid"),
+            ("--log-file", "munge.log"),
+            ("--seed-file", "munge.seed"),
+        ] {
+            command.arg(format!("{flag}={}", path(name)));
+        }
+        self.spawn(command, "munged");
+        let socket = self.path("munge.socket");
+        wait_for("munged", || socket.exists());
+    }
+
+    fn start(&mut self, program: &str, args: &[&str]) {
+        let mut command = Command::new(format!("/usr/sbin/{program}"));
+        command.args(args).env("SLURM_CONF", self.path("slurm.conf"));
+        let log = format!("{program}{}", args.last().unwrap());
+        self.spawn(command, &log);
+    }
+
+    fn spawn(&mut self, mut command: Command, name: &str) {
+        let log = std::fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemons.push(command.spawn().unwrap());
+    }
+
+    /// A program of Slurm. Never without a limit: a node that is down has jobs wait for ever.
+    fn ask(&self, program: &str, args: &[&str]) -> Said {
+        let mut command = Command::new("timeout");
+        command.arg("60").arg(program).args(args).env("SLURM_CONF", self.path("slurm.conf"));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Jobs that have not left the queue, as `ID STATE`.
+    fn jobs(&self) -> Vec<String> {
+        let said = self.ask("squeue", &["-h", "-o", "%A %T"]).stdout;
+        said.lines().map(str::to_owned).collect()
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.path("runs")
+    }
+
+    fn scalebeam(&self) -> Command {
+        let mut command = scalebeam();
+        let exe = PathBuf::from(command.get_program());
+        let search = std::env::var("PATH").unwrap();
+        let path =
+            format!("{}:{}:{search}", self.path("bin").display(), exe.parent().unwrap().display());
+        command.env("SLURM_CONF", self.path("slurm.conf")).env("PATH", path);
+        command
+    }
+
+    fn say(&self, args: &[&str]) -> Said {
+        self.scalebeam().args(args).output().unwrap().into()
+    }
+
+    /// Writes an experiment of this one deployment.
+    fn experiment(&self, deploy: &str, load: &str) -> String {
+        let text = format!(
+            "schema = 1\nname = \"jobs\"\n[model]\nid = \"Qwen/Qwen2.5-7B-Instruct\"\n\
+             [host.n1]\ngpus = 8\ngpu = \"H100-SXM-80G\"\n[host.n2]\ngpus = 8\ngpu = \"H100-SXM-80G\"\n\
+             [[deploy]]\nname = \"pair\"\nplatform = \"slurm\"\nport = {}\n{deploy}\n\
+             stop = {{ grace = \"5s\" }}\nready = {{ timeout = \"60s\" }}\n\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 8\nforce_len = true\nseed = 1\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\n{load}\n",
+            free_port()
+        );
+        let file = self.path("jobs.toml");
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    }
+
+    /// Emulated replicas, one on each node.
+    fn pair(&self, params: &str, load: &str) -> String {
+        let deploy = format!(
+            "engine = \"emulated\"\nreplicas = 2\nplace = [\"n1:0\", \"n2:0\"]\nparams = {{ {params} }}"
+        );
+        self.experiment(&deploy, load)
+    }
+
+    fn run(&self, file: &str, more: &[&str]) -> Said {
+        let runs = self.runs().display().to_string();
+        let mut args = vec!["run", file, "--out", &runs, "--selftest", "never"];
+        args.extend(more);
+        self.say(&args)
+    }
+
+    fn start_run(&self, file: &str) -> Live {
+        let mut command = self.scalebeam();
+        command.args(["run", file, "--selftest", "never", "--out"]).arg(self.runs());
+        let log = self.path("run.log");
+        let stderr = std::fs::File::create(&log).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Live { child, log }
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        let mut dirs = std::fs::read_dir(self.runs()).unwrap().flatten().map(|e| e.path());
+        dirs.find(|d| d.join("journal.jsonl").exists()).unwrap()
+    }
+
+    fn journal(&self) -> String {
+        std::fs::read_to_string(self.run_dir().join("journal.jsonl")).unwrap()
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        assert_eq!(self.jobs(), Vec::<String>::new());
+        assert_eq!(marked_processes(&self.runs()), []);
+    }
+
+    fn engines(&self) -> Vec<u32> {
+        let exe = format!("{} serve ", env!("CARGO_BIN_EXE_scalebeam"));
+        let all = marked_processes(&self.runs());
+        let engines = all.into_iter().filter(|(_, command)| command.starts_with(&exe));
+        engines.map(|(pid, _)| u32::try_from(pid).unwrap()).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.ask("scancel", &["--user=root"]);
+        for _ in 0..100 {
+            if self.jobs().is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        // The last started first: a node tells the controller that it goes.
+        for daemon in self.daemons.iter_mut().rev() {
+            let _ = Command::new("kill").arg(daemon.id().to_string()).status();
+            for _ in 0..50 {
+                if !matches!(daemon.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// A run that goes on.
+struct Live {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Live {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// How it ends, and what it said.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.said())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn logs(run_dir: &Path) -> Vec<String> {
+    let dir = std::fs::read_dir(run_dir.join("logs/pair")).unwrap().flatten();
+    let mut names: Vec<String> =
+        dir.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_two_nodes_are_weighed_and_nothing_is_left() {
+    let cluster = Cluster::new();
+    let said = cluster.run(&cluster.pair(FAST, LOAD), &["--json"]).expect_code(0);
+    let results = said.json();
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 80, "{results:#}");
+    let shares = point["by_target"].as_array().unwrap();
+    assert!(shares.len() == 2 && shares.iter().all(|n| n.as_u64().unwrap() > 20), "{shares:?}");
+    cluster.nothing_is_left();
+    let dir = cluster.run_dir();
+    assert_eq!(logs(&dir), ["0-serve-1.log", "1-serve-1.log", "job-1.out"]);
+    for log in ["0-serve-1.log", "1-serve-1.log"] {
+        let text = std::fs::read_to_string(dir.join("logs/pair").join(log)).unwrap();
+        assert!(text.contains("listening"), "{log}: {text}");
+    }
+    let journal = cluster.journal();
+    for event in ["platform_intent", "platform_accepted", "platform_gone"] {
+        assert_eq!(journal.matches(event).count(), 1, "{event}: {journal}");
+    }
+    let accounted = cluster.ask("scontrol", &["show", "job", "1"]).stdout;
+    assert!(accounted.contains("Requeue=0"), "{accounted}");
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_chooses_a_node_where_nothing_is_placed() {
+    let cluster = Cluster::new();
+    let deploy = format!("engine = \"emulated\"\nparams = {{ {FAST} }}\ngpu = \"H100-SXM-80G\"");
+    let said = cluster.run(&cluster.experiment(&deploy, LOAD), &["--json"]).expect_code(0);
+    assert_eq!(said.json()["points"][0]["outcomes"]["completed"], 80);
+    cluster.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_after_kill_9_down_ends_the_job() {
+    let cluster = Cluster::new();
+    let file = cluster.pair(SLOW, LONG);
+    let mut live = cluster.start_run(&file);
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    signal(live.child.id(), "KILL");
+    live.child.wait().unwrap();
+    // Another run does not start over it, and names it.
+    let said = cluster.run(&file, &[]).expect_code(4);
+    assert!(said.stderr.contains("job 1 (RUNNING) of pair on slurm"), "{}", said.stderr);
+    assert!(said.stderr.contains("scalebeam down"), "{}", said.stderr);
+    let dir = cluster.run_dir().display().to_string();
+    let said = cluster.say(&["down", &dir]).expect_code(0);
+    assert!(said.stdout.contains("job 1 of pair on slurm: terminated"), "{}", said.stdout);
+    cluster.nothing_is_left();
+    let said = cluster.say(&["down", &dir]).expect_code(0);
+    assert!(said.stdout.contains("nothing left running"), "{}", said.stdout);
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_job_that_was_taken_but_not_recorded_is_found_by_its_name() {
+    let cluster = Cluster::new();
+    // Killed after the cluster has the job, and before scalebeam has heard its number.
+    let script = "#!/bin/sh\nsaid=$(/usr/bin/sbatch \"$@\"); kill -9 $PPID; echo \"$said\"\n";
+    let sbatch = cluster.path("bin/sbatch");
+    std::fs::write(&sbatch, script).unwrap();
+    run(Command::new("chmod").arg("755").arg(&sbatch));
+    assert_eq!(cluster.run(&cluster.pair(FAST, LOAD), &[]).code, None);
+    assert_eq!(cluster.jobs().len(), 1);
+    assert!(!cluster.journal().contains("platform_accepted"));
+    // Somebody else's job is nobody's business.
+    let other = cluster.ask("sbatch", &["--parsable", "--job-name=pair", "--wrap", "sleep 600"]);
+    let other = other.expect_code(0).stdout.trim().to_owned();
+    let runs = cluster.runs().display().to_string();
+    let said = cluster.say(&["down", "--out", &runs]).expect_code(0);
+    assert!(said.stdout.contains("job 1 of pair on slurm: terminated"), "{}", said.stdout);
+    let left = cluster.jobs();
+    assert!(left.len() == 1 && left[0].starts_with(&other), "{left:?}");
+    assert_eq!(marked_processes(&cluster.runs()), []);
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_job_that_somebody_cancels_ends_the_run() {
+    let cluster = Cluster::new();
+    let mut live = cluster.start_run(&cluster.pair(SLOW, LONG));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    cluster.ask("scancel", &["1"]).expect_code(0);
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
+    assert!(said.contains("job 1 was cancelled, and not by scalebeam"), "{said}");
+    cluster.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_process_that_dies_is_named_and_ends_the_run() {
+    let cluster = Cluster::new();
+    let mut live = cluster.start_run(&cluster.pair(SLOW, LONG));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    let engines = cluster.engines();
+    assert_eq!(engines.len(), 2, "{:?}", marked_processes(&cluster.runs()));
+    signal(engines[1], "KILL");
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
+    assert!(said.contains("/serve ended with signal 9 (SIGKILL)"), "{said}");
+    assert!(said.contains("listening on"), "the log's end: {said}");
+    cluster.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_process_that_cannot_start_is_named_with_its_last_line() {
+    let cluster = Cluster::new();
+    let deploy = "engine = \"emulated\"\nplace = [\"n2:0\"]\nargs = [\"--no-such-flag\"]";
+    let said = cluster.run(&cluster.experiment(deploy, LOAD), &[]).expect_code(4);
+    assert!(said.stderr.contains("process pair/0/serve ended with status 2"), "{}", said.stderr);
+    assert!(said.stderr.contains("--no-such-flag"), "{}", said.stderr);
+    cluster.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_job_that_is_refused_is_an_error_at_once() {
+    let cluster = Cluster::new();
+    let params = format!("partition = \"nowhere\", {FAST}");
+    let said = cluster.run(&cluster.pair(&params, LOAD), &[]).expect_code(4);
+    let stderr = &said.stderr;
+    assert!(stderr.contains("deployment 'pair' on slurm: sbatch: "), "{stderr}");
+    assert!(stderr.contains("invalid partition specified: nowhere"), "{stderr}");
+    assert!(stderr.contains("hint: correct `partition` in params"), "{stderr}");
+    cluster.nothing_is_left();
+    assert!(cluster.journal().contains("platform_gone"), "looked for by its name");
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_pending_job_says_why_and_an_interrupt_takes_it_back() {
+    let cluster = Cluster::new();
+    let wrap = ["--parsable", "--exclusive", "--nodes=2", "--wrap", "sleep 600"];
+    let other = cluster.ask("sbatch", &wrap).expect_code(0).stdout.trim().to_owned();
+    wait_for("the other job", || cluster.jobs() == [format!("{other} RUNNING")]);
+    let mut live = cluster.start_run(&cluster.pair(FAST, LOAD));
+    wait_for("the reason", || live.said().contains("pair: pending (Resources)"));
+    signal(live.child.id(), "INT");
+    let (code, said) = live.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert_eq!(cluster.jobs(), [format!("{other} RUNNING")]);
+    assert!(cluster.journal().contains("platform_gone"));
+}
