@@ -16,6 +16,8 @@ pub(crate) struct Hosts {
     /// What the names of its namespaces begin with.
     prefix: String,
     hosts: Vec<Host>,
+    /// What was mounted.
+    disks: Vec<PathBuf>,
 }
 
 struct Host {
@@ -41,7 +43,7 @@ impl Hosts {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("sb{}-{number}-", std::process::id());
         let dir = tempfile::tempdir().unwrap();
-        let mut lab = Self { dir, prefix, hosts: Vec::new() };
+        let mut lab = Self { dir, prefix, hosts: Vec::new(), disks: Vec::new() };
         let ctl = lab.namespace("ctl");
         sh(&format!(
             "ip netns add {ctl}; in='ip -n {ctl}'; $in link set lo up; $in link add br0 type bridge; \
@@ -177,8 +179,34 @@ impl Hosts {
         wait_for("sshd", || std::fs::read_to_string(&log).unwrap().contains("listening"));
     }
 
+    /// Host `name` loses its power: nothing of it runs, and it answers to nobody.
+    pub(crate) fn lose(&self, name: &str) {
+        self.link(name, "down");
+        let ns = self.namespace(name);
+        // A process may end by itself between being listed and being ended.
+        sh(&format!(
+            "while pids=$(ip netns pids {ns}) && [ -n \"$pids\" ]; do kill -9 $pids 2>/dev/null || true; done"
+        ));
+    }
+
+    /// It is there again, with nothing running but sshd.
+    pub(crate) fn revive(&mut self, name: &str) {
+        let n = self.hosts.iter().position(|h| h.name == name).unwrap();
+        let _ = self.hosts[n].sshd.wait();
+        self.link(name, "up");
+        self.hosts[n].sshd = self.start_sshd(name);
+        wait_for("sshd", || self.ssh(name, "true").code == Some(0));
+    }
+
+    /// A disk of 4 MiB at `dir`, which is made; gone with this value.
+    pub(crate) fn small_disk(&mut self, dir: PathBuf) {
+        std::fs::create_dir_all(&dir).unwrap();
+        sh(&format!("mount -t tmpfs -o size=4m tmpfs {}", dir.display()));
+        self.disks.push(dir);
+    }
+
     /// Where temporary files of host `name` go: hosts share this machine's file system.
-    fn tmp(&self, name: &str) -> PathBuf {
+    pub(crate) fn tmp(&self, name: &str) -> PathBuf {
         self.path(&format!("tmp_{name}"))
     }
 
@@ -204,6 +232,9 @@ impl Drop for Hosts {
             let ns = self.namespace(name);
             let end = format!("ip netns pids {ns} | xargs -r kill -9; ip netns del {ns}");
             let _ = Command::new("sh").args(["-c", &end]).output();
+        }
+        for disk in &self.disks {
+            let _ = Command::new("umount").arg("-l").arg(disk).output();
         }
     }
 }

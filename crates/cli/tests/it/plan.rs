@@ -18,6 +18,37 @@ fn the_two_node_vllm_in_words() {
     insta::assert_snapshot!(said.expect_code(0).stdout);
 }
 
+/// Every process, variable, port and point of the documents that the product came from, to the byte.
+#[test]
+fn the_seeds_in_words() {
+    for name in [
+        "seed1-4gpu-vs-8gpu",
+        "seed2-kuberay-scaling",
+        "seed3-dynamo-pd-multinode",
+        "seed4-modal-gpu-users",
+        "seed5-course-week5",
+    ] {
+        insta::assert_snapshot!(name, say(["plan", &experiment(name)]).expect_code(0).stdout);
+    }
+}
+
+/// Seed 3's script puts prefill TP2 x 3 and decode TP4 on one host: ten GPUs on its eight.
+#[test]
+fn ten_gpus_on_a_host_of_eight_are_refused() {
+    let text = std::fs::read_to_string(experiment("seed3-dynamo-pd-multinode")).unwrap();
+    let six = r#"["node0:0-1", "node0:2-3", "node0:4-5", "node0:6-7", "node1:0-1", "node1:2-3"]"#;
+    let three = text.replace("workers = 6", "workers = 3");
+    let refused = |prefill: &str, decode: &str| {
+        let text = three.replace(six, prefill).replace(r#"["node1:4-7"]"#, decode);
+        let lab = crate::support::Lab::new(&text);
+        lab.say("plan", &[]).expect_code(2).stderr
+    };
+    let beyond = refused(r#"["node0:0-1", "node0:2-3", "node0:4-5"]"#, r#"["node0:6-9"]"#);
+    assert!(beyond.contains("node0") && beyond.contains("hint:"), "{beyond}");
+    let twice = refused(r#"["node0:0-1", "node0:2-3", "node0:4-5"]"#, r#"["node0:4-7"]"#);
+    assert!(twice.contains("taken twice (prefill and decode)"), "{twice}");
+}
+
 #[test]
 fn every_load_shape_in_words() {
     let said = say(["plan", &experiment("load-shapes")]).expect_code(0).stdout;

@@ -8,6 +8,8 @@ use crate::support::{marked_processes, root, wait_for};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+mod faults;
+
 const LOAD: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 80\nwarmup = 4\n";
 
 /// An experiment with one emulated replica on each host.
@@ -259,106 +261,6 @@ fn ssh_a_cut_link_ends_the_run_and_down_works_once_it_is_back() {
     let dir = only_run(&hosts).display().to_string();
     hosts.say(&["down", &dir]).expect_code(0);
     nothing_left(&hosts);
-}
-
-/// What goes wrong in one life of a run.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    ScalebeamKilled,
-    EngineKilled,
-    ConnectionKilled,
-    LinkCut,
-    Interrupted,
-}
-
-const FAULTS: [Fault; 5] = [
-    Fault::ScalebeamKilled,
-    Fault::EngineKilled,
-    Fault::ConnectionKilled,
-    Fault::LinkCut,
-    Fault::Interrupted,
-];
-
-/// Pids of the connections that the run holds.
-fn connections(hosts: &Hosts) -> Vec<u32> {
-    let config = hosts.path("ssh_config").display().to_string();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let is_ours = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line);
-        line.contains(&config) && line.contains("/usr/bin/ssh")
-    };
-    pids.filter(is_ours).collect()
-}
-
-fn strike(fault: Fault, live: &Live, hosts: &Hosts) {
-    match fault {
-        Fault::ScalebeamKilled => signal(live.child.id(), "KILL"),
-        Fault::Interrupted => signal(live.child.id(), "INT"),
-        Fault::LinkCut => hosts.link("b", "down"),
-        Fault::EngineKilled => {
-            if let Some(pid) = engines(hosts).last() {
-                signal(u32::try_from(*pid).unwrap(), "KILL");
-            }
-        }
-        Fault::ConnectionKilled => {
-            if let Some(pid) = connections(hosts).last() {
-                signal(*pid, "KILL");
-            }
-        }
-    }
-}
-
-/// One life with one fault after `delay_ms`; afterwards nothing is left, and whoever failed said why.
-fn live_through(fault: Fault, delay_ms: u64) {
-    let hosts = Hosts::new(&["a", "b"]);
-    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 400\nwarmup = 4\ntimeout = \"5s\"\n";
-    let file = experiment(&hosts, &["a", "b"], "ttft = \"20ms\", itl = \"4ms\"", load);
-    std::fs::create_dir(runs(&hosts)).unwrap();
-    let mut live = Live::start(&hosts, &file.display().to_string());
-    std::thread::sleep(std::time::Duration::from_millis(delay_ms));
-    strike(fault, &live, &hosts);
-    let mut status = None;
-    for _ in 0..2_400 {
-        status = live.child.try_wait().unwrap();
-        if status.is_some() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let said = std::fs::read_to_string(hosts.path("run.log")).unwrap();
-    let status =
-        status.unwrap_or_else(|| panic!("{fault:?} after {delay_ms} ms: it hangs\n{said}"));
-    // 0 and 3: it was over already, or bore it.
-    let wanted: &[Option<i32>] = match fault {
-        Fault::ScalebeamKilled => &[None, Some(0)],
-        Fault::Interrupted => &[Some(130), Some(0)],
-        _ => &[Some(0), Some(3), Some(4)],
-    };
-    assert!(wanted.contains(&status.code()), "{fault:?} after {delay_ms} ms: {status}\n{said}");
-    if status.code() == Some(4) {
-        assert!(said.contains("hint:") && said.contains("host "), "{fault:?}: {said}");
-    }
-    hosts.link("b", "up");
-    wait_for("the link", || hosts.ssh("b", "true").code == Some(0));
-    let out = runs(&hosts).display().to_string();
-    let down = hosts.say(&["down", "--out", &out]);
-    assert_eq!(down.code, Some(0), "{fault:?} after {delay_ms} ms: {down:?}\n{said}");
-    nothing_left(&hosts);
-}
-
-/// `SCALEBEAM_FAULTS` lives, five by default, each with a fault at a moment of its own.
-#[test]
-#[ignore = "needs root, ip and sshd: run by ci/test"]
-fn ssh_faults_at_any_moment_leave_nothing() {
-    let lives = std::env::var("SCALEBEAM_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
-    let from: u64 = std::env::var("SCALEBEAM_FAULTS_FROM").map_or(0, |n| n.parse().unwrap());
-    for life in from..from + lives {
-        let fault = FAULTS[usize::try_from(life).unwrap() % FAULTS.len()];
-        // Spread over the 5 s of a life, without a pattern that the faults share.
-        live_through(fault, life.wrapping_mul(2_654_435_761) % 5_000);
-    }
 }
 
 #[test]
