@@ -342,7 +342,9 @@ impl Wait<'_> {
 
     fn say(&self, what: &str, why: &str, doing: &Mutex<Doing>) {
         let mut text = format!("{what}: {why}");
-        let last = self.processes.iter().map(Spawned::last_line).rfind(|l| !l.is_empty());
+        let held = self.held.map(Held::last_line);
+        let mut lines = self.processes.iter().map(Spawned::last_line).chain(held);
+        let last = lines.rfind(|l| !l.is_empty());
         if let Some(line) = last {
             text = match failure::phase(&line) {
                 Some(phase) => format!("{what}: {phase} ({line})"),

@@ -143,6 +143,14 @@ impl Manager {
         }
     }
 
+    /// The line that was logged last, where logs are on this machine while it runs; empty where not. It is
+    /// shown while gates wait, so it asks nobody.
+    fn last_line(self, claim: &Claim, id: &str) -> String {
+        match self {
+            Self::Slurm => slurm::last_line(claim, id),
+        }
+    }
+
     /// What there is of `claim`, in words: `job 17 (RUNNING)`.
     ///
     /// # Errors

@@ -232,6 +232,11 @@ impl Held {
         }
     }
 
+    /// The line that was logged last, where that is known here.
+    pub(crate) fn last_line(&self) -> String {
+        self.manager.last_line(&self.claim, self.id())
+    }
+
     /// Where it stands while it does not serve, for the error after a time-out.
     pub(crate) async fn stuck(&self) -> (Stuck, Option<&'static str>) {
         let lines = self.manager.log_tail(&self.claim, self.id(), SEARCH_LINES).await;

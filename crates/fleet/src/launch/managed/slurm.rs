@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-pub(super) use logs::log_tail;
+pub(super) use logs::{last_line, log_tail};
 
 /// The variable with the folder of the logs, which the job script reads.
 const LOGS: &str = "SCALEBEAM_LOGS";

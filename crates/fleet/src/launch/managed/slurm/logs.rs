@@ -26,6 +26,13 @@ pub(in super::super) async fn log_tail(claim: &Claim, id: &str, lines: usize) ->
     log.and_then(|log| tail(&log, 0, lines).ok()).unwrap_or_default()
 }
 
+/// The last line of the log that was written last.
+pub(in super::super) fn last_line(claim: &Claim, id: &str) -> String {
+    let log = newest(&folder(claim), id);
+    let lines = log.and_then(|log| tail(&log, 0, 1).ok()).unwrap_or_default();
+    lines.into_iter().next().unwrap_or_default()
+}
+
 /// Brings the logs of a job that runs from its node, unless they are here. What cannot be brought is
 /// absent: it must not keep the job from being ended.
 pub(super) async fn bring(claim: &Claim, id: &str, job: &Job) {
