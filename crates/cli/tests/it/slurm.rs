@@ -20,11 +20,22 @@ struct Cluster {
     daemons: Vec<Child>,
 }
 
+/// Whether the nodes see the run directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Shared,
+    Apart,
+}
+
 impl Cluster {
     fn new() -> Self {
+        Self::with(Disk::Shared)
+    }
+
+    fn with(disk: Disk) -> Self {
         let dir = tempfile::Builder::new().prefix("slurm").tempdir().unwrap();
         let mut cluster = Self { dir, daemons: Vec::new() };
-        for name in ["state", "bin"] {
+        for name in ["state", "bin", "runs"] {
             std::fs::create_dir(cluster.path(name)).unwrap();
         }
         for name in ["gpu0", "gpu1"] {
@@ -34,9 +45,10 @@ impl Cluster {
         run(Command::new("chmod").arg("600").arg(cluster.path("munge.key")));
         cluster.write_config();
         cluster.start_munge();
-        cluster.start("slurmctld", &["-D", "-c"]);
-        cluster.start("slurmd", &["-D", "-N", "n1"]);
-        cluster.start("slurmd", &["-D", "-N", "n2"]);
+        cluster.start_controller();
+        for node in ["n1", "n2"] {
+            cluster.start_node(node, disk);
+        }
         let idle = || cluster.ask("sinfo", &["-h", "-o", "%T %D"]).stdout.trim() == "idle 2";
         wait_for("two idle nodes", idle);
         cluster
@@ -58,8 +70,8 @@ impl Cluster {
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSwitchType=switch/none\n\
              MpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\n\
              GresTypes=gpu\nReturnToService=2\nSlurmdParameters=config_overrides\nKillWait=3\n\
-             NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
-             NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.2 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
+             NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.2 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
+             NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.3 Port={} CPUs=2 RealMemory=500 Gres=gpu:2\n\
              PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n",
             port + 1,
             port + 2
@@ -87,11 +99,38 @@ impl Cluster {
         wait_for("munged", || socket.exists());
     }
 
-    fn start(&mut self, program: &str, args: &[&str]) {
-        let mut command = Command::new(format!("/usr/sbin/{program}"));
-        command.args(args).env("SLURM_CONF", self.path("slurm.conf"));
-        let log = format!("{program}{}", args.last().unwrap());
-        self.spawn(command, &log);
+    fn start_controller(&mut self) {
+        let mut command = Command::new("/usr/sbin/slurmctld");
+        command.arg("-D").env("SLURM_CONF", self.path("slurm.conf"));
+        self.spawn(command, "slurmctld");
+    }
+
+    fn start_node(&mut self, node: &str, disk: Disk) {
+        let slurmd = format!("exec /usr/sbin/slurmd -D -N {node}");
+        let mut command = match disk {
+            Disk::Shared => Command::new("sh"),
+            // What it mounts over the run directories is seen by it and its jobs alone.
+            Disk::Apart => {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["--mount", "sh"]);
+                unshare
+            }
+        };
+        let hide = match disk {
+            Disk::Shared => String::new(),
+            Disk::Apart => format!("mount -t tmpfs none {}; ", self.runs().display()),
+        };
+        command.args(["-ec", &format!("{hide}{slurmd}")]);
+        command.env("SLURM_CONF", self.path("slurm.conf"));
+        self.spawn(command, node);
+    }
+
+    /// Ends the controller, as its site does for a new configuration.
+    fn stop_controller(&mut self) {
+        // munged was the first.
+        let mut controller = self.daemons.remove(1);
+        signal(controller.id(), "TERM");
+        controller.wait().unwrap();
     }
 
     fn spawn(&mut self, mut command: Command, name: &str) {
@@ -184,6 +223,18 @@ impl Cluster {
     fn nothing_is_left(&self) {
         assert_eq!(self.jobs(), Vec::<String>::new());
         assert_eq!(marked_processes(&self.runs()), []);
+    }
+
+    /// Folders with logs of jobs outside of the run directory.
+    fn logs_on_nodes(&self) -> Vec<PathBuf> {
+        let journal = self.journal();
+        let intent = journal.lines().find(|l| l.contains("platform_intent")).unwrap();
+        let intent: serde_json::Value = serde_json::from_str(intent).unwrap();
+        let name = intent["name"].as_str().unwrap().to_owned();
+        let is_of_job =
+            |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&name);
+        let entries = std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.path());
+        entries.filter(is_of_job).collect()
     }
 
     fn engines(&self) -> Vec<u32> {
@@ -386,6 +437,148 @@ fn slurm_a_job_that_is_refused_is_an_error_at_once() {
     assert!(stderr.contains("hint: correct `partition` in params"), "{stderr}");
     cluster.nothing_is_left();
     assert!(cluster.journal().contains("platform_gone"), "looked for by its name");
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_logs_are_brought_from_nodes_that_do_not_see_the_run_directory() {
+    let cluster = Cluster::with(Disk::Apart);
+    cluster.run(&cluster.pair(FAST, LOAD), &[]).expect_code(0);
+    cluster.nothing_is_left();
+    let dir = cluster.run_dir();
+    assert_eq!(logs(&dir), ["0-serve-1.log", "1-serve-1.log", "job-1.out"]);
+    let text = std::fs::read_to_string(dir.join("logs/pair/1-serve-1.log")).unwrap();
+    assert!(text.contains("listening"), "{text}");
+    assert_eq!(cluster.logs_on_nodes(), Vec::<PathBuf>::new());
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_death_is_told_without_a_shared_disk() {
+    let cluster = Cluster::with(Disk::Apart);
+    let mut live = cluster.start_run(&cluster.pair(SLOW, LONG));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    assert_eq!(cluster.logs_on_nodes().len(), 1, "the job keeps its logs on its first node");
+    signal(cluster.engines()[0], "KILL");
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
+    assert!(
+        said.contains("/serve ended with signal 9 (SIGKILL); last log line: listening"),
+        "{said}"
+    );
+    cluster.nothing_is_left();
+    assert_eq!(cluster.logs_on_nodes(), Vec::<PathBuf>::new());
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_controller_that_restarts_costs_nothing() {
+    let mut cluster = Cluster::new();
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 200\nwarmup = 4\n";
+    let mut live = cluster.start_run(&cluster.pair(SLOW, load));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    cluster.stop_controller();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    cluster.start_controller();
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(0 | 3)), "{code:?} {said}");
+    assert!(said.contains("pair: taken down"), "{said}");
+    cluster.nothing_is_left();
+}
+
+/// What goes wrong in one life of a run.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    ScalebeamKilled,
+    EngineKilled,
+    JobCancelled,
+    Interrupted,
+}
+
+const FAULTS: [Fault; 4] =
+    [Fault::ScalebeamKilled, Fault::EngineKilled, Fault::JobCancelled, Fault::Interrupted];
+
+fn strike(fault: Fault, live: &Live, cluster: &Cluster) {
+    match fault {
+        Fault::ScalebeamKilled => signal(live.child.id(), "KILL"),
+        Fault::Interrupted => signal(live.child.id(), "INT"),
+        Fault::JobCancelled => {
+            cluster.ask("scancel", &["--quiet", "--user=root"]);
+        }
+        Fault::EngineKilled => {
+            if let Some(pid) = cluster.engines().last() {
+                signal(*pid, "KILL");
+            }
+        }
+    }
+}
+
+/// One life with one fault after `delay_ms`; afterwards nothing is left, and whoever failed said why.
+fn live_through(cluster: &Cluster, fault: Fault, delay_ms: u64) {
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 200\nwarmup = 4\ntimeout = \"5s\"\n";
+    let mut live = cluster.start_run(&cluster.pair("ttft = \"20ms\", itl = \"4ms\"", load));
+    std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+    strike(fault, &live, cluster);
+    let (code, said) = live.end();
+    // 0 and 3: it was over already, or bore it.
+    let wanted: &[Option<i32>] = match fault {
+        Fault::ScalebeamKilled => &[None, Some(0), Some(3)],
+        Fault::Interrupted => &[Some(130), Some(0), Some(3)],
+        _ => &[Some(0), Some(3), Some(4)],
+    };
+    assert!(wanted.contains(&code), "{fault:?} after {delay_ms} ms: {code:?}\n{said}");
+    if code == Some(4) {
+        assert!(said.contains("hint:") && said.contains("job "), "{fault:?}: {said}");
+    }
+    let runs = cluster.runs().display().to_string();
+    let down = cluster.say(&["down", "--out", &runs]);
+    assert_eq!(down.code, Some(0), "{fault:?} after {delay_ms} ms: {down:?}\n{said}");
+    cluster.nothing_is_left();
+    std::fs::remove_dir_all(cluster.runs()).unwrap();
+    std::fs::create_dir(cluster.runs()).unwrap();
+}
+
+/// `SCALEBEAM_FAULTS` lives, four by default, each with a fault at a moment of its own.
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_faults_at_any_moment_leave_nothing() {
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let (lives, from) = (number("SCALEBEAM_FAULTS"), number("SCALEBEAM_FAULTS_FROM"));
+    let (lives, from) = (lives.unwrap_or(4), from.unwrap_or(0));
+    let cluster = Cluster::new();
+    for life in from..from + lives {
+        let fault = FAULTS[usize::try_from(life).unwrap() % FAULTS.len()];
+        // Spread over the 8 s of a life, without a pattern that the faults share.
+        live_through(&cluster, fault, life.wrapping_mul(2_654_435_761) % 8_000);
+    }
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_up_leaves_the_job_and_down_ends_it() {
+    let cluster = Cluster::new();
+    let (file, runs) = (cluster.pair(FAST, LOAD), cluster.runs().display().to_string());
+    let said = cluster.say(&["up", &file, "--deploy", "pair", "--out", &runs]).expect_code(0);
+    for addr in ["http://127.0.0.2:", "http://127.0.0.3:"] {
+        assert!(said.stdout.contains(addr), "Slurm's address of each node: {}", said.stdout);
+    }
+    assert_eq!(cluster.jobs(), ["1 RUNNING"]);
+    cluster.say(&["down", "--out", &runs]).expect_code(0);
+    cluster.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_job_that_waits_longer_than_it_may_is_taken_back() {
+    let cluster = Cluster::new();
+    let wrap = ["--parsable", "--exclusive", "--nodes=2", "--wrap", "sleep 600"];
+    let other = cluster.ask("sbatch", &wrap).expect_code(0).stdout.trim().to_owned();
+    wait_for("the other job", || cluster.jobs() == [format!("{other} RUNNING")]);
+    let said = cluster.run(&cluster.pair(&format!("queue = \"3s\", {FAST}"), LOAD), &[]);
+    let stderr = &said.expect_code(4).stderr;
+    assert!(stderr.contains("it did not begin within 3.00 s: pending (Resources)"), "{stderr}");
+    assert!(stderr.contains("hint: raise `queue` in params"), "{stderr}");
+    assert_eq!(cluster.jobs(), [format!("{other} RUNNING")]);
 }
 
 #[test]

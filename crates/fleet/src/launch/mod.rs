@@ -279,12 +279,11 @@ impl Running {
     ) -> Result<(), FleetError> {
         let ctx = self.ctx.clone();
         progress(self.progress(format!("submitting to {}", plan.platform.name())));
-        let mut held = Held::claim(manager, plan, &ctx).await?;
-        if *ctx.cancel.borrow() {
-            // The claim is in the journal; that it was never submitted is found out by its name.
-            self.held = Some(held);
-            return Err(FleetError::Cancelled { deployment: plan.name.clone() });
-        }
+        let mut held = tokio::select! {
+            biased;
+            () = ctx.cancelled() => Err(FleetError::Cancelled { deployment: plan.name.clone() }),
+            held = Held::claim(manager, plan, &ctx) => held,
+        }?;
         let submitted = held.submit(&ctx).await;
         let up = match submitted {
             Ok(()) => held.until_up(&ctx, &|text| progress(self.progress(text))).await,

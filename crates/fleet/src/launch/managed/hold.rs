@@ -8,7 +8,7 @@ use crate::launch::Context;
 use crate::render::{self, Rendered};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, run_object_name};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, platform_params, run_object_name};
 use scalebeam_model::units::Nanos;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Held {
             };
             let waited = ctx.clock.now().since(begun);
             if waited >= patience {
-                return Err(self.too_long(patience, doing));
+                return Err(self.too_long(patience, &doing));
             }
             say(doing);
             if tokio::time::timeout(pause_after(waited), ctx.cancelled()).await.is_ok() {
@@ -155,13 +155,17 @@ impl Held {
         })
     }
 
-    fn too_long(&self, patience: Nanos, doing: String) -> FleetError {
-        FleetError::NotReady {
+    fn too_long(&self, patience: Nanos, doing: &str) -> FleetError {
+        let has_queue = platform_params(self.plan.platform).any(|p| p.name == "queue");
+        FleetError::Platform {
             deployment: self.plan.name.clone(),
-            waited: patience.to_string(),
-            doing,
-            stuck: Vec::new(),
-            known: None,
+            platform: self.plan.platform,
+            what: format!("it did not begin within {patience}: {doing}"),
+            tail: Vec::new(),
+            advice: match has_queue {
+                true => "raise `queue` in params, or ask for less".to_owned(),
+                false => "raise `ready = { timeout = \"..\" }`, or ask for less".to_owned(),
+            },
         }
     }
 
