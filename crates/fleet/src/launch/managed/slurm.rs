@@ -318,6 +318,44 @@ pub(super) fn hint(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::engines;
+    use scalebeam_model::plan::resolve;
+    use scalebeam_model::spec::Experiment;
+
+    fn planned(deploy: &str) -> DeploymentPlan {
+        let text = format!(
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.n1]\ngpus = 2\n[host.n2]\ngpus = 2\n\
+             [[deploy]]\nname = \"d\"\nplatform = \"slurm\"\nengine = \"emulated\"\nport = 8000\n{deploy}\n\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
+        );
+        let experiment = Experiment::parse(&text, "t.toml", engines()).unwrap();
+        resolve(&experiment, engines()).unwrap().deployments.remove(0)
+    }
+
+    #[test]
+    fn an_instance_answers_on_the_node_that_it_was_given() {
+        let addresses = [("n1", "10.0.0.1"), ("n2", "fd00::2")];
+        let addresses = addresses.map(|(n, a)| (n.to_owned(), a.to_owned())).into();
+        let urls = |deploy: &str, nodes: &[&str]| {
+            let entries = entries(&planned(deploy), nodes, &addresses)?;
+            Ok::<_, ToolError>(entries.into_iter().map(|e| e.url).collect::<Vec<_>>())
+        };
+        let placed = "replicas = 2\nplace = [\"n2:0\", \"n1:0\"]";
+        let found = urls(placed, &["n1", "n2"]).unwrap();
+        assert_eq!(found, ["http://[fd00::2]:8000", "http://10.0.0.1:8001"]);
+        // A node that Slurm has no address of is known by its name.
+        let found = urls("replicas = 2", &["n1", "n7"]).unwrap();
+        assert_eq!(found, ["http://10.0.0.1:8000", "http://n7:8001"]);
+        let error = urls("replicas = 2", &["n1"]).unwrap_err();
+        assert_eq!(error.to_string(), "no node was given for instance 1");
+    }
+
+    #[test]
+    fn a_job_may_wait_for_a_day_unless_the_file_says_otherwise() {
+        assert_eq!(patience(&planned("")), QUEUE);
+        assert_eq!(patience(&planned("params = { queue = \"90s\" }")), Nanos::from_secs(90));
+    }
 
     #[test]
     fn refusals_lead_to_a_hint() {
