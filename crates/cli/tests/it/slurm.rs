@@ -3,7 +3,7 @@
 //! They need root and Slurm's programs; `ci/test` sets that up and runs them by name.
 
 use crate::interrupt::{records, signal};
-use crate::support::{Said, free_port, marked_processes, scalebeam, wait_for};
+use crate::support::{Said, free_port, marked_processes, root, scalebeam, setting, wait_for};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -551,6 +551,42 @@ fn slurm_faults_at_any_moment_leave_nothing() {
         // Spread over the 8 s of a life, without a pattern that the faults share.
         live_through(&cluster, fault, life.wrapping_mul(2_654_435_761) % 8_000);
     }
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_gpus_that_no_node_has_are_refused_at_once() {
+    let cluster = Cluster::new();
+    let deploy = "engine = \"vllm\"\ntp = 4\nplace = [\"n1:0-3\"]";
+    let said = cluster.run(&cluster.experiment(deploy, LOAD), &[]).expect_code(4);
+    let stderr = &said.stderr;
+    assert!(stderr.contains("Requested node configuration is not available"), "{stderr}");
+    assert!(stderr.contains("hint: no node has what the job asks for"), "{stderr}");
+    cluster.nothing_is_left();
+}
+
+/// Seed 1's shape with a real vLLM: one node, and TP2 over two by `--nnodes`.
+#[test]
+#[ignore = "needs a real vLLM, root and Slurm; ci/test --all runs it"]
+fn vllm_as_jobs_on_one_node_and_over_two() {
+    let cluster = Cluster::new();
+    let text = std::fs::read_to_string(root().join("experiments/real-vllm-slurm.toml")).unwrap();
+    let text = text
+        .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
+        .replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"));
+    let file = cluster.path("vllm.toml");
+    std::fs::write(&file, text).unwrap();
+    let more = ["--json", "--deploy", "one", "--deploy", "tp2-mp"];
+    let said = cluster.run(&file.display().to_string(), &more);
+    // Two engines and the client on two cores: whether such a point is to be trusted is not asked here.
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    let results = said.json();
+    let points = results["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2, "{results:#}");
+    for point in points {
+        assert_eq!(point["metrics"]["success_rate"], 1.0, "{point:#}");
+    }
+    cluster.nothing_is_left();
 }
 
 #[test]

@@ -454,7 +454,7 @@ fn what_this_version_brings_up() {
         }
     }
     insta::assert_snapshot!(text, @r"
-    vllm: local, ssh, external
+    vllm: local, ssh, slurm, external
     sglang: external
     dynamo-vllm: local, ssh, external
     dynamo-sglang: external

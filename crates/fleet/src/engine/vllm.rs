@@ -87,7 +87,7 @@ impl Engine for Vllm {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
+            Platform::Local | Platform::Ssh | Platform::Slurm | Platform::External => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }
@@ -177,6 +177,8 @@ fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> En
         own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
         // Its sockets and meeting points stay behind in the place for temporary files.
         set(&mut env, "TMPDIR", "{scratch}");
+    } else if request.platform == Platform::Slurm && spans {
+        own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
     }
     if spans {
         rank_interface(&mut env, place.host);
