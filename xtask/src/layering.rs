@@ -10,6 +10,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("scalebeam-load", &["scalebeam-model"]),
     ("scalebeam-fleet", &["scalebeam-model"]),
     ("scalebeam-telemetry", &["scalebeam-model"]),
+    ("scalebeam-router", &["scalebeam-model"]),
     ("scalebeam-sim", &["scalebeam-model"]),
     ("scalebeam-report", &["scalebeam-model", "scalebeam-record"]),
     (
@@ -20,6 +21,7 @@ const RULES: &[(&str, &[&str])] = &[
             "scalebeam-load",
             "scalebeam-fleet",
             "scalebeam-telemetry",
+            "scalebeam-router",
             "scalebeam-sim",
             "scalebeam-report",
         ],

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod route;
 mod serve;
 
+pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
 
 /// Weighs distributed LLM inference deployments against each other.
@@ -69,6 +71,14 @@ pub(crate) enum Command {
         scalebeam serve --ttft 50ms --itl 10ms --truth-log truth.jsonl"
     )]
     Serve(Box<ServeArgs>),
+    /// Send each request to a prefill worker and then to a decode worker
+    #[command(
+        after_help = "Examples:\n  scalebeam route --prefill http://node1:8100 --decode http://node2:8200\n  \
+        scalebeam route --port 9000 --prefill http://a:8100 --prefill http://b:8100 --decode http://c:8200\n\n\
+        Workers are servers of vLLM with NixlConnector, taken in turn. Chat and text completions go through both, \
+        streamed or not; /health lists the workers that answer, /metrics counts."
+    )]
+    Route(RouteArgs),
     /// Say what the instrument is worth on this machine
     #[command(
         after_help = "Examples:\n  scalebeam selftest\n  scalebeam selftest --streams 64,1000 --json\n  \

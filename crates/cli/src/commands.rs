@@ -10,6 +10,7 @@ mod doctor;
 mod down;
 mod plan;
 mod report;
+mod route;
 mod run;
 mod selftest;
 mod serve;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Run(args) => run::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Route(args) => route::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),
