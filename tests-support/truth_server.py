@@ -718,7 +718,7 @@ class Connection(asyncio.Protocol):
             models = [{"id": name, "object": "model", "created": 1, "owned_by": "truth"} for name in MODELS]
             self.respond(200, {"object": "list", "data": models})
         elif path == "/metrics":
-            self.respond(200, b"", content_type="text/plain; version=0.0.4")
+            self.respond(200, self.server.metrics(), content_type="text/plain; version=0.0.4")
         else:
             self.respond(404, {"error": {"message": f"no such path: {path}"}})
 
@@ -761,6 +761,7 @@ class Connection(asyncio.Protocol):
         if path == "/v1/embeddings":
             return await self.embed(body, model, request.received_ns, record)
 
+        self.server.fetch_blocks(body)
         dialect, streams = dialect_of(path, body)
         answer = dialect(self.server.options, body, model, request.received_ns)
         if not streams:
@@ -796,7 +797,7 @@ class Connection(asyncio.Protocol):
         pieces = list(answer.pieces())
         await sleep_until(pieces[-1].due_ns)
         record["end"] = "complete"
-        self.respond(200, answer.whole())
+        self.respond(200, answer.whole() | self.server.kept_blocks(answer.body))
 
     async def embed(self, body, model, received_ns, record):
         """One vector a text, --ttft-ms after the request."""
@@ -874,8 +875,37 @@ class TruthServer:
     def __init__(self, options):
         self.options = options
         self.connections = 0
+        self.answered = 0
+        self.kv_bytes = 0
         # Opened once, flushed after every line: a reader may follow it.
         self.log = open(options.log, "a", encoding="utf-8") if options.log else None
+
+    def fetch_blocks(self, body):
+        """A decode worker counts what it is sent, unless it computes the prompt again."""
+        params = body.get("kv_transfer_params") or {}
+        self.answered += 1
+        if params.get("do_remote_prefill") and self.options.kv == "moved":
+            self.kv_bytes += 1024 * params["remote_num_tokens"]
+
+    def kept_blocks(self, body):
+        """What a prefill worker of vLLM's NixlConnector says beside its answer."""
+        params = body.get("kv_transfer_params") or {}
+        if not (self.options.kv and params.get("do_remote_decode")):
+            return {}
+        tokens = len(prompt_of(body).split())
+        blocks = [list(range(1 + tokens // 16))]
+        return {"kv_transfer_params": {
+            "do_remote_prefill": True, "do_remote_decode": False, "remote_block_ids": blocks,
+            "remote_engine_id": "truth", "remote_request_id": "truth-0", "remote_host": "127.0.0.1",
+            "remote_port": 5600, "tp_size": 1, "remote_num_tokens": tokens}}
+
+    def metrics(self):
+        if not self.options.kv:
+            return b""
+        lines = [f'vllm:request_success_total{{engine="0",finished_reason="length"}} {self.answered}']
+        if self.options.kv != "uncounted":
+            lines.append(f'vllm:nixl_bytes_transferred_sum{{engine="0"}} {self.kv_bytes}')
+        return "\n".join([*lines, ""]).encode()
 
     def new_record(self, request):
         return {
@@ -936,6 +966,8 @@ def parse_options():
     parser.add_argument("--log-bodies", action="store_true", help="log each request's body, and its answer's text")
     parser.add_argument("--refuse-reset", action="store_true", help="do not empty the prefix cache when asked")
     parser.add_argument("--bare", action="store_true", help="no path but those that answer requests")
+    parser.add_argument("--kv", choices=("moved", "recomputed", "uncounted"),
+                        help="speak of key-value blocks as vLLM's NixlConnector does, as prefill and decode worker")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

@@ -139,6 +139,12 @@ fn gate(gate: &Gate) -> String {
                 format!("one real answer by {}", names.join(", "))
             }
         },
+        Gate::BlocksMoved { decode, prompts } => {
+            format!(
+                "key-value bytes moved to {} decode instances by {prompts} new prompts",
+                decode.len()
+            )
+        }
     }
 }
 

@@ -279,6 +279,17 @@ pub enum FleetError {
         /// Instances expected.
         expected: String,
     },
+    /// Decode instances compute the prompts that prefill instances were to compute for them.
+    #[error(
+        "deployment '{deployment}' is not split: {instances} answered and was sent no key-value bytes, so \
+         it computed the prompt again"
+    )]
+    NothingMoved {
+        /// The deployment.
+        deployment: String,
+        /// The decode instances, each with where its metrics are.
+        instances: String,
+    },
     /// An address that cannot be asked.
     #[error("'{url}' is not an address that can be asked: {reason}")]
     BadUrl {
@@ -364,6 +375,12 @@ impl FleetError {
             }
             Self::InstanceCount { .. } => {
                 "see the logs of the missing workers, or correct replicas/workers".to_owned()
+            }
+            Self::NothingMoved { .. } => {
+                "see the decode instance's log for NIXL; both pools need the same \
+                --kv-transfer-config, --block-size and version, and a network that joins them \
+                (VLLM_NIXL_SIDE_CHANNEL_HOST, UCX_NET_DEVICES, UCX_TLS)"
+                    .to_owned()
             }
             Self::BadUrl { .. } => "write it as http://HOST:PORT or https://HOST".to_owned(),
             Self::SecretMissing { variable, .. } => {

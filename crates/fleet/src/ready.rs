@@ -6,6 +6,7 @@
 //! measured before one real streamed completion came back from every entry.
 
 mod answers;
+mod kv;
 mod probe;
 
 use crate::error::FleetError;
@@ -60,6 +61,7 @@ enum Question<'a> {
     Instances { url: String, expected: &'a BTreeMap<String, u32> },
     Completion { base: &'a str },
     Answer { api: Api, url: String },
+    Prompt { url: String, prompt: String },
 }
 
 impl Wait<'_> {
@@ -141,6 +143,9 @@ impl Wait<'_> {
                     for entry in &self.plan.entries {
                         notes.extend(self.completions(entry, apis, doing).await?);
                     }
+                }
+                Gate::BlocksMoved { decode, prompts } => {
+                    notes.extend(self.blocks_moved(decode, *prompts, doing).await?);
                 }
             }
         }
@@ -277,6 +282,7 @@ impl Wait<'_> {
                 let answer = self.post(*api, url).await;
                 answers::completion(*api, url, self.is_ours(), answer)
             }
+            Question::Prompt { url, prompt } => self.ask_prompt(url, prompt).await,
         }
     }
 
@@ -308,7 +314,9 @@ impl Wait<'_> {
         doing: &Mutex<Doing>,
     ) -> Result<Option<String>, FleetError> {
         let within = match question {
-            Question::Completion { .. } | Question::Answer { .. } => COMPLETION_WITHIN,
+            Question::Completion { .. } | Question::Answer { .. } | Question::Prompt { .. } => {
+                COMPLETION_WITHIN
+            }
             _ => ANSWER_WITHIN,
         };
         let mut tick = tokio::time::interval(ASK_EVERY);

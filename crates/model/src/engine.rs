@@ -52,6 +52,8 @@ pub struct LaunchRequest<'a> {
     pub instance: &'a InstancePlan,
     /// Number of instances in the deployment.
     pub instances: u32,
+    /// All of them, in order, for what stands before them.
+    pub pools: &'a [InstancePlan],
     /// Hosts by name; every host of `instance.place` is among them.
     pub hosts: &'a BTreeMap<String, HostPlan>,
     /// What joins ranks over hosts.
@@ -209,6 +211,18 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// and the load generator balances over them.
     fn has_own_entry(&self) -> bool {
         false
+    }
+
+    /// Whether instances of these roles have a router of the deployment's own before them, which is its
+    /// entry, where scalebeam starts the processes: one of [`Engine::infra_processes`].
+    fn needs_router(&self, _roles: &[Role]) -> bool {
+        false
+    }
+
+    /// Name of the port of an instance where `/metrics` counts the key-value bytes that it was sent, where
+    /// its engine does so under vLLM's name.
+    fn kv_page(&self) -> Option<&'static str> {
+        None
     }
 }
 

@@ -23,6 +23,18 @@ pub fn preemptions(page: &str) -> Option<f64> {
     vllm.or(sglang.reduce(f64::max))
 }
 
+/// Key-value bytes that the engine was sent since it was started, as vLLM's NixlConnector counts them.
+/// Absent where the page does not say.
+pub fn received_kv_bytes(page: &str) -> Option<f64> {
+    values(page, &["vllm:nixl_bytes_transferred_sum"]).reduce(|sum, value| sum + value)
+}
+
+/// Requests that the engine has answered since it was started. Absent where the page does not say.
+pub fn answered(page: &str) -> Option<f64> {
+    values(page, &["vllm:request_success_total", "vllm:request_success"])
+        .reduce(|sum, value| sum + value)
+}
+
 fn values<'a>(page: &'a str, names: &'a [&'a str]) -> impl Iterator<Item = f64> + 'a {
     let samples = page.lines().filter_map(sample);
     samples.filter(|s| names.contains(&s.name) && s.value.is_finite()).map(|s| s.value)
@@ -73,6 +85,19 @@ mod tests {
             sglang:num_retracted_requests_total{tp_rank=\"1\"} 2\n";
         assert_eq!(preemptions(sglang), Some(2.0));
         assert_eq!(preemptions("vllm:num_preemptions_total 0"), Some(0.0));
+    }
+
+    #[test]
+    fn bytes_and_answers_of_all_ranks_are_summed() {
+        let page = "vllm:nixl_bytes_transferred_bucket{engine=\"0\",le=\"2048.0\"} 1.0\n\
+            vllm:nixl_bytes_transferred_count{engine=\"0\"} 2.0\n\
+            vllm:nixl_bytes_transferred_sum{engine=\"0\"} 8.11008e+06\n\
+            vllm:nixl_bytes_transferred_sum{engine=\"1\"} 1.0\n\
+            vllm:request_success_total{engine=\"0\",finished_reason=\"stop\"} 3.0\n\
+            vllm:request_success_total{engine=\"0\",finished_reason=\"length\"} 2.0\n";
+        assert_eq!(received_kv_bytes(page), Some(8_110_081.0));
+        assert_eq!(answered(page), Some(5.0));
+        assert_eq!((received_kv_bytes(""), answered("")), (None, None));
     }
 
     #[test]

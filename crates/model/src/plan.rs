@@ -351,6 +351,14 @@ pub enum Gate {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         apis: Vec<crate::api::Api>,
     },
+    /// While prompts that nobody has seen before are answered by the entry, every decode instance that
+    /// answers one is sent key-value bytes.
+    BlocksMoved {
+        /// The decode instances, and where each has its page of metrics.
+        decode: Vec<EntryPlan>,
+        /// So many prompts.
+        prompts: u32,
+    },
 }
 
 /// Readiness.

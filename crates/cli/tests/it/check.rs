@@ -29,6 +29,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("real-vllm-cpu", 6, 12),
         ("real-vllm-slurm", 3, 3),
         ("real-vllm-ssh", 3, 3),
+        ("real-vllm-pd", 3, 3),
         ("real-dynamo", 2, 4),
         ("real-dynamo-vllm", 2, 2),
         ("load-shapes", 1, 6),

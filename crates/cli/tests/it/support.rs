@@ -181,6 +181,16 @@ pub(crate) fn emulator(args: &[&str]) -> Server {
     Server { child, url }
 }
 
+/// `scalebeam route` on a free port.
+pub(crate) fn route(args: &[&str]) -> Server {
+    let mut command = scalebeam();
+    command.arg("route").args(["--port", "0"]).args(args);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let line = first_line(&mut child);
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+    Server { child, url }
+}
+
 /// The independent truth server, in Python, on a free port.
 pub(crate) fn truth_server(args: &[&str]) -> Server {
     let script = root().join("tests-support/truth_server.py");

@@ -4,9 +4,9 @@
 //! 3 key-value events.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, entry_port, extra_port,
-    head_addr, node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, set, sglang,
-    text, visible_gpus, vllm,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, control_host, draft, entry_port,
+    extra_port, head_addr, node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr,
+    set, sglang, text, visible_gpus, vllm,
 };
 use scalebeam_model::engine::{Engine, Infra, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, HostPlan, Platform, Role};
@@ -201,19 +201,6 @@ fn has_operator(request: &LaunchRequest<'_>) -> bool {
 
 fn python<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
     text(request.params, "python").unwrap_or("python3")
-}
-
-/// Where etcd, NATS and the frontend run.
-fn control_host<'a>(
-    request: &'a LaunchRequest<'_>,
-    anywhere: &'a HostPlan,
-) -> Result<&'a HostPlan, String> {
-    let name = match (request.infra, request.instance.place.first()) {
-        (Some(infra), _) => &infra.host,
-        (None, Some(place)) => &place.host,
-        (None, None) => return Ok(anywhere),
-    };
-    request.hosts.get(name).ok_or_else(|| format!("infra.host {name} is not a host of the plan"))
 }
 
 /// How a process finds the others. The namespace keeps leases of an earlier, killed deployment apart.

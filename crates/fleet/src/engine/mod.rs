@@ -19,6 +19,7 @@ mod llama_cpp;
 mod lmdeploy;
 mod openai;
 mod ray_serve;
+mod router;
 mod sglang;
 mod vllm;
 
@@ -131,6 +132,19 @@ fn reach_addr(request: &LaunchRequest<'_>, host: &HostPlan) -> String {
         open if open == "0.0.0.0" => host.addr.clone(),
         closed => closed,
     }
+}
+
+/// Where what serves the whole deployment runs: its entry, and what its instances find each other by.
+fn control_host<'a>(
+    request: &'a LaunchRequest<'_>,
+    anywhere: &'a HostPlan,
+) -> Result<&'a HostPlan, String> {
+    let name = match (request.infra, request.instance.place.first()) {
+        (Some(infra), _) => &infra.host,
+        (None, Some(place)) => &place.host,
+        (None, None) => return Ok(anywhere),
+    };
+    request.hosts.get(name).ok_or_else(|| format!("infra.host {name} is not a host of the plan"))
 }
 
 /// The deployment's own port, where the engine has an entry of its own: the plan gives its first

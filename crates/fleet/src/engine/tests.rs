@@ -12,6 +12,8 @@ struct Case {
     model: ModelPlan,
     instance: InstancePlan,
     instances: u32,
+    /// Other instances of the deployment.
+    others: Vec<InstancePlan>,
     launcher: Option<RankLauncher>,
     args: Vec<String>,
     params: Params,
@@ -70,6 +72,7 @@ impl Case {
                 port: 8000,
             },
             instances: 1,
+            others: Vec::new(),
             launcher: None,
             args: Vec::new(),
             params: Params::new(),
@@ -109,12 +112,15 @@ impl Case {
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&LaunchRequest<'_>) -> T) -> T {
+        let mut pools = vec![self.instance.clone()];
+        pools.extend(self.others.iter().cloned());
         ask(&LaunchRequest {
             deployment: "d",
             platform: self.platform,
             model: &self.model,
             instance: &self.instance,
             instances: self.instances,
+            pools: &pools,
             hosts: &self.hosts,
             launcher: self.launcher,
             args: &self.args,
@@ -207,11 +213,30 @@ fn vllm() {
             ("a platform that chooses hosts (seed 4)", modal),
             (
                 "a prefill pool over ssh",
-                Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1).role(Role::Prefill),
+                split(Case::new(&[("head", "0,1"), ("worker", "")]).ssh().shape(2, 1, 1)),
+            ),
+            (
+                "a prefill pool on this machine behind vllm-router",
+                split(Case::new(&[("box", "0")])).params(
+                    "router = \"vllm-router\"\nrouter_bin = \"/opt/r/bin/vllm-router\"\n\
+                     router_args = [\"--policy\", \"power_of_two\"]",
+                ),
             ),
         ],
     );
     insta::assert_snapshot!(text);
+}
+
+/// The prefill instance of a deployment whose decode instance is on the last host.
+fn split(mut case: Case) -> Case {
+    let mut decode = case.instance.clone();
+    decode.place.drain(..decode.place.len() - 1);
+    case.instance.place.truncate(1);
+    case.instance.role = Role::Prefill;
+    case.instance.port = 8001;
+    (decode.index, decode.role, decode.port) = (1, Role::Decode, 8002);
+    case.others.push(decode);
+    case
 }
 
 #[test]
@@ -222,7 +247,21 @@ fn vllm_refusals() {
         &[
             ("no launcher", two()),
             ("ray on this machine", two().launcher(RankLauncher::Ray)),
-            ("a pool on this machine", Case::new(&[("box", "0")]).role(Role::Decode)),
+            ("a pool without the other", Case::new(&[("box", "0")]).role(Role::Decode)),
+            (
+                "a router that nobody knows",
+                split(Case::new(&[("box", "0")])).params("router = \"nginx\""),
+            ),
+            (
+                "a program for our own router",
+                split(Case::new(&[("box", "0")])).params("router_bin = \"/opt/r\""),
+            ),
+            (
+                "a flag of a router that the shape decides",
+                split(Case::new(&[("box", "0")])).params(
+                    "router = \"vllm-router\"\nrouter_args = [\"--prefill\", \"http://x:1\"]",
+                ),
+            ),
             (
                 "a rank of data parallel over hosts",
                 Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 2).launcher(RankLauncher::Mp),

@@ -2,11 +2,15 @@
 //!
 //! On one host one process. Over hosts one process a host, joined by vLLM's own `--nnodes` (launcher
 //! mp) or by a Ray cluster (launcher ray: one raylet a host, and the server on the first). Data-parallel
-//! ranks over hosts have vLLM's internal load balancer on the first host. One extra port is used.
+//! ranks over hosts have vLLM's internal load balancer on the first host. Prefill and decode pools have a
+//! router before them ([`super::router`]).
+//!
+//! Extra ports: 0 joins ranks, from 1 on NIXL's side channel, one a data-parallel rank.
 
 use super::{
     Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr, integer,
-    node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, set, text, visible_gpus,
+    node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, router, set, text,
+    visible_gpus,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -69,6 +73,9 @@ impl Engine for Vllm {
                 kind: ParamKind::Integer,
                 doc: "port of Ray's head; 6379 by default",
             },
+            router::ROUTER,
+            router::ROUTER_BIN,
+            router::ROUTER_ARGS,
         ]
     }
 
@@ -78,8 +85,9 @@ impl Engine for Vllm {
 
     /// A development server only. It answers 200 whether or not it could; the cached tokens of the answers
     /// tell.
-    fn cache_reset(&self, _params: &Params) -> Option<CacheReset> {
-        Some(CacheReset {
+    fn cache_reset(&self, params: &Params) -> Option<CacheReset> {
+        // A router of somebody else would ask one of the instances, if any.
+        router::passes_on_resets(params).then_some(CacheReset {
             env: &[("VLLM_SERVER_DEV_MODE", "1")],
             ..CacheReset::post("/reset_prefix_cache")
         })
@@ -93,11 +101,26 @@ impl Engine for Vllm {
     }
 
     fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {
-        let split = roles.iter().copied().find(|role| *role != Role::Aggregated);
-        match split.filter(|_| platform.places_processes()) {
-            Some(role) => Err(needs_router(role)),
-            None => Ok(()),
+        if platform.places_processes() && self.needs_router(roles) {
+            return router::check_roles(roles);
         }
+        Ok(())
+    }
+
+    fn needs_router(&self, roles: &[Role]) -> bool {
+        roles.iter().any(|role| *role != Role::Aggregated)
+    }
+
+    fn kv_page(&self) -> Option<&'static str> {
+        Some("http")
+    }
+
+    fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        let roles: Vec<Role> = request.pools.iter().map(|i| i.role).collect();
+        if request.platform.places_processes() && self.needs_router(&roles) {
+            return router::process(request).map(|process| vec![process]);
+        }
+        Ok(Vec::new())
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
@@ -105,9 +128,6 @@ impl Engine for Vllm {
             return Ok(Vec::new());
         }
         let instance = request.instance;
-        if instance.role != Role::Aggregated && request.platform == Platform::Local {
-            return Err(needs_router(instance.role));
-        }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
         match (hosts.as_slice(), instance.dp > 1, request.launcher) {
@@ -125,14 +145,6 @@ impl Engine for Vllm {
             }
         }
     }
-}
-
-fn needs_router(role: Role) -> String {
-    format!(
-        "a {} pool of plain vllm needs a router, which this version does not start: use engine = \
-         \"dynamo-vllm\", or attach to a router with platform = \"external\"",
-        role.name()
-    )
 }
 
 fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {

@@ -9,7 +9,12 @@ const ASKED_TOKENS: u32 = 8;
 
 /// A small request; streamed, where the family can.
 pub(super) fn request(api: Api, model: &str) -> Value {
-    let messages = json!([{ "role": "user", "content": PROMPT }]);
+    asking(api, model, PROMPT)
+}
+
+/// The same about `prompt`.
+pub(super) fn asking(api: Api, model: &str, prompt: &str) -> Value {
+    let messages = json!([{ "role": "user", "content": prompt }]);
     let options = json!({ "num_predict": ASKED_TOKENS, "temperature": 0.0 });
     match api {
         Api::Chat => json!({
@@ -22,7 +27,7 @@ pub(super) fn request(api: Api, model: &str) -> Value {
         }),
         Api::Completions => json!({
             "model": model,
-            "prompt": PROMPT,
+            "prompt": prompt,
             "max_tokens": ASKED_TOKENS,
             "temperature": 0.0,
             "stream": true,
@@ -30,13 +35,13 @@ pub(super) fn request(api: Api, model: &str) -> Value {
         }),
         Api::Responses => json!({
             "model": model,
-            "input": PROMPT,
+            "input": prompt,
             // The least that OpenAI takes.
             "max_output_tokens": 16,
             "store": false,
             "stream": true,
         }),
-        Api::Embeddings => json!({ "model": model, "input": PROMPT }),
+        Api::Embeddings => json!({ "model": model, "input": prompt }),
         Api::Messages => json!({
             "model": model,
             "messages": messages,
@@ -44,11 +49,11 @@ pub(super) fn request(api: Api, model: &str) -> Value {
             "stream": true,
         }),
         Api::Tgi => json!({
-            "inputs": PROMPT,
+            "inputs": prompt,
             "parameters": { "max_new_tokens": ASKED_TOKENS, "details": true },
         }),
         Api::Sglang => json!({
-            "text": PROMPT,
+            "text": prompt,
             "sampling_params": { "max_new_tokens": ASKED_TOKENS, "temperature": 0.0 },
             "stream": true,
         }),
@@ -56,7 +61,7 @@ pub(super) fn request(api: Api, model: &str) -> Value {
             json!({ "model": model, "messages": messages, "options": options, "stream": true })
         }
         Api::OllamaGenerate => {
-            json!({ "model": model, "prompt": PROMPT, "options": options, "stream": true })
+            json!({ "model": model, "prompt": prompt, "options": options, "stream": true })
         }
     }
 }

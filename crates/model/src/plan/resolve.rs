@@ -159,6 +159,8 @@ fn deployment(
         hosts.insert(THIS_MACHINE.to_owned(), this_machine(deploy, &shapes));
     }
     let (params, engine_params) = super::platform::split(platform, &deploy.params);
+    let roles: Vec<Role> = shapes.iter().map(|s| s.role).collect();
+    let is_routed = platform.places_processes() && engine.needs_router(&roles);
     let ctx = Ctx {
         deploy,
         experiment,
@@ -168,6 +170,7 @@ fn deployment(
         platform,
         params: &params,
         engine_params: &engine_params,
+        has_entry: engine.has_own_entry() || is_routed,
     };
     if usize::from(ctx.first_port()) + 1_000 + shapes.len() * usize::from(EXTRA_PORTS) > 65_535 {
         let hint = "each instance takes the next port, and some above 1000 beyond";
@@ -207,13 +210,15 @@ struct Ctx<'a> {
     params: &'a BTreeMap<String, ParamValue>,
     /// What of `params` the engine is told.
     engine_params: &'a Params,
+    /// One entry stands before all instances.
+    has_entry: bool,
 }
 
 impl Ctx<'_> {
     fn first_port(&self) -> u16 {
         let first = self.deploy.port.unwrap_or_else(|| self.engine.default_port());
-        // An engine with an entry of its own has that on the deployment's port.
-        if self.engine.has_own_entry() { first.saturating_add(1) } else { first }
+        // An entry before all instances is on the deployment's port.
+        if self.has_entry { first.saturating_add(1) } else { first }
     }
 
     fn instances(&self, shapes: &[Shape]) -> Vec<InstancePlan> {
@@ -252,14 +257,14 @@ impl Ctx<'_> {
         let mut out = Vec::new();
         if let (Some(shape), Some(instance)) = (shapes.first(), instances.first()) {
             let extra = self.extra_ports(instances.len());
-            let request = self.request(shape, instance, instances.len(), &extra);
+            let request = self.request(shape, instance, instances, &extra);
             for draft in self.engine.infra_processes(&request)? {
                 out.push(self.process(draft, None, &BTreeMap::new()));
             }
         }
         for (shape, instance) in shapes.iter().zip(instances) {
             let extra = self.extra_ports(instance.index as usize);
-            let request = self.request(shape, instance, instances.len(), &extra);
+            let request = self.request(shape, instance, instances, &extra);
             let fill = |(name, value): (&String, &String)| {
                 self.engine.variable(value, &request).map(|value| (name.clone(), value))
             };
@@ -284,7 +289,7 @@ impl Ctx<'_> {
         &'b self,
         shape: &'b Shape,
         instance: &'b InstancePlan,
-        instances: usize,
+        pools: &'b [InstancePlan],
         extra_ports: &'b [u16],
     ) -> LaunchRequest<'b> {
         LaunchRequest {
@@ -292,7 +297,8 @@ impl Ctx<'_> {
             platform: self.platform,
             model: self.model,
             instance,
-            instances: u32::try_from(instances).unwrap_or(u32::MAX),
+            instances: u32::try_from(pools.len()).unwrap_or(u32::MAX),
+            pools,
             hosts: self.hosts,
             launcher: self.deploy.launcher,
             args: &shape.args,
@@ -434,7 +440,7 @@ impl Ctx<'_> {
         let addr_of = |i: &InstancePlan| {
             i.place.first().and_then(|p| self.hosts.get(&p.host)).map(|h| h.addr.as_str())
         };
-        if self.engine.has_own_entry() || !self.platform.has_entry_per_instance() {
+        if self.has_entry || !self.platform.has_entry_per_instance() {
             let infra_host = self.deploy.infra.as_ref().and_then(|i| self.hosts.get(&i.host));
             let first = instances.first().and_then(addr_of);
             let addr = infra_host.map(|h| h.addr.as_str()).or(first).unwrap_or("127.0.0.1");
@@ -484,12 +490,33 @@ impl Ctx<'_> {
         if spec.probe != Some(ProbeKind::Health) {
             // Which families are measured here is known once the points are.
             gates.push(Gate::Completion { apis: Vec::new() });
+            gates.extend(self.blocks_moved(instances, processes));
         }
         let default = match self.platform {
             Platform::External => DEFAULT_ATTACH_TIMEOUT,
             _ => DEFAULT_READY_TIMEOUT,
         };
         ReadyPlan { timeout: spec.timeout.map_or(default, |t| t.0), gates }
+    }
+}
+
+impl Ctx<'_> {
+    /// The proof that decode instances are sent what prefill instances computed, where they count it.
+    fn blocks_moved(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
+        let name = self.engine.kv_page()?;
+        let of = |role| instances.iter().filter(move |i| i.role == role);
+        let prefill = of(Role::Prefill).count();
+        let page = |instance: &InstancePlan| {
+            let mine = processes.iter().filter(|p| p.instance == Some(instance.index));
+            let port = mine.flat_map(|p| &p.ports).find(|port| port.name == name)?;
+            let url = format!("http://{}:{}", port.addr, port.port);
+            Some(EntryPlan { url, instance: Some(instance.index) })
+        };
+        let decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();
+        // Enough for each instance to have a turn.
+        let prompts = u32::try_from(prefill.max(decode.len())).unwrap_or(u32::MAX);
+        let is_split = prefill > 0 && !decode.is_empty();
+        is_split.then_some(Gate::BlocksMoved { decode, prompts })
     }
 }
 

@@ -15,9 +15,10 @@ const ROOM_FOR_A_MODEL: u64 = 20 << 30;
 const NETWORKED: [&str; 8] = ["nfs", "cifs", "smb2", "fuseblk", "fuse", "lustre", "gpfs", "ceph"];
 
 /// What gives a program, for the hint.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("vllm", "pip install vllm"),
     ("lmdeploy", "pip install lmdeploy"),
+    ("vllm-router", "pip install vllm-router"),
     ("ray", "pip install 'ray[serve,llm]'"),
     ("serve", "pip install 'ray[serve,llm]'"),
     ("dynamo", "pip install 'ai-dynamo[vllm]'"),
