@@ -7,6 +7,7 @@
 boot_now=$(cat /proc/sys/kernel/random/boot_id)
 t='	'
 targets=''
+kin=''
 n=0
 
 target() {
@@ -28,11 +29,18 @@ marked() {
     done
 }
 
-# Sets group (its number, or nothing), inside (living members) and strays (living ones outside).
+# Sets group (its number, or nothing), inside (living members) and strays (living ones outside). Who was
+# found once stays ours in later looks (kin, as PID:TICKS): a child that left the group and overwrote its
+# environment is known by its parent alone, which may end first.
 survey() {
     group='' inside='' strays=''
     [ "$boot" = - ] || [ "$boot" = "$boot_now" ] || return 0
     ours=$(marked)
+    for k in $kin; do
+        case " $ours " in *[[:space:]]"${k%:*}"[[:space:]]*) continue ;; esac
+        is_alive "${k%:*}" "${k#*:}" && ours="$ours ${k%:*}"
+    done
+    kin=''
     if [ "$pid" != - ]; then
         if is_same "$pid" "$ticks"; then group=$pid; fi
     fi
@@ -59,6 +67,7 @@ survey() {
     done
     for p in $family; do
         [ "$p" != "$$" ] && stat_of "$p" || continue
+        kin="$kin $p:$tk"
         if [ -n "$group" ] && [ "$pg" = "$group" ]; then inside="$inside $p"; else strays="$strays $p"; fi
     done
 }

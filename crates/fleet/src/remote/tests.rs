@@ -123,6 +123,28 @@ async fn one_that_ignores_sigterm_is_killed_with_what_left_its_group() {
     assert_eq!(ended(dir.path(), "d/0/serve", Some((pid, ticks)), Act::Look).await, []);
 }
 
+/// As Ray's agents are: they leave the group, overwrite their environment, and outlive their parent.
+#[tokio::test]
+async fn a_child_that_is_known_by_its_parent_alone_is_ended_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = dir.path().join("pid");
+    let agent = format!("trap '' TERM; echo $$ > {}; while :; do sleep 0.2; done", note.display());
+    let words = ["sh", "-c", "setsid env -i /bin/sh -c \"$1\" & wait", "x", &agent];
+    let (pid, ticks, _) = started(dir.path(), "d/0/ray0", &words).await;
+    let child = loop {
+        let text = std::fs::read_to_string(&note).unwrap_or_default();
+        if let Ok(child) = text.trim().parse::<i32>() {
+            break child;
+        }
+        tokio::task::yield_now().await;
+    };
+    let said = ended(dir.path(), "d/0/ray0", Some((pid, ticks)), END_SOON).await;
+    let (how, strays) = how(&said);
+    // Perhaps with the sleep that it is in.
+    assert!(how == How::Terminated && strays >= 1, "{said:?}");
+    assert!(!crate::process::stat(child).is_some_and(|s| s.is_alive()), "it lives on");
+}
+
 /// scalebeam was killed between the intent and the record of the pid.
 #[tokio::test]
 async fn one_that_was_never_recorded_is_found_by_its_marks_and_no_other() {
