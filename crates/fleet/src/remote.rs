@@ -23,9 +23,6 @@ const END: &str = include_str!("remote/end.sh");
 const END_TAIL: &str = include_str!("remote/end_tail.sh");
 const CLEAN: &str = include_str!("remote/clean.sh");
 
-/// Of a run's id, in the name of its directories on hosts: the instant at which it began.
-const RUN_CHARS: usize = 16;
-
 /// What a host said when it was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -79,14 +76,14 @@ pub(crate) fn parse_look(text: &str) -> Option<Seen> {
 }
 
 /// The directory of a run's deployment on a host, under `base`.
+///
+/// Its name is as short as can be: the path of a socket may have 107 bytes, and Ray puts its own below a
+/// directory whose name alone has 42.
 pub(crate) fn dir_of(base: &str, mark: &Mark, deployment: &str) -> String {
     // Two controllers may have runs of one name: their run directories tell them apart.
     let mut hasher = DefaultHasher::new();
     (mark, deployment).hash(&mut hasher);
-    let number = hasher.finish() & 0xffff_ffff;
-    // Short: engines put sockets into it, whose paths may have 107 bytes.
-    let run: String = plain(&mark.run).chars().take(RUN_CHARS).collect();
-    format!("{base}/{run}-{number:08x}")
+    format!("{base}/{:08x}", hasher.finish() & 0xffff_ffff)
 }
 
 /// The files of process `id` in `dir`, without their endings.
