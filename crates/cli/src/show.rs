@@ -3,7 +3,9 @@
 use scalebeam_fleet::host::quote;
 use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
-use scalebeam_model::plan::{DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan};
+use scalebeam_model::plan::{
+    DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan, StartGate,
+};
 use scalebeam_model::search::SearchPlan;
 use scalebeam_model::units::{Nanos, significant};
 use scalebeam_model::workload::{
@@ -148,8 +150,21 @@ fn gate(gate: &Gate) -> String {
     }
 }
 
+fn start_gate(gate: &StartGate) -> String {
+    match gate {
+        StartGate::Listening { host, port } => format!("port {port} of {host} is listened on"),
+        StartGate::RayCluster { address, nodes, .. } => {
+            let gpus: u32 = nodes.iter().map(|node| node.gpus).sum();
+            format!("Ray at {address} has {} nodes with {gpus} GPUs", nodes.len())
+        }
+    }
+}
+
 fn process(out: &mut String, p: &ProcessPlan) {
     let _ = writeln!(out, "  process {} on {}", p.id, p.host);
+    if let Some(gate) = &p.after {
+        let _ = writeln!(out, "    started after {}", start_gate(gate));
+    }
     let mut inherited = Vec::new();
     for (name, value) in &p.env {
         match value {

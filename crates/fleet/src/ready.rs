@@ -8,6 +8,8 @@
 mod answers;
 mod kv;
 mod probe;
+mod ray;
+mod start;
 
 use crate::error::FleetError;
 use crate::failure;
@@ -15,6 +17,7 @@ use crate::http::{Answer, Client, NoAnswer};
 use crate::launch::{Context, Held, OnProgress, Progress, Search, Spawned, State, first_end};
 use answers::Verdict;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
+use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -42,6 +45,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) client: &'a Client,
     pub(crate) progress: OnProgress<'a>,
     pub(crate) ctx: &'a Context,
+    /// When the first process was started: from then on the time counts.
+    pub(crate) begun: Nanos,
 }
 
 type OnState<'a> = &'a mut (dyn FnMut(State) -> Result<(), FleetError> + Send);
@@ -71,19 +76,28 @@ impl Wait<'_> {
         on_state: OnState<'_>,
     ) -> Result<Vec<String>, FleetError> {
         let doing = Mutex::new(Doing { state: State::Starting, text: String::new() });
-        let gates =
-            tokio::time::timeout(self.plan.ready.timeout.to_std(), self.gates(on_state, &doing));
+        self.watched(Box::pin(self.gates(on_state, &doing)), &doing).await
+    }
+
+    /// What comes of `work`, unless a process ends, the caller cancels, or the time is over before.
+    async fn watched<T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, FleetError>> + Send,
+        doing: &Mutex<Doing>,
+    ) -> Result<T, FleetError> {
+        let spent = self.ctx.clock.now().since(self.begun);
+        let work = tokio::time::timeout(self.plan.ready.timeout.since(spent).to_std(), work);
         tokio::select! {
             biased;
             () = self.ctx.cancelled() => {
                 Err(FleetError::Cancelled { deployment: self.plan.name.clone() })
             }
             death = self.death() => Err(death),
-            outcome = gates => match outcome {
-                Ok(Ok(notes)) => Ok(notes),
+            outcome = work => match outcome {
+                Ok(Ok(done)) => Ok(done),
                 // A crash breaks connections a moment before it is seen, and says more.
                 Ok(Err(error)) => Err(tokio::time::timeout(DEATH_WITHIN, self.death()).await.unwrap_or(error)),
-                Err(_) => Err(self.not_ready(&doing).await),
+                Err(_) => Err(self.not_ready(doing).await),
             },
         }
     }
@@ -359,6 +373,10 @@ impl Wait<'_> {
                 None => format!("{text} (last log line: {line})"),
             };
         }
+        self.tell(text, doing);
+    }
+
+    fn tell(&self, text: String, doing: &Mutex<Doing>) {
         let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
         if doing.text != text {
             doing.text.clone_from(&text);

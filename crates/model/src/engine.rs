@@ -4,7 +4,8 @@
 //! this file. Nothing here does IO: an engine turns a shape into command lines.
 
 use crate::plan::{
-    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher, Role,
+    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher,
+    Role, StartGate,
 };
 use std::collections::BTreeMap;
 
@@ -110,6 +111,8 @@ pub struct ProcessDraft {
     pub gpus: Vec<u32>,
     /// Node rank.
     pub rank: u32,
+    /// What it is started after, where the start of those before it is not enough.
+    pub after: Option<StartGate>,
 }
 
 /// How an engine is asked to empty its prefix cache.

@@ -312,6 +312,44 @@ pub struct ProcessPlan {
     pub rank: u32,
     /// File of the run directory that its output goes to.
     pub log: String,
+    /// What it is started after. Without it, it is started as soon as those before it in the plan were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<StartGate>,
+}
+
+/// What must hold before a process is started, asked on a host where earlier processes of the plan run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "gate")]
+pub enum StartGate {
+    /// Somebody listens on a port.
+    Listening {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// Every node has joined a Ray cluster with its GPUs, by `ray status` on the host of its head.
+    RayCluster {
+        /// The program `ray`, as the plan names it.
+        ray: String,
+        /// Host of the head.
+        head: String,
+        /// `ADDRESS:PORT` of the head.
+        address: String,
+        /// Its nodes.
+        nodes: Vec<RayNode>,
+    },
+}
+
+/// A node of a Ray cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RayNode {
+    /// Its host.
+    pub host: String,
+    /// A resource that its raylet alone offers, by which it is known.
+    pub resource: String,
+    /// GPUs that it offers.
+    pub gpus: u32,
 }
 
 /// What must hold before a deployment is measured.

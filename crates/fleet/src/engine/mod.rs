@@ -306,5 +306,6 @@ fn draft(what: &str, place: Place<'_>, program: &str, args: Vec<String>, env: En
         ports: Vec::new(),
         gpus: place.ids.to_vec(),
         rank: place.rank,
+        after: None,
     }
 }

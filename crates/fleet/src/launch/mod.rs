@@ -27,7 +27,7 @@ use crate::process::Mark;
 use crate::ready;
 use crate::teardown::{self, TeardownReport};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Plan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Plan, Platform, ProcessPlan};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::path::{Path, PathBuf};
@@ -165,6 +165,8 @@ pub struct Running {
     /// What a platform was given that starts processes itself.
     held: Option<Held>,
     notes: Vec<String>,
+    /// When its first process was about to be started.
+    begun: Nanos,
     ready_after: Nanos,
     state: State,
     ctx: Context,
@@ -194,6 +196,7 @@ pub async fn bring_up(
         deaths,
         held: None,
         notes: Vec::new(),
+        begun: ctx.clock.now(),
         ready_after: Nanos::ZERO,
         state: State::Absent,
         ctx: ctx.clone(),
@@ -244,11 +247,10 @@ impl Running {
         died: &Arc<watch::Sender<Option<usize>>>,
         progress: OnProgress<'_>,
     ) -> Result<(), FleetError> {
-        let begun = self.ctx.clock.now();
         self.enter(State::Starting, None)?;
         match Manager::of(plan.platform) {
             Some(manager) => self.submit(manager, plan, progress).await?,
-            None => self.start_all(plan, died, progress).await?,
+            None => self.start_all(plan, client, died, progress).await?,
         }
         // Where it answers is known by now.
         let plan = &DeploymentPlan { entries: self.entries.clone(), ..plan.clone() };
@@ -256,9 +258,11 @@ impl Running {
         let (processes, held) = (std::mem::take(&mut self.processes), self.held.take());
         let outcome = {
             let ctx = self.ctx.clone();
+            // What it waited in a platform's queue is not its own slowness.
+            let begun = if held.is_some() { ctx.clock.now() } else { self.begun };
             let mut step = |state| self.step(state, &processes, progress);
             let (processes, held) = (processes.as_slice(), held.as_ref());
-            let wait = ready::Wait { plan, processes, held, deaths, client, progress, ctx: &ctx };
+            let wait = ready::Wait { plan, processes, held, deaths, client, progress, ctx: &ctx, begun };
             wait.until_ready(&mut step).await
         };
         (self.processes, self.held) = (processes, held);
@@ -266,7 +270,7 @@ impl Running {
         for note in &self.notes {
             self.ctx.journal.write(Event::Note { text: note.clone() })?;
         }
-        self.ready_after = self.ctx.clock.now().since(begun);
+        self.ready_after = self.ctx.clock.now().since(self.begun);
         Ok(())
     }
 
@@ -301,6 +305,7 @@ impl Running {
     async fn start_all(
         &mut self,
         plan: &DeploymentPlan,
+        client: &Client,
         died: &Arc<watch::Sender<Option<usize>>>,
         progress: OnProgress<'_>,
     ) -> Result<(), FleetError> {
@@ -319,6 +324,7 @@ impl Running {
             if *self.ctx.cancel.borrow() {
                 return Err(FleetError::Cancelled { deployment: plan.name.clone() });
             }
+            self.may_start(plan, process, client, progress).await?;
             progress(self.progress(format!("starting {}", process.id)));
             let died = died.clone();
             let started = match seen.get(&process.host) {
@@ -337,6 +343,22 @@ impl Running {
             self.processes.push(started);
         }
         Ok(())
+    }
+
+    /// Waits for what `process` is started after; those before it are watched meanwhile.
+    async fn may_start(
+        &self,
+        plan: &DeploymentPlan,
+        process: &ProcessPlan,
+        client: &Client,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FleetError> {
+        let Some(gate) = &process.after else { return Ok(()) };
+        let (processes, deaths) = (self.processes.as_slice(), self.deaths.clone());
+        let (ctx, begun) = (&self.ctx, self.begun);
+        let held = None;
+        let wait = ready::Wait { plan, processes, held, deaths, client, progress, ctx, begun };
+        wait.until_may_start(process, gate).await
     }
 
     /// Enters `state`, unless it is there already, and records who belongs to each process now.

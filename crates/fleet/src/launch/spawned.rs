@@ -100,6 +100,11 @@ impl Spawned {
         shown(program, args)
     }
 
+    /// What it was planned as.
+    pub(crate) const fn plan(&self) -> &ProcessPlan {
+        &self.plan
+    }
+
     pub(super) fn public(&self) -> RunningProcess {
         RunningProcess {
             id: self.plan.id.clone(),

@@ -191,6 +191,7 @@ async fn a_host_is_looked_at_before_anything_starts_on_it() {
         gpus: Vec::new(),
         rank: 0,
         log: String::new(),
+        after: None,
     };
     let (there, absent) = (process("sleep", port), process("no-such-program", 1));
     let seen = parse_look(&run(&look(&[&there, &absent])).await.stdout).unwrap();

@@ -122,6 +122,7 @@ fn process(env: BTreeMap<String, EnvValue>, args: Vec<String>) -> ProcessPlan {
         gpus: vec![],
         rank: 0,
         log: String::new(),
+        after: None,
     }
 }
 

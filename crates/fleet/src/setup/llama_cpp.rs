@@ -286,6 +286,7 @@ mod tests {
             gpus: Vec::new(),
             rank: 0,
             log: "logs/x.log".into(),
+            after: None,
         }
     }
 

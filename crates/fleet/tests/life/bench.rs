@@ -171,6 +171,7 @@ pub(crate) fn process(id: &str, program: &str, args: &[&str]) -> ProcessPlan {
         gpus: Vec::new(),
         rank: 0,
         log: format!("logs/{}.log", id.replace('/', "-")),
+        after: None,
     }
 }
 

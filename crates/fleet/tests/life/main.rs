@@ -9,3 +9,5 @@ mod down;
 mod failing;
 #[cfg(test)]
 mod serving;
+#[cfg(test)]
+mod waiting;

@@ -345,6 +345,7 @@ impl Ctx<'_> {
             gpus: draft.gpus,
             rank: draft.rank,
             log: format!("logs/{name}/{part}-{}.log", draft.what),
+            after: draft.after,
         }
     }
 
