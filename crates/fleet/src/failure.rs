@@ -23,7 +23,7 @@ pub const KNOWN: &[Known] = &[
     known(
         "ray-on-cpu",
         &["current platform cpu does not support ray"],
-        "vLLM on CPU has no Ray executor: use launcher = \"mp\"",
+        "vLLM's CPU platform names no resource of Ray: use launcher = \"mp\", or a platform plugin (ci/setup-engines has one)",
     ),
     known(
         "executor-backend",
@@ -87,8 +87,13 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "ray-version",
-        &["version mismatch", "ray"],
+        &["version mismatch: the cluster was started with"],
         "Ray and Python must be equal, patch version included, on all hosts",
+    ),
+    known(
+        "socket-path",
+        &["af_unix path length cannot exceed"],
+        "the path of a socket is too long: let TMPDIR of the login on that host be short, as /tmp is",
     ),
     known(
         "port",
@@ -222,6 +227,8 @@ mod tests {
                 "gpu-oom",
             ),
             ("ValueError: current platform cpu does not support ray.", "ray-on-cpu"),
+            ("RuntimeError: Version mismatch: The cluster was started with:", "ray-version"),
+            ("OSError: AF_UNIX path length cannot exceed 107 bytes: '/tmp/x'", "socket-path"),
             ("OSError: [Errno 98] Address already in use", "port"),
             ("ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:50052", "rpc-peer"),
             ("vllm: error: unrecognized arguments: --no-such", "unknown-flag"),

@@ -145,6 +145,9 @@ fn render(drafts: &[ProcessDraft]) -> String {
     let mut out = String::new();
     for d in drafts {
         let _ = writeln!(out, "{} on {} (rank {}, gpus {:?})", d.what, d.host, d.rank, d.gpus);
+        if let Some(gate) = &d.after {
+            let _ = writeln!(out, "  after: {}", serde_json::to_string(gate).unwrap());
+        }
         for (name, value) in &d.env {
             let EnvValue::Set(value) = value else { continue };
             let _ = writeln!(out, "  {name}={value}");

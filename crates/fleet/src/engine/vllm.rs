@@ -1,14 +1,16 @@
 //! vLLM: `vllm serve`.
 //!
 //! On one host one process. Over hosts one process a host, joined by vLLM's own `--nnodes` (launcher
-//! mp) or by a Ray cluster (launcher ray: one raylet a host, and the server on the first). Data-parallel
-//! ranks over hosts have vLLM's internal load balancer on the first host. Prefill and decode pools have a
-//! router before them ([`super::router`]).
+//! mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over hosts have vLLM's internal
+//! load balancer on the first host. Prefill and decode pools have a router before them
+//! ([`super::router`]).
 //!
 //! Extra ports: 0 joins ranks, from 1 on NIXL's side channel, one a data-parallel rank.
 
+mod ray;
+
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr, integer,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr,
     node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, router, set, text,
     visible_gpus,
 };
@@ -22,7 +24,6 @@ pub(super) struct Vllm;
 
 const MASTER_PORT: u16 = 29_501;
 const DP_RPC_PORT: u16 = 13_345;
-const RAY_PORT: u16 = 6379;
 const NIXL_PORT: u16 = 5600;
 /// Key-value blocks travel by NIXL in both directions.
 pub(super) const KV_TRANSFER: &str = r#"{"kv_connector":"NixlConnector","kv_role":"kv_both"}"#;
@@ -71,7 +72,7 @@ impl Engine for Vllm {
             ParamSpec {
                 name: "ray_port",
                 kind: ParamKind::Integer,
-                doc: "port of Ray's head; 6379 by default",
+                doc: "port of the first instance's Ray head, of the next one's the next; 6379 by default",
             },
             router::ROUTER,
             router::ROUTER_BIN,
@@ -135,11 +136,11 @@ impl Engine for Vllm {
             (_, true, _) => data_parallel(request, &hosts),
             (_, false, Some(RankLauncher::Mp)) => Ok(multiprocessing(request, &hosts)),
             (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => {
-                Err("launcher ray cannot be brought up by this version; use launcher = \"mp\", or \
-                     attach with platform = \"external\""
+                Err("launcher ray joins hosts of platform = \"ssh\": on one machine use launcher = \
+                     \"mp\", or attach with platform = \"external\""
                     .to_owned())
             }
-            (_, false, Some(RankLauncher::Ray)) => Ok(over_ray(request, &hosts)),
+            (_, false, Some(RankLauncher::Ray)) => Ok(ray::over_hosts(request, &hosts)),
             (_, false, None) => {
                 Err("an instance spans hosts: say launcher = \"mp\" or \"ray\"".to_owned())
             }
@@ -277,46 +278,4 @@ fn data_parallel(
         start += local;
     }
     Ok(processes)
-}
-
-/// The environment of Ray's workers is that of their raylet, so it is set on each.
-fn over_ray(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<ProcessDraft> {
-    let given = integer(request.params, "ray_port").and_then(|p| u16::try_from(p).ok());
-    let ray_port = given.unwrap_or(RAY_PORT);
-    let ray = match program(request).rsplit_once('/') {
-        Some((dir, _)) => format!("{dir}/ray"),
-        None => "ray".to_owned(),
-    };
-    let Some(first) = hosts.first().copied() else { return Vec::new() };
-    let head = first.host.addr.as_str();
-    let mut processes: Vec<ProcessDraft> = hosts
-        .iter()
-        .map(|place| {
-            let mut args = Args::new(&["start"]);
-            if place.rank == 0 {
-                // A dashboard on 0.0.0.0 would run code for whoever reaches it.
-                args.flag("--head").pair("--port", ray_port).pair("--dashboard-host", "127.0.0.1");
-            } else {
-                args.pair("--address", format!("{head}:{ray_port}"));
-            }
-            args.pair("--node-ip-address", &place.host.addr).flag("--block");
-            let env = environment(request, *place, true);
-            let mut raylet = draft(&format!("ray{}", place.rank), *place, &ray, args.done(), env);
-            if place.rank == 0 {
-                raylet.ports.push(port("ray", head, ray_port));
-            }
-            raylet
-        })
-        .collect();
-    let mut args = common(request);
-    args.pair("--distributed-executor-backend", "ray");
-    let mut env = environment(request, first, true);
-    // Ray gives the GPUs; hiding them from the driver would hide them from its check too.
-    env.remove("CUDA_VISIBLE_DEVICES");
-    set(&mut env, "RAY_ADDRESS", format!("{head}:{ray_port}"));
-    let mut serve = server(request, first, args, env);
-    // They are the raylet's; a GPU is not in the plan twice.
-    serve.gpus.clear();
-    processes.push(serve);
-    processes
 }
