@@ -9,7 +9,7 @@
 
 mod dgd;
 mod k8s;
-mod kube;
+pub(crate) mod kube;
 mod kuberay;
 mod lws;
 mod modal;

@@ -20,7 +20,9 @@ mod resolve;
 pub(crate) mod shape;
 pub(crate) mod workloads;
 
-pub use platform::{ParamValue, object_name, params as platform_params, run_object_name};
+pub use platform::{
+    ParamValue, entry_host, object_name, params as platform_params, run_object_name,
+};
 pub use resolve::{PlanError, resolve};
 
 /// Version of the plan's JSON form. Raised when a reader of an older plan would misread a newer one.

@@ -2,7 +2,7 @@
 //! worker. How the parts find each other is the operator's.
 
 use super::k8s::{self, Group};
-use super::kube::{Pod, Template};
+use super::kube::{Pod, ROLE, Template};
 use super::subject::Subject;
 use super::{RenderError, Rendered, yaml};
 use scalebeam_model::plan::{EngineKind, InstancePlan, Role};
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 /// What the operator's Service of a frontend listens on.
 const FRONTEND_PORT: u16 = 8000;
+const FRONTEND: &str = "frontend";
 
 #[derive(Debug, Serialize)]
 struct GraphSpec {
@@ -31,7 +32,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         return Err(subject.cannot("it has no frontend", "use a Dynamo engine"));
     };
     let pod = Pod { process: frontend, gpus: 0, host: "" };
-    let mut components = vec![component(subject, "Frontend".to_owned(), "frontend", 1, pod)?];
+    let mut components = vec![component(subject, "Frontend".to_owned(), FRONTEND, 1, pod)?];
     for (role, title) in
         [(Role::Aggregated, "Worker"), (Role::Prefill, "Prefill"), (Role::Decode, "Decode")]
     {
@@ -46,8 +47,13 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     }
     let api = ("nvidia.com/v1beta1", "DynamoGraphDeployment");
     let object = subject.object(api, &subject.name, GraphSpec { components });
-    let text = yaml::document(subject, &object)?;
-    Ok(subject.rendered_yaml(&text, subject.kubectl(&[])))
+    let mut documents = vec![yaml::document(subject, &object)?];
+    let mut selector = subject.own_labels();
+    selector.insert(ROLE.to_owned(), FRONTEND.to_owned());
+    for service in subject.exposed(&[], selector)? {
+        documents.push(yaml::document(subject, &service)?);
+    }
+    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&[])))
 }
 
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
@@ -95,6 +101,7 @@ fn component(
     pod: Pod<'_>,
 ) -> Result<Component, RenderError> {
     let mut template = subject.template(pod)?;
+    template.metadata.labels.insert(ROLE.to_owned(), r#type.to_owned());
     if pod.gpus == 0 {
         // What is said of an engine's pod is too much for a frontend.
         for container in &mut template.spec.containers {

@@ -53,7 +53,10 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         }
         documents.push(yaml::document(subject, &subject.headless(&service, all.clone()))?);
     }
-    documents.push(yaml::document(subject, &subject.service(&subject.name, all))?);
+    documents.push(yaml::document(subject, &subject.service(&subject.name, all.clone()))?);
+    for service in subject.exposed(&pods, all)? {
+        documents.push(yaml::document(subject, &service)?);
+    }
     Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&pods)))
 }
 
@@ -108,11 +111,15 @@ pub(super) struct Group<'a> {
     pub(super) replicas: u32,
 }
 
-/// Instances by what their pods are, in plan order.
+/// Instances by what their pods are. Only neighbours are together, so that pods are in plan order.
 fn groups<'a>(subject: &Subject<'a>) -> Result<Vec<Group<'a>>, RenderError> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for instance in &subject.deployment.instances {
-        add(&mut groups, subject, pod(subject, instance)?);
+        let pod = pod(subject, instance)?;
+        match groups.last_mut().filter(|group| same(subject, group.pod, pod)) {
+            Some(group) => group.replicas += 1,
+            None => groups.push(Group { pod, replicas: 1 }),
+        }
     }
     Ok(groups)
 }

@@ -2,7 +2,7 @@
 
 use super::RenderError;
 use super::subject::{Subject, Ways, seconds};
-use scalebeam_model::plan::{EnvValue, ProcessPlan, object_name};
+use scalebeam_model::plan::{EnvValue, ProcessPlan, entry_host, object_name};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -10,6 +10,15 @@ pub(super) type Labels = BTreeMap<String, String>;
 
 /// Variables of the platform that a command may refer to; Kubernetes puts their values in.
 const OURS: [&str; 3] = ["$(POD_IP)", "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"];
+/// Label of everything that is one deployment's. Its value is a name that no other run has, where a run
+/// brings it up.
+pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label of what a pod is for, where a deployment has several kinds.
+pub(crate) const ROLE: &str = "scalebeam/role";
+/// Label of a Service for clients outside of the cluster: the number of its entry.
+pub(crate) const ENTRY: &str = "scalebeam/entry";
+/// Label that a StatefulSet gives to each pod: its name.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const DEFAULT_SHM: &str = "16Gi";
 const DEFAULT_ENV_SECRET: &str = "scalebeam-env";
 /// Where a volume claim with models is mounted.
@@ -163,8 +172,10 @@ pub(super) struct Selector {
     pub(super) match_labels: Labels,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct ServiceSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) r#type: Option<&'static str>,
     #[serde(rename = "clusterIP", skip_serializing_if = "Option::is_none")]
     pub(super) cluster_ip: Option<&'static str>,
     pub(super) selector: Labels,
@@ -193,7 +204,7 @@ pub(super) struct Pod<'a> {
 impl Subject<'_> {
     /// What finds the pods of this deployment.
     pub(super) fn own_labels(&self) -> Labels {
-        Labels::from([("app.kubernetes.io/instance".to_owned(), self.name.clone())])
+        Labels::from([(INSTANCE.to_owned(), self.name.clone())])
     }
 
     /// What finds everything that scalebeam rendered of this experiment, too.
@@ -221,12 +232,51 @@ impl Subject<'_> {
 
     /// The Service `name`, which spreads connections over the pods with `selector`.
     pub(super) fn service(&self, name: &str, selector: Labels) -> Object<ServiceSpec> {
-        self.service_of(name, ServiceSpec { cluster_ip: None, selector, ports: vec![] })
+        self.service_of(name, ServiceSpec { selector, ..ServiceSpec::default() })
     }
 
     /// The Service `name`, which gives each pod with `selector` a name and spreads nothing.
     pub(super) fn headless(&self, name: &str, selector: Labels) -> Object<ServiceSpec> {
-        self.service_of(name, ServiceSpec { cluster_ip: Some("None"), selector, ports: vec![] })
+        let cluster_ip = Some("None");
+        self.service_of(name, ServiceSpec { cluster_ip, selector, ..ServiceSpec::default() })
+    }
+
+    /// Services for clients outside of the cluster, where the file asks for them: one for all pods with
+    /// `selector`, or one for each of `pods` of StatefulSets, so that every entry has its own.
+    pub(super) fn exposed(
+        &self,
+        pods: &[String],
+        selector: Labels,
+    ) -> Result<Vec<Object<ServiceSpec>>, RenderError> {
+        let Some(r#type) = self.exposed_as()? else { return Ok(Vec::new()) };
+        let pod_name = |pod: &String| pod.split('.').next().unwrap_or(pod).to_owned();
+        let selectors: Vec<Labels> = match pods {
+            [] | [_] => vec![selector],
+            several => several
+                .iter()
+                .map(|pod| Labels::from([(POD_NAME.to_owned(), pod_name(pod))]))
+                .collect(),
+        };
+        let service = |(index, selector): (usize, Labels)| {
+            let spec = ServiceSpec { r#type: Some(r#type), selector, ..ServiceSpec::default() };
+            let mut service = self.service_of(&format!("{}-entry-{index}", self.name), spec);
+            service.metadata.labels.insert(ENTRY.to_owned(), index.to_string());
+            service
+        };
+        Ok(selectors.into_iter().enumerate().map(service).collect())
+    }
+
+    /// The type of Services for clients outside; nothing where there are none.
+    fn exposed_as(&self) -> Result<Option<&'static str>, RenderError> {
+        match self.text("expose") {
+            None | Some("ClusterIP") => Ok(None),
+            Some("NodePort") => Ok(Some("NodePort")),
+            Some("LoadBalancer") => Ok(Some("LoadBalancer")),
+            Some(other) => Err(self.cannot(
+                format!("expose = \"{other}\" is no way out of a cluster"),
+                "use NodePort, LoadBalancer or ClusterIP",
+            )),
+        }
     }
 
     fn service_of(&self, name: &str, mut spec: ServiceSpec) -> Object<ServiceSpec> {
@@ -239,7 +289,10 @@ impl Subject<'_> {
     /// load generator balances over them; a Service would choose one for the life of a connection.
     pub(super) fn kubectl(&self, pods: &[String]) -> Ways {
         let endpoints = match pods {
-            [] | [_] => vec![self.within(&self.entry())],
+            [] | [_] => {
+                let host = entry_host(self.deployment.platform, &self.name);
+                vec![self.within(&format!("http://{host}:{}", self.port()))]
+            }
             several => several
                 .iter()
                 .map(|pod| self.within(&format!("http://{pod}:{}", self.port())))

@@ -87,8 +87,14 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         },
     };
     let object = subject.object(("ray.io/v1", "RayService"), &subject.name, spec);
-    let text = yaml::document(subject, &object)?;
-    Ok(subject.rendered_yaml(&text, subject.kubectl(&[])))
+    let mut documents = vec![yaml::document(subject, &object)?];
+    let mut selector = subject.own_labels();
+    // Its operator's label of pods whose proxy takes requests.
+    selector.insert("ray.io/serve".to_owned(), "true".to_owned());
+    for service in subject.exposed(&[], selector)? {
+        documents.push(yaml::document(subject, &service)?);
+    }
+    Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&[])))
 }
 
 /// The application that the plan's `serve run IMPORT KEY=JSON ..` starts.

@@ -4,13 +4,11 @@
 //! controller sets. All workers of a group have one template.
 
 use super::k8s::same;
-use super::kube::{Pod, Template};
+use super::kube::{Pod, ROLE, Template};
 use super::subject::Subject;
 use super::{RenderError, Rendered, yaml};
 use scalebeam_model::plan::{InstancePlan, ProcessPlan, RankLauncher};
 use serde::Serialize;
-
-const ROLE: &str = "scalebeam/role";
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,11 +46,14 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     selector.insert(ROLE.to_owned(), "leader".to_owned());
     // The controller makes a headless Service of the plain name, by which ranks find their leader.
     let name = format!("{}-leader", subject.name);
-    documents.push(yaml::document(subject, &subject.service(&name, selector))?);
+    documents.push(yaml::document(subject, &subject.service(&name, selector.clone()))?);
+    for service in subject.exposed(&leaders, selector)? {
+        documents.push(yaml::document(subject, &service)?);
+    }
     Ok(subject.rendered_yaml(&yaml::joined(&documents), subject.kubectl(&leaders)))
 }
 
-/// Instances that are alike.
+/// Neighbouring instances that are alike.
 #[derive(Debug)]
 struct Group<'a> {
     leader: Pod<'a>,
@@ -66,7 +67,7 @@ fn groups<'a>(subject: &Subject<'a>) -> Result<Vec<Group<'a>>, RenderError> {
     for instance in &subject.deployment.instances {
         let group = group(subject, instance)?;
         let same = |a: Pod<'_>, b: Pod<'_>| same(subject, a, b);
-        match groups.iter_mut().find(|g| {
+        match groups.last_mut().filter(|g| {
             g.size == group.size && same(g.leader, group.leader) && same(g.worker, group.worker)
         }) {
             Some(known) => known.replicas += 1,

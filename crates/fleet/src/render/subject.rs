@@ -177,11 +177,6 @@ impl<'a> Subject<'a> {
         http.map_or(8000, |p| p.port)
     }
 
-    /// The entry of the plan.
-    pub(super) fn entry(&self) -> String {
-        self.deployment.entries.first().map(|e| e.url.clone()).unwrap_or_default()
-    }
-
     /// What picks the node of a place: the labels of its host.
     pub(super) fn selector(&self, host: &str) -> BTreeMap<String, String> {
         let host = self.plan.hosts.iter().find(|h| h.name == host);

@@ -229,12 +229,12 @@ fn a_load_is_admitted_whole() {
 }
 
 #[test]
-fn instances_that_are_alike_share_a_set_and_a_port() {
+fn neighbours_that_are_alike_share_a_set_and_a_port() {
     let base = "engine = \"vllm\"\nversion = \"1\"\nplatform = \"k8s\"\nreplicas = 3";
     let alike = text(base);
     assert_eq!(alike.matches("kind: StatefulSet").count(), 1);
     assert!(alike.contains("replicas: 3") && !alike.contains("8001"), "{alike}");
-    let placed = text(&format!("{base}\nplace = [\"a:0\", \"b:0\", \"a:1\"]"));
+    let placed = text(&format!("{base}\nplace = [\"a:0\", \"a:1\", \"b:0\"]"));
     assert_eq!(placed.matches("kind: StatefulSet").count(), 2);
     assert!(placed.contains("replicas: 2") && placed.contains("node: a"), "{placed}");
     assert!(!placed.contains("CUDA_VISIBLE_DEVICES"), "the device plugin gives the GPUs");
@@ -245,10 +245,14 @@ fn the_load_generator_is_given_every_instance() {
     let base =
         "engine = \"vllm\"\nversion = \"1\"\nplatform = \"k8s\"\nparams = { namespace = \"llm\" }";
     assert_eq!(one(base).unwrap().endpoints, ["http://one.llm:8000"]);
-    let three = format!("{base}\nreplicas = 3\nplace = [\"a:0\", \"b:0\", \"a:1\"]");
+    let three = format!("{base}\nreplicas = 3\nplace = [\"a:0\", \"a:1\", \"b:0\"]");
     let pods = ["one-0-0.one-pods", "one-0-1.one-pods", "one-1-0.one-pods"];
     let urls: Vec<String> = pods.iter().map(|pod| format!("http://{pod}.llm:8000")).collect();
     assert_eq!(one(&three).unwrap().endpoints, urls);
+    // In the order of the instances, so that what is measured of an entry is its instance's.
+    let apart = format!("{base}\nreplicas = 3\nplace = [\"a:0\", \"b:0\", \"a:1\"]");
+    let urls = [0, 1, 2].map(|set| format!("http://one-{set}-0.one-pods.llm:8000"));
+    assert_eq!(one(&apart).unwrap().endpoints, urls);
     let groups = "engine = \"vllm\"\nversion = \"1\"\nplatform = \"lws\"\nlauncher = \"mp\"\ntp = 4\nreplicas = 2\n\
                   place = [\"a:0-1 + b:0-1\", \"a:2-3 + b:2-3\"]";
     let leaders = ["http://one-0.one:8000", "http://one-1.one:8000"];

@@ -26,6 +26,13 @@ const PODS: &[ParamSpec] = &[
         ParamKind::Text,
         "volume claim for models, mounted as HF_HOME; ReadWriteMany where several pods have it",
     ),
+    param("context", ParamKind::Text, "context of the kubeconfig; the current one by default"),
+    param(
+        "expose",
+        ParamKind::Text,
+        "how it is reached from outside of the cluster: NodePort, LoadBalancer, or ClusterIP where the \
+         cluster's own network reaches to here",
+    ),
 ];
 
 const KUBERAY: &[ParamSpec] = &[
@@ -201,8 +208,8 @@ pub(crate) fn node_of(instance: &InstancePlan) -> String {
     placed.unwrap_or_else(|| format!("NODE{}", instance.index))
 }
 
-/// The host of a deployment's entry, where the platform gives it a name.
-pub(crate) fn entry_host(platform: Platform, deployment: &str) -> String {
+/// The host of the entry of what is called `deployment`, where the platform gives it a name.
+pub fn entry_host(platform: Platform, deployment: &str) -> String {
     match platform {
         Platform::K8s => object_name(deployment),
         // The plain name is the headless Service's that the controller makes for the ranks.

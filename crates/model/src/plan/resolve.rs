@@ -447,6 +447,10 @@ impl Ctx<'_> {
             let addr = infra_host.map(|h| h.addr.as_str()).or(first).unwrap_or("127.0.0.1");
             let frontend = self.deploy.infra.as_ref().and_then(|i| i.frontend);
             let port = frontend.or(self.deploy.port).unwrap_or_else(|| self.engine.default_port());
+            let several = instances.len() > 1 && !self.engine.has_own_entry();
+            if matches!(self.platform, Platform::K8s | Platform::Lws) && several {
+                return self.pods(instances, port);
+            }
             let host = match self.platform.places_processes() {
                 true => addr.to_owned(),
                 false => super::platform::entry_host(self.platform, &self.deploy.name),
@@ -462,6 +466,14 @@ impl Ctx<'_> {
             instance: Some(i.index),
         };
         served.map(of).collect()
+    }
+
+    /// An entry an instance, where each is a pod with a name of its own: a Service would choose one for the
+    /// life of a connection.
+    fn pods(&self, instances: &[InstancePlan], port: u16) -> Vec<EntryPlan> {
+        let name = super::platform::object_name(&self.deploy.name);
+        let url = |i: &InstancePlan| format!("http://{name}-{}:{port}", i.index);
+        instances.iter().map(|i| EntryPlan { url: url(i), instance: Some(i.index) }).collect()
     }
 
     fn ready(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> ReadyPlan {
