@@ -70,7 +70,7 @@ impl Engine for Dynamo {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::External => Ok(()),
+            Platform::Dgd | Platform::External => Ok(()),
             // Its workers are planned alike, and have not been seen to come up.
             Platform::Local | Platform::Ssh if *self != Self::Sglang => Ok(()),
             other => Err(cannot(self.kind(), other)),

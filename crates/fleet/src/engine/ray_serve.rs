@@ -34,7 +34,7 @@ impl Engine for RayServe {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
-            Platform::External => Ok(()),
+            Platform::Kuberay | Platform::External => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }

@@ -78,6 +78,7 @@ impl Engine for Sglang {
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
             Platform::External => Ok(()),
+            Platform::K8s | Platform::Lws | Platform::Modal | Platform::Skypilot => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }

@@ -496,12 +496,12 @@ fn what_this_version_brings_up() {
         }
     }
     insta::assert_snapshot!(text, @r"
-    vllm: local, ssh, slurm, external
-    sglang: external
-    dynamo-vllm: local, ssh, external
-    dynamo-sglang: external
-    dynamo-mocker: local, ssh, external
-    ray-serve-llm: external
+    vllm: local, ssh, slurm, k8s, lws, modal, skypilot, external
+    sglang: k8s, lws, modal, skypilot, external
+    dynamo-vllm: local, ssh, dgd, external
+    dynamo-sglang: dgd, external
+    dynamo-mocker: local, ssh, dgd, external
+    ray-serve-llm: kuberay, external
     llama.cpp: local, ssh, external
     lmdeploy: external
     command: local, ssh, external

@@ -97,6 +97,7 @@ impl Engine for Vllm {
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         match platform {
             Platform::Local | Platform::Ssh | Platform::Slurm | Platform::External => Ok(()),
+            Platform::K8s | Platform::Lws | Platform::Modal | Platform::Skypilot => Ok(()),
             other => Err(cannot(self.kind(), other)),
         }
     }

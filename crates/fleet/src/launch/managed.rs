@@ -8,7 +8,11 @@
 //!
 //! To add a platform: a module here with the functions that [`Manager`] calls, and an arm in each.
 
+mod errand;
 mod hold;
+mod kube;
+mod modal;
+mod skypilot;
 mod slurm;
 mod tool;
 
@@ -21,6 +25,7 @@ use crate::teardown::Ended;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Lines of a log in which known failures are looked for.
 const SEARCH_LINES: usize = 400;
@@ -76,6 +81,12 @@ pub(crate) struct Removal {
 pub(crate) enum Manager {
     /// `sbatch`, `scontrol`, `squeue`, `scancel`.
     Slurm,
+    /// `kubectl`.
+    Kube,
+    /// `modal`.
+    Modal,
+    /// `sky`.
+    Skypilot,
 }
 
 impl Manager {
@@ -83,7 +94,10 @@ impl Manager {
     pub(crate) const fn of(platform: Platform) -> Option<Self> {
         match platform {
             Platform::Slurm => Some(Self::Slurm),
-            _ => None,
+            Platform::K8s | Platform::Lws | Platform::Kuberay | Platform::Dgd => Some(Self::Kube),
+            Platform::Modal => Some(Self::Modal),
+            Platform::Skypilot => Some(Self::Skypilot),
+            Platform::Local | Platform::Ssh | Platform::External => None,
         }
     }
 
@@ -105,6 +119,9 @@ impl Manager {
     async fn scope(self, plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
         match self {
             Self::Slurm => slurm::scope(plan).await,
+            Self::Kube => kube::scope(plan).await,
+            Self::Modal => modal::scope().await,
+            Self::Skypilot => skypilot::scope(plan).await,
         }
     }
 
@@ -112,6 +129,16 @@ impl Manager {
     fn patience(self, plan: &DeploymentPlan) -> Nanos {
         match self {
             Self::Slurm => slurm::patience(plan),
+            Self::Kube | Self::Modal | Self::Skypilot => plan.ready.timeout,
+        }
+    }
+
+    /// Between two looks at what is measured. A client in Python takes a second of CPU from the load that is
+    /// sent from here, so it is called seldom; what stops serving is seen by its requests before.
+    const fn watch_every(self) -> Duration {
+        match self {
+            Self::Slurm | Self::Kube => Duration::from_secs(5),
+            Self::Modal | Self::Skypilot => Duration::from_secs(20),
         }
     }
 
@@ -122,6 +149,9 @@ impl Manager {
     async fn submit(self, claim: &Claim) -> Result<String, ToolError> {
         match self {
             Self::Slurm => slurm::submit(claim).await,
+            Self::Kube => kube::submit(claim).await,
+            Self::Modal => modal::submit(claim),
+            Self::Skypilot => skypilot::submit(claim),
         }
     }
 
@@ -132,6 +162,9 @@ impl Manager {
     async fn look(self, claim: &Claim, plan: &DeploymentPlan, id: &str) -> Result<Look, ToolError> {
         match self {
             Self::Slurm => slurm::look(claim, plan, id).await,
+            Self::Kube => kube::look(claim, plan).await,
+            Self::Modal => modal::look(claim, plan).await,
+            Self::Skypilot => skypilot::look(claim, plan).await,
         }
     }
 
@@ -140,6 +173,9 @@ impl Manager {
     async fn log_tail(self, claim: &Claim, id: &str, lines: usize) -> Vec<String> {
         match self {
             Self::Slurm => slurm::log_tail(claim, id, lines).await,
+            Self::Kube => kube::log_tail(claim, lines).await,
+            Self::Modal => modal::log_tail(claim, lines).await,
+            Self::Skypilot => skypilot::log_tail(claim, lines).await,
         }
     }
 
@@ -148,6 +184,8 @@ impl Manager {
     fn last_line(self, claim: &Claim, id: &str) -> String {
         match self {
             Self::Slurm => slurm::last_line(claim, id),
+            // Their logs are not on this machine.
+            Self::Kube | Self::Modal | Self::Skypilot => String::new(),
         }
     }
 
@@ -162,6 +200,9 @@ impl Manager {
     ) -> Result<Vec<String>, ToolError> {
         match self {
             Self::Slurm => slurm::find(claim, id).await,
+            Self::Kube => kube::find(claim).await,
+            Self::Modal => modal::find(claim).await,
+            Self::Skypilot => skypilot::find(claim).await,
         }
     }
 
@@ -177,6 +218,9 @@ impl Manager {
     ) -> Result<Vec<Removal>, ToolError> {
         match self {
             Self::Slurm => slurm::remove(claim, id).await,
+            Self::Kube => kube::remove(claim).await,
+            Self::Modal => modal::remove(claim).await,
+            Self::Skypilot => skypilot::remove(claim).await,
         }
     }
 
@@ -197,6 +241,9 @@ impl Manager {
                 format!("see what {program} says by hand; its version may be newer than ours")
             }
             (ToolError::Refused { said, .. }, Self::Slurm) => slurm::hint(said),
+            (ToolError::Refused { said, .. }, Self::Kube) => kube::hint(said),
+            (ToolError::Refused { said, .. }, Self::Modal) => modal::hint(said),
+            (ToolError::Refused { said, .. }, Self::Skypilot) => skypilot::hint(said),
         }
     }
 

@@ -21,8 +21,6 @@ use tokio::time::MissedTickBehavior;
 const FOLDER: &str = "rendered";
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 15;
-/// Between two looks while it is measured.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// The shortest and the longest pause between two looks while it is pending: schedulers are shared.
 const PAUSES: (Nanos, Nanos) = (Nanos::from_secs(1), Nanos::from_secs(15));
 /// A platform that cannot be asked for so long is lost, and with it what it runs. A restart of a scheduler
@@ -284,7 +282,7 @@ struct Eye {
 
 impl Eye {
     async fn until_ended(&self, clock: &dyn Clock) -> Ending {
-        let mut tick = tokio::time::interval(WATCH_EVERY);
+        let mut tick = tokio::time::interval(self.manager.watch_every());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = Unanswered::default();
         loop {

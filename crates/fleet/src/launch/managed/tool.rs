@@ -6,10 +6,11 @@
 
 use crate::host::end_group;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// Characters of an answer that an error shows.
 const SHOWN: usize = 600;
@@ -103,6 +104,14 @@ impl Call {
     pub(super) fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
         self.command.env_remove(name);
         self
+    }
+
+    /// Starts it; all that it says goes to `said`.
+    pub(super) fn start(mut self, said: File) -> Result<Child, ToolError> {
+        let program = self.program;
+        let start = |source| ToolError::Start { program, source };
+        let errors = said.try_clone().map_err(start)?;
+        self.command.stdout(said).stderr(errors).spawn().map_err(start)
     }
 
     /// Runs it to its end. Any exit status is an `Ok`.

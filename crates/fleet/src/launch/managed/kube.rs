@@ -1,0 +1,232 @@
+//! Kubernetes, by the site's own `kubectl`: apply, watch, remove.
+//!
+//! **Invariants.** Every object and pod of a deployment has a label whose value no other run has, and names
+//! made of it, so that removing needs nothing but the claim, also after a kill between applying and
+//! recording. What has such a name without the label is somebody else's: nothing is applied over it, and it
+//! is never deleted. Removing is done when the objects and their pods are gone. The context and namespace of
+//! the claim are those that everything later is asked of, whatever the kubeconfig says by then.
+
+mod kubectl;
+mod objects;
+mod pods;
+mod reach;
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use super::tool::ToolError;
+use super::{End, Look, Removal, errand};
+use crate::journal::Claim;
+use crate::render::kube::INSTANCE;
+use crate::teardown::Ended;
+use kubectl::Site;
+use pods::Trouble;
+use reach::Way;
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, ParamValue, Platform};
+use sight::Sight;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) use kubectl::hint;
+
+/// Beyond the grace of its pods, what a cluster needs to let go of a deployment.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at what is being deleted.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What a cluster has, whatever operators are in it.
+const SERVICES: &str = "services";
+/// Words of a claim's scope.
+const CONTEXT: &str = "context";
+const NAMESPACE: &str = "namespace";
+
+/// What a platform adds to plain Kubernetes.
+#[derive(Debug)]
+struct Kind {
+    /// As kubectl names the kinds of its objects.
+    kinds: &'static str,
+    /// The path of their API, and the kind that must be in it.
+    api: Option<(&'static str, &'static str)>,
+    /// What brings that.
+    operator: &'static str,
+}
+
+/// Of platforms that are not Kubernetes: those of plain Kubernetes.
+const fn kind(platform: Platform) -> Kind {
+    match platform {
+        Platform::Lws => Kind {
+            kinds: "leaderworkersets.leaderworkerset.x-k8s.io,services",
+            api: Some(("/apis/leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")),
+            operator: "LeaderWorkerSet (the lws controller)",
+        },
+        Platform::Kuberay => Kind {
+            kinds: "rayservices.ray.io,services",
+            api: Some(("/apis/ray.io/v1", "RayService")),
+            operator: "the KubeRay operator",
+        },
+        Platform::Dgd => Kind {
+            kinds: "dynamographdeployments.nvidia.com,services",
+            api: Some(("/apis/nvidia.com/v1beta1", "DynamoGraphDeployment")),
+            operator: "the Dynamo operator",
+        },
+        _ => Kind { kinds: "deployments.apps,statefulsets.apps,services", api: None, operator: "" },
+    }
+}
+
+/// Where `plan` will be, and that it can be there: the cluster answers, its operator is installed, and what
+/// will be brought up can be reached from here.
+pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
+    let site = Site::find(text(plan, CONTEXT), text(plan, NAMESPACE)).await?;
+    if Way::of(text(plan, "expose"), site.is_inside()).is_none() {
+        return Err(ToolError::Unfit {
+            said: "it would answer inside of its cluster only, and scalebeam runs outside of it"
+                .to_owned(),
+            hint: reach::WAYS.to_owned(),
+        });
+    }
+    match kind(plan.platform) {
+        Kind { api: Some((path, name)), operator, .. } => {
+            site.has_kind(path, name, operator).await?;
+        }
+        Kind { api: None, .. } => site.answers().await?,
+    }
+    let context = site.context.map(|context| (CONTEXT.to_owned(), context));
+    Ok(context.into_iter().chain([(NAMESPACE.to_owned(), site.namespace)]).collect())
+}
+
+fn text<'a>(plan: &'a DeploymentPlan, name: &str) -> Option<&'a str> {
+    match plan.params.get(name)? {
+        ParamValue::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn site(claim: &Claim) -> Site {
+    Site {
+        context: claim.scope.get(CONTEXT).cloned(),
+        namespace: claim.scope.get(NAMESPACE).cloned().unwrap_or_else(|| "default".to_owned()),
+    }
+}
+
+/// What finds everything of a claim, and nothing else.
+fn selector(claim: &Claim) -> String {
+    format!("{INSTANCE}={},app.kubernetes.io/managed-by=scalebeam", claim.name)
+}
+
+/// Applies the files of `claim`; where they are, in words.
+pub(super) async fn submit(claim: &Claim) -> Result<String, ToolError> {
+    let site = site(claim);
+    for file in &claim.files {
+        let file = Path::new(&claim.run_dir).join(file);
+        let file = file.to_string_lossy();
+        let is_ours = |labels: &BTreeMap<String, String>| labels.get(INSTANCE) == Some(&claim.name);
+        let there = site.named_in(&file).await?;
+        if let Some(object) = there.iter().find(|o| !is_ours(&o.metadata.labels)) {
+            let (kind, name) = (&object.kind, &object.metadata.name);
+            return Err(ToolError::Unfit {
+                said: format!(
+                    "{kind} {name} is in namespace {} already, and not ours",
+                    site.namespace
+                ),
+                hint: "rename the deployment, or use another namespace in params".to_owned(),
+            });
+        }
+        site.apply(&file, claim).await?;
+    }
+    Ok(format!("{}/{}", site.namespace, claim.name))
+}
+
+/// What has become of it.
+pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, ToolError> {
+    let site = site(claim);
+    let seen = site.see(kind(plan.platform).kinds, &selector(claim)).await?;
+    Ok(match sight::sight(&seen.objects, &seen.pods) {
+        Sight::Absent => Look::Absent,
+        Sight::Pending(text) => Look::Pending(format!("pending: {text}")),
+        Sight::GivenUp(text) => Look::Ended(End::new(text)),
+        Sight::Doomed(trouble) => Look::Ended(ended(&site, &trouble).await),
+        Sight::Ready(text) => {
+            let urls = match Way::of(self::text(plan, "expose"), site.is_inside()) {
+                Some(Way::Services) => reach::outside(&seen.objects, &seen.pods),
+                Some(Way::Names) | None => {
+                    Ok(reach::inside(claim, plan, &site.namespace, &seen.pods))
+                }
+            };
+            match urls {
+                Ok(urls) => Look::Up { entries: entries(plan, urls), text },
+                Err(waiting) => Look::Pending(format!("pending: {text}; {waiting}")),
+            }
+        }
+    })
+}
+
+/// `urls`, each with the instance that the plan has at its place.
+fn entries(plan: &DeploymentPlan, urls: Vec<String>) -> Vec<EntryPlan> {
+    let instances = plan.entries.iter().map(|e| e.instance).chain(std::iter::repeat(None));
+    urls.into_iter().zip(instances).map(|(url, instance)| EntryPlan { url, instance }).collect()
+}
+
+/// A pod's trouble, with the end of the log that tells of it.
+async fn ended(site: &Site, trouble: &Trouble) -> End {
+    let mut text = trouble.to_string();
+    if let Some(container) = &trouble.container {
+        // A container that never ran has no log, and its trouble says enough.
+        let log = site.log_of(&trouble.pod, container, trouble.restarted).await.unwrap_or_default();
+        text.extend(log.lines().map(|line| format!("\n    {line}")));
+    }
+    End::new(text).hint(trouble.hint)
+}
+
+/// The last lines of what its pods wrote, each with the name of its pod.
+pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
+    let text = site(claim).logs(&selector(claim), lines).await.unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What there is of `claim`: objects and pods.
+pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
+    let (site, selector) = (site(claim), selector(claim));
+    match site.names(kind(claim.platform).kinds, &selector).await {
+        Err(error) if lacks_kind(&error) => site.names(SERVICES, &selector).await,
+        found => found,
+    }
+}
+
+/// Whether an operator was removed, and with it its kind and all objects of that.
+fn lacks_kind(error: &ToolError) -> bool {
+    matches!(error, ToolError::Refused { said, .. } if said.contains("doesn't have a resource type"))
+}
+
+/// Deletes everything of `claim`, and returns when nothing of it is there, or its grace is over.
+pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
+    errand::end(claim);
+    let (site, selector) = (site(claim), selector(claim));
+    let before = find(claim).await?;
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    match site.delete(kind(claim.platform).kinds, &selector).await {
+        Err(error) if lacks_kind(&error) => site.delete(SERVICES, &selector).await?,
+        done => done?,
+    }
+    let limit = claim.grace.to_std().saturating_add(GONE_WITHIN);
+    let left = match tokio::time::timeout(limit, gone(claim)).await {
+        Ok(outcome) => outcome.map(|()| Vec::new())?,
+        Err(_) => find(claim).await?,
+    };
+    let removal = |what: String| {
+        let ended = if left.contains(&what) { Ended::Alive } else { Ended::Terminated };
+        Removal { what, ended }
+    };
+    Ok(before.into_iter().map(removal).collect())
+}
+
+async fn gone(claim: &Claim) -> Result<(), ToolError> {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tick.tick().await;
+        if find(claim).await?.is_empty() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What is read from a cluster's answers, by tables.
+
+use super::objects::{Object, Pod};
+use super::pods::{Standing, standing};
+use super::reach::{Way, inside, outside};
+use super::sight::{Sight, sight};
+use crate::engine::engines;
+use crate::journal::Claim;
+use scalebeam_model::plan::{DeploymentPlan, Platform, resolve};
+use scalebeam_model::spec::Experiment;
+use scalebeam_model::units::Nanos;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+fn pod(name: &str, labels: Value, status: Value) -> Pod {
+    let pod = json!({ "metadata": { "name": name, "labels": labels }, "status": status });
+    serde_json::from_value(pod).unwrap()
+}
+
+fn object(value: Value) -> Object {
+    serde_json::from_value(value).unwrap()
+}
+
+fn ready(name: &str, labels: Value) -> Pod {
+    let status = json!({
+        "phase": "Running", "hostIP": "10.0.0.9",
+        "conditions": [{ "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": "True" }],
+        "containerStatuses": [{ "name": "main", "restartCount": 0, "state": { "running": {} } }],
+    });
+    pod(name, labels, status)
+}
+
+fn waits(reason: &str, message: &str) -> Value {
+    let state = json!({ "waiting": { "reason": reason, "message": message } });
+    json!({ "phase": "Pending", "containerStatuses": [{ "name": "main", "state": state }] })
+}
+
+fn unscheduled(message: &str) -> Value {
+    let scheduled = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+    });
+    json!({ "phase": "Pending", "conditions": [scheduled] })
+}
+
+/// Where a pod with this status stands, in words; what is given up begins with `!`.
+fn stands(status: Value) -> String {
+    match standing(&pod("p", json!({}), status)) {
+        Standing::Ready => "ready".to_owned(),
+        Standing::Waiting(text) => text,
+        Standing::Doomed(trouble) => format!("!{trouble} ({})", trouble.hint),
+    }
+}
+
+#[test]
+fn a_pod_is_given_up_only_over_what_no_wait_heals() {
+    let crashed = json!({
+        "phase": "Running",
+        "containerStatuses": [{
+            "name": "main", "restartCount": 4,
+            "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 40s" } },
+            "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+        }],
+    });
+    let short_of_memory = json!({
+        "phase": "Running",
+        "containerStatuses": [{
+            "name": "main", "restartCount": 1, "state": { "running": {} },
+            "lastState": { "terminated": { "reason": "OOMKilled", "exitCode": 137 } },
+        }],
+    });
+    let once = json!({
+        "phase": "Running",
+        "containerStatuses": [{
+            "name": "main", "restartCount": 1, "state": { "running": {} },
+            "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+        }],
+    });
+    let evicted = json!({
+        "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
+    });
+    let no_node = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.";
+    let no_claim = "persistentvolumeclaim \"models\" not found";
+    let unbound = "pod has unbound immediate PersistentVolumeClaims";
+    let lost = "Back-off pulling image \"x\": ErrImagePull: not found";
+    let slow = "Back-off pulling image \"x\": ErrImagePull: dial tcp: i/o timeout";
+    let rows = [
+        ("crashed", crashed),
+        ("short of memory", short_of_memory),
+        ("restarted once", once),
+        ("evicted", evicted),
+        ("no node", unscheduled(no_node)),
+        ("no claim", unscheduled(no_claim)),
+        ("claim not bound yet", unscheduled(unbound)),
+        ("no such image", waits("ImagePullBackOff", lost)),
+        ("slow registry", waits("ImagePullBackOff", slow)),
+        ("first pull failed", waits("ErrImagePull", "not found")),
+        ("no secret", waits("CreateContainerConfigError", "secret \"hf-token\" not found")),
+        ("being made", waits("ContainerCreating", "")),
+        ("without a node", json!({ "phase": "Pending" })),
+        ("loading", json!({ "phase": "Running", "containerStatuses": [{ "name": "main" }] })),
+    ];
+    let text: Vec<String> =
+        rows.into_iter().map(|(case, status)| format!("{case}: {}", stands(status))).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+fn deployment(replicas: u32, ready: u32) -> Object {
+    object(json!({
+        "kind": "Deployment", "metadata": { "name": "one", "generation": 2 },
+        "spec": { "replicas": replicas },
+        "status": { "observedGeneration": 2, "readyReplicas": ready },
+    }))
+}
+
+#[test]
+fn a_deployment_is_ready_when_its_object_and_its_pods_say_so() {
+    let pods = [ready("one-a", json!({}))];
+    assert_eq!(sight(&[], &[]), Sight::Absent);
+    assert_eq!(sight(&[deployment(1, 1)], &pods), Sight::Ready("1 of 1 pods ready".into()));
+    for (objects, pods) in [
+        (vec![deployment(1, 0)], &pods[..]),
+        (vec![deployment(1, 1)], &[]),
+        (vec![deployment(2, 1)], &pods[..]),
+        (vec![object(json!({ "kind": "Service", "metadata": { "name": "one" } }))], &[]),
+    ] {
+        assert!(matches!(sight(&objects, pods), Sight::Pending(_)), "{objects:?}");
+    }
+    let mut stale = deployment(1, 1);
+    stale.metadata.generation = 3;
+    let Sight::Pending(text) = sight(&[stale], &pods) else {
+        panic!("a stale status was believed")
+    };
+    assert!(text.contains("not looked at"), "{text}");
+}
+
+#[test]
+fn pods_are_counted_by_what_they_are_for() {
+    let graph = object(json!({
+        "kind": "DynamoGraphDeployment", "metadata": { "name": "g", "generation": 1 },
+        "spec": { "components": [
+            { "name": "Frontend", "type": "frontend", "replicas": 1 },
+            { "name": "Prefill", "type": "prefill", "replicas": 3 },
+            { "name": "Decode", "type": "decode", "replicas": 1 },
+        ] },
+        "status": { "state": "pending" },
+    }));
+    let role = |role: &str| json!({ "scalebeam/role": role });
+    let pods = [
+        ready("f", role("frontend")),
+        ready("p-0", role("prefill")),
+        pod("p-1", role("prefill"), unscheduled("0/2 nodes are available")),
+        ready("d", role("decode")),
+    ];
+    let Sight::Pending(text) = sight(&[graph], &pods) else { panic!("not all are there") };
+    assert_eq!(
+        text,
+        "1 of 1 decode pods and 1 of 1 frontend pods and 1 of 3 prefill pods ready; p-1: \
+         Unschedulable: 0/2 nodes are available"
+    );
+}
+
+#[test]
+fn ray_serve_tells_what_it_gave_up() {
+    let service = |status: Value| {
+        object(json!({
+            "kind": "RayService", "metadata": { "name": "r", "generation": 1 },
+            "spec": { "rayClusterConfig": { "workerGroupSpecs": [{ "replicas": 1 }] } },
+            "status": status,
+        }))
+    };
+    let pods = [
+        ready("h", json!({ "ray.io/node-type": "head" })),
+        ready("w", json!({ "ray.io/node-type": "worker" })),
+    ];
+    let up = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    let counted = "1 of 1 head pods and 1 of 1 worker pods ready";
+    assert_eq!(sight(&[service(up)], &pods), Sight::Ready(counted.into()));
+    let old = json!({ "serviceStatus": "Running" });
+    assert_eq!(sight(&[service(old)], &pods), Sight::Ready(counted.into()));
+    let deploying = json!({
+        "conditions": [{ "type": "Ready", "status": "False" }],
+        "pendingServiceStatus": { "applicationStatuses": { "llms": { "status": "DEPLOYING" } } },
+    });
+    let text = format!("{counted}; RayService: llms is DEPLOYING: no reason given yet");
+    assert_eq!(sight(&[service(deploying)], &pods), Sight::Pending(text));
+    let failed = json!({
+        "activeServiceStatus": { "applicationStatuses": { "llms": {
+            "status": "DEPLOY_FAILED", "message": "",
+            "serveDeploymentStatuses": { "LLM": { "status": "DEPLOY_FAILED", "message": "no memory" } },
+        } } },
+    });
+    let text = "application llms of Ray Serve is DEPLOY_FAILED: no memory";
+    assert_eq!(sight(&[service(failed)], &pods), Sight::GivenUp(text.into()));
+}
+
+#[test]
+fn what_only_its_own_cluster_reaches_has_no_way() {
+    assert_eq!(Way::of(None, true), Some(Way::Names));
+    assert_eq!(Way::of(None, false), None);
+    assert_eq!(Way::of(Some("ClusterIP"), false), Some(Way::Names));
+    assert_eq!(Way::of(Some("NodePort"), false), Some(Way::Services));
+    assert_eq!(Way::of(Some("NodePort"), true), Some(Way::Names));
+}
+
+#[test]
+fn addresses_outside_come_from_services_in_the_order_of_the_entries() {
+    let service = |index: &str, r#type: &str, pod: &str, status: Value| {
+        object(json!({
+            "kind": "Service",
+            "metadata": { "name": format!("s{index}"), "labels": { "scalebeam/entry": index } },
+            "spec": {
+                "type": r#type, "selector": { "pod": pod }, "ports": [{ "port": 8000, "nodePort": 31000 }],
+            },
+            "status": status,
+        }))
+    };
+    let pods = [ready("b", json!({ "pod": "b" }))];
+    let balanced = json!({ "loadBalancer": { "ingress": [{ "hostname": "lb.example" }] } });
+    let services =
+        [service("1", "LoadBalancer", "x", balanced), service("0", "NodePort", "b", json!({}))];
+    let urls = ["http://10.0.0.9:31000".to_owned(), "http://lb.example:8000".to_owned()];
+    assert_eq!(outside(&services, &pods), Ok(urls.to_vec()));
+    let waiting = outside(&[service("0", "LoadBalancer", "b", json!({}))], &pods);
+    assert!(waiting.unwrap_err().contains("waits for an address"));
+    let no_pod = outside(&[service("0", "NodePort", "c", json!({}))], &pods);
+    assert!(no_pod.unwrap_err().contains("waits for a ready pod"));
+    assert!(outside(&[], &pods).is_err());
+}
+
+fn planned(deploy: &str) -> DeploymentPlan {
+    let text = format!(
+        "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.a]\ngpus = 8\n[host.b]\ngpus = 8\n\
+         [[deploy]]\nname = \"one\"\nengine = \"vllm\"\nversion = \"1\"\n{deploy}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 1\nrequests = 1\n"
+    );
+    let experiment = Experiment::parse(&text, "t.toml", engines()).unwrap();
+    resolve(&experiment, engines()).unwrap().deployments.remove(0)
+}
+
+fn claim(platform: Platform) -> Claim {
+    Claim {
+        run: "r".into(),
+        run_dir: "/r".into(),
+        deployment: "one".into(),
+        platform,
+        name: "one-abc".into(),
+        scope: BTreeMap::new(),
+        files: vec![],
+        grace: Nanos::ZERO,
+    }
+}
+
+#[test]
+fn names_inside_are_those_of_the_service_or_of_each_pod() {
+    let one = planned("platform = \"k8s\"\ngpu = \"H100\"\nport = 8001");
+    let urls = inside(&claim(Platform::K8s), &one, "llm", &[]);
+    assert_eq!(urls, ["http://one-abc.llm.svc:8001"]);
+
+    let several = planned("platform = \"k8s\"\ngpu = \"H100\"\nreplicas = 12");
+    assert_eq!(several.entries.len(), 12);
+    let named = |n: u32| {
+        let mut pod = ready(&format!("one-abc-{n}"), json!({}));
+        pod.spec.subdomain = Some("one-abc-pods".into());
+        pod
+    };
+    let pods: Vec<Pod> = [10, 2, 0].map(named).to_vec();
+    let urls = inside(&claim(Platform::K8s), &several, "llm", &pods);
+    let host = |n: u32| format!("http://one-abc-{n}.one-abc-pods.llm.svc:8000");
+    assert_eq!(urls, [0, 2, 10].map(host));
+
+    let groups = planned(
+        "platform = \"lws\"\nlauncher = \"mp\"\ntp = 2\npp = 2\nreplicas = 2\n\
+         place = [\"a:0-1 + b:0-1\", \"a:2-3 + b:2-3\"]",
+    );
+    let of = |name: &str, role: &str| {
+        let mut pod = ready(name, json!({ "scalebeam/role": role }));
+        pod.spec.subdomain = Some("one-abc".into());
+        pod
+    };
+    let pods = [
+        of("one-abc-1", "leader"),
+        of("one-abc-0", "leader"),
+        of("one-abc-0-1", "worker"),
+        of("one-abc-1-1", "worker"),
+    ];
+    let urls = inside(&claim(Platform::Lws), &groups, "llm", &pods);
+    let host = |n: u32| format!("http://one-abc-{n}.one-abc.llm.svc:8000");
+    assert_eq!(urls, [0, 1].map(host));
+}

@@ -1,0 +1,430 @@
+#!/usr/bin/env python3
+"""A small API server of Kubernetes, for kubectl: objects in memory, and pods that do what a file says.
+
+    kube_api.py DIR [--without GROUP ...] [--node-port PORT]
+
+It writes DIR/kubeconfig once it listens, and DIR/requests.log as it is asked. It answers what kubectl asks:
+discovery, OpenAPI (as much as says that fields are validated here), server-side apply, get, lists by label,
+deletes and logs. There is no scheduler, no kubelet and no operator: for each workload that is applied it makes
+the pods that they would make, in the state that DIR/behaviour names (a word, read anew at each request):
+
+    ready         all pods run and are ready (as when the file is absent)
+    loading       they run, and are not ready
+    half          all but one are ready
+    unschedulable no node has the GPUs
+    claim         the volume claim does not exist
+    crash         the container ends again and again
+    oom           the container was ended for want of memory
+    image         the image does not exist
+    slow-image    the registry does not answer
+    secret        a Secret is missing
+    failed        what the operator of the kind calls failed
+    foreign       every name that is asked for is somebody else's object
+    stuck         as ready, but pods do not go away when they are deleted
+
+Texts of states are those of kubelet and scheduler 1.32. Service accounts, admission and conflicts between
+field managers are not modelled.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+# Group, version, plural, kind.
+KINDS = [
+    ("", "v1", "pods", "Pod"),
+    ("", "v1", "services", "Service"),
+    ("apps", "v1", "deployments", "Deployment"),
+    ("apps", "v1", "statefulsets", "StatefulSet"),
+    ("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet"),
+    ("ray.io", "v1", "rayservices", "RayService"),
+    ("nvidia.com", "v1beta1", "dynamographdeployments", "DynamoGraphDeployment"),
+]
+# How long a deleted object keeps its pods.
+GONE_AFTER_S = 0.3
+PORT = re.compile(r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
+                  r"/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<sub>/log)?)?$")
+
+
+class Cluster:
+    """Objects, by plural, namespace and name."""
+
+    def __init__(self, folder, without, node_port):
+        self.folder = folder
+        self.node_port = node_port
+        self.kinds = [k for k in KINDS if k[0] not in without]
+        self.objects = {}
+        self.lock = threading.RLock()
+        self.version = 0
+
+    def behaviour(self):
+        try:
+            with open(os.path.join(self.folder, "behaviour")) as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            return "ready"
+
+    def plural_of(self, kind):
+        return next(k[2] for k in KINDS if k[3] == kind)
+
+    def put(self, plural, obj):
+        self.version += 1
+        meta = obj["metadata"]
+        key = (plural, meta["namespace"], meta["name"])
+        known = self.objects.get(key)
+        meta.setdefault("uid", known["metadata"]["uid"] if known else f"uid-{self.version}")
+        meta["resourceVersion"] = str(self.version)
+        meta["generation"] = known["metadata"]["generation"] + 1 if known else 1
+        meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        self.objects[key] = obj
+        return obj, known is None
+
+    def delete(self, plural, namespace, name):
+        obj = self.objects.get((plural, namespace, name))
+        if obj is None:
+            return None
+        obj["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+        obj["metadata"]["deletionGracePeriodSeconds"] = 0
+        obj["deleted_at"] = time.monotonic()
+        return obj
+
+    def settle(self):
+        """What controllers and nodes would have done by now."""
+        behaviour = self.behaviour()
+        now = time.monotonic()
+        for key in [k for k, o in self.objects.items() if k[0] == "pods"]:
+            del self.objects[key]
+        for key, obj in list(self.objects.items()):
+            gone = "deleted_at" in obj and now - obj["deleted_at"] > GONE_AFTER_S
+            if gone and (behaviour != "stuck" or obj["kind"] == "Service"):
+                del self.objects[key]
+                continue
+            if obj["kind"] == "Service":
+                self.settle_service(obj)
+            else:
+                self.settle_workload(obj, behaviour)
+
+    def settle_service(self, service):
+        kind = service["spec"].get("type", "ClusterIP")
+        for index, port in enumerate(service["spec"].get("ports", [])):
+            if kind != "ClusterIP" and self.node_port:
+                port["nodePort"] = self.node_port + index
+        if kind == "LoadBalancer" and self.behaviour() != "loading":
+            service["status"] = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
+
+    def settle_workload(self, obj, behaviour):
+        pods = wanted(obj)
+        ready = 0
+        for index, (name, labels, subdomain) in enumerate(pods):
+            state = behaviour
+            if behaviour == "half":
+                state = "loading" if index == len(pods) - 1 else "ready"
+            pod = make_pod(obj, name, labels, subdomain, state)
+            ready += is_ready(pod)
+            self.objects[("pods", obj["metadata"]["namespace"], name)] = pod
+        obj["status"] = status_of(obj, pods, ready, behaviour)
+
+
+def wanted(obj):
+    """Pods that the controller of `obj` makes: name, labels, subdomain."""
+    meta, spec = obj["metadata"], obj["spec"]
+    name, kind = meta["name"], obj["kind"]
+    if kind == "Deployment":
+        labels = spec["template"]["metadata"]["labels"]
+        return [(f"{name}-5d9f8-{i}", labels, None) for i in range(spec["replicas"])]
+    if kind == "StatefulSet":
+        labels = spec["template"]["metadata"]["labels"]
+        return [
+            (f"{name}-{i}", {**labels, "statefulset.kubernetes.io/pod-name": f"{name}-{i}"}, spec["serviceName"])
+            for i in range(spec["replicas"])
+        ]
+    if kind == "LeaderWorkerSet":
+        group = spec["leaderWorkerTemplate"]
+        leader = group["leaderTemplate"]["metadata"]["labels"]
+        worker = group["workerTemplate"]["metadata"]["labels"]
+        pods = []
+        for i in range(spec["replicas"]):
+            pods.append((f"{name}-{i}", {**leader, "statefulset.kubernetes.io/pod-name": f"{name}-{i}"}, name))
+            pods += [(f"{name}-{i}-{j}", worker, name) for j in range(1, group["size"])]
+        return pods
+    if kind == "RayService":
+        cluster = spec["rayClusterConfig"]
+        head = cluster["headGroupSpec"]["template"]["metadata"]["labels"]
+        pods = [(f"{name}-head", {**head, "ray.io/node-type": "head", "ray.io/serve": "true"}, None)]
+        for group in cluster["workerGroupSpecs"]:
+            labels = {**group["template"]["metadata"]["labels"], "ray.io/node-type": "worker"}
+            pods += [(f"{name}-{group['groupName']}-{i}", labels, None) for i in range(group["replicas"])]
+        return pods
+    pods = []
+    for component in spec["components"]:
+        labels = component["podTemplate"]["metadata"]["labels"]
+        pods += [(f"{name}-{component['name'].lower()}-{i}", labels, None) for i in range(component["replicas"])]
+    return pods
+
+
+def status_of(obj, pods, ready, behaviour):
+    whole = ready == len(pods)
+    status = {"observedGeneration": obj["metadata"]["generation"]}
+    kind = obj["kind"]
+    if kind in ("Deployment", "StatefulSet"):
+        status.update(replicas=len(pods), readyReplicas=ready)
+    elif kind == "LeaderWorkerSet":
+        status.update(replicas=obj["spec"]["replicas"], readyReplicas=obj["spec"]["replicas"] if whole else 0)
+    elif kind == "RayService":
+        app = {"status": "RUNNING"} if whole else {"status": "DEPLOYING", "message": "Waiting for replicas"}
+        if behaviour == "failed":
+            app = {"status": "DEPLOY_FAILED", "message": "", "serveDeploymentStatuses": {
+                "LLMServer:qwen": {"status": "DEPLOY_FAILED", "message": "CUDA out of memory"}}}
+        serves = whole and behaviour != "failed"
+        status.update(
+            conditions=[{"type": "Ready", "status": str(serves), "reason": "x", "message": ""}],
+            activeServiceStatus={"applicationStatuses": {"llms": app}},
+        )
+    else:
+        state = "failed" if behaviour == "failed" else "successful" if whole else "pending"
+        status.update(
+            state=state,
+            conditions=[{"type": "Ready", "status": str(state == "successful"), "reason": "pods_not_ready",
+                         "message": "Resources not ready" if state != "successful" else "All resources are ready"}],
+        )
+    return status
+
+
+def is_ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
+
+
+def make_pod(owner, name, labels, subdomain, state):
+    container = {"name": "main", "image": "x", "ready": False, "restartCount": 0, "state": {}, "lastState": {}}
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    ended = {"reason": "Error", "exitCode": 1, "startedAt": None, "finishedAt": None}
+    phase, containers = "Running", [container]
+    if state in ("ready", "stuck", "failed"):
+        container["ready"] = True
+        container["state"] = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
+    elif state == "loading":
+        container["state"] = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
+    elif state in ("unschedulable", "claim"):
+        message = {
+            "unschedulable": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are "
+                             "available: 3 No preemption victims found for incoming pod.",
+            "claim": 'persistentvolumeclaim "models" not found',
+        }[state]
+        scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        phase, containers = "Pending", []
+    elif state == "crash":
+        container["restartCount"] = 3
+        container["state"] = {"waiting": {"reason": "CrashLoopBackOff",
+                                          "message": "back-off 40s restarting failed container=main pod=" + name}}
+        container["lastState"] = {"terminated": ended}
+    elif state == "oom":
+        container["restartCount"] = 1
+        container["state"] = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
+        container["lastState"] = {"terminated": {**ended, "reason": "OOMKilled", "exitCode": 137}}
+    else:
+        phase = "Pending"
+        reason, message = {
+            "image": ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: rpc error: code = NotFound '
+                                          'desc = failed to pull and unpack image: not found'),
+            "slow-image": ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: dial tcp: i/o timeout'),
+            "secret": ("CreateContainerConfigError", 'secret "hf-token" not found'),
+        }[state]
+        container["state"] = {"waiting": {"reason": reason, "message": message}}
+    ready = {"type": "Ready", "status": str(container["ready"])}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": owner["metadata"]["namespace"], "labels": labels, "uid": f"uid-{name}",
+            "creationTimestamp": "2026-01-01T00:00:05Z", "resourceVersion": "1",
+        },
+        "spec": {"containers": [{"name": "main", "image": "x"}], **({"subdomain": subdomain} if subdomain else {})},
+        "status": {
+            "phase": phase, "hostIP": "127.0.0.1", "conditions": [scheduled, ready],
+            "containerStatuses": containers,
+        },
+    }
+
+
+def selected(obj, selector):
+    labels = obj["metadata"].get("labels", {})
+    return all(labels.get(k) == v for k, v in (part.split("=", 1) for part in selector.split(",") if part))
+
+
+def shown(obj):
+    return {k: v for k, v in obj.items() if k != "deleted_at"}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        with open(os.path.join(self.cluster.folder, "requests.log"), "a") as log:
+            log.write(f"{self.command} {self.path} {body.decode(errors='replace')}\n")
+        url = urlparse(self.path)
+        query = {k: v[0] for k, v in parse_qs(url.query).items()}
+        with self.cluster.lock:
+            self.cluster.settle()
+            self.answer(url.path, query, body)
+
+    do_GET = do_PATCH = do_DELETE = do
+
+    def answer(self, path, query, body):
+        known = self.discovery(path)
+        if known is not None:
+            return self.json(200, known)
+        match = PORT.match(path)
+        if not match:
+            return self.missing("the server could not find the requested resource")
+        group, version = match["group"] or "", match["version"] or "v1"
+        entry = next((k for k in self.cluster.kinds if k[:3] == (group, version, match["plural"])), None)
+        if entry is None:
+            return self.missing("the server could not find the requested resource")
+        if match["sub"]:
+            return self.log(match, query)
+        if self.command == "GET":
+            return self.get(entry, match, query)
+        if self.command == "PATCH":
+            return self.apply(entry, match, query, json.loads(body))
+        obj = self.cluster.delete(entry[2], match["namespace"], match["name"])
+        return self.json(200, shown(obj)) if obj else self.not_found(entry, match["name"])
+
+    def discovery(self, path):
+        kinds = self.cluster.kinds
+        groups = sorted({(k[0], k[1]) for k in kinds if k[0]})
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            named = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in groups]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [
+                {"name": g, "versions": [n], "preferredVersion": n} for (g, _), n in zip(groups, named)]}
+        if path == "/openapi/v3":
+            paths = ["api/v1"] + [f"apis/{g}/{v}" for g, v in groups]
+            return {"paths": {p: {"serverRelativeURL": f"/openapi/v3/{p}"} for p in paths}}
+        prefix, of_spec = ("/openapi/v3", True) if path.startswith("/openapi/v3/") else ("", False)
+        rest = path[len(prefix):].strip("/").split("/")
+        if rest == ["api", "v1"]:
+            group, version = "", "v1"
+        elif len(rest) == 3 and rest[0] == "apis" and (rest[1], rest[2]) in groups:
+            group, version = rest[1], rest[2]
+        else:
+            return None
+        mine = [k for k in kinds if k[:2] == (group, version)]
+        return openapi(mine) if of_spec else {
+            "kind": "APIResourceList", "groupVersion": f"{group}/{version}" if group else version,
+            "resources": [{"name": k[2], "singularName": k[3].lower(), "namespaced": True, "kind": k[3],
+                           "verbs": ["create", "delete", "get", "list", "patch"]} for k in mine]}
+
+    def get(self, entry, match, query):
+        _, version, plural, kind = entry
+        if match["name"]:
+            obj = self.cluster.objects.get((plural, match["namespace"], match["name"]))
+            if self.cluster.behaviour() == "foreign":
+                obj = {"apiVersion": version, "kind": kind, "metadata": {"name": match["name"], "labels": {}}}
+            return self.json(200, shown(obj)) if obj else self.not_found(entry, match["name"])
+        items = [shown(o) for (p, namespace, _), o in sorted(self.cluster.objects.items())
+                 if p == plural and namespace == match["namespace"]
+                 and selected(o, query.get("labelSelector", ""))]
+        api = f"{entry[0]}/{version}" if entry[0] else version
+        self.json(200, {"kind": f"{kind}List", "apiVersion": api, "metadata": {"resourceVersion": "1"},
+                        "items": items})
+
+    def apply(self, entry, match, query, obj):
+        if self.headers.get("Content-Type") != "application/apply-patch+yaml" or "fieldManager" not in query:
+            return self.status(415, "UnsupportedMediaType", "only server-side apply is modelled")
+        obj["metadata"].setdefault("namespace", match["namespace"])
+        obj, is_new = self.cluster.put(entry[2], obj)
+        self.json(201 if is_new else 200, shown(obj))
+
+    def log(self, match, query):
+        pod = self.cluster.objects.get(("pods", match["namespace"], match["name"]))
+        if pod is None:
+            return self.not_found(("", "v1", "pods", "Pod"), match["name"])
+        which = "previous " if query.get("previous") == "true" else ""
+        lines = [f"{which}log of {match['name']}: loading weights"]
+        if self.cluster.behaviour() == "crash":
+            lines.append("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB")
+        self.reply(200, "text/plain", "".join(f"{line}\n" for line in lines).encode())
+
+    def not_found(self, entry, name):
+        group = f".{entry[0]}" if entry[0] else ""
+        self.missing(f'{entry[2]}{group} "{name}" not found', {"name": name, "group": entry[0], "kind": entry[2]})
+
+    def missing(self, message, details=None):
+        self.status(404, "NotFound", message, details)
+
+    def status(self, code, reason, message, details=None):
+        self.json(code, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                         "message": message, "reason": reason, "details": details or {}, "code": code})
+
+    def json(self, code, value):
+        self.reply(code, "application/json", json.dumps(value).encode())
+
+    def reply(self, code, kind, data):
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def openapi(kinds):
+    """As much as tells kubectl that the server validates fields itself."""
+    paths = {}
+    for group, version, plural, kind in kinds:
+        prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        paths[f"{prefix}/namespaces/{{namespace}}/{plural}/{{name}}"] = {"patch": {
+            "parameters": [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}],
+            "responses": {"200": {"description": "OK"}},
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+        }}
+    return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "1.32"}, "paths": paths}
+
+
+KUBECONFIG = """apiVersion: v1
+kind: Config
+current-context: lab
+contexts:
+- name: lab
+  context: {{cluster: lab, user: lab, namespace: {namespace}}}
+clusters:
+- name: lab
+  cluster: {{server: "http://127.0.0.1:{port}"}}
+users:
+- name: lab
+  user: {{}}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--without", action="append", default=[])
+    parser.add_argument("--node-port", type=int)
+    parser.add_argument("--namespace", default="bench")
+    args = parser.parse_args()
+    Handler.cluster = Cluster(args.folder, args.without, args.node_port)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    path = os.path.join(args.folder, "kubeconfig")
+    with open(path + ".new", "w") as file:
+        file.write(KUBECONFIG.format(port=server.server_port, namespace=args.namespace))
+    os.rename(path + ".new", path)
+    # With the test that started it.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
