@@ -2,6 +2,7 @@
 
 use crate::selftest::beside::client::Client;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use scalebeam_model::units::{Nanos, parse_duration};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -204,6 +205,12 @@ pub(crate) struct RunArgs {
     /// Measure the instrument on this machine first [default: auto, or selftest of the file]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) selftest: Option<SelftestArg>,
+    /// Stop after deployments were up this long, as 2h [default: limit.wall of the file]
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    pub(crate) limit_wall: Option<Nanos>,
+    /// Stop when deployments have cost so much by their prices [default: limit.spend of the file]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) limit_spend: Option<f64>,
     /// Start without asking the doctor first; doctor.json says so
     #[arg(long)]
     pub(crate) no_doctor: bool,

@@ -8,7 +8,7 @@ use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, reached};
 use crate::{printer, settings};
-use scalebeam_fleet::journal::{self, Journal};
+use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::{Context, Running, bring_up};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::DoctorReport;
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 mod doctor;
 mod floor;
+mod guard;
 pub(crate) mod outcome;
 mod prepare;
 mod progress;
@@ -33,6 +34,7 @@ mod trial;
 pub(crate) use doctor::Doctor;
 pub(crate) use trial::shards;
 
+use guard::Guard;
 use prepare::Prepared;
 use progress::Display;
 use search::Search;
@@ -72,12 +74,12 @@ pub(crate) struct Up {
 
 /// Runs everything that the plan holds and the run directory lacks.
 pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Done, Failure> {
-    let asked = watch_signals()?;
+    let signals = watch_signals()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
-    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &asked).await;
+    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
     let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
-    let mut campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
+    let mut campaign = Campaign::new(loaded, prepared, writer, clock, signals)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
     match campaign.measured().await {
         Ok(()) => campaign.finish(),
@@ -87,32 +89,43 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<D
 
 /// Brings the one deployment of the plan up and leaves it; nothing where the user interrupted.
 pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Option<Up>, Failure> {
-    let asked = watch_signals()?;
+    let signals = watch_signals()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
-    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &asked).await;
+    let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
     let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
-    let campaign = Campaign::new(loaded, prepared, writer, clock, asked)?;
+    let campaign = Campaign::new(loaded, prepared, writer, clock, signals)?;
     let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
+    campaign.guard.begin(deployment.price_per_hour);
     let outcome = bring_up(deployment, &campaign.context, &campaign.display.on_fleet()).await;
     let dir = campaign.writer.dir().to_owned();
     let endpoints = |running: &Running| running.endpoints().iter().map(|e| e.url.clone()).collect();
     match outcome {
         Ok(running) => {
             let endpoints = endpoints(&running);
+            if !loaded.plan.limit.is_none() {
+                printer::say(
+                    "the limit of the file ends with this command: nobody counts from here on",
+                );
+            }
             campaign.writer.finish(RunStatus::Complete, Some("brought up by hand".to_owned()))?;
             Ok(Some(Up { dir, endpoints }))
         }
         Err(error) => {
             let interrupted = *campaign.asked.borrow() != Asked::Not;
             let status = if interrupted { RunStatus::Interrupted } else { RunStatus::Failed };
-            campaign.writer.finish(status, Some(error.to_string()))?;
+            let limit = if interrupted { campaign.stopped_by_limit()? } else { None };
+            limit.iter().for_each(|text| printer::say(text));
+            campaign.writer.finish(status, Some(limit.unwrap_or_else(|| error.to_string())))?;
             if interrupted { Ok(None) } else { Err(error.into()) }
         }
     }
 }
 
-fn watch_signals() -> Result<watch::Receiver<Asked>, Failure> {
+/// Who may ask to stop, and who listens.
+type Signals = (watch::Sender<Asked>, watch::Receiver<Asked>);
+
+fn watch_signals() -> Result<Signals, Failure> {
     interrupt::watch().map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))
 }
 
@@ -167,6 +180,7 @@ struct Campaign<'a> {
     context: Context,
     clock: Arc<dyn Clock>,
     asked: watch::Receiver<Asked>,
+    guard: Guard,
     display: Display,
     skipped: Vec<Skipped>,
     failed: bool,
@@ -179,7 +193,7 @@ impl<'a> Campaign<'a> {
         prepared: Prepared,
         writer: RunWriter,
         clock: Arc<dyn Clock>,
-        asked: watch::Receiver<Asked>,
+        (ask, asked): Signals,
     ) -> Result<Self, Failure> {
         let journal = Journal::open(&writer.dir().join(journal::FILE), Arc::clone(&clock))?;
         let (cancel, cancelled) = watch::channel(false);
@@ -201,6 +215,7 @@ impl<'a> Campaign<'a> {
             cancel: cancelled,
         };
         let skipped = prepared.skipped.clone();
+        let guard = Guard::watch(loaded.plan.limit, &clock, ask);
         Ok(Self {
             loaded,
             prepared,
@@ -208,6 +223,7 @@ impl<'a> Campaign<'a> {
             context,
             clock,
             asked,
+            guard,
             display: Display::new(),
             skipped,
             failed: false,
@@ -242,7 +258,10 @@ impl<'a> Campaign<'a> {
                 self.interrupted = true;
                 break;
             }
-            self.deployment(deployment, &left, searches).await?;
+            self.guard.begin(deployment.price_per_hour);
+            let outcome = self.deployment(deployment, &left, searches).await;
+            self.guard.end();
+            outcome?;
         }
         Ok(())
     }
@@ -383,7 +402,12 @@ impl<'a> Campaign<'a> {
             (_, true) => (RunStatus::Failed, Status::Deployment),
             _ => (RunStatus::Complete, Status::Ok),
         };
-        self.writer.finish(run, None)?;
+        let limit = if self.interrupted { self.stopped_by_limit()? } else { None };
+        if let Some(text) = &limit {
+            printer::say(text);
+            self.context.journal.write(Event::Note { text: text.clone() })?;
+        }
+        self.writer.finish(run, limit)?;
         if self.interrupted {
             printer::say(&format!("continue with: scalebeam run --resume {}", dir.display()));
         }

@@ -89,6 +89,7 @@ impl Loaded {
         plan.searches.retain(|s| {
             wanted(&selection.deploy, &s.deployment) && wanted(&selection.load, &s.load)
         });
+        plan.estimate_anew();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C: once to drain, seal and tear down; twice to do so at once.
+//! Ctrl-C: once to drain, seal and tear down; twice to do so at once. Others may ask as the user does.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -16,11 +16,12 @@ pub(crate) enum Asked {
 }
 
 /// Watches SIGINT, SIGTERM and SIGHUP from now on. Must be called on the runtime.
-pub(crate) fn watch() -> std::io::Result<watch::Receiver<Asked>> {
+pub(crate) fn watch() -> std::io::Result<(watch::Sender<Asked>, watch::Receiver<Asked>)> {
     let (tx, rx) = watch::channel(Asked::Not);
     let mut int = signal(SignalKind::interrupt())?;
     let mut term = signal(SignalKind::terminate())?;
     let mut hup = signal(SignalKind::hangup())?;
+    let ask = tx.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -38,7 +39,7 @@ pub(crate) fn watch() -> std::io::Result<watch::Receiver<Asked>> {
             });
         }
     });
-    Ok(rx)
+    Ok((ask, rx))
 }
 
 /// Returns once the user asked at least this much; never, where nobody can ask any more.

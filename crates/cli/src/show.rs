@@ -51,10 +51,19 @@ pub(crate) fn plan(plan: &Plan) -> String {
     for note in &plan.notes {
         let _ = write!(out, "\nnote: {}: {}\n      hint: {}", note.path, note.message, note.hint);
     }
-    let cost =
-        plan.estimate.cost.map_or(String::new(), |c| format!(", cost about {}", significant(c)));
-    let _ = write!(out, "\nestimate: {}{cost} ({})", plan.estimate.wall, plan.estimate.basis);
+    estimate(&mut out, plan);
     out
+}
+
+/// What it may take, beside what it is limited to.
+fn estimate(out: &mut String, plan: &Plan) {
+    let limit = plan.limit;
+    let wall = limit.wall.map_or(String::new(), |w| format!(" of limit.wall = {w}"));
+    let spend =
+        limit.spend.map_or(String::new(), |s| format!(" of limit.spend = {}", significant(s)));
+    let cost = plan.estimate.cost;
+    let cost = cost.map_or(String::new(), |c| format!(", cost about {}{spend}", significant(c)));
+    let _ = write!(out, "\nestimate: {}{wall}{cost} ({})", plan.estimate.wall, plan.estimate.basis);
 }
 
 fn deployment(out: &mut String, d: &DeploymentPlan) {

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod exposition;
 pub mod floor;
 pub mod framing;
+pub mod limit;
 pub mod metrics;
 pub mod peers;
 pub mod plan;

@@ -6,6 +6,7 @@
 
 use crate::api::HttpVersion;
 use crate::driver::{Balance, LoadShape, PhasePlan};
+use crate::limit::Limit;
 use crate::search::SearchPlan;
 use crate::units::Nanos;
 use crate::workload::{Workload, derive_seed};
@@ -696,6 +697,9 @@ pub struct Plan {
     /// Searches, each after the points of its deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<SearchPlan>,
+    /// What it may take before it is stopped, where the file says so.
+    #[serde(default, skip_serializing_if = "Limit::is_none")]
+    pub limit: Limit,
     /// What a reader should know before running it.
     pub notes: Vec<PlanNote>,
     /// How long and how much.
@@ -706,6 +710,18 @@ impl Plan {
     /// The JSON schema of a plan.
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
+    }
+
+    /// Estimates anew what is planned, as after a part of it was chosen.
+    pub fn estimate_anew(&mut self) {
+        self.estimate = resolve::estimate(&self.deployments, &self.points, &self.searches);
+        self.weigh_limit();
+    }
+
+    /// Notes where the estimate is above the limit, in place of what was noted of that before.
+    pub fn weigh_limit(&mut self) {
+        self.notes.retain(|note| !note.path.starts_with("limit."));
+        self.notes.extend(self.limit.beyond(&self.estimate));
     }
 
     /// The deployment called `name`.

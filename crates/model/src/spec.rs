@@ -6,6 +6,7 @@
 use crate::api::HttpVersion;
 use crate::driver::Balance;
 use crate::engine::Infra;
+use crate::limit::Limit;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
 use crate::workload::lengths::LOGNORMAL_CUT;
 use crate::workload::{
@@ -60,6 +61,9 @@ pub struct Experiment {
     /// Deployments, brought up one after the other in this order.
     #[serde(default)]
     pub deploy: Vec<Deploy>,
+    /// What a run may take before it is stopped.
+    #[serde(default)]
+    pub limit: Option<LimitSpec>,
     /// What is asked.
     #[serde(default)]
     pub workload: Vec<WorkloadSpec>,
@@ -339,6 +343,26 @@ pub struct StopSpec {
     /// Take down whatever happens; default true.
     #[serde(default)]
     pub always: Option<bool>,
+}
+
+/// What a run may take before it is stopped. Time counts while a deployment is up, bring-up and teardown
+/// included; what is in flight then may still end, and everything is taken down.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSpec {
+    /// Time that deployments may be up, all together.
+    #[serde(default)]
+    pub wall: Option<Dur>,
+    /// Cost of that time at `price_per_hour`, which every deployment then needs.
+    #[serde(default)]
+    pub spend: Option<f64>,
+}
+
+impl LimitSpec {
+    /// As the guard reads it.
+    pub fn limit(&self) -> Limit {
+        Limit { wall: self.wall.map(|w| w.0), spend: self.spend }
+    }
 }
 
 /// What a workload is made of.

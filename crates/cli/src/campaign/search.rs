@@ -38,6 +38,11 @@ impl<'a> Search<'a> {
         Ok(Self { plan, measured })
     }
 
+    /// Whose and of what.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.plan.deployment, self.plan.load)
+    }
+
     /// The next trial, where there is one.
     pub(super) fn next(&self) -> Option<(&'a PointPlan, &'a TrialPlan)> {
         let Step::Measure { level, trial } = self.plan.progress(&self.measured).next else {

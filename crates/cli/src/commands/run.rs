@@ -5,7 +5,8 @@ use crate::campaign::outcome::{self, Shown};
 use crate::campaign::{self, Doctor, Goal};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
-use crate::settings;
+use crate::{printer, settings};
+use scalebeam_model::limit::Limit;
 use scalebeam_model::spec::{Experiment, SelftestWhen};
 use scalebeam_record::RunReader;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,35 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // which may have said never, is not kept.
     let is_resumed = args.resume.is_some();
     ask_for_floor(&mut loaded, args.selftest.or(is_resumed.then_some(SelftestArg::Never)));
+    let asked = Limit { wall: args.limit_wall, spend: args.limit_spend };
+    limit(&mut loaded, asked, is_resumed)?;
     let doctor = if args.no_doctor { Doctor::NotAsked } else { Doctor::Asked };
     weigh(&loaded, goal, doctor, &shown)
+}
+
+/// What the command line says of the limit goes before what the file says. An estimate above it is told
+/// before anything is started; of a run that goes on, the estimate holds what is measured already.
+fn limit(loaded: &mut Loaded, asked: Limit, is_resumed: bool) -> Result<(), Failure> {
+    let plan = &mut loaded.plan;
+    if !asked.is_none() {
+        plan.limit.wall = asked.wall.or(plan.limit.wall);
+        plan.limit.spend = asked.spend.or(plan.limit.spend);
+        let wrong = plan.limit.check().into_iter().next();
+        if let Some(problem) = wrong.or_else(|| plan.limit.unpriced(&plan.deployments)) {
+            let text = format!("{}: {}", problem.path, problem.message);
+            return Err(Failure::usage(text).hint(problem.hint));
+        }
+        plan.weigh_limit();
+    }
+    if !is_resumed {
+        for note in plan.limit.beyond(&plan.estimate) {
+            printer::say(&format!(
+                "note: {}: {}\n      hint: {}",
+                note.path, note.message, note.hint
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the command line says of the selftest goes before what the file says.

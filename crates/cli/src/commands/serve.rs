@@ -20,7 +20,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Status, Failure> {
         .build()
         .map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))?;
     runtime.block_on(async {
-        let asked = interrupt::watch()
+        let (_, asked) = interrupt::watch()
             .map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))?;
         let server = Server::bind(config, WallClock::shared()).map_err(failure)?;
         printer::data(&format!("listening on http://{}", server.local_addr()));

@@ -17,6 +17,7 @@ mod hosts;
 mod interrupt;
 mod kill;
 mod kube;
+mod limit;
 mod plan;
 mod render;
 mod report;

@@ -3,7 +3,8 @@
 //! **Invariants.** The state machine is `Absent -> Starting -> Alive -> Serving -> Verified -> Draining
 //! -> Gone`, with `Failed` from any; each step is in the journal. From the start of the first process
 //! on, every exit is noticed, also while a gate waits. A bring-up that fails takes down what it started
-//! (unless the plan says `stop.always = false`), so an error never leaves processes behind.
+//! (unless the plan says `stop.always = false` and nobody cancelled it), so an error never leaves
+//! processes behind.
 
 mod external;
 mod local;
@@ -177,7 +178,7 @@ pub struct Running {
 /// # Errors
 /// When it cannot be started, a process ends, a gate is not passed in time or gets a wrong answer, or
 /// the caller cancels. What was started is taken down before the error is returned, unless the plan's
-/// `stop.always` is false.
+/// `stop.always` is false and the caller did not cancel.
 pub async fn bring_up(
     plan: &DeploymentPlan,
     ctx: &Context,
@@ -397,7 +398,9 @@ impl Running {
         // The error itself goes to the caller; a journal that cannot be written must not stop us here.
         let _ = self.enter(State::Failed, Some(error.to_string()));
         progress(self.progress(error.to_string()));
-        if plan.stop.always && self.has_started() {
+        // Who cancels is not there to look at what is left.
+        let is_cancelled = matches!(error, FleetError::Cancelled { .. });
+        if (plan.stop.always || is_cancelled) && self.has_started() {
             let report = self.drain(plan.stop.grace).await;
             for problem in report.problems {
                 progress(self.progress(problem));

@@ -115,6 +115,7 @@ fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
         points: vec![],
         searches: vec![],
         notes: vec![],
+        limit: crate::limit::Limit::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }
 }

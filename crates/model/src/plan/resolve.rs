@@ -8,7 +8,7 @@ use super::{
 };
 use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, find};
 use crate::search::SearchPlan;
-use crate::spec::{Deploy, Experiment, Host, ProbeKind, Problem};
+use crate::spec::{Deploy, Experiment, Host, LimitSpec, ProbeKind, Problem};
 use crate::units::Nanos;
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
             problems.extend(more);
             Measurements::default()
         });
+    let limit = experiment.limit.as_ref().map(LimitSpec::limit).unwrap_or_default();
+    problems.extend(limit.unpriced(&deployments));
     if !problems.is_empty() {
         return Err(PlanError(problems));
     }
@@ -65,7 +67,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
     name_probes(&mut deployments, &every_point);
     let estimate = estimate(&deployments, &points, &searches);
     let notes = super::notes::notes(experiment, &deployments, &every_point);
-    Ok(Plan {
+    let mut plan = Plan {
         format: PLAN_FORMAT,
         name: experiment.name.clone(),
         about: experiment.about.clone(),
@@ -75,9 +77,12 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         deployments,
         points,
         searches,
+        limit,
         notes,
         estimate,
-    })
+    };
+    plan.weigh_limit();
+    Ok(plan)
 }
 
 /// Writes into each completion gate which families its deployment's points are measured with.
@@ -535,7 +540,7 @@ impl Ctx<'_> {
 
 /// Seconds for bring-up and teardown, and for one output token of one request. Rough on purpose: it
 /// tells a coffee from a night, and says what it assumes.
-fn estimate(
+pub(super) fn estimate(
     deployments: &[DeploymentPlan],
     points: &[PointPlan],
     searches: &[SearchPlan],

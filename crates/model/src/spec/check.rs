@@ -28,6 +28,7 @@ pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
         }
     }
     unique("deploy", experiment.deploy.iter().map(|d| &d.name), &mut problems);
+    problems.extend(experiment.limit.iter().flat_map(|l| l.limit().check()));
     asks::check(experiment, &mut problems);
     if problems.is_empty() {
         // Points need sound references; only then can their own problems be told.

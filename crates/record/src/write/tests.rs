@@ -77,6 +77,7 @@ fn plan() -> Plan {
         points: vec![point],
         searches: Vec::new(),
         notes: Vec::new(),
+        limit: scalebeam_model::limit::Limit::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }
 }

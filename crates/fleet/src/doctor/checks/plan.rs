@@ -4,6 +4,7 @@ use super::{Verdict, fail, flag, flag_of, gib, many, pass, skip, unless};
 use crate::doctor::machine::loads_weights;
 use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::Seen;
+use scalebeam_model::limit::{Limit, Reached};
 use scalebeam_model::plan::{DeploymentPlan, InstancePlan, Mode, Plan, PointPlan, Role};
 use scalebeam_model::units::significant;
 use scalebeam_model::workload::{LengthDist, Lengths, Source, Workload};
@@ -262,6 +263,14 @@ fn some_of(mut wrong: Vec<String>) -> Option<String> {
     Some(if more == 0 { first } else { format!("{first}, and {more} more like it") })
 }
 
+/// What the file says that it may take.
+fn stopped_at(limit: &Limit) -> String {
+    let wall = limit.wall.map(|w| Reached::Wall(w).to_string());
+    let spend = limit.spend.map(|s| Reached::Spend(s).to_string());
+    let all: Vec<String> = wall.into_iter().chain(spend).collect();
+    if all.is_empty() { String::new() } else { format!(", stopped at {}", all.join(" or ")) }
+}
+
 pub(super) fn price(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     let down = if d.stop.always { "always taken down" } else { "left running after a failure" };
     let gpus = if d.gpus == 0 { "GPUs not known".to_owned() } else { many(d.gpus, "GPU", "s") };
@@ -272,5 +281,8 @@ pub(super) fn price(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     let cost = estimate.cost.map_or(String::new(), |c| format!(" and costs {}", significant(c)));
     let price = significant(price);
     let wall = estimate.wall;
-    pass(format!("{gpus} at {price} an hour; the whole plan takes about {wall}{cost}; {down}"))
+    let stopped = stopped_at(&seen.plan.limit);
+    pass(format!(
+        "{gpus} at {price} an hour; the whole plan takes about {wall}{cost}{stopped}; {down}"
+    ))
 }
