@@ -3,6 +3,7 @@
 use crate::host::ShellError;
 use crate::render::RenderError;
 use scalebeam_model::plan::Platform;
+use scalebeam_model::units::Nanos;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -79,6 +80,12 @@ pub struct Death {
 pub struct Stuck {
     /// Id of the process in the plan.
     pub process: String,
+    /// Its host; the platform, where that starts processes itself.
+    pub host: String,
+    /// What it was doing, where its log tells.
+    pub phase: Option<String>,
+    /// How long its log has not grown, where that is watched.
+    pub silent: Option<Nanos>,
     /// Last line of its log, empty where it wrote none.
     pub last_line: String,
     /// Where its log is.
@@ -242,7 +249,8 @@ pub enum FleetError {
         waited: String,
         /// What was waited for, and the last answer.
         doing: String,
-        /// Its processes with their last log lines.
+        /// Its processes with their last log lines: who does not serve first, the longest silent first of
+        /// all.
         stuck: Vec<Stuck>,
         /// What is known about such a log.
         known: Option<&'static str>,
@@ -409,12 +417,17 @@ fn stuck_lines(stuck: &[Stuck]) -> String {
     stuck
         .iter()
         .map(|s| {
-            let log = s.log.display();
-            if s.last_line.is_empty() {
-                format!("\n    {}: wrote no log line ({log})", s.process)
-            } else {
-                format!("\n    {}: last log line: {} ({log})", s.process, s.last_line)
-            }
+            let Stuck { process, host, last_line, log, .. } = s;
+            let phase = s.phase.as_ref().map_or(String::new(), |phase| format!("{phase}, "));
+            let silent = s.silent.map_or(String::new(), |span| format!("silent for {span}; "));
+            let said = match last_line.as_str() {
+                "" => "wrote no log line".to_owned(),
+                line => format!("last log line: {line}"),
+            };
+            format!(
+                "\n    {process} on {host}: {phase}{silent}{said} ({})",
+                log.display()
+            )
         })
         .collect()
 }

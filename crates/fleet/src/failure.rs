@@ -36,6 +36,31 @@ pub const KNOWN: &[Known] = &[
         "two hosts report one address: set `addr` of each host to its own data-plane address",
     ),
     known(
+        "placement-group",
+        &["cannot provide a placement group"],
+        "Ray has too few free GPUs, or a node did not join: see `ray status`, and correct place, tp or pp",
+    ),
+    known(
+        "placement-group",
+        &["no available node types can fulfill"],
+        "Ray has too few free GPUs, or a node did not join: see `ray status`, and correct place, tp or pp",
+    ),
+    known(
+        "ray-unreachable",
+        &["failed to connect to gcs"],
+        "the Ray head does not answer: see its log, and that its port can be reached from this host at the head's `addr`",
+    ),
+    known(
+        "ray-unreachable",
+        &["could not find any running ray instance"],
+        "no Ray runs where the engine looks for it: see the log of the Ray head, and RAY_ADDRESS in the environment",
+    ),
+    known(
+        "gpu-memory-taken",
+        &["memory capacity is unbalanced"],
+        "another process holds memory of some GPUs: see nvidia-smi, and end what earlier runs have left",
+    ),
+    known(
         "gpu-memory-taken",
         &["free memory on device", "is less than desired gpu memory utilization"],
         "another process holds GPU memory: see nvidia-smi, or lower --gpu-memory-utilization",
@@ -49,6 +74,11 @@ pub const KNOWN: &[Known] = &[
         "no-cache-blocks",
         &["no available memory for the cache blocks"],
         "the model leaves no memory for the KV cache: raise tp, lower max_len, or raise --gpu-memory-utilization",
+    ),
+    known(
+        "sglang-memory",
+        &["not enough memory", "--mem-fraction-static"],
+        "the model leaves no memory for the KV cache: raise tp, lower max_len, or raise --mem-fraction-static",
     ),
     known(
         "gpu-oom",
@@ -72,6 +102,16 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "shm",
+        &["creating shared memory segment"],
+        "shared memory is too small: give the container --shm-size=16g or --ipc=host",
+    ),
+    known(
+        "shm",
+        &["no space left on device", "/dev/shm"],
+        "shared memory is too small: give the container --shm-size=16g or --ipc=host",
+    ),
+    known(
+        "shm",
         &["bus error"],
         "shared memory is too small: give the container --shm-size=16g or --ipc=host",
     ),
@@ -86,8 +126,18 @@ pub const KNOWN: &[Known] = &[
         "locked memory is limited: set `ulimit -l unlimited` where the process starts",
     ),
     known(
+        "memlock",
+        &["ibv_create_", "cannot allocate memory"],
+        "locked memory is limited: set `ulimit -l unlimited` where the process starts",
+    ),
+    known(
+        "hugepages",
+        &["hugepages", "cannot allocate memory"],
+        "too few huge pages are free: raise vm.nr_hugepages on the host, and set RDMAV_HUGEPAGES_SAFE = \"1\" in [env]",
+    ),
+    known(
         "ray-version",
-        &["version mismatch: the cluster was started with"],
+        &["version mismatch", "the cluster was started with"],
         "Ray and Python must be equal, patch version included, on all hosts",
     ),
     known(
@@ -96,9 +146,64 @@ pub const KNOWN: &[Known] = &[
         "the path of a socket is too long: let TMPDIR of the login on that host be short, as /tmp is",
     ),
     known(
+        "driver",
+        &["driver version is insufficient"],
+        "the GPU driver is older than the CUDA of the engine: install a newer driver, or an engine built for an older CUDA",
+    ),
+    known(
+        "driver",
+        &["driver/library version mismatch"],
+        "the driver was updated while its old kernel module is loaded: restart the machine",
+    ),
+    known(
+        "fabric-manager",
+        &["system not yet initialized"],
+        "the fabric manager of the NVSwitches does not run: start nvidia-fabricmanager, of the driver's own version",
+    ),
+    known(
+        "gpu-id",
+        &["invalid device ordinal"],
+        "the process is given a GPU that the machine does not have: correct place, or CUDA_VISIBLE_DEVICES in env",
+    ),
+    known(
+        "gpu-arch",
+        &["no kernel image is available"],
+        "the engine was not built for this kind of GPU: install a build that is",
+    ),
+    known(
+        "gpu-ecc",
+        &["uncorrectable ecc error"],
+        "a GPU's memory is damaged: reset or leave out that GPU; see nvidia-smi -q -d ECC",
+    ),
+    known(
         "port",
         &["address already in use"],
         "a port was taken between the check and the start, or an engine's own random port collided: try again, or change `port`",
+    ),
+    known(
+        "port",
+        &["couldn't bind", "server socket"],
+        "a port was taken between the check and the start: try again, or change `port`",
+    ),
+    known(
+        "nic",
+        &["no socket interface found"],
+        "the interface is not there, or has no address: set `iface` of each host to the one that carries its `addr`",
+    ),
+    known(
+        "nic",
+        &["unable to find address for"],
+        "the interface is not there, or has no address: set `iface` of each host to the one that carries its `addr`",
+    ),
+    known(
+        "nccl-hang",
+        &["watchdog caught collective operation timeout"],
+        "ranks joined and then hung: on PCIe boxes turn ACS off or set NCCL_P2P_DISABLE = \"1\" in [env]; over hosts check `iface`, and NCCL_DEBUG = \"INFO\"",
+    ),
+    known(
+        "rendezvous",
+        &["client socket has", "connect to"],
+        "the first rank could not be reached: check `addr` of its host, its log, and a firewall between the hosts",
     ),
     known(
         "nccl",
@@ -109,6 +214,51 @@ pub const KNOWN: &[Known] = &[
         "gloo",
         &["gloo", "connect"],
         "ranks could not reach each other: check `addr` and `iface` of the hosts (a host name may resolve to 127.0.1.1)",
+    ),
+    known(
+        "etcd",
+        &["failed to connect to etcd"],
+        "etcd of `infra` does not answer: see its log, and that its port can be reached from this host",
+    ),
+    known(
+        "nats",
+        &["nats", "connection refused"],
+        "NATS of `infra` does not answer: see its log, and that its port can be reached from this host",
+    ),
+    known(
+        "nixl",
+        &["nixl is not available"],
+        "the KV connector needs NIXL: install nixl into the engine's Python environment, on every host",
+    ),
+    known(
+        "kv-handshake",
+        &["nixl", "handshake"],
+        "prefill and decode could not agree: both need the same engine and NIXL versions, and each other's side channel at the hosts' `addr`",
+    ),
+    known(
+        "proxy",
+        &["tunnel connection failed"],
+        "an HTTP proxy stands in between: set no_proxy to the hosts' addresses, or unset http_proxy and https_proxy",
+    ),
+    known(
+        "proxy",
+        &["proxyerror"],
+        "an HTTP proxy stands in between: set no_proxy to the hosts' addresses, or unset http_proxy and https_proxy",
+    ),
+    known(
+        "nofile",
+        &["too many open files"],
+        "the process may open too few files: raise `ulimit -n` where it starts",
+    ),
+    known(
+        "gated",
+        &["access to model", "is restricted"],
+        "the model is gated: accept its licence and export HF_TOKEN",
+    ),
+    known(
+        "gated",
+        &["401 client error", "huggingface"],
+        "the hub refuses: the model is gated or private, or HF_TOKEN is wrong",
     ),
     known("gated", &["gated repo"], "the model is gated: accept its licence and export HF_TOKEN"),
     known(
@@ -135,6 +285,26 @@ pub const KNOWN: &[Known] = &[
         "heads",
         &["must be divisible by tensor parallel size"],
         "tp must divide the number of attention heads of the model",
+    ),
+    known(
+        "context",
+        &["is greater than the derived max_model_len"],
+        "the model has no context as long as [model] max_len: lower it",
+    ),
+    known(
+        "architecture",
+        &["model architectures", "are not supported"],
+        "this version of the engine does not know the model: install a newer one",
+    ),
+    known(
+        "dtype",
+        &["bfloat16 is only supported"],
+        "these GPUs have no bfloat16: set dtype = \"half\" in [model]",
+    ),
+    known(
+        "remote-code",
+        &["pass the argument", "trust_remote_code"],
+        "the model brings code of its own: read it, then add --trust-remote-code to args",
     ),
     known(
         "gguf",
@@ -172,6 +342,28 @@ pub const KNOWN: &[Known] = &[
         &["killed process"],
         "the kernel ended it for want of memory: use fewer replicas or a smaller model",
     ),
+    // Warnings, which stand in sound logs too.
+    known(
+        "loopback",
+        &["using the loopback address as fallback"],
+        "the host's own name leads to no address of it: set `iface` of the hosts, which becomes GLOO_SOCKET_IFNAME, or mend /etc/hosts",
+    ),
+    known(
+        "memlock",
+        &["rlimit_memlock"],
+        "locked memory is limited: set `ulimit -l unlimited` where the process starts",
+    ),
+    // True of many failures: the line that says why stands above it.
+    known(
+        "engine-died",
+        &["engine core initialization failed"],
+        "the engine's own process failed: the first error in its log above this line says why",
+    ),
+    known(
+        "engine-died",
+        &["enginedeaderror"],
+        "the engine died behind its server: the first error in its log says why",
+    ),
 ];
 
 /// The first known failure in `lines`, searched from the last line back.
@@ -182,59 +374,5 @@ pub fn recognise(lines: &[String]) -> Option<&'static Known> {
     })
 }
 
-/// What an engine is doing, by its log line, in words for a progress display.
-pub fn phase(line: &str) -> Option<&'static str> {
-    const PHASES: &[(&str, &str)] = &[
-        ("loading weights", "loading weights"),
-        ("loading safetensors", "loading weights"),
-        ("load_tensors", "loading weights"),
-        ("downloading", "downloading"),
-        ("torch.compile", "compiling"),
-        ("compiling", "compiling"),
-        ("capturing cuda graph", "capturing CUDA graphs"),
-        ("kv cache size", "sizing the KV cache"),
-        ("nccl info", "joining ranks"),
-        ("warming up", "warming up"),
-        ("application startup complete", "starting to listen"),
-    ];
-    let line = line.to_lowercase();
-    PHASES.iter().find(|(needle, _)| line.contains(needle)).map(|(_, words)| *words)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_entry_can_be_found_and_says_what_to_do() {
-        for entry in KNOWN {
-            assert!(entry.hint.len() > 20, "{entry:?}");
-            assert!(!entry.needles.is_empty(), "{entry:?}");
-            for needle in entry.needles {
-                assert_eq!(*needle, needle.to_lowercase(), "{entry:?}");
-            }
-            let line = entry.needles.join(" ... ");
-            assert!(recognise(&[line]).is_some(), "{entry:?}");
-        }
-    }
-
-    #[test]
-    fn real_lines_are_recognised() {
-        for (line, want) in [
-            ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB", "gpu-oom"),
-            (
-                "RuntimeError: [TM][ERROR] CUDA runtime error: out of memory /lmdeploy/src/turbomind/core/allocator.cc:49",
-                "gpu-oom",
-            ),
-            ("ValueError: current platform cpu does not support ray.", "ray-on-cpu"),
-            ("RuntimeError: Version mismatch: The cluster was started with:", "ray-version"),
-            ("OSError: AF_UNIX path length cannot exceed 107 bytes: '/tmp/x'", "socket-path"),
-            ("OSError: [Errno 98] Address already in use", "port"),
-            ("ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:50052", "rpc-peer"),
-            ("vllm: error: unrecognized arguments: --no-such", "unknown-flag"),
-        ] {
-            assert_eq!(recognise(&[line.to_owned()]).map(|k| k.name), Some(want), "{line}");
-        }
-        assert_eq!(recognise(&["all is well".to_owned()]), None);
-    }
-}
+mod tests;

@@ -8,14 +8,15 @@
 mod answers;
 mod kv;
 mod probe;
+mod progress;
 mod ray;
 mod start;
 
 use crate::error::FleetError;
-use crate::failure;
 use crate::http::{Answer, Client, NoAnswer};
 use crate::launch::{Context, Held, OnProgress, Progress, Search, Spawned, State, first_end};
 use answers::Verdict;
+use progress::Watch;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
@@ -56,6 +57,13 @@ type OnState<'a> = &'a mut (dyn FnMut(State) -> Result<(), FleetError> + Send);
 struct Doing {
     state: State,
     text: String,
+    watch: Watch,
+}
+
+impl Doing {
+    fn at(state: State) -> Self {
+        Self { state, text: String::new(), watch: Watch::default() }
+    }
 }
 
 /// What an entry is asked.
@@ -75,7 +83,7 @@ impl Wait<'_> {
         &self,
         on_state: OnState<'_>,
     ) -> Result<Vec<String>, FleetError> {
-        let doing = Mutex::new(Doing { state: State::Starting, text: String::new() });
+        let doing = Mutex::new(Doing::at(State::Starting));
         self.watched(Box::pin(self.gates(on_state, &doing)), &doing).await
     }
 
@@ -107,19 +115,20 @@ impl Wait<'_> {
     }
 
     async fn not_ready(&self, doing: &Mutex<Doing>) -> FleetError {
-        let doing = doing.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
+        let (text, stuck) = {
+            let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
+            let stuck = doing.watch.stuck(self.processes, self.ctx.clock.now());
+            (doing.text.clone(), stuck)
+        };
         let (stuck, known) = match self.held {
             Some(held) => {
                 let (stuck, known) = held.stuck().await;
                 (vec![stuck], known)
             }
-            None => (
-                self.processes.iter().map(Spawned::stuck).collect(),
-                self.processes.iter().find_map(Spawned::known_failure),
-            ),
+            None => (stuck, self.processes.iter().find_map(Spawned::known_failure)),
         };
         let (deployment, waited) = (self.plan.name.clone(), self.plan.ready.timeout.to_string());
-        FleetError::NotReady { deployment, waited, doing, stuck, known }
+        FleetError::NotReady { deployment, waited, doing: text, stuck, known }
     }
 
     async fn gates(
@@ -363,21 +372,19 @@ impl Wait<'_> {
     }
 
     fn say(&self, what: &str, why: &str, doing: &Mutex<Doing>) {
-        let mut text = format!("{what}: {why}");
-        let held = self.held.map(Held::last_line);
-        let mut lines = self.processes.iter().map(Spawned::last_line).chain(held);
-        let last = lines.rfind(|l| !l.is_empty());
-        if let Some(line) = last {
-            text = match failure::phase(&line) {
-                Some(phase) => format!("{what}: {phase} ({line})"),
-                None => format!("{text} (last log line: {line})"),
-            };
-        }
-        self.tell(text, doing);
+        self.tell(format!("{what}: {why}"), doing);
     }
 
-    fn tell(&self, text: String, doing: &Mutex<Doing>) {
+    fn tell(&self, mut text: String, doing: &Mutex<Doing>) {
         let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = match self.held.map(Held::last_line) {
+            Some(line) if line.is_empty() => line,
+            Some(line) => format!("last log line: {line}"),
+            None => doing.watch.look(self.plan, self.processes, self.ctx.clock.now()).to_owned(),
+        };
+        if !told.is_empty() {
+            text += &format!("; {told}");
+        }
         if doing.text != text {
             doing.text.clone_from(&text);
             let (deployment, state) = (self.plan.name.clone(), doing.state);

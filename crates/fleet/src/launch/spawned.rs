@@ -2,7 +2,7 @@
 
 use super::RunningProcess;
 use super::log::{Search, tail};
-use crate::error::{Death, Exit, FleetError, Stuck};
+use crate::error::{Death, Exit, FleetError};
 use crate::failure;
 use crate::host::Shell;
 use crate::journal::{Event, Journal, Stage};
@@ -144,8 +144,19 @@ impl Spawned {
         self.tail(1).pop().unwrap_or_default()
     }
 
-    pub(crate) fn stuck(&self) -> Stuck {
-        Stuck { process: self.plan.id.clone(), last_line: self.last_line(), log: self.log.clone() }
+    /// Where its output goes.
+    pub(crate) fn log(&self) -> &std::path::Path {
+        &self.log
+    }
+
+    /// Bytes that its log holds by now.
+    pub(crate) fn log_length(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |file| file.len())
+    }
+
+    /// The end of what it wrote.
+    pub(crate) fn recent_lines(&self) -> Vec<String> {
+        self.tail(SEARCH_LINES)
     }
 
     /// What is known about what its log says.

@@ -170,7 +170,16 @@ pub(super) fn instances(
     if expected.iter().all(|(role, n)| found.get(role).copied().unwrap_or(0) >= *n) {
         return Verdict::Pass(None);
     }
-    Verdict::Wait(format!("{} of {}", counts(&found), counts(expected)))
+    Verdict::Wait(registered(&found, expected))
+}
+
+/// `0 of 1 decode, 1 of 2 prefill workers registered`.
+fn registered(found: &BTreeMap<String, u32>, expected: &BTreeMap<String, u32>) -> String {
+    let of = |(role, all): (&String, &u32)| {
+        format!("{} of {all} {role}", found.get(role).copied().unwrap_or(0))
+    };
+    let counts: Vec<String> = expected.iter().map(of).collect();
+    format!("{} workers registered", counts.join(", "))
 }
 
 /// Dynamo calls the decode workers of a split deployment `decode` or, by the engine, `backend`.
@@ -327,7 +336,7 @@ mod tests {
         for (body, want) in [
             (
                 format!(r#"{{"status":"unhealthy","instances":[{p},{c}]}}"#),
-                "wait: 1 prefill of 1 decode and 2 prefill",
+                "wait: 0 of 1 decode, 1 of 2 prefill workers registered",
             ),
             (format!(r#"{{"instances":[{p},{d},{p}]}}"#), "pass"),
             (

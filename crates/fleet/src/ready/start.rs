@@ -24,7 +24,7 @@ impl Wait<'_> {
         process: &ProcessPlan,
         gate: &StartGate,
     ) -> Result<(), FleetError> {
-        let doing = Mutex::new(Doing { state: State::Starting, text: String::new() });
+        let doing = Mutex::new(Doing::at(State::Starting));
         self.watched(self.until_holds(process, gate, &doing), &doing).await
     }
 

@@ -38,16 +38,33 @@ async fn a_hang_names_the_process_and_its_last_line() {
     let text = error.to_string();
     assert!(matches!(error, FleetError::NotReady { .. }), "{text}");
     assert!(text.contains("waiting for /health at http://127.0.0.1"), "{text}");
-    assert!(text.contains("d/0/serve: last log line: Loading weights 3/7"), "{text}");
-    assert!(
-        bench
-            .said
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|s| s.contains("loading weights (Loading weights 3/7)"))
-    );
+    assert!(text.contains("d/0/serve on box: loading weights 42 %, silent for "), "{text}");
+    assert!(bench.said.lock().unwrap().iter().any(|s| s.contains("; box: loading weights 42 %")));
     assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_rank_that_hangs_is_named_first_with_its_silence() {
+    let bench = Bench::new();
+    let loads = "while :; do echo 'Loading safetensors checkpoint shards:  40% Completed | 2/5'; sleep 0.2; done";
+    let hangs = "echo 'node1:9:9 [0] NCCL INFO Bootstrap: Using eno1'; sleep 600";
+    let mut plan = plan(vec![
+        process("d/0/rank0", "/bin/sh", &["-c", loads]),
+        process("d/0/rank1", "/bin/sh", &["-c", hangs]),
+    ]);
+    let port = crate::bench::free_port();
+    plan.entries.push(EntryPlan { url: format!("http://127.0.0.1:{port}"), instance: Some(0) });
+    plan.ready.gates.push(Gate::Http { path: "/health".into() });
+    plan.ready.timeout = Nanos::from_secs(4);
+    let error = bench.up(&plan).await.unwrap_err();
+    let text = error.to_string();
+    let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+    let silent = at("d/0/rank1 on box: joining ranks, silent for ");
+    assert!(silent < at("d/0/rank0 on box: loading weights 40 %, silent for "), "{text}");
+    assert!(text.contains("last log line: node1:9:9 [0] NCCL INFO Bootstrap"), "{text}");
+    let said = bench.said.lock().unwrap();
+    let both = "; box: joining ranks, loading weights 40 %";
+    assert!(said.iter().any(|s| s.contains(both)), "{said:?}");
 }
 
 #[tokio::test]

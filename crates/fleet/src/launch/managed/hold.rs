@@ -245,6 +245,9 @@ impl Held {
         let known = failure::recognise(&lines).map(|k| k.hint);
         let stuck = Stuck {
             process: self.plan.name.clone(),
+            host: self.plan.platform.name().to_owned(),
+            phase: None,
+            silent: None,
             last_line: lines.last().cloned().unwrap_or_default(),
             log: Path::new(&self.claim.run_dir).join("logs").join(&self.claim.deployment),
         };
