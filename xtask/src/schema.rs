@@ -1,14 +1,17 @@
 //! The published JSON schemas, generated from the types and compared in CI.
 
-use scalebeam_model::{doctor::DoctorReport, plan::Plan, results::Results, spec::Experiment};
+use scalebeam_model::{
+    doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan, results::Results, spec::Experiment,
+};
 use std::path::Path;
 
-fn schemas() -> [(&'static str, serde_json::Value); 4] {
+fn schemas() -> [(&'static str, serde_json::Value); 5] {
     [
         ("experiment.schema.json", Experiment::json_schema()),
         ("plan.schema.json", Plan::json_schema()),
         ("results.schema.json", Results::json_schema()),
         ("doctor.schema.json", DoctorReport::json_schema()),
+        ("fingerprint.schema.json", Fingerprint::json_schema()),
     ]
 }
 

@@ -575,6 +575,8 @@ pub(crate) enum SchemaOf {
     Results,
     /// doctor.json and doctor --json
     Doctor,
+    /// fingerprint.json
+    Fingerprint,
 }
 
 /// Reads the command line, or says what is wrong with it and with which code to end.

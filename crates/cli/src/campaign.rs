@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 mod doctor;
+mod fingerprint;
 mod floor;
 mod guard;
 pub(crate) mod outcome;
@@ -294,7 +295,10 @@ impl<'a> Campaign<'a> {
         // Where it answers may be known only now.
         let entries = running.endpoints().to_vec();
         let measured = DeploymentPlan { entries, ..deployment.clone() };
-        let ended = self.points(&measured, &running, left, searches).await;
+        let ended = match fingerprint::keep(self, deployment, &running).await {
+            Ok(()) => self.points(&measured, &running, left, searches).await,
+            Err(failure) => Err(failure),
+        };
         self.take_down(deployment, running, &ended).await;
         match ended {
             Ok(Ended::Whole) => {}

@@ -40,12 +40,16 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
 }
 
 fn schema(of: SchemaOf) -> Result<Status, Failure> {
-    use scalebeam_model::{doctor::DoctorReport, plan::Plan, results::Results, spec::Experiment};
+    use scalebeam_model::{
+        doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan, results::Results,
+        spec::Experiment,
+    };
     printer::json(&match of {
         SchemaOf::Experiment => Experiment::json_schema(),
         SchemaOf::Plan => Plan::json_schema(),
         SchemaOf::Results => Results::json_schema(),
         SchemaOf::Doctor => DoctorReport::json_schema(),
+        SchemaOf::Fingerprint => Fingerprint::json_schema(),
     })?;
     Ok(Status::Ok)
 }

@@ -12,6 +12,7 @@
 pub mod doctor;
 pub mod engine;
 pub mod failure;
+mod fingerprint;
 pub mod host;
 mod http;
 pub mod journal;
@@ -27,6 +28,7 @@ pub mod teardown;
 mod error;
 
 pub use error::{Death, Exit, FleetError, Stuck};
+pub use fingerprint::fingerprint;
 pub use launch::{Context, Progress, Running, State, bring_up};
 pub use metrics_page::metrics_page;
 pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod driver;
 pub mod engine;
 pub mod exposition;
+pub mod fingerprint;
 pub mod floor;
 pub mod framing;
 pub mod limit;

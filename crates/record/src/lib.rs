@@ -28,7 +28,10 @@ pub use file::write_atomically;
 pub use list::{RunSummary, list_runs};
 pub use manifest::{ExperimentRef, HostInfo, Manifest, RunStatus, Session, sha256};
 pub use read::{RunReader, Take, TrialReader, TrialRecords};
-pub use results::{read_floor, read_results, write_doctor, write_floor, write_results};
+pub use results::{
+    read_fingerprint, read_floor, read_results, write_doctor, write_fingerprint, write_floor,
+    write_results,
+};
 pub use trial::{PhaseSpan, TrialInfo, TrialState};
 pub use version::StoreFormat;
 pub use write::{NewRun, RunWriter, TrialWriter};

@@ -1,10 +1,11 @@
-//! `results.json`: computed from the records, so it can be deleted and made again; and `floor.json` and
-//! `doctor.json`, which were found before them and cannot.
+//! `results.json`: computed from the records, so it can be deleted and made again; and `floor.json`,
+//! `doctor.json` and `fingerprint.json`, which were found beside them and cannot.
 
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
 use scalebeam_model::doctor::DoctorReport;
+use scalebeam_model::fingerprint::Fingerprint;
 use scalebeam_model::floor::Floor;
 use scalebeam_model::results::{RESULTS_FORMAT, Results};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,23 @@ pub fn write_floor(dir: &Path, floor: &Floor) -> Result<(), RecordError> {
 /// When it cannot be written.
 pub fn write_doctor(dir: &Path, report: &DoctorReport) -> Result<(), RecordError> {
     file::write_json(&dir.join(layout::DOCTOR), report)
+}
+
+/// Keeps what really ran in the run in `dir`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_fingerprint(dir: &Path, fingerprint: &Fingerprint) -> Result<(), RecordError> {
+    file::write_json(&dir.join(layout::FINGERPRINT), fingerprint)
+}
+
+/// What really ran in the run in `dir`; nothing where nothing came up yet.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn read_fingerprint(dir: &Path) -> Result<Fingerprint, RecordError> {
+    let path = dir.join(layout::FINGERPRINT);
+    if path.exists() { file::read_json(&path) } else { Ok(Fingerprint::default()) }
 }
 
 /// What the instrument was worth before the run in `dir`; absent where it was not measured.

@@ -193,17 +193,21 @@ impl RunWriter {
             set_aside(&dir)?;
         }
         std::fs::create_dir_all(&dir).map_err(RecordError::io("create", &dir))?;
-        let sessions = self.manifest.sessions.len();
         let file = TrialFile {
             point: point_id.to_owned(),
             trial,
-            session: u32::try_from(sessions.saturating_sub(1)).unwrap_or(u32::MAX),
+            session: self.session(),
             begun_at,
             ended: None,
         };
         file.write(&dir)?;
         let segment = SegmentWriter::create(&dir.join(layout::SEGMENT))?;
         Ok(TrialWriter { dir, file, segment })
+    }
+
+    /// The session of this writer, from 0.
+    pub fn session(&self) -> u32 {
+        u32::try_from(self.manifest.sessions.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
     /// Replaces what is known of the machines.

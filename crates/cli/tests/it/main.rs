@@ -13,6 +13,7 @@ mod e2e_dynamo;
 mod e2e_llama;
 mod e2e_vllm;
 mod e2e_vllm_pd;
+mod fingerprint;
 mod hosts;
 mod interrupt;
 mod kill;

@@ -13,7 +13,7 @@ mod faults;
 const LOAD: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 80\nwarmup = 4\n";
 
 /// An experiment with one emulated replica on each host.
-fn experiment(hosts: &Hosts, names: &[&str], params: &str, load: &str) -> PathBuf {
+pub(crate) fn experiment(hosts: &Hosts, names: &[&str], params: &str, load: &str) -> PathBuf {
     let exe = PathBuf::from(env!("CARGO_BIN_EXE_scalebeam"));
     let path = format!("{}:/usr/bin:/bin", exe.parent().unwrap().display());
     let mut text =

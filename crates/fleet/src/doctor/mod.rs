@@ -11,11 +11,11 @@
 //! look is skipped with the reason, never passed.
 
 mod checks;
-mod facts;
-mod machine;
-mod nvidia;
-mod probe;
-mod sections;
+pub(crate) mod facts;
+pub(crate) mod machine;
+pub(crate) mod nvidia;
+pub(crate) mod probe;
+pub(crate) mod sections;
 mod seen;
 
 #[cfg(test)]

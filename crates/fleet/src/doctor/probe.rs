@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 /// Functions that collect facts.
-const PROBE: &str = include_str!("probe.sh");
+pub(crate) const PROBE: &str = include_str!("probe.sh");
 /// A host that takes longer has a driver or a file system that hangs.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// For all dates of a clock, the way there included.
@@ -106,7 +106,7 @@ fn script(
 }
 
 /// Programs of the plan on a machine but our own, each with the search path that the plan gives it.
-fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
+pub(crate) fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
     let of = |process: &'a scalebeam_model::plan::ProcessPlan| {
         (process.program.as_str(), process.env.get("PATH").and_then(EnvValue::given))
     };
@@ -117,7 +117,7 @@ fn programs<'a>(machine: &Machine<'a>) -> BTreeMap<&'a str, Option<&'a str>> {
 }
 
 /// Assignments of what the plan says of the model cache.
-fn cache(machine: &Machine<'_>) -> String {
+pub(crate) fn cache(machine: &Machine<'_>) -> String {
     let mut assignments = String::new();
     for name in CACHE_VARIABLES {
         let value =

@@ -151,6 +151,8 @@ pub struct RunningProcess {
     pub gpus: Vec<u32>,
     /// Its log.
     pub log: PathBuf,
+    /// Where in it this start's output begins, in bytes.
+    pub log_from: u64,
 }
 
 /// A deployment that passed every gate.

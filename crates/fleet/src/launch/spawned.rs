@@ -113,6 +113,7 @@ impl Spawned {
             pid: self.identity.pid,
             gpus: self.plan.gpus.clone(),
             log: self.log.clone(),
+            log_from: self.log_from,
         }
     }
 
