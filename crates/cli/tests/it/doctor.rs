@@ -66,6 +66,10 @@ const STAND_INS: &[(&str, &str)] = &[
     ("ip", "echo '1: lo    inet 127.0.0.1/8 scope host lo'"),
     ("ray", "exit 1"),
     (
+        "lspci",
+        "printf '00:01.0 PCI bridge: Intel\\n\\t\\tACSCtl:\\tSrcValid+ TransBlk- ReqRedir+\\n'",
+    ),
+    (
         "nvidia-smi",
         "case \"$*\" in\n\
          *index,name*)\n\

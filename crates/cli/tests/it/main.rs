@@ -31,4 +31,5 @@ mod sessions;
 mod slurm;
 mod ssh;
 mod support;
+mod transfer;
 mod truth;

@@ -71,6 +71,8 @@ pub(crate) struct Model {
     /// SHA-256 by file name.
     pub(crate) hashes: Known<BTreeMap<String, String>>,
     pub(crate) weight_bytes: Known<u64>,
+    /// Of its first weights, past the cache.
+    pub(crate) read_bytes_per_s: Known<f64>,
 }
 
 /// A host.
@@ -106,6 +108,8 @@ pub(crate) struct Facts {
     pub(crate) gpu_fabric: Known<Vec<Row>>,
     pub(crate) topology: Known<Matrix>,
     pub(crate) p2p: Known<Matrix>,
+    /// What PCI bridges are told of traffic between their devices, by bridge.
+    pub(crate) acs: Known<BTreeMap<String, String>>,
     pub(crate) model: Model,
     /// Whether a connection gets to another host: `open`, `refused`, or what went wrong.
     pub(crate) peers: BTreeMap<String, Known<String>>,
@@ -148,6 +152,7 @@ impl Facts {
             gpu_fabric: cut.get("gpu_fabric").and_then(|t| nvidia::table(t, "index")),
             topology: cut.get("gpu_topology").and_then(Matrix::read),
             p2p: cut.get("gpu_p2p").and_then(Matrix::read),
+            acs: cut.get("acs").map(bridges),
             model: model(&cut),
             peers: cut.of("peer").map(trimmed).collect(),
             tools: TOOLS.iter().map(|name| tool(&cut, name)).collect(),
@@ -343,8 +348,29 @@ fn model(cut: &Sections) -> Model {
         place: cut.get("model").map(|t| t.trim().to_owned()),
         config,
         hashes: hashes.and_then(|h| if h.is_empty() { Err(nothing("config.json")) } else { Ok(h) }),
+        read_bytes_per_s: cut.get("disk_read").and_then(read_speed),
         weight_bytes: weights.and_then(|n| if n == 0 { Err(nothing("weights")) } else { Ok(n) }),
     }
+}
+
+/// `00:01.0 <tab> SrcValid+ TransBlk- ReqRedir+ ..`.
+fn bridges(text: &str) -> BTreeMap<String, String> {
+    let bridge = |l: &str| l.split_once('\t').map(|(b, ctl)| (b.to_owned(), ctl.trim().to_owned()));
+    text.lines().filter_map(bridge).collect()
+}
+
+/// `268435456 bytes (268 MB, 256 MiB) copied, 0.123 s, 2.2 GB/s`; not all kinds of dd say the speed.
+fn read_speed(text: &str) -> Known<f64> {
+    let line = text.lines().find(|l| l.contains(" copied, "));
+    let bytes = line.and_then(first_number);
+    let seconds = line.and_then(|l| {
+        let (_, rest) = l.split_once(" copied, ")?;
+        rest.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    let unread = || Unknown::because(format!("dd said: {}", text.trim()));
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let speed = |(bytes, seconds): (u64, f64)| (seconds > 0.0).then(|| bytes as f64 / seconds);
+    bytes.zip(seconds).and_then(speed).ok_or_else(unread)
 }
 
 fn first_number(line: &str) -> Option<u64> {
@@ -376,6 +402,8 @@ mod tests {
         assert_eq!(facts.shm.unwrap().size_bytes, 64 << 30);
         assert_eq!(facts.gpus.unwrap().len(), 4);
         assert_eq!(facts.model.weight_bytes, Ok(65_536_000_000));
+        assert_eq!(facts.model.read_bytes_per_s, Ok(2_097_152_000.0));
+        assert!(facts.acs.unwrap()["00:01.0"].contains("ReqRedir-"));
         assert_eq!(facts.model.hashes.unwrap()["config.json"], "aa11");
         assert_eq!(facts.versions["vllm"].as_ref().unwrap()["python"], "3.12.3");
     }

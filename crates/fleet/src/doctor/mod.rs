@@ -6,8 +6,9 @@
 //!           └────────────────────────── what the plan needs of each ───┘
 //! ```
 //!
-//! **Invariants.** Strictly read-only: nothing is written, started or changed anywhere. `probe` is the
-//! only part that does IO; all others are pure, so each check is tested on text. A check that could not
+//! **Invariants.** Strictly read-only: nothing is written, started or changed anywhere, but for a listener
+//! of seconds between hosts that are to talk (`transfer`). It and `probe` are the only parts that do IO;
+//! all others are pure, so each check is tested on text. A check that could not
 //! look is skipped with the reason, never passed.
 
 mod checks;
@@ -17,6 +18,7 @@ pub(crate) mod nvidia;
 pub(crate) mod probe;
 pub(crate) mod sections;
 mod seen;
+mod transfer;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -44,14 +46,22 @@ pub async fn examine(
 ) -> DoctorReport {
     let machines = machine::machines(plan, &deployments);
     let brought = probe::run(probe::errands(plan, &deployments, &machines), clock).await;
-    let found = machines.into_iter().zip(brought);
-    let hosts = found.map(|(machine, brought)| host(machine, brought, cache_dir)).collect();
+    let reached: Vec<bool> = brought.iter().map(|b| b.facts.is_ok()).collect();
+    let sent = transfer::run(&machines, &reached).await;
+    let found = machines.into_iter().zip(brought).zip(sent);
+    let hosts = found.map(|((machine, brought), sent)| host(machine, brought, sent, cache_dir));
+    let hosts = hosts.collect();
     report(&Seen { plan, deployments, hosts })
 }
 
-fn host<'a>(machine: Machine<'a>, brought: probe::Brought, cache_dir: &Path) -> Host<'a> {
+fn host<'a>(
+    machine: Machine<'a>,
+    brought: probe::Brought,
+    sent: Option<transfer::Sent>,
+    cache_dir: &Path,
+) -> Host<'a> {
     let probe::Brought { facts, clock, rtt } = brought;
-    Host { managed: managed(&machine, cache_dir), machine, facts, clock, rtt }
+    Host { managed: managed(&machine, cache_dir), machine, facts, clock, rtt, sent }
 }
 
 fn report(seen: &Seen<'_>) -> DoctorReport {

@@ -93,10 +93,14 @@ fn gpu(row: &Row) -> Option<Gpu> {
 
 /// A matrix of `topo -m` or `topo -p2p r`: what is between each two GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Matrix(BTreeMap<(u32, u32), String>);
+pub(crate) struct Matrix {
+    between: BTreeMap<(u32, u32), String>,
+    /// NUMA node by GPU.
+    numa: BTreeMap<u32, u32>,
+}
 
 impl Matrix {
-    /// Reads it. Columns of network cards and affinities, and the legend, are passed over.
+    /// Reads it. Columns of network cards and CPUs, and the legend, are passed over.
     pub(crate) fn read(text: &str) -> Known<Self> {
         let plain = without_escapes(text);
         let mut lines = plain.lines();
@@ -104,22 +108,30 @@ impl Matrix {
         let no_matrix = || Unknown::because("nvidia-smi topo printed no matrix of GPUs");
         let head = lines.find(is_head).ok_or_else(no_matrix)?;
         let columns: Vec<Option<u32>> = head.split('\t').map(gpu_id).collect();
-        let mut between = BTreeMap::new();
+        let numa_column = head.split('\t').position(|cell| cell.trim() == "NUMA Affinity");
+        let mut matrix = Self::default();
         for line in lines {
             // The name of a row may be set off by a blank cell.
             let Some(from) = line.split('\t').next().and_then(gpu_id) else { continue };
+            let node = numa_column.and_then(|at| line.split('\t').nth(at)?.trim().parse().ok());
+            matrix.numa.extend(node.map(|node| (from, node)));
             for (cell, column) in line.split('\t').zip(&columns).skip(1) {
                 if let Some(to) = column.filter(|to| *to != from) {
-                    between.insert((from, to), cell.trim().to_owned());
+                    matrix.between.insert((from, to), cell.trim().to_owned());
                 }
             }
         }
-        Ok(Self(between))
+        Ok(matrix)
     }
 
     /// What is between two GPUs: `NV12`, `PIX`, `SYS`, or `OK` and `CNS` in a matrix of peers.
     pub(crate) fn between(&self, a: u32, b: u32) -> Option<&str> {
-        self.0.get(&(a, b)).or_else(|| self.0.get(&(b, a))).map(String::as_str)
+        self.between.get(&(a, b)).or_else(|| self.between.get(&(b, a))).map(String::as_str)
+    }
+
+    /// NUMA nodes by GPU, of those that have one.
+    pub(crate) const fn numa(&self) -> &BTreeMap<u32, u32> {
+        &self.numa
     }
 }
 
@@ -171,7 +183,10 @@ mod tests {
         assert_eq!(h100.between(0, 9), None);
         let a100 = Matrix::read(A100_TOPOLOGY).unwrap();
         assert_eq!((a100.between(0, 1), a100.between(0, 2)), (Some("NV12"), Some("SYS")));
+        assert_eq!(h100.numa().len(), 4);
+        assert_eq!((a100.numa()[&0], a100.numa()[&3]), (0, 1));
         let peers = Matrix::read(P2P).unwrap();
+        assert!(peers.numa().is_empty());
         assert_eq!((peers.between(0, 1), peers.between(2, 1)), (Some("OK"), Some("CNS")));
         assert!(Matrix::read("no such option").is_err());
     }

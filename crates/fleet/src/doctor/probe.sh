@@ -143,6 +143,31 @@ gpus() {
   ask gpu_fabric 20 nvidia-smi --format=csv --query-gpu=index,fabric.state,fabric.status
   ask gpu_topology 20 nvidia-smi topo -m
   ask gpu_p2p 20 nvidia-smi topo -p2p r
+  acs
+}
+
+# acs: what PCI bridges are told of traffic between their devices. To others than root lspci does not show it.
+acs() {
+  section acs
+  if ! has lspci || ! has awk || ! has timeout; then absent "lspci, awk or timeout is not installed"; return; fi
+  timeout 10 lspci -vvv 2>/dev/null | awk '
+    /^[0-9a-f]/ { device = $1; bridge = /PCI bridge/ }
+    bridge && /access denied/ { denied = 1 }
+    bridge && /ACSCtl:/ { sub(/^[ \t]*ACSCtl:[ \t]*/, ""); print device "\t" $0; told = 1 }
+    END { exit !told && denied ? 3 : 0 }'
+  [ $? -ne 3 ] || absent "lspci shows ACS to root only"
+}
+
+# read_speed FILE: what dd says of its first 256 MiB, past the cache.
+read_speed() {
+  section disk_read
+  if ! has dd || ! has timeout; then absent "dd or timeout is not installed"; return; fi
+  said=$(timeout 10 dd if="$1" of=/dev/null bs=1048576 count=256 iflag=direct 2>&1)
+  case $? in
+    0) printf '%s\n' "$said" ;;
+    124) printf '268435456 bytes copied, 10 s or more\n' ;;
+    *) absent "no reads past the cache: ${said##*: }" ;;
+  esac
 }
 
 # model ID REVISION: its folder, its config, hashes of its small files, sizes of its weights.
@@ -168,6 +193,7 @@ model() {
     section model_hashes
     absent "the model is one large file, which is not read here"
     ask model_weights 5 stat -Lc '%s %n' "$1"
+    read_speed "$1"
   else absent "neither $1 nor a copy in $hub"; fi
   near=$hub
   while [ ! -d "$near" ] && [ "$near" != / ] && [ "$near" != . ]; do near=$(dirname "$near"); done
@@ -184,6 +210,9 @@ model() {
   section model_weights
   for file in "$dir"/*.safetensors "$dir"/*.gguf "$dir"/*.bin; do
     [ -e "$file" ] && stat -Lc '%s %n' "$file"
+  done
+  for file in "$dir"/*.safetensors "$dir"/*.gguf "$dir"/*.bin; do
+    if [ -r "$file" ]; then read_speed "$file"; return; fi
   done
 }
 

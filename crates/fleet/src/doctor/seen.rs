@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::machine::Machine;
 use super::sections::{Known, Unknown};
+use super::transfer::Sent;
 use scalebeam_model::plan::{DeploymentPlan, Plan};
 use scalebeam_model::units::Nanos;
 
@@ -28,6 +29,8 @@ pub(crate) struct Host<'a> {
     pub(crate) clock: Known<ClockOffset>,
     /// From here to its data-plane address and back, by a TCP handshake or its refusal.
     pub(crate) rtt: Known<Nanos>,
+    /// A transfer from it to a host that it talks to; absent where it talks to none.
+    pub(crate) sent: Option<Sent>,
     /// Programs and models that scalebeam has installed there itself.
     pub(crate) managed: Vec<String>,
 }

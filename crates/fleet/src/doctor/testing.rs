@@ -147,6 +147,7 @@ pub(crate) fn healthy() -> String {
         ("gpu_fabric", per_gpu("index, fabric.state, fabric.status", "Completed, Success")),
         ("gpu_topology", H100_TOPOLOGY.to_owned()),
         ("gpu_p2p", peer_matrix()),
+        ("acs", "00:01.0\tSrcValid- TransBlk- ReqRedir- CmpltRedir-\n00:02.0\tSrcValid- TransBlk- ReqRedir- CmpltRedir-".to_owned()),
         ("hub", "/data/hub".to_owned()),
         ("model", "/data/hub/models--org--Model-32B/snapshots/abc".to_owned()),
         (
@@ -156,6 +157,11 @@ pub(crate) fn healthy() -> String {
         ),
         ("model_hashes", "aa11 config.json\nbb22 model.safetensors.index.json".to_owned()),
         ("model_weights", "32768000000 a.safetensors\n32768000000 b.safetensors".to_owned()),
+        (
+            "disk_read",
+            "256+0 records in\n256+0 records out\n268435456 bytes (268 MB, 256 MiB) copied, 0.128 s, 2.1 GB/s"
+                .to_owned(),
+        ),
         ("kube_context", "prod".to_owned()),
         ("kube_may", "yes".to_owned()),
         ("kube_kinds", "customresourcedefinition.apiextensions.k8s.io/rayservices.ray.io".to_owned()),

@@ -7,7 +7,8 @@ use super::machine::machines;
 use super::report;
 use super::sections::{Known, Unknown};
 use super::seen::{ClockOffset, Host, Seen, Unreached};
-use super::testing::{emulated, healthy, two_nodes};
+use super::testing::{A100_TOPOLOGY, H100_TOPOLOGY, emulated, healthy, two_nodes};
+use super::transfer::{Moved, Sent, Speed};
 use scalebeam_model::doctor::{DoctorReport, Outcome, Severity};
 use scalebeam_model::plan::{EnvValue, Mode, Plan, Platform, RankLauncher};
 use scalebeam_model::units::Nanos;
@@ -28,13 +29,18 @@ enum Change {
     Unreached,
     /// The head's clock, and its bound.
     Clock(f64, f64),
+    /// How the transfer from the head ended.
+    Sent(fn() -> Known<Moved>),
+    /// The head's GPUs are two pairs on two NUMA nodes, joined by PCIe.
+    HeadPairs,
     /// One host instead of two.
     OneHost,
     /// An emulated engine on this machine instead of it all.
     Emulated,
 }
 use Change::{
-    Client, Clock, Drop, Emulated, Head, OneHost, Plan as InPlan, Unreached as Gone, Worker,
+    Client, Clock, Drop, Emulated, Head, HeadPairs, OneHost, Plan as InPlan, Sent as Sends,
+    Unreached as Gone, Worker,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +103,11 @@ const CASES: &[Case] = &[
     ("D12", "hosts", &[], Pass, "worker answers"),
     ("D12", "hosts", &[Head("@@ peer worker\nrefused", "@@ peer worker\nno answer within 3 s")], Fail, "worker: no answer within 3 s"),
     ("D12", "hosts", &[Drop("peer worker")], Skip, "tool is not installed"),
+    ("D12", "any port", &[], Pass, "a port that worker chose is reached"),
+    ("D12", "any port", &[Sends(|| Ok(Moved::Not("timed out".into())))], Fail, "a port that worker chose: timed out"),
+    ("D12", "any port", &[Sends(|| Err(Unknown::because("python3 is not installed")))], Skip, "python3 is not installed"),
+    ("D13", "speed", &[], Pass, "to worker 94.0 Gbit/s by one socket, round trip 90.0 us"),
+    ("D13", "speed", &[Sends(|| Ok(Moved::Not("timed out".into())))], Skip, "nothing got to worker: timed out"),
     ("D13", "link", &[], Pass, "eno1 up, MTU 9000, 100000 Mbit/s, round trip from here 200 us"),
     ("D13", "link", &[Drop("links")], Skip, "tool is not installed"),
     ("D13", "link", &[Head("eno1\t9000", "eth9\t9000")], Skip, "no interface eno1"),
@@ -138,6 +149,10 @@ const CASES: &[Case] = &[
     ("D23", "no power cap", &[Drop("gpu_throttle")], Skip, "tool is not installed"),
     ("D24", "GPUs of a group", &[], Pass, "reads between all"),
     ("D24", "GPUs of a group", &[Head("GPU0\tX\tOK", "GPU0\tX\tCNS")], Fail, "CNS between GPUs 0-1"),
+    ("D24", "no ACS", &[], Pass, "NVLink joins each group"),
+    ("D24", "no ACS", &[HeadPairs], Pass, "none of 2 bridges redirects"),
+    ("D24", "no ACS", &[HeadPairs, Head("ReqRedir-", "ReqRedir+")], Fail, "1 of 2 bridges redirect (00:01.0)"),
+    ("D24", "no ACS", &[HeadPairs, Drop("acs")], Skip, "tool is not installed"),
     ("D24", "GPUs of a group", &[Drop("gpu_p2p")], Skip, "tool is not installed"),
     ("D25", "NVSwitch", &[], Pass, "Completed"),
     ("D25", "NVSwitch", &[Head("1, Completed", "1, In Progress")], Fail, "GPU 1: In Progress"),
@@ -167,6 +182,9 @@ const CASES: &[Case] = &[
     ("D33", "space", &[], Pass, "the model is there, 900 GiB left"),
     ("D33", "space", &[Drop("model"), Head("943718400", "1048576")], Fail, "1.00 GiB in the model cache"),
     ("D33", "space", &[Drop("disk")], Skip, "tool is not installed"),
+    ("D33", "weights are", &[], Pass, "61.0 GiB of weights take 31.2 s at 2000 MiB/s"),
+    ("D33", "weights are", &[Head("copied, 0.128 s", "copied, 10 s or more")], Fail, "take 40.7 min at 25.6 MiB/s, and the deployment has 30.0 min to come up"),
+    ("D33", "weights are", &[Drop("disk_read")], Skip, "tool is not installed"),
     ("D33", "model is not", &[], Pass, "ext2/ext3"),
     ("D33", "model is not", &[Head("ext2/ext3", "nfs")], Fail, "on nfs"),
     ("D33", "model is not", &[Drop("disk_kind")], Skip, "tool is not installed"),
@@ -189,6 +207,10 @@ const CASES: &[Case] = &[
     ("D40", "memory limit", &[Drop("cgroup_memory")], Skip, "tool is not installed"),
     ("D41", "a CPU", &[], Pass, "96 CPUs for 4 GPUs"),
     ("D41", "a CPU", &[Head("@@ cpus\n96", "@@ cpus\n4")], Fail, "4 CPUs for 4 GPUs, 6 wanted"),
+    ("D41", "GPUs of a group", &[], Pass, "GPUs 0, 1, 2, 3 on 0"),
+    ("D41", "GPUs of a group", &[HeadPairs], Pass, "GPUs 0, 1, 2, 3 on 0, 1"),
+    ("D41", "GPUs of a group", &[HeadPairs, InPlan(|p| { p.deployments[0].instances[0].tp = 2; p.deployments[0].instances[0].place[0].ids = vec![1, 2] })], Fail, "GPUs 1, 2 on 0, 1"),
+    ("D41", "GPUs of a group", &[Drop("gpu_topology")], Skip, "tool is not installed"),
     ("D41", "a CPU", &[Drop("cpus")], Skip, "tool is not installed"),
     ("D42", "clock", &[], Pass, "+0.4 ms, known to +-0.2 ms"),
     ("D42", "clock", &[Clock(-73.0, 2.0)], Fail, "-73.0 ms, known to +-2.0 ms"),
@@ -262,6 +284,7 @@ struct Scene {
     worker: String,
     unreached: bool,
     clock: ClockOffset,
+    moved: Known<Moved>,
 }
 
 impl Scene {
@@ -278,6 +301,7 @@ impl Scene {
             ),
             unreached: false,
             clock: ClockOffset { offset_ms: 0.4, bound_ms: 0.2 },
+            moved: Ok(Moved::At(Speed { rtt: Nanos::from_micros(90), bytes_per_s: 11.75e9 })),
         };
         changes.iter().for_each(|change| scene.apply(change));
         scene
@@ -294,7 +318,13 @@ impl Scene {
             }
             InPlan(change) => change(&mut self.plan),
             Gone => self.unreached = true,
+            Sends(ended) => self.moved = ended(),
             Clock(offset_ms, bound_ms) => self.clock = ClockOffset { offset_ms, bound_ms },
+            HeadPairs => {
+                let topology = |text: &str| format!("@@ gpu_topology\n{text}");
+                let (from, to) = (topology(H100_TOPOLOGY), topology(A100_TOPOLOGY));
+                self.head = replaced(&self.head, &from, &to);
+            }
             OneHost => one_host(&mut self.plan),
             Emulated => self.plan = emulated(),
         }
@@ -312,7 +342,12 @@ impl Scene {
                 "worker" => (Ok(Facts::read(&self.worker)), Ok(self.clock)),
                 _ => (Ok(Facts::read(&self.client)), Err(Unknown::because("own clock"))),
             };
-            Host { machine, facts, clock, rtt: Ok(Nanos::from_micros(200)), managed: Vec::new() }
+            let sent = match machine.label.as_str() {
+                "head" => Some(Sent { to: "worker".into(), moved: self.moved.clone() }),
+                _ => None,
+            };
+            let rtt = Ok(Nanos::from_micros(200));
+            Host { machine, facts, clock, rtt, sent, managed: Vec::new() }
         });
         report(&Seen { plan: &self.plan, hosts: hosts.collect(), deployments: deployments.clone() })
     }
@@ -378,6 +413,7 @@ fn a_host_that_says_nothing_passes_nothing_that_was_asked_of_it() {
     for said in [&mut scene.client, &mut scene.head, &mut scene.worker] {
         said.clear();
     }
+    scene.moved = Err(Unknown::because("the host said nothing"));
     let report = scene.report();
     let asked = |f: &&scalebeam_model::doctor::Finding| f.host.is_some();
     let passed: Vec<&str> = report

@@ -1,4 +1,4 @@
-//! D20 to D25: GPUs of NVIDIA, by what `nvidia-smi` says of those that the plan uses.
+//! D20 to D25, and NUMA of D41: GPUs of NVIDIA, by what `nvidia-smi` says of those that the plan uses.
 
 use super::{Verdict, fail, pass, skip, unless};
 use crate::doctor::nvidia::{Gpu, Row};
@@ -184,6 +184,59 @@ pub(super) fn peer_access(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         "reads between all GPUs of a group",
         "IOMMU or ACS may be in the way (pci=noacs), or NCCL_P2P_DISABLE=1 gets it going, slower",
     )
+}
+
+/// Whether PCI bridges send what GPUs of a group say to each other over the root complex.
+pub(super) fn acs(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let facts = host.facts()?;
+    let links = links(host, &facts.topology)?;
+    if links.keys().all(|link| link.starts_with("NV")) {
+        return pass("NVLink joins each group: no bridge is in between");
+    }
+    let bridges = told(&facts.acs)?;
+    let redirects: Vec<&str> = bridges
+        .iter()
+        .filter(|(_, ctl)| ctl.contains("ReqRedir+"))
+        .map(|(b, _)| b.as_str())
+        .collect();
+    let some = redirects.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+    let wrong = (!redirects.is_empty())
+        .then(|| format!("{} of {} bridges redirect ({some})", redirects.len(), bridges.len()));
+    unless(
+        wrong.into_iter().collect(),
+        format!("none of {} bridges redirects", bridges.len()),
+        "ranks may hang or crawl: turn ACS off (setpci, or in the firmware), or set \
+         NCCL_P2P_DISABLE = \"1\" in env; a virtual machine has to live with it",
+    )
+}
+
+/// Whether a group that fits on one NUMA node is on one.
+pub(super) fn numa(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let groups = host.machine.tensor_groups()?;
+    planned(host)?;
+    let numa = told(&host.facts()?.topology)?.numa();
+    let mut rooms: BTreeMap<u32, usize> = BTreeMap::new();
+    for node in numa.values() {
+        *rooms.entry(*node).or_default() += 1;
+    }
+    let mut wrong = Vec::new();
+    let mut seen = Vec::new();
+    for group in &groups {
+        let nodes: Option<BTreeSet<u32>> = group.iter().map(|id| numa.get(id).copied()).collect();
+        let nodes = nodes.ok_or_else(|| Unknown::because("nvidia-smi topo tells no NUMA nodes"))?;
+        let words = format!("GPUs {} on {}", listed(group), listed(&nodes));
+        let would_fit = rooms.values().any(|room| *room >= group.len());
+        if nodes.len() > 1 && would_fit { wrong.push(words) } else { seen.push(words) }
+    }
+    unless(
+        wrong,
+        seen.join("; "),
+        "place the group on GPUs of one NUMA node: nvidia-smi topo -m lists them",
+    )
+}
+
+fn listed<'a>(numbers: impl IntoIterator<Item = &'a u32>) -> String {
+    numbers.into_iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn throttle(_: &Seen<'_>, host: &Host<'_>) -> Verdict {

@@ -4,8 +4,10 @@ use super::{Verdict, fail, pass, skip, unless};
 use crate::doctor::facts::{Facts, IbPort, Link, Listener};
 use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::{Host, Seen};
+use crate::doctor::transfer::{Moved, Speed};
 use crate::host::Shell;
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, HostPlan};
+use scalebeam_model::units::significant;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -126,6 +128,35 @@ pub(super) fn peers(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         }
     }
     unless(wrong, seen.join(", "), "look at routes and firewalls between the data-plane addresses")
+}
+
+/// The transfer from a host to one that it talks to.
+fn sent<'h>(host: &'h Host<'_>) -> Known<(&'h str, &'h Moved)> {
+    host.facts()?;
+    let none = || Unknown::because("no process here talks to another host of the plan");
+    let sent = host.sent.as_ref().ok_or_else(none)?;
+    Ok((&sent.to, told(&sent.moved)?))
+}
+
+pub(super) fn any_port(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let (to, moved) = sent(host)?;
+    match moved {
+        Moved::At(_) => pass(format!("a port that {to} chose is reached")),
+        Moved::Not(why) => fail(
+            format!("a port that {to} chose: {why}"),
+            "ranks meet on ports that the system chooses: open all of them between the hosts' addresses",
+        ),
+    }
+}
+
+pub(super) fn speed(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    match sent(host)? {
+        (to, Moved::At(Speed { rtt, bytes_per_s })) => {
+            let gbps = significant(bytes_per_s * 8.0 / 1e9);
+            pass(format!("to {to} {gbps} Gbit/s by one socket, round trip {rtt}"))
+        }
+        (to, Moved::Not(why)) => skip(format!("nothing got to {to}: {why}")),
+    }
 }
 
 /// The interface of a machine's data plane: the one that the file names, or that has its address.

@@ -5,12 +5,15 @@ use crate::doctor::machine::Duty;
 use crate::doctor::sections::{Known, Unknown, told};
 use crate::doctor::seen::{Host, Seen};
 use scalebeam_model::plan::{DeploymentPlan, EngineKind, EnvValue, RankLauncher};
+use scalebeam_model::units::{Nanos, significant};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Packages of which every host must have the same version: Ray refuses to join otherwise.
 const STRICT: [&str; 2] = ["python", "ray"];
 /// A download that fills the disk is noticed late; a 7B model in 16 bits has 15 GB.
 const ROOM_FOR_A_MODEL: u64 = 20 << 30;
+/// Of the time for a bring-up, reading the weights may take this part.
+const READ_PART: u64 = 4;
 /// Kinds of file systems that are on the network, as `stat -f` calls them.
 const NETWORKED: [&str; 8] = ["nfs", "cifs", "smb2", "fuseblk", "fuse", "lustre", "gpfs", "ceph"];
 
@@ -238,4 +241,23 @@ pub(super) fn disk_kind(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         );
     }
     pass(kind.clone())
+}
+
+/// Whether the weights are read in a part of the time that the deployment has to come up.
+pub(super) fn disk_speed(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    let duties = host.machine.loading()?;
+    let model = &host.facts()?.model;
+    let (bytes, speed) = (*told(&model.weight_bytes)?, *told(&model.read_bytes_per_s)?);
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let takes = Nanos::from_secs_f64(bytes as f64 / speed);
+    let mib = significant(speed / f64::from(1u32 << 20));
+    let words = format!("{} of weights take {takes} at {mib} MiB/s", gib(bytes));
+    let patience = duties.iter().map(|d| d.deployment.ready.timeout).min().unwrap_or(Nanos::MAX);
+    if takes.0 <= patience.0 / READ_PART {
+        return pass(words);
+    }
+    fail(
+        format!("{words}, and the deployment has {patience} to come up"),
+        "copy the model to a local disk (HF_HOME), or raise ready.timeout",
+    )
 }
