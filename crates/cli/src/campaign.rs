@@ -98,7 +98,7 @@ pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Op
     let campaign = Campaign::new(loaded, prepared, writer, clock, signals)?;
     let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
     campaign.guard.begin(deployment.price_per_hour);
-    let outcome = bring_up(deployment, &campaign.context, &campaign.display.on_fleet()).await;
+    let outcome = bring_up(deployment, &campaign.context, &campaign.on_fleet()).await;
     let dir = campaign.writer.dir().to_owned();
     let endpoints = |running: &Running| running.endpoints().iter().map(|e| e.url.clone()).collect();
     match outcome {
@@ -232,6 +232,10 @@ impl<'a> Campaign<'a> {
         })
     }
 
+    fn on_fleet(&self) -> impl Fn(scalebeam_fleet::Progress) + Send + Sync + '_ {
+        self.display.on_fleet(Arc::clone(&self.clock))
+    }
+
     fn asked(&self) -> Asked {
         *self.asked.borrow()
     }
@@ -278,7 +282,7 @@ impl<'a> Campaign<'a> {
         left: &[(PointPlan, TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<(), Failure> {
-        let outcome = bring_up(deployment, &self.context, &self.display.on_fleet()).await;
+        let outcome = bring_up(deployment, &self.context, &self.on_fleet()).await;
         let running = match outcome {
             Ok(running) => running,
             Err(error) => {

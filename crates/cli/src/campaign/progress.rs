@@ -4,7 +4,9 @@ use crate::printer;
 use indicatif::{ProgressBar, ProgressStyle};
 use scalebeam_fleet::{Progress, State};
 use scalebeam_load::Control;
+use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{PointPlan, TrialPlan};
+use scalebeam_model::units::Nanos;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,30 @@ use std::time::Duration;
 /// What a platform's queue has said begins so.
 const PENDING: &str = "pending";
 const TICK: Duration = Duration::from_millis(200);
+
+/// Between two lines of a wait.
+const TELL_EVERY: Nanos = Nanos::from_secs(30);
+
+/// When a line was last written.
+#[derive(Debug)]
+struct Told {
+    at: Nanos,
+}
+
+impl Told {
+    const fn new(now: Nanos) -> Self {
+        Self { at: now }
+    }
+
+    /// Whether it is time for another; then that is it.
+    fn is_due(&mut self, now: Nanos) -> bool {
+        let is_due = now.since(self.at) >= TELL_EVERY;
+        if is_due {
+            self.at = now;
+        }
+        is_due
+    }
+}
 
 /// The display of one run.
 #[derive(Debug)]
@@ -42,9 +68,11 @@ impl Display {
         self.spinner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what the fleet says while a deployment comes up.
-    pub(super) fn on_fleet(&self) -> impl Fn(Progress) + Send + Sync + '_ {
+    /// Takes what the fleet says while a deployment comes up. Where nothing can move, a line is written now
+    /// and then, so that a log tells a wait from a hang.
+    pub(super) fn on_fleet(&self, clock: Arc<dyn Clock>) -> impl Fn(Progress) + Send + Sync + '_ {
         let last = Mutex::new((State::Absent, String::new()));
+        let told = Mutex::new(Told::new(clock.now()));
         move |progress: Progress| {
             let Progress { deployment, state, text } = progress;
             let text = if text.is_empty() { state.name().to_owned() } else { text };
@@ -63,7 +91,8 @@ impl Display {
                 printer::say(&format!("{deployment}: starting"));
             }
             // A queue may be long, and its reason is what there is to know.
-            if text.starts_with(PENDING) && last.1 != text {
+            let is_news = text.starts_with(PENDING) && last.1 != text;
+            if told.lock().unwrap_or_else(PoisonError::into_inner).is_due(clock.now()) || is_news {
                 printer::say(&format!("{deployment}: {text}"));
             }
             *last = (state, text);
@@ -146,5 +175,17 @@ impl TrialBar {
             "{}: {} requests, {} tokens{failed}",
             self.label, p.finished, p.output_tokens
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_every_half_minute() {
+        let mut told = Told::new(Nanos::from_secs(5));
+        let due: Vec<u64> = (0..100).filter(|s| told.is_due(Nanos::from_secs(*s))).collect();
+        assert_eq!(due, [35, 65, 95]);
     }
 }

@@ -184,6 +184,14 @@ node0:72:90 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM
 (EngineCore pid=71) INFO 11-26 05:12:43 [kv_cache_utils.py:2327] GPU KV cache size: 412,336 tokens, Maximum concurrency for 4,096 tokens per request: 100.67x
 ";
 
+    /// Lines of vLLM on a CPU, which has neither NCCL nor a choice of backends.
+    const VLLM_CPU_LOG: &str = "\
+(APIServer pid=27066) WARNING 11-26 06:26:25 [vllm.py:725] Model Runner V2 requires Triton; using the V1 model runner instead.
+(EngineCore pid=30757) INFO 11-26 06:27:19 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='m'
+(EngineCore pid=30757) INFO 11-26 06:28:21 [utils.py:347] Using LBHNC KV cache layout.
+(EngineCore pid=30757) INFO 11-26 06:28:21 [kv_cache_utils.py:2327] CPU KV cache size: 34,944 tokens, Maximum concurrency for 2,048 tokens per request: 17.06x
+";
+
     const SGLANG_LOG: &str = "[2026-11-26 05:12:58 TP0] max_total_num_tokens=1432610, chunked_prefill_size=8192, max_prefill_tokens=16384, max_running_requests=4096, context_len=40960, available_gpu_mem=12.40 GB\n";
 
     const LLAMA_LOG: &str = "\
@@ -221,6 +229,18 @@ slot         init: id  0 | task -1 | new slot n_ctx_slot = 1024
         ]);
         assert_eq!(told(EngineKind::Vllm, VLLM_LOG), want);
         assert_eq!(told(EngineKind::DynamoVllm, VLLM_LOG), want);
+    }
+
+    #[test]
+    fn vllm_on_a_cpu_tells_what_it_has() {
+        let told = told(EngineKind::Vllm, VLLM_CPU_LOG);
+        let known: Vec<_> = told.into_iter().filter(|(_, v)| !v.starts_with("absent")).collect();
+        let want = [
+            ("engine_version", "0.32.0"),
+            ("kv_cache_tokens", "34944"),
+            ("max_concurrency", "17.06"),
+        ];
+        assert_eq!(known, pairs(&want));
     }
 
     #[test]

@@ -38,11 +38,14 @@ impl fmt::Display for Phase {
 
 /// Lines of engines: all needles stand in the line, in any case. What has ended comes before what it ends.
 const PHASES: &[(&[&str], &str)] = &[
-    // vLLM, SGLang, Ray Serve (uvicorn); SGLang; llama.cpp; the emulated engine.
+    // vLLM, SGLang, Ray Serve (uvicorn); SGLang; llama.cpp; the emulated engine; vLLM's router.
     (&["application startup complete"], SERVING),
     (&["fired up and ready to roll"], SERVING),
     (&["server is listening on"], SERVING),
     (&["listening on http://"], SERVING),
+    (&["router ready"], SERVING),
+    (&["resolved architecture"], "reading the model's config"),
+    (&[" llm engine (v"], "starting the engine"),
     (&["loading weights took"], "weights loaded"),
     (&["model loading took"], "weights loaded"),
     (&["load weight end"], "weights loaded"),
@@ -56,7 +59,10 @@ const PHASES: &[(&[&str], &str)] = &[
     (&["load_model: loading model"], "loading weights"),
     (&["fetching", "files"], "downloading"),
     (&["downloading"], "downloading"),
-    (&["torch.compile"], "compiling"),
+    // Not every line on torch.compile: one says that it is off.
+    (&["torch.compile took"], "compiling"),
+    (&["torch.compile takes"], "compiling"),
+    (&["cache directory", "torch.compile"], "compiling"),
     (&["compiling a graph"], "compiling"),
     (&["dynamo bytecode transform"], "compiling"),
     (&["capturing cuda graph"], "capturing CUDA graphs"),
@@ -338,6 +344,18 @@ mod tests {
             "waiting for Ray's placement group",
         ),
         ("Fetching 5 files:  40%|████      | 2/5", "downloading 40 %"),
+        (
+            "(EngineCore pid=30757) INFO 11-26 06:27:19 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='m'",
+            "starting the engine",
+        ),
+        (
+            "INFO 11-26 06:26:25 [model.py:733] Resolved architecture: LlamaForCausalLM",
+            "reading the model's config",
+        ),
+        (
+            "INFO vllm_router_rs::server: src/server.rs:1192: Router ready | workers: [\"http://127.0.0.1:18422\"]",
+            "serving",
+        ),
         ("Loading weights 3/7", "loading weights 42 %"),
     ];
 
@@ -346,6 +364,9 @@ mod tests {
         for (line, want) in LINES {
             assert_eq!(phase(line).map(|p| p.to_string()).as_deref(), Some(*want), "{line}");
         }
+        let off =
+            "WARNING 11-26 [vllm.py:1703] Enforce eager set, disabling torch.compile, CUDAGraphs";
+        assert_eq!(phase(off), None);
         assert_eq!(phase("INFO: 127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK"), None);
     }
 
