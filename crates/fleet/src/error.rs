@@ -424,10 +424,7 @@ fn stuck_lines(stuck: &[Stuck]) -> String {
                 "" => "wrote no log line".to_owned(),
                 line => format!("last log line: {line}"),
             };
-            format!(
-                "\n    {process} on {host}: {phase}{silent}{said} ({})",
-                log.display()
-            )
+            format!("\n    {process} on {host}: {phase}{silent}{said} ({})", log.display())
         })
         .collect()
 }

@@ -15,7 +15,7 @@ pub(super) fn run(args: &RouteArgs) -> Result<Status, Failure> {
         decode: args.decode.clone(),
     };
     runtime(args.threads)?.block_on(async {
-        let asked = interrupt::watch()
+        let (_, asked) = interrupt::watch()
             .map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))?;
         let router = Router::bind(&config, WallClock::shared()).map_err(|e| failure(&e))?;
         printer::data(&format!("listening on http://{}", router.local_addr()));

@@ -136,11 +136,11 @@ impl Engine for Vllm {
             ([place], ..) => Ok(vec![single(request, *place)]),
             (_, true, _) => data_parallel(request, &hosts),
             (_, false, Some(RankLauncher::Mp)) => Ok(multiprocessing(request, &hosts)),
-            (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => {
-                Err("launcher ray joins hosts of platform = \"ssh\": on one machine use launcher = \
+            (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => Err(
+                "launcher ray joins hosts of platform = \"ssh\": on one machine use launcher = \
                      \"mp\", or attach with platform = \"external\""
-                    .to_owned())
-            }
+                    .to_owned(),
+            ),
             (_, false, Some(RankLauncher::Ray)) => Ok(ray::over_hosts(request, &hosts)),
             (_, false, None) => {
                 Err("an instance spans hosts: say launcher = \"mp\" or \"ray\"".to_owned())

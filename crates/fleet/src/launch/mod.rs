@@ -265,7 +265,8 @@ impl Running {
             let begun = if held.is_some() { ctx.clock.now() } else { self.begun };
             let mut step = |state| self.step(state, &processes, progress);
             let (processes, held) = (processes.as_slice(), held.as_ref());
-            let wait = ready::Wait { plan, processes, held, deaths, client, progress, ctx: &ctx, begun };
+            let wait =
+                ready::Wait { plan, processes, held, deaths, client, progress, ctx: &ctx, begun };
             wait.until_ready(&mut step).await
         };
         (self.processes, self.held) = (processes, held);

@@ -163,7 +163,6 @@ fn live_through(fault: Fault, delay_ms: u64) {
     let down = hosts.say(&["down", "--out", &out]);
     assert_eq!(down.code, Some(0), "{life}: {down:?}\n{said}");
     nothing_left(&hosts);
-    println!("{life}: {status}");
 }
 
 /// A failure names the host and the next step; where our own disk is full, the file.
