@@ -191,7 +191,7 @@ fn what_may_yet_heal_is_waited_for_in_the_scheduler_s_words() {
         cluster.rewrite("30s", "3s");
         cluster.behave(word);
         let said = cluster.up().expect_code(4);
-        assert!(said.stderr.contains("not ready after 3.00 s"), "{word}: {said:#?}");
+        assert!(said.stderr.contains("did not begin within 3.00 s"), "{word}: {said:#?}");
         assert!(said.stderr.contains("0 of 1 pods ready"), "{word}: {said:#?}");
         assert!(said.stderr.contains(reason), "{word}: {said:#?}");
         cluster.nothing_left();
