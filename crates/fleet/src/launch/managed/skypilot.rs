@@ -49,7 +49,7 @@ const HINTS: &[(&str, &str)] = &[
     ("Catalog does not contain", "SkyPilot knows no such machine: `sky show-gpus` lists them"),
     ("quota", "the cloud's quota is used up: raise it, or try another region in params"),
     ("API server", "SkyPilot's API server does not answer: `sky api start`, or `sky api info`"),
-    ("No such option", "this client of SkyPilot is too old: 0.11 and later are known to work"),
+    ("No such option", "this client of SkyPilot may be too old: scalebeam was written for 0.14"),
     ("is not set in local environment", "export the variable that it names"),
 ];
 
