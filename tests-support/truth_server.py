@@ -902,7 +902,8 @@ class TruthServer:
     def metrics(self):
         if not self.options.kv:
             return b""
-        lines = [f'vllm:request_success_total{{engine="0",finished_reason="length"}} {self.answered}']
+        lines = ['vllm:num_preemptions_total{engine="0"} 0',
+                 f'vllm:request_success_total{{engine="0",finished_reason="length"}} {self.answered}']
         if self.options.kv != "uncounted":
             lines.append(f'vllm:nixl_bytes_transferred_sum{{engine="0"}} {self.kv_bytes}')
         return "\n".join([*lines, ""]).encode()

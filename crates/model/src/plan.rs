@@ -498,6 +498,24 @@ pub struct DeploymentPlan {
     pub cannot_run: Option<String>,
 }
 
+impl DeploymentPlan {
+    /// Base URLs where its engines speak for themselves: of each instance, where the plan starts a server for
+    /// each, also behind a router; else of the entries.
+    pub fn engine_urls(&self) -> Vec<String> {
+        let of = |instance: &InstancePlan| {
+            let mine = self.processes.iter().filter(|p| p.instance == Some(instance.index));
+            let port = mine.flat_map(|p| &p.ports).find(|port| port.name == "http")?;
+            Some(format!("http://{}:{}", port.addr, port.port))
+        };
+        let is_routed = self.entries.iter().all(|entry| entry.instance.is_none());
+        let instances = self.instances.iter().filter(|_| is_routed).map(of);
+        match instances.collect::<Option<Vec<String>>>() {
+            Some(urls) if !urls.is_empty() => urls,
+            _ => self.entries.iter().map(|entry| entry.url.clone()).collect(),
+        }
+    }
+}
+
 /// The variable of a load that a point fixes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Level {

@@ -55,14 +55,13 @@ struct Counts {
 }
 
 impl Counts {
-    /// Requests preempted so far, over all entries; absent where one of them does not say. Blocks.
+    /// Requests preempted so far, over all engines; absent where one of them does not say. Blocks.
     fn preemptions(&self) -> Option<f64> {
-        let entries = &self.deployment.entries;
         let of = |url: &str| {
             let page = self.runtime.block_on(metrics_page(&self.deployment, &self.base, url));
             exposition::preemptions(&page?)
         };
-        entries.iter().map(|entry| of(&entry.url)).sum()
+        self.deployment.engine_urls().iter().map(|url| of(url)).sum()
     }
 }
 

@@ -66,6 +66,10 @@ fn two_pools_are_one_deployment_behind_one_entry() {
     assert_eq!(point["outcomes"]["completed"], 16, "{results:#}");
     assert_eq!(point["metrics"]["output_tokens"]["min"], 8.0);
     assert_eq!(marked_processes(&lab.runs()), []);
+    // Engines behind a router are asked one by one.
+    let trial = lab.run_dir().join("points/pd/l/c4/1/trial.json");
+    let trial: Value = serde_json::from_str(&std::fs::read_to_string(trial).unwrap()).unwrap();
+    assert_eq!(trial["ended"]["info"]["preemptions"], 0, "{trial:#}");
 
     // One question of the gate before, two prompts that prove the blocks, words that size the prompts, the load.
     let counts: Vec<usize> = (first..first + 4).map(|port| log(&lab, port).len()).collect();
