@@ -5,6 +5,7 @@ use super::{Doing, Wait};
 use crate::error::FleetError;
 use crate::host::{Ran, Shell, quote};
 use crate::launch::{Spawned, State};
+use crate::process::{DIR_MARKER, PROCESS_MARKER, RUN_MARKER};
 use crate::remote::{self, COMMON};
 use scalebeam_model::plan::{ProcessPlan, RayNode, StartGate};
 use std::fmt::Write as _;
@@ -34,7 +35,7 @@ impl Wait<'_> {
         gate: &StartGate,
         doing: &Mutex<Doing>,
     ) -> Result<(), FleetError> {
-        let (shell, script) = (self.shell_of(gate), script(process, gate));
+        let (shell, script) = (self.shell_of(gate), self.script(process, gate));
         let mut turn = tokio::time::interval(ASK_EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -56,7 +57,38 @@ impl Wait<'_> {
         self.ctx.shell(self.plan, host)
     }
 
-    /// Why `gate` does not hold by the answer to [`script`].
+    /// Asks a host whether `gate` holds, with the environment that the plan gives to `process`, and with the
+    /// marks of what is asked about: a question that outlives the asking is taken down with that.
+    fn script(&self, process: &ProcessPlan, gate: &StartGate) -> String {
+        let (StartGate::Listening { host, .. } | StartGate::RayCluster { head: host, .. }) = gate;
+        let mut script = format!("{COMMON}\n");
+        let mut export = |name: &str, value: &str| {
+            let _ = writeln!(script, "{name}={}; export {name}", quote(value));
+        };
+        for (name, value) in &process.env {
+            // A directory of the deployment is not for a question.
+            let value = value.given().filter(|text| remote::is_name(name) && !text.contains('{'));
+            if let Some(value) = value {
+                export(name, value);
+            }
+        }
+        let about = |p: &&Spawned| p.plan().host == *host && p.plan().instance == process.instance;
+        if let Some(asked) = self.processes.iter().find(about) {
+            let mark = self.ctx.mark();
+            export(RUN_MARKER, &mark.run);
+            export(DIR_MARKER, &mark.dir);
+            export(PROCESS_MARKER, &asked.plan().id);
+        }
+        let _ = match gate {
+            StartGate::Listening { port, .. } => writeln!(script, "[ -n \"$(listeners {port})\" ]"),
+            StartGate::RayCluster { ray, address, .. } => {
+                writeln!(script, "exec {} status --address {}", quote(ray), quote(address))
+            }
+        };
+        script
+    }
+
+    /// Why `gate` does not hold by the answer to [`Self::script`].
     fn why_not_yet(&self, process: &ProcessPlan, gate: &StartGate, ran: &Ran) -> Option<String> {
         match gate {
             StartGate::Listening { .. } if ran.status == Some(0) => None,
@@ -109,23 +141,4 @@ fn subject(gate: &StartGate) -> String {
         StartGate::Listening { host, port } => format!("port {port} of host {host}"),
         StartGate::RayCluster { address, .. } => format!("the Ray cluster at {address}"),
     }
-}
-
-/// Asks a host whether `gate` holds, with the environment that the plan gives to `process`.
-fn script(process: &ProcessPlan, gate: &StartGate) -> String {
-    let mut script = format!("{COMMON}\n");
-    for (name, value) in &process.env {
-        // A directory of the deployment is not for a question.
-        let value = value.given().filter(|text| remote::is_name(name) && !text.contains('{'));
-        if let Some(value) = value {
-            let _ = writeln!(script, "{name}={}; export {name}", quote(value));
-        }
-    }
-    let _ = match gate {
-        StartGate::Listening { port, .. } => writeln!(script, "[ -n \"$(listeners {port})\" ]"),
-        StartGate::RayCluster { ray, address, .. } => {
-            writeln!(script, "exec {} status --address {}", quote(ray), quote(address))
-        }
-    };
-    script
 }
