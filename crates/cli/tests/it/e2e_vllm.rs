@@ -49,19 +49,45 @@ fn tp2_pp2_and_dp2_of_a_tiny_model() {
 #[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
 fn over_ssh_one_host_and_two() {
     let hosts = Hosts::new(&["a", "b"]);
-    let results = weigh_over_ssh(&hosts, &["one", "tp2-mp"]);
+    let results = weigh_over_ssh(&hosts, "real-vllm-ssh", &["one", "tp2-mp"]);
     assert_eq!(results["points"].as_array().unwrap().len(), 2, "{results:#}");
 }
 
-fn weigh_over_ssh(hosts: &Hosts, deployments: &[&str]) -> serde_json::Value {
-    let bin = setting("SCALEBEAM_E2E_VLLM");
-    let text = std::fs::read_to_string(root().join("experiments/real-vllm-ssh.toml")).unwrap();
-    let text = text
-        .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
-        .replace("/path/to/vllm", &bin);
+/// Seed 1's own way: over two hosts that a Ray cluster joins. Nothing of it is left, not of what raylets
+/// started either.
+#[test]
+#[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
+fn over_two_hosts_that_ray_joins() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let results = weigh_over_ssh(&hosts, "real-vllm-ray", &["tp2-ray"]);
+    assert_eq!(results["points"].as_array().unwrap().len(), 1, "{results:#}");
+    let log = logs(&hosts).join("tp2-ray/0-serve.log");
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("RayWorkerProc"), "{said}");
+}
+
+/// The directory with the logs of the only run.
+fn logs(hosts: &Hosts) -> PathBuf {
+    let mut runs = std::fs::read_dir(hosts.path("runs")).unwrap().flatten().map(|e| e.path());
+    runs.find(|dir| dir.join("journal.jsonl").exists()).unwrap().join("logs")
+}
+
+/// An experiment of this repository with this machine's program and the tiny model.
+fn example(name: &str) -> String {
+    let text = std::fs::read_to_string(root().join(format!("experiments/{name}.toml"))).unwrap();
+    text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
+        .replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"))
+}
+
+fn written(hosts: &Hosts, text: &str) -> String {
     let file = hosts.path("vllm.toml");
     std::fs::write(&file, text).unwrap();
-    let (file, out) = (file.display().to_string(), hosts.path("runs").display().to_string());
+    file.display().to_string()
+}
+
+fn weigh_over_ssh(hosts: &Hosts, experiment: &str, deployments: &[&str]) -> serde_json::Value {
+    let file = written(hosts, &example(experiment));
+    let out = hosts.path("runs").display().to_string();
     let mut args = vec!["run", &file, "--out", &out, "--selftest", "never", "--json"];
     for name in deployments {
         args.extend(["--deploy", name]);
@@ -73,10 +99,16 @@ fn weigh_over_ssh(hosts: &Hosts, deployments: &[&str]) -> serde_json::Value {
     for point in results["points"].as_array().unwrap() {
         assert_eq!(point["metrics"]["success_rate"], 1.0, "{point:#}");
     }
+    nothing_left(hosts);
+    results
+}
+
+fn nothing_left(hosts: &Hosts) {
     assert_eq!(marked_processes(&hosts.path("runs")), []);
+    assert_eq!(hosts.processes("a"), [""; 0]);
+    assert_eq!(hosts.processes("b"), [""; 0]);
     // Caches of compilers are the user's, and are there for the next start.
     let is_cache = |p: &PathBuf| p.ends_with(".cache") || p.ends_with("torchinductor_root");
     let left: Vec<_> = hosts.remote_files().into_iter().filter(|p| !is_cache(p)).collect();
     assert!(left.is_empty(), "{left:?}");
-    results
 }

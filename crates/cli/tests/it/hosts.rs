@@ -210,6 +210,21 @@ impl Hosts {
         self.path(&format!("tmp_{name}"))
     }
 
+    /// Command lines of what runs on host `name`, whoever started it, apart from sshd.
+    pub(crate) fn processes(&self, name: &str) -> Vec<String> {
+        let out =
+            Command::new("ip").args(["netns", "pids", &self.namespace(name)]).output().unwrap();
+        let pids = String::from_utf8(out.stdout).unwrap();
+        let command = |pid: &str| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned())
+        };
+        let commands = pids.split_whitespace().filter_map(command);
+        commands
+            .filter(|line| !line.is_empty() && !line.starts_with("sshd") && !line.starts_with(SSHD))
+            .collect()
+    }
+
     /// What is left on the hosts of what was written there.
     pub(crate) fn remote_files(&self) -> Vec<PathBuf> {
         let dirs = self.hosts.iter().map(|h| std::fs::read_dir(self.tmp(h.name)).unwrap());
