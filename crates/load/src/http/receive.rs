@@ -19,6 +19,11 @@ use std::sync::Arc;
 /// A kernel stamp that lies further back is not believed: the wall clock was set meanwhile.
 const OLDEST: Nanos = Nanos::from_secs(60);
 
+/// Readings of two clocks that lie no further apart were made together.
+const TOGETHER: Nanos = Nanos::from_micros(5);
+/// So often the clocks are compared, until the readings were made together.
+const ALIGNMENTS: u32 = 8;
+
 /// The two instants of one read, on the run's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -70,10 +75,19 @@ impl Receiver {
 
     /// Compares the two clocks. Once per wake is enough: between two wakes a clock that is slewed at
     /// the most that the kernel allows (500 ppm) moves by half a microsecond a millisecond.
+    ///
+    /// A thread that loses its core between the two readings would date every stamp too early by as
+    /// long as it was away. Readings that are not together are therefore made again, and where no core
+    /// can be had for so long, the last good comparison stands.
     pub(crate) fn align(&mut self) {
-        let before = self.clock.now();
-        let wall = i128::from(self.clock.unix_now().0);
-        self.offset = wall - i128::from(before.0);
+        for _ in 0..ALIGNMENTS {
+            let before = self.clock.now();
+            let wall = i128::from(self.clock.unix_now().0);
+            if self.clock.now().since(before) <= TOGETHER {
+                self.offset = wall - i128::from(before.0);
+                return;
+            }
+        }
     }
 
     pub(crate) fn now(&self) -> Nanos {
@@ -204,6 +218,7 @@ mod tests {
     use crate::testing::MonotonicClock;
     use std::io::Write;
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     fn receiver() -> Receiver {
@@ -227,6 +242,62 @@ mod tests {
         ] {
             assert_eq!(r.stamp(read_at, wall), Stamp::own(read_at), "{why}");
         }
+    }
+
+    /// A clock whose reader is put aside for a while at given readings.
+    #[derive(Debug, Default)]
+    struct Interrupted {
+        now: AtomicU64,
+        readings: AtomicU64,
+        /// From this reading on, and for how many.
+        at: AtomicU64,
+        times: AtomicU64,
+    }
+
+    impl Interrupted {
+        fn read(&self) -> Nanos {
+            let reading = self.readings.fetch_add(1, Ordering::Relaxed);
+            let (at, times) = (self.at.load(Ordering::Relaxed), self.times.load(Ordering::Relaxed));
+            let is_away = (at..at + times).contains(&reading);
+            let step = if is_away { 3_000_000 } else { 30 };
+            Nanos(self.now.fetch_add(step, Ordering::Relaxed) + step)
+        }
+
+        /// The reader is put aside before each of the next readings but the first.
+        fn interrupt(&self, times: u64) {
+            self.at.store(self.readings.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.times.store(times, Ordering::Relaxed);
+        }
+    }
+
+    impl Clock for Interrupted {
+        fn now(&self) -> Nanos {
+            self.read()
+        }
+
+        fn unix_now(&self) -> Nanos {
+            self.read() + Nanos::from_secs(1_000)
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_put_aside_between_the_clocks_shifts_no_stamp() {
+        let clock = Arc::new(Interrupted::default());
+        let mut r = Receiver::new(clock.clone());
+        let honest = i128::from(Nanos::from_secs(1_000).0);
+        let is_honest = |r: &Receiver| (r.offset - honest).abs() < 100;
+        assert!(is_honest(&r), "{}", r.offset);
+        for times in [1, 2, 5, 100] {
+            clock.interrupt(times);
+            r.align();
+            assert!(is_honest(&r), "{times} times put aside: {}", r.offset);
+        }
+        // Never a quiet moment: our own instants are taken, and marked as such.
+        let clock =
+            Arc::new(Interrupted { times: AtomicU64::new(1_000), ..Interrupted::default() });
+        let r = Receiver::new(clock);
+        let (read_at, wall) = (Nanos::from_secs(5), i128::from(Nanos::from_secs(1_005).0));
+        assert_eq!(r.stamp(read_at, Some(wall)), Stamp::own(read_at));
     }
 
     /// What this is all for: bytes that lie unread are stamped when they came.
