@@ -189,18 +189,20 @@ fn every_load_mode_sends_what_it_says() {
 
 #[test]
 fn what_cannot_be_run_yet_says_so_before_anything_starts() {
-    let out = tempfile::tempdir().unwrap();
-    let runs = out.path().join("runs");
-    for (file, engine) in [
-        ("seed2-kuberay-scaling", "ray-serve-llm on platform kuberay"),
-        ("seed4-modal-gpu-users", "vllm on platform modal"),
-    ] {
-        let path = root().join(format!("experiments/{file}.toml"));
-        let said =
-            say(["run", path.to_str().unwrap(), "--out", runs.to_str().unwrap()]).expect_code(4);
+    for (engine, platform) in [("lmdeploy", "local"), ("sglang", "ssh"), ("emulated", "k8s")] {
+        let text = format!(
+            "schema = 1\nname = \"later\"\n[model]\nid = \"m\"\n[host.a]\naddr = \"127.0.0.1\"\nssh = \"a\"\n\
+             gpus = 1\n[[deploy]]\nname = \"one\"\nplatform = \"{platform}\"\nengine = \"{engine}\"\n\
+             {}\n[[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 4\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n",
+            if platform == "k8s" { "image = \"x\"" } else { "place = [\"a:0\"]" },
+        );
+        let lab = Lab::new(&text);
+        let said = lab.say("run", &[]).expect_code(4);
         assert!(said.stderr.contains("nothing was started"), "{}", said.stderr);
-        assert!(said.stderr.contains(engine), "{}", said.stderr);
-        assert!(!runs.exists(), "no run directory was made");
+        let pair = format!("{engine} on platform {platform}");
+        assert!(said.stderr.contains(&pair), "{pair}: {}", said.stderr);
+        assert!(!lab.runs().exists(), "no run directory was made");
     }
 }
 

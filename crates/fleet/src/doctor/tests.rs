@@ -93,7 +93,7 @@ const CASES: &[Case] = &[
     ("D11", "host name", &[], Pass, "10.0.0.1"),
     ("D11", "host name", &[Head("10.0.0.1        STREAM head\n10.0.0.1        DGRAM", "127.0.1.1 STREAM")], Fail, "127.0.1.1"),
     ("D11", "host name", &[OneHost], Skip, "no deployment has another host"),
-    ("D12", "ports", &[], Pass, "6379, 8003 free"),
+    ("D12", "ports", &[], Pass, "6379, 8003, 9003 free"),
     ("D12", "ports", &[Head("00000000:0016 00000000:0000 0A", "00000000:1F43 00000000:0000 0A")], Fail, "port 8003, needed by process dual/0/serve, is taken"),
     ("D12", "ports", &[Head("0100007F:1F90", "0100007F:1F43")], Fail, "port 8003"),
     ("D12", "ports", &[Emulated, Client("0100007F:1F90", "0200007F:49D4")], Pass, "18900, 18901 free"),
