@@ -34,8 +34,8 @@ fn weigh(model: &str, deployments: &[&str]) {
 
 #[test]
 #[ignore = "needs a real vLLM; ci/test --all runs it"]
-fn one_process_and_two_nodes_of_a_tiny_model() {
-    weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["one", "tp2-two-nodes"]);
+fn two_nodes_of_a_tiny_model() {
+    weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2-two-nodes"]);
 }
 
 #[test]
