@@ -10,8 +10,9 @@ const RULES: &[(&str, &[&str])] = &[
     ("scalebeam-load", &["scalebeam-model"]),
     ("scalebeam-fleet", &["scalebeam-model"]),
     ("scalebeam-telemetry", &["scalebeam-model"]),
-    ("scalebeam-router", &["scalebeam-model"]),
-    ("scalebeam-sim", &["scalebeam-model"]),
+    ("scalebeam-endpoint", &["scalebeam-model"]),
+    ("scalebeam-router", &["scalebeam-model", "scalebeam-endpoint"]),
+    ("scalebeam-sim", &["scalebeam-model", "scalebeam-endpoint"]),
     ("scalebeam-report", &["scalebeam-model", "scalebeam-record"]),
     (
         "scalebeam",

@@ -2,13 +2,14 @@
 
 use crate::counts::{self, Counts};
 use crate::relay::relay;
-use crate::reply::{Refusal, Reply, passed_on, whole};
+use crate::reply::{Refusal, Reply, passed_on};
 use crate::worker::{NoAnswer, Worker};
 use crate::{BadUrl, RouterConfig, RouterError};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
+use scalebeam_endpoint::whole;
 use scalebeam_model::clock::Clock;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -26,20 +26,13 @@ use app::App;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use scalebeam_endpoint::Listener;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::units::Nanos;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinSet;
-
-/// Connections that may wait to be accepted; the kernel lowers it to its own limit.
-const BACKLOG: u32 = 8_192;
-/// Out of descriptors, most likely: some connections end before the next try.
-const BACK_OFF: Nanos = Nanos::from_millis(20);
+use tokio::net::TcpStream;
 
 /// One router.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +67,7 @@ pub enum RouterError {
 /// A bound router that does not serve yet.
 #[derive(Debug)]
 pub struct Router {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     app: Arc<App>,
 }
 
@@ -89,50 +81,25 @@ impl Router {
     pub fn bind(config: &RouterConfig, clock: Arc<dyn Clock>) -> Result<Self, RouterError> {
         let app = Arc::new(App::new(config, clock)?);
         let failed = |source| RouterError::Bind { address: config.bind, source };
-        let listener = listen(config.bind).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, app })
+        let listener = Listener::bind(config.bind).map_err(failed)?;
+        Ok(Self { listener, app })
     }
 
     /// The address that was bound, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Serves until `shutdown` resolves; requests under way are then cut off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((socket, _)) => {
-                        connections.spawn(converse(Arc::clone(&self.app), socket));
-                    }
-                    Err(_) => pause(BACK_OFF).await,
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            }
-        }
-        connections.shutdown().await;
+        let converse = |socket| converse(Arc::clone(&self.app), socket);
+        self.listener.serve(shutdown, converse).await;
     }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Serves one connection until either side ends it. hyper drops the service when the client goes away,
 /// and with it what is under way at a worker.
 async fn converse(app: Arc<App>, socket: TcpStream) {
-    // A token is a small write, and Nagle's algorithm would hold every second one back.
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
     let service = service_fn(move |request| {
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(app::answer(app, request).await) }
@@ -141,9 +108,4 @@ async fn converse(app: Arc<App>, socket: TcpStream) {
     let server = auto::Builder::new(TokioExecutor::new());
     // An error here is the client's going away or a worker's stream that broke; both are counted.
     drop(server.serve_connection(TokioIo::new(socket), service).await);
-}
-
-/// Waits for `span`, to the millisecond.
-async fn pause(span: Nanos) {
-    drop(tokio::time::timeout(span.to_std(), std::future::pending::<()>()).await);
 }

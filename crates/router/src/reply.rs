@@ -3,11 +3,11 @@
 use crate::counts::{Outcome, Tally};
 use crate::worker::{Lease, NoAnswer};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Response, StatusCode, header};
-use serde_json::json;
+use scalebeam_endpoint::{error_body, whole};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -36,42 +36,7 @@ pub(crate) fn passed_on(mut headers: HeaderMap) -> HeaderMap {
 }
 
 /// The body of any reply.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    /// Known in full.
-    Whole(Full<Bytes>),
-    /// A worker's, as it comes.
-    Passing(Box<Passing>),
-}
-
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Passing(passing) => passing.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(body) => body.is_end_stream(),
-            Self::Passing(passing) => passing.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Passing(passing) => passing.body.size_hint(),
-        }
-    }
-}
+pub(crate) type Reply = scalebeam_endpoint::Reply<Passing>;
 
 /// An answer on its way through. Dropped before its end, it closes the connection to the worker, by which
 /// an engine knows that nobody waits any more.
@@ -85,8 +50,14 @@ pub(crate) struct Passing {
     whole: Outcome,
 }
 
-impl Passing {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+impl Body for Passing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self.tally.passed_on(frame.data_ref().map_or(0, Bytes::len)),
@@ -99,6 +70,16 @@ impl Passing {
         Poll::Ready(frame)
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Passing {
     /// The answer is at its end.
     fn settle(&mut self) {
         if let Some(lease) = self.lease.take() {
@@ -117,21 +98,9 @@ pub(crate) fn passing(answer: Response<Incoming>, lease: Lease, tally: Tally) ->
     if passing.body.is_end_stream() {
         passing.settle();
     }
-    let mut response = Response::new(Reply::Passing(Box::new(passing)));
+    let mut response = Response::new(Either::Right(Box::new(passing)));
     *response.status_mut() = head.status;
     *response.headers_mut() = passed_on(head.headers);
-    response
-}
-
-/// `body` with a status and a content type.
-pub(crate) fn whole(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Reply> {
-    let mut response = Response::new(Reply::Whole(Full::new(body.into())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -166,10 +135,8 @@ impl Refusal {
             StatusCode::NOT_FOUND => "NotFoundError",
             _ => "BadGatewayError",
         };
-        let error = json!({
-            "message": self.message, "type": kind, "param": null, "code": self.status.as_u16(),
-        });
-        whole(self.status, "application/json", json!({ "error": error }).to_string())
+        let body = error_body(self.status, kind, &self.message).to_string();
+        whole(self.status, "application/json", body)
     }
 }
 

@@ -5,6 +5,8 @@
 use super::api::Kind;
 use super::faults::{ContentField, Faults};
 use bytes::Bytes;
+use hyper::StatusCode;
+use scalebeam_endpoint::error_body;
 use serde_json::json;
 
 /// Everything that the chunks of one answer share.
@@ -126,7 +128,10 @@ impl Wording {
 
     /// An error in the middle of a stream.
     pub(super) fn error(&self, message: &str) -> Bytes {
-        self.event(&super::replies::error_body(500, "InternalServerError", message).to_string())
+        self.event(
+            &error_body(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
+                .to_string(),
+        )
     }
 
     /// The end mark.

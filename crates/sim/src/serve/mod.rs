@@ -27,22 +27,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use pacer::Pacer;
+use scalebeam_endpoint::Listener;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use truth::TruthLog;
 use wire::Wire;
-
-/// Connections that may wait to be accepted; the kernel lowers it to its own limit.
-const BACKLOG: u32 = 8_192;
 
 /// One endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,8 +104,7 @@ pub enum ServeError {
 /// A bound endpoint that does not serve yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     app: Arc<App>,
     pacer: Pacer,
     truth: Option<TruthLog>,
@@ -138,10 +133,7 @@ impl Server {
     pub fn bind(config: ServeConfig, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         config.faults.validate().map_err(ServeError::Faults)?;
         let emulator = config.engine.build()?;
-        let listener = listen(config.bind)
-            .map_err(|source| ServeError::Bind { address: config.bind, source })?;
-        let address = listener
-            .local_addr()
+        let listener = Listener::bind(config.bind)
             .map_err(|source| ServeError::Bind { address: config.bind, source })?;
         let truth = config.truth_log.as_deref().map(TruthLog::open).transpose()?;
         let pacer = Pacer::start(emulator, Arc::clone(&clock), config.engine.speed)
@@ -149,12 +141,12 @@ impl Server {
         let split_bytes = config.faults.split_bytes;
         let truth_sender = truth.as_ref().map(TruthLog::sender);
         let app = Arc::new(App::new(config, clock, pacer.handle(), truth_sender));
-        Ok(Self { listener, address, app, pacer, truth, split_bytes })
+        Ok(Self { listener, app, pacer, truth, split_bytes })
     }
 
     /// The address that was bound, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Serves until `shutdown` resolves; requests under way are then cut off.
@@ -162,40 +154,15 @@ impl Server {
     /// # Errors
     /// When a line of the truth log could not be written.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let mut shutdown = pin!(shutdown);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((socket, _)) => {
-                        connections.spawn(converse(Arc::clone(&self.app), socket, self.split_bytes));
-                    }
-                    // Out of descriptors, most likely: let some connections end before the next try.
-                    Err(_) => pause(Nanos::from_millis(20)).await,
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            }
-        }
-        connections.shutdown().await;
+        let converse = |socket| converse(Arc::clone(&self.app), socket, self.split_bytes);
+        self.listener.serve(shutdown, converse).await;
         self.pacer.stop();
         self.truth.map_or(Ok(()), TruthLog::close)
     }
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Serves one connection until either side ends it.
 async fn converse(app: Arc<App>, socket: TcpStream, split_bytes: bool) {
-    // A token is a small write, and Nagle's algorithm would hold every second one back.
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
     let reset = Arc::new(AtomicBool::new(false));
     let wire = Wire::new(socket, split_bytes, Arc::clone(&reset));
     let service = service_fn(move |request| {
@@ -206,9 +173,4 @@ async fn converse(app: Arc<App>, socket: TcpStream, split_bytes: bool) {
     let server = auto::Builder::new(TokioExecutor::new());
     // An error here is the client's going away or an injected fault; both are in the truth log.
     drop(server.serve_connection(TokioIo::new(wire), service).await);
-}
-
-/// Waits for `span`, to the millisecond: for back-off and injected delays, never for pacing.
-async fn pause(span: Nanos) {
-    drop(tokio::time::timeout(span.to_std(), std::future::pending::<()>()).await);
 }

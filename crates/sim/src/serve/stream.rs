@@ -10,9 +10,9 @@ use super::chunk::Wording;
 use super::faults::{Drawn, Interrupt, Interruption, RoleChunk, Stall};
 use super::generate::Live;
 use super::pacer::Event;
-use super::pause;
 use bytes::Bytes;
-use hyper::body::Frame;
+use hyper::body::{Body, Frame};
+use scalebeam_endpoint::pause;
 use scalebeam_model::units::Nanos;
 use std::collections::VecDeque;
 use std::fmt;
@@ -268,9 +268,13 @@ impl StreamBody {
             }
         }
     }
+}
 
-    /// The next frame.
-    pub(super) fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         loop {
             if let Some(delay) = &mut self.delay {
                 if delay.0.as_mut().poll(cx).is_pending() {
