@@ -2,9 +2,8 @@
 
 use crate::hosts::Hosts;
 use crate::support::{
-    Lab, free_port, json_lines, marked_processes, root, route, say, truth_server,
+    Lab, free_port, json_lines, marked_processes, root, route, say, truth_server, writes,
 };
-use scalebeam_model::units::Nanos;
 use scalebeam_record::RunReader;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -206,12 +205,7 @@ fn lags(records: &[scalebeam_model::request::RequestRecord], log: &Path) -> Vec<
     let mut lags = Vec::new();
     for record in records {
         let row = &rows[&record.index];
-        let writes: Vec<Nanos> = row["write_ns"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| Nanos(n.as_u64().unwrap()))
-            .collect();
+        let writes = writes(row);
         assert!(record.first_token_at.unwrap() > writes[0], "nothing is seen before it is written");
         assert!(record.last_token_at.unwrap() > writes[writes.len() - 1]);
         let arrivals =

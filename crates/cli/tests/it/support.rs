@@ -1,5 +1,6 @@
 //! What the tests share: the binary, servers that end with their test, and a look at `/proc`.
 
+use scalebeam_model::units::Nanos;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -239,4 +240,10 @@ pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 pub(crate) fn json_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+}
+
+/// When a truth server wrote each token of a request, by its log.
+pub(crate) fn writes(row: &Value) -> Vec<Nanos> {
+    let all = row["write_ns"].as_array().unwrap();
+    all.iter().map(|n| Nanos(n.as_u64().unwrap())).collect()
 }

@@ -1,6 +1,6 @@
 //! Numbers against a server that somebody else wrote, and that logs when it wrote each token.
 
-use crate::support::{json_lines, say, truth_server};
+use crate::support::{json_lines, say, truth_server, writes};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use scalebeam_record::RunReader;
@@ -237,12 +237,7 @@ fn sixty_four_streams_are_timed_as_the_server_wrote_them() {
     let (mut gaps, mut ttft, mut e2e) = (vec![], vec![], vec![]);
     for record in &records {
         let row = &rows[&record.index];
-        let writes: Vec<Nanos> = row["write_ns"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| Nanos(n.as_u64().unwrap()))
-            .collect();
+        let writes = writes(row);
         assert_eq!(record.chunks(), 32);
         assert_eq!(record.output_tokens, Some(32));
         // Two writes that one read brought are one arrival: a busy machine makes some of these.

@@ -5,8 +5,8 @@
 //! program serves is in `ready`; nothing is known about its paths.
 
 use super::{
-    Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, places, port, reach_addr, text,
-    visible_gpus,
+    CACHE_RESET, Env, HUB_ENV, Place, anywhere, bind_addr, draft, given_reset, only_on, places,
+    port, reach_addr, text, visible_gpus,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -49,16 +49,12 @@ impl Engine for Command {
                 kind: ParamKind::Text,
                 doc: "what is started: a name that is looked up on PATH, or a path",
             },
-            ParamSpec {
-                name: "cache_reset",
-                kind: ParamKind::Text,
-                doc: "path that is posted to where a workload says cache = \"reset\"",
-            },
+            CACHE_RESET,
         ]
     }
 
     fn cache_reset(&self, params: &Params) -> Option<CacheReset> {
-        text(params, "cache_reset").map(CacheReset::post)
+        given_reset(params)
     }
 
     /// Only those that its place names.
@@ -75,10 +71,7 @@ impl Engine for Command {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        only_on(&[Platform::Local, Platform::Ssh, Platform::External], self.kind(), platform)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

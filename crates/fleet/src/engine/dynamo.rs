@@ -4,9 +4,9 @@
 //! 3 key-value events.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, control_host, draft, entry_port,
-    extra_port, head_addr, node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr,
-    set, sglang, text, visible_gpus, vllm,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port,
+    head_addr, node_rank, only_on, own_addr, own_ip, places, port, rank_interface, reach_addr, set,
+    sglang, text, visible_gpus, vllm,
 };
 use scalebeam_model::engine::{Engine, Infra, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, HostPlan, Platform, Role};
@@ -69,12 +69,13 @@ impl Engine for Dynamo {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Dgd | Platform::External => Ok(()),
+        use Platform::{Dgd, External, Local, Ssh};
+        let able: &[Platform] = match self {
             // Its workers are planned alike, and have not been seen to come up.
-            Platform::Local | Platform::Ssh if *self != Self::Sglang => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+            Self::Sglang => &[Dgd, External],
+            Self::Vllm | Self::Mocker => &[Local, Ssh, Dgd, External],
+        };
+        only_on(able, self.kind(), platform)
     }
 
     fn has_own_entry(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The built-in emulated engine: `scalebeam serve`, one process per instance on its first host.
 
 use super::{
-    Args, Env, Place, anywhere, bind_addr, cannot, draft, places, port, reach_addr, scalar, text,
+    Args, Env, Place, anywhere, bind_addr, draft, only_on, places, port, reach_addr, scalar, text,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -70,10 +70,11 @@ impl Engine for Emulated {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Local | Platform::Ssh | Platform::Slurm | Platform::External => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        only_on(
+            &[Platform::Local, Platform::Ssh, Platform::Slurm, Platform::External],
+            self.kind(),
+            platform,
+        )
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

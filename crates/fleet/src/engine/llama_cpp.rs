@@ -5,7 +5,7 @@
 //! `params.rpc_workers = n` takes n of the extra ports.
 
 use super::{
-    Args, Env, Place, anywhere, bind_addr, cannot, draft, integer, places, port, reach_addr, text,
+    Args, Env, Place, anywhere, bind_addr, draft, integer, only_on, places, port, reach_addr, text,
     visible_gpus,
 };
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
@@ -81,10 +81,7 @@ impl Engine for LlamaCpp {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Local | Platform::Ssh | Platform::External => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        only_on(&[Platform::Local, Platform::Ssh, Platform::External], self.kind(), platform)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

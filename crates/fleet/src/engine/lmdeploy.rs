@@ -5,7 +5,7 @@
 //! `/distserve/free_cache` frees what one transferred session holds.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, places, port, reach_addr, text,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, draft, only_on, places, port, reach_addr, text,
     visible_gpus,
 };
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
@@ -54,10 +54,7 @@ impl Engine for Lmdeploy {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::External => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        only_on(&[Platform::External], self.kind(), platform)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

@@ -26,7 +26,9 @@ mod vllm;
 #[cfg(test)]
 mod tests;
 
-use scalebeam_model::engine::{Engine, Engines, LaunchRequest, Params, ProcessDraft};
+use scalebeam_model::engine::{
+    CacheReset, Engine, Engines, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+};
 use scalebeam_model::plan::{EngineKind, EnvValue, HostPlan, Platform, PortPlan};
 use std::collections::BTreeMap;
 
@@ -58,18 +60,33 @@ const HUB_ENV: &[&str] = &[
     "HUGGING_FACE_HUB_TOKEN",
 ];
 
-/// The reason that most pairs of engine and platform share.
-fn cannot(engine: EngineKind, platform: Platform) -> String {
+/// Passes on the platforms that the engine is `able` to run on; says what to do on others.
+fn only_on(able: &[Platform], engine: EngineKind, platform: Platform) -> Result<(), String> {
+    if able.contains(&platform) {
+        return Ok(());
+    }
     let means = match platform.renders() {
         true => "with the files that `scalebeam plan FILE --render DIR` writes",
         false => "by its own means",
     };
-    format!(
+    Err(format!(
         "engine {} on platform {} cannot be brought up by this version of scalebeam; bring it up \
          {means} and attach with platform = \"external\"",
         engine.name(),
         platform.name()
-    )
+    ))
+}
+
+/// Where the file says how a prefix cache is emptied, since nobody else can know.
+const CACHE_RESET: ParamSpec = ParamSpec {
+    name: "cache_reset",
+    kind: ParamKind::Text,
+    doc: "path that is posted to where a workload says cache = \"reset\"",
+};
+
+/// What [`CACHE_RESET`] was given.
+fn given_reset(params: &Params) -> Option<CacheReset> {
+    text(params, CACHE_RESET.name).map(CacheReset::post)
 }
 
 /// A host of the instance, with its share.

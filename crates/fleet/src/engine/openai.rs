@@ -1,9 +1,7 @@
 //! Any OpenAI-compatible endpoint: nothing to start.
 
-use super::{cannot, text};
-use scalebeam_model::engine::{
-    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
-};
+use super::{CACHE_RESET, given_reset, only_on};
+use scalebeam_model::engine::{CacheReset, Engine, LaunchRequest, ParamSpec, Params, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, Platform};
 
 #[derive(Debug)]
@@ -19,15 +17,11 @@ impl Engine for Openai {
     }
 
     fn params(&self) -> &'static [ParamSpec] {
-        &[ParamSpec {
-            name: "cache_reset",
-            kind: ParamKind::Text,
-            doc: "path that is posted to where a workload says cache = \"reset\"",
-        }]
+        &[CACHE_RESET]
     }
 
     fn cache_reset(&self, params: &Params) -> Option<CacheReset> {
-        text(params, "cache_reset").map(CacheReset::post)
+        given_reset(params)
     }
 
     fn takes_gpus(&self) -> bool {
@@ -35,13 +29,8 @@ impl Engine for Openai {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::External => Ok(()),
-            other => Err(format!(
-                "{}: scalebeam does not know what to start",
-                cannot(self.kind(), other)
-            )),
-        }
+        only_on(&[Platform::External], self.kind(), platform)
+            .map_err(|why| format!("{why}: scalebeam does not know what to start"))
     }
 
     fn processes(&self, _request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

@@ -3,7 +3,7 @@
 //! The application is shown as `serve run` would be given it; on KubeRay the same configuration is the
 //! `serveConfigV2` of a RayService.
 
-use super::{HUB_ENV, anywhere, cannot, draft, entry_port, places, port, reach_addr};
+use super::{HUB_ENV, anywhere, draft, entry_port, only_on, places, port, reach_addr};
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, Platform};
 use serde_json::{Map, Value, json};
@@ -33,10 +33,7 @@ impl Engine for RayServe {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Kuberay | Platform::External => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        only_on(&[Platform::Kuberay, Platform::External], self.kind(), platform)
     }
 
     fn has_own_entry(&self) -> bool {

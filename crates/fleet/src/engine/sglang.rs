@@ -1,8 +1,8 @@
 //! SGLang: `python -m sglang.launch_server`. Derived for the plan; not brought up by this version.
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr,
-    node_rank, own_ip, places, port, rank_interface, reach_addr, text, visible_gpus,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, draft, extra_port, head_addr, node_rank,
+    only_on, own_ip, places, port, rank_interface, reach_addr, text, visible_gpus,
 };
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
@@ -76,11 +76,8 @@ impl Engine for Sglang {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::External => Ok(()),
-            Platform::K8s | Platform::Lws | Platform::Modal | Platform::Skypilot => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        use Platform::{External, K8s, Lws, Modal, Skypilot};
+        only_on(&[K8s, Lws, Modal, Skypilot, External], self.kind(), platform)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

@@ -10,8 +10,8 @@
 mod ray;
 
 use super::{
-    Args, Env, HUB_ENV, Place, anywhere, bind_addr, cannot, draft, extra_port, head_addr,
-    node_rank, own_addr, own_ip, places, port, rank_interface, reach_addr, router, set, text,
+    Args, Env, HUB_ENV, Place, anywhere, bind_addr, draft, extra_port, head_addr, node_rank,
+    only_on, own_addr, own_ip, places, port, rank_interface, reach_addr, router, set, text,
     visible_gpus,
 };
 use scalebeam_model::engine::{
@@ -95,11 +95,9 @@ impl Engine for Vllm {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        match platform {
-            Platform::Local | Platform::Ssh | Platform::Slurm | Platform::External => Ok(()),
-            Platform::K8s | Platform::Lws | Platform::Modal | Platform::Skypilot => Ok(()),
-            other => Err(cannot(self.kind(), other)),
-        }
+        use Platform::{External, K8s, Local, Lws, Modal, Skypilot, Slurm, Ssh};
+        let able = [Local, Ssh, Slurm, K8s, Lws, Modal, Skypilot, External];
+        only_on(&able, self.kind(), platform)
     }
 
     fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {
