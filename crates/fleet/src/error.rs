@@ -18,6 +18,16 @@ pub struct Exit {
     pub signal: Option<i32>,
 }
 
+impl Exit {
+    /// What a shell's status of a process stands for: above 128 it is a signal.
+    pub(crate) fn of_shell(status: Option<i32>) -> Self {
+        match status {
+            Some(status) if status > 128 => Self { code: None, signal: Some(status - 128) },
+            code => Self { code, signal: None },
+        }
+    }
+}
+
 impl From<std::process::ExitStatus> for Exit {
     fn from(status: std::process::ExitStatus) -> Self {
         use std::os::unix::process::ExitStatusExt;
@@ -399,6 +409,14 @@ impl FleetError {
                 the setup again afterwards, it resumes cleanly"
                 .to_owned(),
         })
+    }
+}
+
+/// The error and what caused it, one after the other.
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", in_words(cause)),
+        None => error.to_string(),
     }
 }
 

@@ -8,18 +8,17 @@ mod engine_log;
 
 use crate::doctor::facts::{Facts, Link};
 use crate::doctor::machine::{Machine, machines};
-use crate::doctor::probe::{PROBE, cache, programs};
+use crate::doctor::probe::{model_call, on_path, programs, whole};
 use crate::doctor::sections::{Known, Sections, Unknown};
+use crate::error::in_words;
 use crate::host::{Question, Ran, Shell, ShellError, ask_all, quote};
 use crate::http::{Answer, Client, NoAnswer};
 use crate::launch::{Running, RunningProcess, manner};
-use crate::remote::COMMON;
 use scalebeam_model::fingerprint::{
     DeploymentPrint, EntryPrint, Fact, GpuPrint, HostPrint, LinkPrint, LogValue, ProcessPrint,
 };
 use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::IpAddr;
@@ -74,16 +73,13 @@ fn script(plan: &Plan, machine: &Machine<'_>, processes: &[RunningProcess]) -> S
     );
     // Writing to a String cannot fail.
     for (program, path) in programs(machine) {
-        let path = path.map_or(String::new(), |p| format!("PATH={}; ", quote(p)));
-        let _ = writeln!(calls, "({path}versions {})", quote(program));
+        let _ = writeln!(calls, "({}versions {})", on_path(path), quote(program));
     }
     if machine.on_gpus().is_ok() {
-        calls.push_str("gpus\ncuda\n");
+        calls.push_str("gpu_tables\ncuda\n");
     }
     if machine.loading().is_ok() {
-        let revision = plan.model.revision.as_deref().unwrap_or_default();
-        let model = format!("model {} {}", quote(&plan.model.id), quote(revision));
-        let _ = writeln!(calls, "({}{model})", cache(machine));
+        calls.push_str(&model_call("model_files", plan, machine));
     }
     for process in processes.iter().filter(|p| runs(machine, &p.id)) {
         let pid = match machine.shell {
@@ -92,7 +88,7 @@ fn script(plan: &Plan, machine: &Machine<'_>, processes: &[RunningProcess]) -> S
         };
         let _ = writeln!(calls, "process {} {pid}", quote(&process.id));
     }
-    format!("{COMMON}\n{PROBE}\n{PRINT}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
+    whole(PRINT, &calls)
 }
 
 fn runs(machine: &Machine<'_>, process: &str) -> bool {
@@ -112,7 +108,7 @@ impl<'a> Told<'a> {
     fn new(machine: Machine<'a>, ran: Result<Ran, ShellError>) -> Self {
         let (text, unreached) = match ran {
             Ok(ran) => (ran.stdout, None),
-            Err(error) => (String::new(), Some(chain(&error))),
+            Err(error) => (String::new(), Some(in_words(&error))),
         };
         Self { machine, cut: Sections::cut(&text), facts: Facts::read(&text), unreached }
     }
@@ -213,14 +209,6 @@ impl<'a> Told<'a> {
     }
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    if let Some(cause) = error.source() {
-        let _ = write!(text, ": {cause}");
-    }
-    text
-}
-
 /// `MemTotal:  131072000 kB`.
 fn memory_bytes(text: &str) -> Known<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
@@ -293,7 +281,9 @@ fn masked(lines: Vec<String>) -> Vec<String> {
     let mask = |line: String| {
         let word = line.strip_prefix('=').unwrap_or(&line).to_owned();
         let is_flag = word.starts_with("--");
-        if std::mem::take(&mut hides_next) && !is_flag {
+        // A flag may take several.
+        hides_next &= !is_flag;
+        if hides_next {
             return MASK.to_owned();
         }
         match word.split_once('=') {
@@ -383,6 +373,7 @@ eno1\tmlx5_core
 =serve
 =--api-key
 =hush
+=rush
 =--hf-token=hush
 =--max-num-batched-tokens=256
 =
@@ -438,7 +429,7 @@ PATH
         told(MORE, |told| {
             let print = process(EngineKind::Vllm, &serve(), std::slice::from_ref(told));
             let words = print.command.known().unwrap().join(" ");
-            let want = "/opt/venv/bin/python vllm serve --api-key *** --hf-token=*** \
+            let want = "/opt/venv/bin/python vllm serve --api-key *** *** --hf-token=*** \
                         --max-num-batched-tokens=256 ";
             assert_eq!(words, want);
             assert_eq!(print.env_names.known().unwrap(), &["HF_TOKEN", "PATH"]);
@@ -469,10 +460,8 @@ PATH
     #[tokio::test]
     async fn this_machine_tells_of_a_process_here() {
         let pid = std::process::id();
-        let script = format!(
-            "{COMMON}\n{PROBE}\n{PRINT}\nmain() {{\nkernel\ndrivers\nprocess a/0/x {pid}\n\
-             process a/0/y 0\nsection end\n}}\nmain </dev/null\n"
-        );
+        let calls = format!("kernel\ndrivers\nprocess a/0/x {pid}\nprocess a/0/y 0\n");
+        let script = whole(PRINT, &calls);
         let ran = Shell::Here.run(&script, LIMIT).await.unwrap();
         let cut = Sections::cut(&ran.stdout);
         assert!(cut.get("kernel").unwrap().starts_with("Linux "), "{}", ran.stdout);
@@ -489,9 +478,8 @@ PATH
     #[tokio::test]
     async fn below_a_shell_that_waits_the_engine_is_found() {
         let calls = "sh -c 'sleep 30 & wait' &\nleader=$!\nsleep 1\npid=$(child $leader)\n\
-                     process a/0/x $pid\nkill $pid\nsection end";
-        let script =
-            format!("{COMMON}\n{PROBE}\n{PRINT}\nmain() {{\n{calls}\n}}\nmain </dev/null\n");
+                     process a/0/x $pid\nkill $pid\n";
+        let script = whole(PRINT, calls);
         let ran = Shell::Here.run(&script, LIMIT).await.unwrap();
         let cut = Sections::cut(&ran.stdout);
         assert_eq!(cut.get("command a/0/x").unwrap(), "=sleep\n=30\n");

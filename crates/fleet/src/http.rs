@@ -3,7 +3,7 @@
 //! **Invariants.** Proxies of the environment are ignored: a gate asks the endpoint itself. Values of
 //! secret headers are marked sensitive and never part of an error.
 
-use crate::error::FleetError;
+use crate::error::{FleetError, in_words};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -285,14 +285,6 @@ where
 
 fn broke(e: hyper::Error) -> NoAnswer {
     NoAnswer(format!("connection broke: {}", in_words(&e)))
-}
-
-/// The error and what caused it: hyper's own words name no cause.
-fn in_words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", in_words(cause)),
-        None => error.to_string(),
-    }
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, NoAnswer> {

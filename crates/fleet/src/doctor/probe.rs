@@ -8,13 +8,13 @@ use super::facts::Facts;
 use super::machine::{Machine, peers};
 use super::sections::{Known, Unknown};
 use super::seen::{ClockOffset, Unreached};
+use crate::error::in_words;
 use crate::host::{Shell, ShellError, quote, side_by_side};
 use crate::remote::COMMON;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{DeploymentPlan, EnvValue, Plan, Platform};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::process::Stdio;
@@ -76,8 +76,7 @@ fn script(
     let mut calls = String::from("base\n");
     // Writing to a String cannot fail.
     for (program, path) in programs(machine) {
-        let path = path.map_or(String::new(), |p| format!("PATH={}; ", quote(p)));
-        let program = quote(program);
+        let (path, program) = (on_path(path), quote(program));
         let _ = writeln!(calls, "({path}program {program}; versions {program})");
     }
     for (port, _) in machine.ports().keys() {
@@ -90,19 +89,29 @@ fn script(
         calls.push_str("gpus\n");
     }
     if machine.loading().is_ok() {
-        let revision = plan.model.revision.as_deref().unwrap_or_default();
-        let _ = writeln!(
-            calls,
-            "({}model {} {})",
-            cache(machine),
-            quote(&plan.model.id),
-            quote(revision)
-        );
+        calls.push_str(&model_call("model", plan, machine));
     }
     if machine.shell == Shell::Here {
         calls.push_str(&tools(deployments));
     }
-    format!("{COMMON}\n{PROBE}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
+    whole("", &calls)
+}
+
+/// The functions, `more` of them, and `calls`, a line each.
+pub(crate) fn whole(more: &str, calls: &str) -> String {
+    format!("{COMMON}\n{PROBE}\n{more}\nmain() {{\n{calls}section end\n}}\nmain </dev/null\n")
+}
+
+/// What lets a call look for programs along `path`, where the plan gives one.
+pub(crate) fn on_path(path: Option<&str>) -> String {
+    path.map_or(String::new(), |path| format!("PATH={}; ", quote(path)))
+}
+
+/// The line that has `function` look at the model of `plan`.
+pub(crate) fn model_call(function: &str, plan: &Plan, machine: &Machine<'_>) -> String {
+    let revision = plan.model.revision.as_deref().unwrap_or_default();
+    let (id, revision) = (quote(&plan.model.id), quote(revision));
+    format!("({}{function} {id} {revision})\n", cache(machine))
 }
 
 /// Programs of the plan on a machine but our own, each with the search path that the plan gives it.
@@ -196,11 +205,7 @@ impl Errand {
 }
 
 fn unreached(error: ShellError) -> Unreached {
-    let mut said = error.to_string();
-    if let Some(cause) = error.source() {
-        let _ = write!(said, ": {cause}");
-    }
-    Unreached { said, hint: error.hint() }
+    Unreached { said: in_words(&error), hint: error.hint() }
 }
 
 /// How far the clock behind `shell` is from ours: dates asked for in turn on one open channel. The true
@@ -330,6 +335,14 @@ mod tests {
             ran.stdout,
             "\n@@ slow\n\n@- sleep gave no answer within 1 s\n\n@@ bad\nno\n\n@- sh ended with status 3\n\n@@ none\n\n@- no-such-program is not installed\n\n@@ end\n"
         );
+    }
+
+    #[tokio::test]
+    async fn an_lspci_that_lists_nothing_says_nothing_of_acs() {
+        let silent = "d=$(mktemp -d)\nprintf '#!/bin/sh\\nexit 1\\n' >\"$d/lspci\"\nchmod +x \"$d/lspci\"\n\
+                      PATH=$d:$PATH\nacs\nrm -r \"$d\"";
+        let why = asked(silent).await.acs.unwrap_err().to_string();
+        assert_eq!(why, "lspci lists no device");
     }
 
     /// What the functions say when `calls` are made of them.

@@ -133,11 +133,17 @@ for name in ("vllm", "sglang", "lmdeploy", "ray", "torch", "nixl", "ai-dynamo", 
 '
 }
 
-gpus() {
+# gpu_tables: what GPUs are; nothing where there is none.
+gpu_tables() {
   ask gpus 20 nvidia-smi --format=csv --query-gpu=index,name,uuid,memory.total,memory.free,driver_version || return
   # One column that a driver does not know spoils its whole table, so what not all know is apart.
   ask gpu_modes 20 nvidia-smi --format=csv --query-gpu=index,mig.mode.current,ecc.mode.current,persistence_mode,power.limit,power.default_limit
   ask gpu_clocks 20 nvidia-smi --format=csv --query-gpu=index,clocks.max.sm,clocks.applications.graphics
+  return 0
+}
+
+gpus() {
+  gpu_tables || return
   ask gpu_processes 20 nvidia-smi --format=csv --query-compute-apps=pid,gpu_uuid,process_name,used_memory
   ask gpu_throttle 20 nvidia-smi --format=csv --query-gpu=index,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.hw_thermal_slowdown,clocks_throttle_reasons.hw_power_brake_slowdown,clocks_throttle_reasons.sw_thermal_slowdown
   ask gpu_fabric 20 nvidia-smi --format=csv --query-gpu=index,fabric.state,fabric.status
@@ -154,8 +160,11 @@ acs() {
     /^[0-9a-f]/ { device = $1; bridge = /PCI bridge/ }
     bridge && /access denied/ { denied = 1 }
     bridge && /ACSCtl:/ { sub(/^[ \t]*ACSCtl:[ \t]*/, ""); print device "\t" $0; told = 1 }
-    END { exit !told && denied ? 3 : 0 }'
-  [ $? -ne 3 ] || absent "lspci shows ACS to root only"
+    END { exit NR == 0 ? 4 : !told && denied ? 3 : 0 }'
+  case $? in
+    3) absent "lspci shows ACS to root only" ;;
+    4) absent "lspci lists no device" ;;
+  esac
 }
 
 # read_speed FILE: what dd says of its first 256 MiB, past the cache.
@@ -170,8 +179,8 @@ read_speed() {
   esac
 }
 
-# model ID REVISION: its folder, its config, hashes of its small files, sizes of its weights.
-model() {
+# model_files ID REVISION: its folder, its config, hashes of its small files, sizes of its weights.
+model_files() {
   hub=${HF_HUB_CACHE-${HF_HOME-$HOME/.cache/huggingface}/hub}
   section hub
   printf '%s\n' "$hub"
@@ -193,7 +202,6 @@ model() {
     section model_hashes
     absent "the model is one large file, which is not read here"
     ask model_weights 5 stat -Lc '%s %n' "$1"
-    read_speed "$1"
   else absent "neither $1 nor a copy in $hub"; fi
   near=$hub
   while [ ! -d "$near" ] && [ "$near" != / ] && [ "$near" != . ]; do near=$(dirname "$near"); done
@@ -211,6 +219,13 @@ model() {
   for file in "$dir"/*.safetensors "$dir"/*.gguf "$dir"/*.bin; do
     [ -e "$file" ] && stat -Lc '%s %n' "$file"
   done
+}
+
+# model ID REVISION: the same, and how fast its first file of weights is read.
+model() {
+  model_files "$@"
+  if [ -z "$dir" ] && [ -f "$1" ]; then read_speed "$1"; fi
+  [ -n "$dir" ] || return
   for file in "$dir"/*.safetensors "$dir"/*.gguf "$dir"/*.bin; do
     if [ -r "$file" ]; then read_speed "$file"; return; fi
   done

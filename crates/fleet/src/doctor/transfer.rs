@@ -7,6 +7,7 @@
 use super::machine::{Machine, peers};
 use super::probe::programs;
 use super::sections::{Known, Unknown};
+use crate::error::in_words;
 use crate::host::{ShellError, quote};
 use scalebeam_model::units::Nanos;
 use std::process::Stdio;
@@ -161,7 +162,7 @@ fn speed(numbers: &str) -> Option<Speed> {
 }
 
 fn broken(error: ShellError) -> Unknown {
-    Unknown(format!("the transfer broke off: {error}"))
+    Unknown(format!("the transfer broke off: {}", in_words(&error)))
 }
 
 #[cfg(test)]
