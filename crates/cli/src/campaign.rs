@@ -6,7 +6,7 @@
 use crate::clock::WallClock;
 use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
-use crate::interrupt::{self, Asked, reached};
+use crate::interrupt::{self, Asked, Signals, reached};
 use crate::{printer, settings};
 use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::{Context, Running, bring_up};
@@ -75,7 +75,7 @@ pub(crate) struct Up {
 
 /// Runs everything that the plan holds and the run directory lacks.
 pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Done, Failure> {
-    let signals = watch_signals()?;
+    let signals = interrupt::watch()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
     let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
@@ -90,7 +90,7 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<D
 
 /// Brings the one deployment of the plan up and leaves it; nothing where the user interrupted.
 pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Option<Up>, Failure> {
-    let signals = watch_signals()?;
+    let signals = interrupt::watch()?;
     let clock = WallClock::shared();
     let prepared = prepare::prepare(loaded, &goal).await?;
     let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
@@ -121,13 +121,6 @@ pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Op
             if interrupted { Ok(None) } else { Err(error.into()) }
         }
     }
-}
-
-/// Who may ask to stop, and who listens.
-type Signals = (watch::Sender<Asked>, watch::Receiver<Asked>);
-
-fn watch_signals() -> Result<Signals, Failure> {
-    interrupt::watch().map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))
 }
 
 fn open(loaded: &Loaded, goal: &Goal, clock: &dyn Clock) -> Result<RunWriter, Failure> {

@@ -69,13 +69,19 @@ fn man(dir: &std::path::Path) -> Result<Status, Failure> {
     Ok(Status::Ok)
 }
 
-/// The control plane's runtime. Load is sent from threads of its own.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))
+/// A runtime of `threads` threads: one needs no other to be woken on the way of a token. A campaign's load is
+/// sent from threads of its own.
+fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
+    use tokio::runtime::Builder;
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(usize::from(threads));
+    }
+    let built = builder.enable_all().build();
+    built.map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))
 }
 
 /// Reads a span given on the command line.

@@ -1,5 +1,6 @@
 //! Ctrl-C: once to drain, seal and tear down; twice to do so at once. Others may ask as the user does.
 
+use crate::exit::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,12 +16,22 @@ pub(crate) enum Asked {
     Twice,
 }
 
+/// Who may ask to stop, and who listens.
+pub(crate) type Signals = (watch::Sender<Asked>, watch::Receiver<Asked>);
+
 /// Watches SIGINT, SIGTERM and SIGHUP from now on. Must be called on the runtime.
-pub(crate) fn watch() -> std::io::Result<(watch::Sender<Asked>, watch::Receiver<Asked>)> {
+///
+/// # Errors
+/// When the system does not let them be watched.
+pub(crate) fn watch() -> Result<Signals, Failure> {
     let (tx, rx) = watch::channel(Asked::Not);
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut term = signal(SignalKind::terminate())?;
-    let mut hup = signal(SignalKind::hangup())?;
+    let on = |kind| {
+        let watched = signal(kind);
+        watched.map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))
+    };
+    let mut int = on(SignalKind::interrupt())?;
+    let mut term = on(SignalKind::terminate())?;
+    let mut hup = on(SignalKind::hangup())?;
     let ask = tx.clone();
     tokio::spawn(async move {
         loop {

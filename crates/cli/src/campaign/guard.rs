@@ -142,7 +142,8 @@ impl Campaign<'_> {
             _ => (*id).to_owned(),
         };
         let mut missing: Vec<String> = order.iter().map(words).collect();
-        for deployment in &self.loaded.plan.deployments {
+        let all = self.loaded.plan.deployments.iter();
+        for deployment in all.filter(|d| !self.prepared.is_skipped(&d.name)) {
             let unfinished = search::unfinished(&self.writer, &self.loaded.plan, &deployment.name)?;
             missing.extend(unfinished.iter().map(|s| format!("search {}", s.name())));
         }

@@ -14,7 +14,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Status, Failure> {
     let plan = &loaded.plan;
     let all = plan.deployments.iter().collect();
     let asking = scalebeam_fleet::doctor::examine(plan, all, &cache, &clock);
-    let report = super::runtime()?.block_on(asking);
+    let report = super::runtime(2)?.block_on(asking);
     if args.file.json {
         printer::json(&report)?;
     } else {

@@ -19,7 +19,7 @@ const LIVE: &str =
 pub(super) fn run(args: &DownArgs) -> Result<Status, Failure> {
     let grace = args.grace.as_deref().map(|text| span("--grace", text)).transpose()?;
     let runs = runs(args)?;
-    let runtime = runtime()?;
+    let runtime = runtime(2)?;
     let mut done = Vec::new();
     let mut problems = false;
     for dir in &runs {

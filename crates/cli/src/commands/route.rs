@@ -6,7 +6,6 @@ use crate::exit::{Failure, Status, chain};
 use crate::{interrupt, printer};
 use scalebeam_router::{Router, RouterConfig, RouterError};
 use std::net::SocketAddr;
-use tokio::runtime::{Builder, Runtime};
 
 pub(super) fn run(args: &RouteArgs) -> Result<Status, Failure> {
     let config = RouterConfig {
@@ -14,25 +13,13 @@ pub(super) fn run(args: &RouteArgs) -> Result<Status, Failure> {
         prefill: args.prefill.clone(),
         decode: args.decode.clone(),
     };
-    runtime(args.threads)?.block_on(async {
-        let (_, asked) = interrupt::watch()
-            .map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))?;
+    super::runtime(args.threads)?.block_on(async {
+        let (_, asked) = interrupt::watch()?;
         let router = Router::bind(&config, WallClock::shared()).map_err(|e| failure(&e))?;
         printer::data(&format!("listening on http://{}", router.local_addr()));
         router.run(interrupt::reached(&asked, interrupt::Asked::Once)).await;
         Ok(Status::Ok)
     })
-}
-
-/// One thread needs no other to be woken on the way of a token.
-fn runtime(threads: u16) -> Result<Runtime, Failure> {
-    let mut builder =
-        if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    if threads > 1 {
-        builder.worker_threads(usize::from(threads));
-    }
-    let built = builder.enable_all().build();
-    built.map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))
 }
 
 fn failure(error: &RouterError) -> Failure {

@@ -77,7 +77,7 @@ pub(super) fn weigh(
     doctor: Doctor,
     shown: &Shown,
 ) -> Result<Status, Failure> {
-    let done = super::runtime()?.block_on(campaign::run(loaded, goal, doctor))?;
+    let done = super::runtime(2)?.block_on(campaign::run(loaded, goal, doctor))?;
     let reader = RunReader::open(&done.dir)?;
     let said = outcome::conclude(&reader, None, shown);
     match (done.status, said) {

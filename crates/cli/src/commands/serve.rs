@@ -15,13 +15,8 @@ use std::net::SocketAddr;
 
 pub(super) fn run(args: &ServeArgs) -> Result<Status, Failure> {
     let config = config(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::internal(format!("cannot start a runtime: {e}")))?;
-    runtime.block_on(async {
-        let (_, asked) = interrupt::watch()
-            .map_err(|e| Failure::internal(format!("cannot watch for signals: {e}")))?;
+    super::runtime(1)?.block_on(async {
+        let (_, asked) = interrupt::watch()?;
         let server = Server::bind(config, WallClock::shared()).map_err(failure)?;
         printer::data(&format!("listening on http://{}", server.local_addr()));
         server.run(interrupt::reached(&asked, interrupt::Asked::Once)).await.map_err(failure)

@@ -12,7 +12,7 @@ pub(super) fn run(args: &SetupArgs) -> Result<Status, Failure> {
     if llama_cpp::installed(&cache).is_none() {
         printer::say(&llama_cpp::plan_text(&cache));
     }
-    let installed = runtime()?.block_on(llama_cpp::install(&cache, &|text| printer::say(text)))?;
+    let installed = runtime(2)?.block_on(llama_cpp::install(&cache, &|text| printer::say(text)))?;
     if args.json {
         printer::json(&installed)?;
     } else {

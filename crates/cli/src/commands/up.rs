@@ -14,7 +14,7 @@ pub(super) fn run(args: &UpArgs) -> Result<Status, Failure> {
     loaded.plan.searches.clear();
     let out = super::run::out_dir(args.out.as_deref(), &loaded.experiment);
     let doctor = if args.no_doctor { Doctor::NotAsked } else { Doctor::Asked };
-    let up = super::runtime()?.block_on(campaign::up(&loaded, Goal::New { out }, doctor))?;
+    let up = super::runtime(2)?.block_on(campaign::up(&loaded, Goal::New { out }, doctor))?;
     let Some(up) = up else { return Ok(Status::Interrupted) };
     if args.json {
         printer::json(
