@@ -204,6 +204,13 @@ pub struct Claim {
     pub grace: Nanos,
 }
 
+impl Claim {
+    /// Where logs of its deployment are.
+    pub(crate) fn logs(&self) -> PathBuf {
+        Path::new(&self.run_dir).join("logs").join(&self.deployment)
+    }
+}
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {

@@ -23,6 +23,11 @@ fn every_experiment_of_the_repository_is_planned() {
             let started = !deployment.processes.is_empty();
             let attached = deployment.platform.name() == "external";
             assert!(started || attached, "{name}: {}", deployment.name);
+            // A pod's or a container's own address is not asked for what an engine counts: it is nobody's here.
+            if !deployment.platform.places_processes() {
+                let entries: Vec<&str> = deployment.entries.iter().map(|e| &*e.url).collect();
+                assert_eq!(deployment.engine_urls(), entries, "{name}: {}", deployment.name);
+            }
         }
         seen += 1;
     }

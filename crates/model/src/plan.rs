@@ -8,7 +8,7 @@ use crate::api::HttpVersion;
 use crate::driver::{Balance, LoadShape, PhasePlan};
 use crate::limit::Limit;
 use crate::search::SearchPlan;
-use crate::units::Nanos;
+use crate::units::{Nanos, parse_duration};
 use crate::workload::{Workload, derive_seed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -498,16 +498,34 @@ pub struct DeploymentPlan {
     pub cannot_run: Option<String>,
 }
 
+/// The base URL of the port `name` of instance `index`, where one of its `processes` has it.
+fn port_url(processes: &[ProcessPlan], index: u32, name: &str) -> Option<String> {
+    let mine = processes.iter().filter(|p| p.instance == Some(index));
+    let port = mine.flat_map(|p| &p.ports).find(|port| port.name == name)?;
+    Some(format!("http://{}:{}", port.addr, port.port))
+}
+
 impl DeploymentPlan {
+    /// The text that the platform is told as `name`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.params.get(name)? {
+            ParamValue::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The span that the platform is told as `name`.
+    pub fn span(&self, name: &str) -> Option<Nanos> {
+        parse_duration(self.text(name)?).ok()
+    }
+
     /// Base URLs where its engines speak for themselves: of each instance, where the plan starts a server for
     /// each, also behind a router; else of the entries.
     pub fn engine_urls(&self) -> Vec<String> {
-        let of = |instance: &InstancePlan| {
-            let mine = self.processes.iter().filter(|p| p.instance == Some(instance.index));
-            let port = mine.flat_map(|p| &p.ports).find(|port| port.name == "http")?;
-            Some(format!("http://{}:{}", port.addr, port.port))
-        };
-        let is_routed = self.entries.iter().all(|entry| entry.instance.is_none());
+        let of = |instance: &InstancePlan| port_url(&self.processes, instance.index, "http");
+        // Elsewhere the planned address is that of a pod or a container, which nobody reaches from here.
+        let is_routed = self.platform.places_processes()
+            && self.entries.iter().all(|entry| entry.instance.is_none());
         let instances = self.instances.iter().filter(|_| is_routed).map(of);
         match instances.collect::<Option<Vec<String>>>() {
             Some(urls) if !urls.is_empty() => urls,

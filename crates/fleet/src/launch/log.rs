@@ -8,6 +8,10 @@ use std::path::Path;
 
 /// Bytes from the end of a log that are looked at.
 const TAIL_BYTES: u64 = 128 << 10;
+/// Lines of a log that an error shows.
+pub(super) const SHOWN_LINES: usize = 15;
+/// Lines of a log in which known failures are looked for.
+pub(super) const SEARCH_LINES: usize = 400;
 /// Characters of a line that are kept.
 const LINE_LIMIT: usize = 400;
 
@@ -20,11 +24,15 @@ pub(super) fn tail(log: &Path, from: u64, lines: usize) -> std::io::Result<Vec<S
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut kept: Vec<String> =
-        text.lines().rev().map(plain).filter(|l| !l.is_empty()).take(lines).collect();
+    Ok(last_lines(&String::from_utf8_lossy(&bytes), lines))
+}
+
+/// The last `lines` lines of `text`, as [`tail`] keeps them.
+pub(super) fn last_lines(text: &str, lines: usize) -> Vec<String> {
+    let kept = text.lines().rev().map(plain).filter(|l| !l.is_empty()).take(lines);
+    let mut kept: Vec<String> = kept.collect();
     kept.reverse();
-    Ok(kept)
+    kept
 }
 
 /// Looks for a text in the lines of a log that grows; what was looked at is not read again.

@@ -26,9 +26,17 @@ use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
-/// Lines of a log in which known failures are looked for.
-const SEARCH_LINES: usize = 400;
+/// What a look is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Whether it runs. Nobody is asked where it answers: that is known, costs the load's machine another call,
+    /// and a refused answer to it would end a measurement that goes well.
+    Runs,
+    /// Where it answers, too.
+    Where,
+}
 
 /// What became of a deployment that was submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +47,7 @@ pub(crate) enum Look {
     Pending(String),
     /// It runs.
     Up {
-        /// Where it answers: as many entries as its plan has, in the plan's order.
+        /// Where it answers: as many entries as its plan has, in the plan's order; none where nobody asked.
         entries: Vec<EntryPlan>,
         /// Where it runs, in words.
         text: String,
@@ -159,12 +167,18 @@ impl Manager {
     ///
     /// # Errors
     /// When the platform cannot be asked.
-    async fn look(self, claim: &Claim, plan: &DeploymentPlan, id: &str) -> Result<Look, ToolError> {
+    async fn look(
+        self,
+        claim: &Claim,
+        plan: &DeploymentPlan,
+        id: &str,
+        ask: Ask,
+    ) -> Result<Look, ToolError> {
         match self {
-            Self::Slurm => slurm::look(claim, plan, id).await,
-            Self::Kube => kube::look(claim, plan).await,
-            Self::Modal => modal::look(claim, plan).await,
-            Self::Skypilot => skypilot::look(claim, plan).await,
+            Self::Slurm => slurm::look(claim, plan, id, ask).await,
+            Self::Kube => kube::look(claim, plan, ask).await,
+            Self::Modal => modal::look(claim, plan, ask).await,
+            Self::Skypilot => skypilot::look(claim, plan, ask).await,
         }
     }
 
@@ -193,13 +207,9 @@ impl Manager {
     ///
     /// # Errors
     /// When the platform cannot be asked.
-    pub(crate) async fn find(
-        self,
-        claim: &Claim,
-        id: Option<&str>,
-    ) -> Result<Vec<String>, ToolError> {
+    pub(crate) async fn find(self, claim: &Claim) -> Result<Vec<String>, ToolError> {
         match self {
-            Self::Slurm => slurm::find(claim, id).await,
+            Self::Slurm => slurm::find(claim).await,
             Self::Kube => kube::find(claim).await,
             Self::Modal => modal::find(claim).await,
             Self::Skypilot => skypilot::find(claim).await,
@@ -256,5 +266,37 @@ impl Manager {
             tail: Vec::new(),
             advice: self.hint(error),
         }
+    }
+}
+
+/// Asks every so often until `is_gone`, for `limit` at most; whether it came to that. A platform that does not
+/// answer once may answer the next time.
+///
+/// # Errors
+/// What the last question met, where that is why nobody knows.
+async fn gone_within<F>(
+    limit: Duration,
+    every: Duration,
+    mut is_gone: impl FnMut() -> F,
+) -> Result<bool, ToolError>
+where
+    F: Future<Output = Result<bool, ToolError>>,
+{
+    let mut unanswered = None;
+    let looking = async {
+        let mut tick = tokio::time::interval(every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match is_gone().await {
+                Ok(true) => return,
+                Ok(false) => unanswered = None,
+                Err(error) => unanswered = Some(error),
+            }
+        }
+    };
+    match tokio::time::timeout(limit, looking).await {
+        Ok(()) => Ok(true),
+        Err(_) => unanswered.map_or(Ok(false), Err),
     }
 }

@@ -39,8 +39,6 @@ const LOST_AFTER: Nanos = Nanos::from_secs(45);
 const LASTED: Nanos = Nanos::from_secs(30);
 /// Between two attempts to reach a host again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
-/// Statuses of a shell above this one are signals.
-const SIGNALLED: i32 = 128;
 
 /// Looks at every host of `plan` that is not this machine, all of them at once.
 ///
@@ -349,10 +347,7 @@ impl Follower {
         self.copied += write(&mut self.log, ran.stdout.as_bytes());
         Ok(match remote::parse_rest(&ran.stderr) {
             None | Some(Fate::Lives) => None,
-            Some(Fate::Ended(Some(status))) if status > SIGNALLED => {
-                Some(Exit { code: None, signal: Some(status - SIGNALLED) })
-            }
-            Some(Fate::Ended(code)) => Some(Exit { code, signal: None }),
+            Some(Fate::Ended(status)) => Some(Exit::of_shell(status)),
         })
     }
 }

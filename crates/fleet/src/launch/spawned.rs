@@ -1,7 +1,7 @@
 //! A process that was started, wherever it runs: what is known of it, and how it ended.
 
 use super::RunningProcess;
-use super::log::{Search, tail};
+use super::log::{SEARCH_LINES, SHOWN_LINES, Search, tail};
 use crate::error::{Death, Exit, FleetError};
 use crate::failure;
 use crate::host::Shell;
@@ -15,11 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// Lines of a log that an error shows.
-const TAIL_LINES: usize = 15;
-/// Lines of a log in which known failures are looked for.
-const SEARCH_LINES: usize = 400;
 
 /// An end is noticed by the kernel's word here, and by asking elsewhere.
 const SETTLED_HERE: Duration = Duration::from_secs(2);
@@ -162,7 +157,7 @@ impl Spawned {
 
     /// What is known about what its log says.
     pub(crate) fn known_failure(&self) -> Option<&'static str> {
-        failure::recognise(&self.tail(SEARCH_LINES)).map(|k| k.hint)
+        failure::recognise(&self.recent_lines()).map(|k| k.hint)
     }
 
     fn tail(&self, lines: usize) -> Vec<String> {
@@ -182,7 +177,7 @@ impl Spawned {
             pid: self.identity.pid,
             command: self.command.clone(),
             exit,
-            tail: self.tail(TAIL_LINES),
+            tail: self.tail(SHOWN_LINES),
             log: self.log.clone(),
             known: self.known_failure(),
         }))

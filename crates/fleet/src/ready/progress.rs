@@ -204,6 +204,22 @@ struct Log {
     phase: Option<Phase>,
 }
 
+impl Log {
+    /// A log that is `length` bytes long now; `told` is the phase that its end tells. Where that tells none,
+    /// what was told before still holds.
+    fn seen(
+        before: Option<Self>,
+        length: u64,
+        now: Nanos,
+        told: impl FnOnce() -> Option<Phase>,
+    ) -> Self {
+        match before {
+            Some(log) if log.length == length => log,
+            _ => Self { length, since: now, phase: told().or(before.and_then(|log| log.phase)) },
+        }
+    }
+}
+
 /// Watches the logs of a deployment while it comes up.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -264,11 +280,8 @@ impl Watch {
     fn read(&mut self, processes: &[Spawned], now: Nanos) {
         let before = std::mem::take(&mut self.logs);
         let of = |(index, process): (usize, &Spawned)| {
-            let length = process.log_length();
-            match before.get(index).filter(|log| log.length == length) {
-                Some(log) => *log,
-                None => Log { length, since: now, phase: last_phase(&process.recent_lines()) },
-            }
+            let told = || last_phase(&process.recent_lines());
+            Log::seen(before.get(index).copied(), process.log_length(), now, told)
         };
         self.logs = processes.iter().enumerate().map(of).collect();
     }
@@ -403,6 +416,17 @@ mod tests {
         assert_eq!(summary(&all), "");
         assert_eq!(summary(&[told("a", 0, Role::Aggregated, LOADS)]), "a: loading weights 40 %");
         assert_eq!(summary(&[told("a", 0, Role::Aggregated, "nothing known")]), "");
+    }
+
+    #[test]
+    fn a_log_that_grows_without_a_word_of_a_phase_keeps_its_own() {
+        let at = Nanos::from_secs;
+        let serving = Log::seen(None, 10, at(1), || phase(UP));
+        let access = Log::seen(Some(serving), 20, at(2), || phase("GET /v1/models 200"));
+        assert_eq!((access.phase, access.since), (phase(UP), at(2)));
+        let silent = Log::seen(Some(access), 20, at(9), || phase(LOADS));
+        assert_eq!((silent.phase, silent.since), (phase(UP), at(2)), "nothing new to read");
+        assert_eq!(Log::seen(Some(silent), 30, at(10), || phase(LOADS)).phase, phase(LOADS));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use scalebeam_model::plan::{
     DeploymentPlan, EngineKind, Gate, InstancePlan, ParamValue, Plan, ProcessPlan, Role,
     object_name,
 };
-use scalebeam_model::units::{Nanos, parse_duration};
+use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 
 /// What is rendered.
@@ -77,10 +77,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        match self.deployment.params.get(name)? {
-            ParamValue::Text(text) => Some(text),
-            _ => None,
-        }
+        self.deployment.text(name)
     }
 
     pub(super) fn integer(&self, name: &str) -> Option<u64> {
@@ -98,7 +95,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn span(&self, name: &str) -> Option<Nanos> {
-        parse_duration(self.text(name)?).ok()
+        self.deployment.span(name)
     }
 
     /// The image of the file, else the engine's own of the version asked for.

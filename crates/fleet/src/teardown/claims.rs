@@ -37,9 +37,12 @@ pub(super) fn of(contents: &Contents) -> Vec<Claimed> {
                 }
             }
             Event::PlatformGone { deployment } => {
-                if let Some(claimed) = latest(&mut all, deployment) {
-                    claimed.is_gone = true;
-                }
+                // A life before this one claimed the same name there, if it did not come to its end.
+                let last = latest(&mut all, deployment).map(|c| c.claim.clone());
+                let is_last = |c: &Claim| {
+                    last.as_ref().is_some_and(|l| (&l.name, &l.scope) == (&c.name, &c.scope))
+                };
+                all.iter_mut().filter(|c| is_last(&c.claim)).for_each(|c| c.is_gone = true);
             }
             _ => {}
         }
@@ -104,7 +107,7 @@ fn conclude(
 /// A platform that cannot be asked: nobody knows then.
 pub(super) async fn left(claims: &[Claimed]) -> Result<Vec<Leftover>, FleetError> {
     let mut left = Vec::new();
-    for Claimed { claim, id, .. } in claims.iter().filter(|c| !c.is_gone) {
+    for Claimed { claim, .. } in claims.iter().filter(|c| !c.is_gone) {
         let cannot = |error: &ToolError, advice: String| FleetError::Platform {
             deployment: claim.deployment.clone(),
             platform: claim.platform,
@@ -113,7 +116,7 @@ pub(super) async fn left(claims: &[Claimed]) -> Result<Vec<Leftover>, FleetError
             advice,
         };
         let manager = Manager::of_claim(claim).map_err(|e| cannot(&e, String::new()))?;
-        let found = manager.find(claim, id.as_deref()).await;
+        let found = manager.find(claim).await;
         let found = found.map_err(|e| cannot(&e, manager.hint(&e)))?;
         left.extend(found.into_iter().map(|what| Leftover {
             deployment: claim.deployment.clone(),
@@ -171,6 +174,18 @@ mod tests {
             .map(|c| (c.claim.deployment.as_str(), c.id.as_deref(), c.is_gone))
             .collect();
         assert_eq!(seen, [("a", Some("1"), true), ("a", Some("2"), false), ("b", None, false)]);
+    }
+
+    /// A life that was killed leaves its claim open; the next one has the same name, and comes to its end.
+    #[test]
+    fn what_a_platform_has_nothing_of_any_more_was_claimed_by_every_life() {
+        let intent = |scope: &str| {
+            let scope = BTreeMap::from([("cluster".to_owned(), scope.to_owned())]);
+            Event::PlatformIntent(Box::new(Claim { scope, ..claim("a") }))
+        };
+        let gone = Event::PlatformGone { deployment: "a".into() };
+        let claims = of(&contents(vec![intent("x"), intent("y"), intent("x"), gone]));
+        assert_eq!(claims.iter().map(|c| c.is_gone).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[tokio::test]

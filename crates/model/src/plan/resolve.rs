@@ -525,9 +525,7 @@ impl Ctx<'_> {
         let of = |role| instances.iter().filter(move |i| i.role == role);
         let prefill = of(Role::Prefill).count();
         let page = |instance: &InstancePlan| {
-            let mine = processes.iter().filter(|p| p.instance == Some(instance.index));
-            let port = mine.flat_map(|p| &p.ports).find(|port| port.name == name)?;
-            let url = format!("http://{}:{}", port.addr, port.port);
+            let url = super::port_url(processes, instance.index, name)?;
             Some(EntryPlan { url, instance: Some(instance.index) })
         };
         let decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();

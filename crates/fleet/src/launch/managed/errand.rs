@@ -5,8 +5,9 @@
 //! ended where scalebeam was killed while it was at work, since it would finish after the teardown.
 
 use super::tool::{Call, ToolError};
+use super::{End, Look};
 use crate::journal::Claim;
-use crate::launch::log::tail;
+use crate::launch::log::{SHOWN_LINES, tail};
 use crate::process::{self, DIR_MARKER, Identity, Mark, Member, PROCESS_MARKER, RUN_MARKER};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -17,8 +18,6 @@ use std::time::Duration;
 const LOG: &str = "submit.log";
 const STATUS: &str = "submit.status";
 const PID: &str = "submit.pid";
-/// Lines of what it said that an error shows.
-const SHOWN_LINES: usize = 15;
 /// Its end is recorded within so long.
 const RECORDED_WITHIN: Duration = Duration::from_millis(500);
 
@@ -71,6 +70,29 @@ pub(super) fn start(call: Call, claim: &Claim) -> Result<(), ToolError> {
         let _ = std::fs::write(status, text);
     });
     Ok(())
+}
+
+/// The file that is submitted of `claim`.
+pub(super) fn file(claim: &Claim) -> PathBuf {
+    let file = claim.files.first().map(|file| Path::new(&claim.run_dir).join(file));
+    file.unwrap_or_default()
+}
+
+/// What to say of a deployment as long as its errand `what` has not done its work; `hint` says what to do
+/// about what it said.
+pub(super) async fn unfinished(
+    claim: &Claim,
+    what: &str,
+    hint: fn(&str) -> String,
+) -> Option<Look> {
+    match state(claim).await {
+        Errand::Busy(line) => Some(Look::Pending(format!("{what}: {line}"))),
+        Errand::Failed(said) => {
+            let hint = hint(&said);
+            Some(Look::Ended(End::new(format!("{what}: {said}")).hint(hint)))
+        }
+        Errand::Done => None,
+    }
 }
 
 /// Where the errand of `claim` stands.
@@ -149,5 +171,5 @@ fn submission(claim: &Claim) -> String {
 }
 
 fn file_of(claim: &Claim, name: &str) -> PathBuf {
-    Path::new(&claim.run_dir).join("logs").join(&claim.deployment).join(name)
+    claim.logs().join(name)
 }

@@ -1,10 +1,11 @@
 //! A deployment that a platform was given: from its files to its entries, and watched from then on.
 
-use super::{End, Look, Manager, SEARCH_LINES};
+use super::{Ask, End, Look, Manager};
 use crate::error::{FleetError, Stuck};
 use crate::failure;
 use crate::journal::{Claim, Event};
 use crate::launch::Context;
+use crate::launch::log::{SEARCH_LINES, SHOWN_LINES};
 use crate::render::{self, Rendered};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
 use scalebeam_model::clock::Clock;
@@ -19,8 +20,6 @@ use tokio::time::MissedTickBehavior;
 
 /// Folder of a run directory with the files that were submitted.
 const FOLDER: &str = "rendered";
-/// Lines of a log that an error shows.
-const TAIL_LINES: usize = 15;
 /// The shortest and the longest pause between two looks while it is pending: schedulers are shared.
 const PAUSES: (Nanos, Nanos) = (Nanos::from_secs(1), Nanos::from_secs(15));
 /// A platform that cannot be asked for so long is lost, and with it what it runs. A restart of a scheduler
@@ -103,7 +102,7 @@ impl Held {
         loop {
             let looked = tokio::select! {
                 () = ctx.cancelled() => Err(self.cancelled()),
-                looked = self.manager.look(&self.claim, &self.plan, self.id()) => Ok(looked),
+                looked = self.manager.look(&self.claim, &self.plan, self.id(), Ask::Where) => Ok(looked),
             }?;
             let doing = match looked {
                 Ok(Look::Up { entries, text }) => {
@@ -189,7 +188,7 @@ impl Held {
 
     fn failure(&self, ending: Ending) -> FleetError {
         let Ending { end, tail, known } = ending;
-        let logs = Path::new(&self.claim.run_dir).join("logs").join(&self.claim.deployment);
+        let logs = self.claim.logs();
         let hint = end.hint.or_else(|| known.map(str::to_owned));
         FleetError::Platform {
             deployment: self.plan.name.clone(),
@@ -215,7 +214,7 @@ impl Held {
     /// How it ended. A platform that cannot be asked is none: what it served will have failed.
     pub(crate) async fn look(&self) -> Result<(), FleetError> {
         self.check_alive()?;
-        match self.manager.look(&self.claim, &self.plan, self.id()).await {
+        match self.manager.look(&self.claim, &self.plan, self.id(), Ask::Runs).await {
             Ok(look) => match why_not_up(look) {
                 Some(end) => Err(self.failure(self.ending(end).await)),
                 None => Ok(()),
@@ -249,7 +248,7 @@ impl Held {
             phase: None,
             silent: None,
             last_line: lines.last().cloned().unwrap_or_default(),
-            log: Path::new(&self.claim.run_dir).join("logs").join(&self.claim.deployment),
+            log: self.claim.logs(),
         };
         (stuck, known)
     }
@@ -290,7 +289,7 @@ impl Eye {
         let mut unanswered = Unanswered::default();
         loop {
             tick.tick().await;
-            let end = match self.manager.look(&self.claim, &self.plan, &self.id).await {
+            let end = match self.manager.look(&self.claim, &self.plan, &self.id, Ask::Runs).await {
                 Ok(look) => {
                     unanswered = Unanswered::default();
                     why_not_up(look)
@@ -326,7 +325,7 @@ fn why_not_up(look: Look) -> Option<End> {
 async fn ending(manager: Manager, claim: &Claim, id: &str, end: End) -> Ending {
     let mut tail = manager.log_tail(claim, id, SEARCH_LINES).await;
     let known = failure::recognise(&tail).map(|k| k.hint);
-    tail.drain(..tail.len().saturating_sub(TAIL_LINES));
+    tail.drain(..tail.len().saturating_sub(SHOWN_LINES));
     Ending { end, tail, known }
 }
 

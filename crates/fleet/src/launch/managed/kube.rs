@@ -15,14 +15,15 @@ mod sight;
 mod tests;
 
 use super::tool::ToolError;
-use super::{End, Look, Removal, errand};
+use super::{Ask, End, Look, Removal, errand, gone_within};
 use crate::journal::Claim;
+use crate::launch::log::last_lines;
 use crate::render::kube::INSTANCE;
 use crate::teardown::Ended;
 use kubectl::Site;
 use pods::Trouble;
 use reach::Way;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, ParamValue, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
 use sight::Sight;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,8 +77,8 @@ const fn kind(platform: Platform) -> Kind {
 /// Where `plan` will be, and that it can be there: the cluster answers, its operator is installed, and what
 /// will be brought up can be reached from here.
 pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
-    let site = Site::find(text(plan, CONTEXT), text(plan, NAMESPACE)).await?;
-    if Way::of(text(plan, "expose"), site.is_inside()).is_none() {
+    let site = Site::find(plan.text(CONTEXT), plan.text(NAMESPACE)).await?;
+    if Way::of(plan.text("expose"), site.is_inside()).is_none() {
         return Err(ToolError::Unfit {
             said: "it would answer inside of its cluster only, and scalebeam runs outside of it"
                 .to_owned(),
@@ -92,13 +93,6 @@ pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, Stri
     }
     let context = site.context.map(|context| (CONTEXT.to_owned(), context));
     Ok(context.into_iter().chain([(NAMESPACE.to_owned(), site.namespace)]).collect())
-}
-
-fn text<'a>(plan: &'a DeploymentPlan, name: &str) -> Option<&'a str> {
-    match plan.params.get(name)? {
-        ParamValue::Text(text) => Some(text),
-        _ => None,
-    }
 }
 
 fn site(claim: &Claim) -> Site {
@@ -137,7 +131,11 @@ pub(super) async fn submit(claim: &Claim) -> Result<String, ToolError> {
 }
 
 /// What has become of it.
-pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, ToolError> {
+pub(super) async fn look(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    ask: Ask,
+) -> Result<Look, ToolError> {
     let site = site(claim);
     let seen = site.see(kind(plan.platform).kinds, &selector(claim)).await?;
     Ok(match sight::sight(&seen.objects, &seen.pods) {
@@ -145,8 +143,9 @@ pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, T
         Sight::Pending(text) => Look::Pending(format!("pending: {text}")),
         Sight::GivenUp(text) => Look::Ended(End::new(text)),
         Sight::Doomed(trouble) => Look::Ended(ended(&site, &trouble).await),
+        Sight::Ready(text) if ask == Ask::Runs => Look::Up { entries: Vec::new(), text },
         Sight::Ready(text) => {
-            let urls = match Way::of(self::text(plan, "expose"), site.is_inside()) {
+            let urls = match Way::of(plan.text("expose"), site.is_inside()) {
                 Some(Way::Services) => reach::outside(&seen.objects, &seen.pods),
                 Some(Way::Names) | None => {
                     Ok(reach::inside(claim, plan, &site.namespace, &seen.pods))
@@ -180,7 +179,8 @@ async fn ended(site: &Site, trouble: &Trouble) -> End {
 /// The last lines of what its pods wrote, each with the name of its pod.
 pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
     let text = site(claim).logs(&selector(claim), lines).await.unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    // `lines` of each container.
+    last_lines(&text, usize::MAX)
 }
 
 /// What there is of `claim`: objects and pods.
@@ -210,23 +210,14 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
         done => done?,
     }
     let limit = claim.grace.to_std().saturating_add(GONE_WITHIN);
-    let left = match tokio::time::timeout(limit, gone(claim)).await {
-        Ok(outcome) => outcome.map(|()| Vec::new())?,
-        Err(_) => find(claim).await?,
+    let is_gone = || async { Ok(find(claim).await?.is_empty()) };
+    let left = match gone_within(limit, LOOK_EVERY, is_gone).await? {
+        true => Vec::new(),
+        false => find(claim).await?,
     };
     let removal = |what: String| {
         let ended = if left.contains(&what) { Ended::Alive } else { Ended::Terminated };
         Removal { what, ended }
     };
     Ok(before.into_iter().map(removal).collect())
-}
-
-async fn gone(claim: &Claim) -> Result<(), ToolError> {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tick.tick().await;
-        if find(claim).await?.is_empty() {
-            return Ok(());
-        }
-    }
 }

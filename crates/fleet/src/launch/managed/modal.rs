@@ -7,14 +7,14 @@
 
 use super::errand::{self, Errand};
 use super::tool::{Call, ToolError};
-use super::{End, Look, Removal};
+use super::{Ask, End, Look, Removal, gone_within};
 use crate::journal::Claim;
+use crate::launch::log::last_lines;
 use crate::teardown::Ended;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 const MODAL: &str = "modal";
@@ -124,22 +124,20 @@ async fn app(claim: &Claim) -> Result<Option<App>, ToolError> {
 /// Begins to deploy the file of `claim` as an app of its name. That takes as long as its image takes to be
 /// built.
 pub(super) fn submit(claim: &Claim) -> Result<String, ToolError> {
-    let file = claim.files.first().map(|file| Path::new(&claim.run_dir).join(file));
-    let file = file.unwrap_or_default();
+    let file = errand::file(claim);
     let args = ["deploy", &file.to_string_lossy(), "--name", &claim.name];
     errand::start(call(&claim.scope, &args), claim)?;
     Ok(claim.name.clone())
 }
 
 /// What has become of it.
-pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, ToolError> {
-    match errand::state(claim).await {
-        Errand::Busy(line) => return Ok(Look::Pending(format!("modal deploy: {line}"))),
-        Errand::Failed(said) => {
-            let hint = hint(&said);
-            return Ok(Look::Ended(End::new(format!("modal deploy: {said}")).hint(hint)));
-        }
-        Errand::Done => {}
+pub(super) async fn look(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    ask: Ask,
+) -> Result<Look, ToolError> {
+    if let Some(look) = errand::unfinished(claim, "modal deploy", hint).await {
+        return Ok(look);
     }
     let Some(app) = app(claim).await? else { return Ok(Look::Absent) };
     let name = &claim.name;
@@ -150,6 +148,9 @@ pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, T
         return Ok(Look::Pending(format!("app {name} is {}", app.state)));
     }
     let text = format!("app {name} is deployed ({}), {} containers", app.app_id, app.tasks);
+    if ask == Ask::Runs {
+        return Ok(Look::Up { entries: Vec::new(), text });
+    }
     match address(claim).await {
         Some(url) => {
             let instance = plan.entries.first().and_then(|e| e.instance);
@@ -185,7 +186,7 @@ pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
     let tail = lines.to_string();
     let args = ["app", "logs", &claim.name, "--tail", &tail];
     let text = call(&claim.scope, &args).ask(ANSWER_WITHIN).await.unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    last_lines(&text, lines)
 }
 
 /// What there is of `claim`.
@@ -204,20 +205,14 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     // By its id: one that was still being made is not known by its name.
     let stop = call(&claim.scope, &["app", "stop", &before.app_id, "--yes"]);
     let stopped = stop.run(ANSWER_WITHIN).await?;
+    let is_gone = || async { Ok(app(claim).await?.filter(App::is_live).is_none()) };
+    // Refused, and as it was.
+    if !stopped.ok && !is_gone().await? {
+        return Err(stopped.refusal(MODAL));
+    }
     let limit = claim.grace.to_std().max(GONE_WITHIN);
-    let gone = async {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        loop {
-            tick.tick().await;
-            match app(claim).await?.filter(App::is_live) {
-                None => return Ok(Ended::Terminated),
-                // Refused, and as it was.
-                Some(_) if !stopped.ok => return Err(stopped.refusal(MODAL)),
-                Some(_) => {}
-            }
-        }
-    };
-    let ended = tokio::time::timeout(limit, gone).await.unwrap_or(Ok(Ended::Alive))?;
+    let is_gone = gone_within(limit, LOOK_EVERY, is_gone).await?;
+    let ended = if is_gone { Ended::Terminated } else { Ended::Alive };
     Ok(vec![Removal { what, ended }])
 }
 

@@ -7,13 +7,13 @@
 
 use super::errand::{self, Errand};
 use super::tool::{Call, ToolError};
-use super::{End, Look, Removal};
+use super::{Ask, End, Look, Removal};
 use crate::journal::Claim;
+use crate::launch::log::last_lines;
 use crate::teardown::Ended;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, EnvValue};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 const SKY: &str = "sky";
@@ -107,8 +107,7 @@ async fn cluster(claim: &Claim, args: &[&str]) -> Result<Option<Cluster>, ToolEr
 
 /// Begins to launch the file of `claim` as a cluster of its name. That takes minutes.
 pub(super) fn submit(claim: &Claim) -> Result<String, ToolError> {
-    let file = claim.files.first().map(|file| Path::new(&claim.run_dir).join(file));
-    let file = file.unwrap_or_default();
+    let file = errand::file(claim);
     let secret = claim.scope.get(SECRET);
     let call = call(&["launch", "-y", "-d", "-c", &claim.name])
         .args(secret.into_iter().flat_map(|name| ["--secret", name.as_str()]))
@@ -118,14 +117,13 @@ pub(super) fn submit(claim: &Claim) -> Result<String, ToolError> {
 }
 
 /// What has become of it.
-pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, ToolError> {
-    match errand::state(claim).await {
-        Errand::Busy(line) => return Ok(Look::Pending(format!("sky launch: {line}"))),
-        Errand::Failed(said) => {
-            let hint = hint(&said);
-            return Ok(Look::Ended(End::new(format!("sky launch: {said}")).hint(hint)));
-        }
-        Errand::Done => {}
+pub(super) async fn look(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    ask: Ask,
+) -> Result<Look, ToolError> {
+    if let Some(look) = errand::unfinished(claim, "sky launch", hint).await {
+        return Ok(look);
     }
     let found = cluster(claim, &["--refresh", "-o", "json"]).await?;
     let Some(Cluster { status, resources_str, init_status_reason, .. }) = found else {
@@ -152,6 +150,9 @@ pub(super) async fn look(claim: &Claim, plan: &DeploymentPlan) -> Result<Look, T
     }
     let machine = resources_str.unwrap_or_default();
     let text = format!("cluster {name} is up ({machine}), its task runs");
+    if ask == Ask::Runs {
+        return Ok(Look::Up { entries: Vec::new(), text });
+    }
     Ok(match endpoint(claim, plan).await? {
         Some(entry) => Look::Up { entries: vec![entry], text },
         None => Look::Pending(format!("{text}; its port is not open yet")),
@@ -195,7 +196,7 @@ pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
     let args = ["logs", &claim.name, "--no-follow", "--tail", &tail];
     // A task that failed makes `sky logs` fail, too.
     let text = call(&args).run(ANSWER_WITHIN).await.map(|ran| ran.stdout).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    last_lines(&text, lines)
 }
 
 /// What there is of `claim`.
@@ -217,11 +218,14 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
         let mut refused = None;
         loop {
             tick.tick().await;
-            if find(claim).await?.is_empty() {
+            // Who does not answer once may answer the next time.
+            if find(claim).await.is_ok_and(|found| found.is_empty()) {
                 return Ok(Ended::Terminated);
             }
             // It ends a launch that is under way, too.
-            let ran = call(&["down", "-y", &claim.name]).run(GONE_WITHIN).await?;
+            let Ok(ran) = call(&["down", "-y", &claim.name]).run(GONE_WITHIN).await else {
+                continue;
+            };
             match (ran.ok, refused.take()) {
                 (true, _) => {}
                 (false, None) => refused = Some(ran),

@@ -8,13 +8,13 @@ mod job;
 mod logs;
 
 use super::tool::{Call, Ran, ToolError};
-use super::{End, Look, Removal};
+use super::{Ask, End, Look, Removal, gone_within};
 use crate::journal::Claim;
 use crate::process::{DIR_MARKER, RUN_MARKER};
 use crate::teardown::Ended;
 use job::{Job, Queued};
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, ParamValue};
-use scalebeam_model::units::{Nanos, parse_duration};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan};
+use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -90,15 +90,11 @@ async fn same_cluster(claim: &Claim) -> Result<(), ToolError> {
 }
 
 pub(super) fn patience(plan: &DeploymentPlan) -> Nanos {
-    let queue = match plan.params.get("queue") {
-        Some(ParamValue::Text(text)) => parse_duration(text).ok(),
-        _ => None,
-    };
-    queue.unwrap_or(QUEUE)
+    plan.span("queue").unwrap_or(QUEUE)
 }
 
 pub(super) async fn submit(claim: &Claim) -> Result<String, ToolError> {
-    let logs = logs::folder(claim);
+    let logs = claim.logs();
     std::fs::create_dir_all(&logs)
         .map_err(|source| ToolError::File { path: logs.display().to_string(), source })?;
     let files = claim.files.iter().map(|file| Path::new(&claim.run_dir).join(file));
@@ -118,6 +114,7 @@ pub(super) async fn look(
     claim: &Claim,
     plan: &DeploymentPlan,
     id: &str,
+    ask: Ask,
 ) -> Result<Look, ToolError> {
     let Some(job) = job(claim, id).await? else { return forgotten(claim, id).await };
     if job.name != claim.name {
@@ -127,7 +124,7 @@ pub(super) async fn look(
         return Ok(Look::Ended(end));
     }
     match job.is_running() {
-        true => up(claim, plan, &job).await,
+        true => up(claim, plan, &job, ask).await,
         false => Ok(Look::Pending(job.waiting())),
     }
 }
@@ -160,13 +157,25 @@ async fn forgotten(claim: &Claim, id: &str) -> Result<Look, ToolError> {
     Ok(Look::Ended(end))
 }
 
-async fn up(claim: &Claim, plan: &DeploymentPlan, job: &Job) -> Result<Look, ToolError> {
+async fn up(claim: &Claim, plan: &DeploymentPlan, job: &Job, ask: Ask) -> Result<Look, ToolError> {
+    let entries = match ask {
+        Ask::Where => given(claim, plan, job).await?,
+        Ask::Runs => Vec::new(),
+    };
+    Ok(Look::Up { entries, text: format!("running on {}", job.nodes) })
+}
+
+/// The entries of `plan` on the nodes that `job` was given.
+async fn given(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    job: &Job,
+) -> Result<Vec<EntryPlan>, ToolError> {
     let ask = |words: &[&str]| call("scontrol", &claim.scope).args(words).ask(ASK_LIMIT);
     let names = ask(&["show", "hostnames", &job.nodes]).await?;
     let names: Vec<&str> = names.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let nodes = ask(&["--oneliner", "show", "node", &job.nodes]).await?;
-    let entries = entries(plan, &names, &job::addresses(&nodes))?;
-    Ok(Look::Up { entries, text: format!("running on {}", job.nodes) })
+    entries(plan, &names, &job::addresses(&nodes))
 }
 
 /// The entries of `plan` on nodes `names`, which the job script counts in this order. A node without an
@@ -207,7 +216,7 @@ async fn queued(claim: &Claim) -> Result<Vec<Queued>, ToolError> {
     Ok(job::queue(&said, &claim.name))
 }
 
-pub(super) async fn find(claim: &Claim, _: Option<&str>) -> Result<Vec<String>, ToolError> {
+pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
     same_cluster(claim).await?;
     let jobs = queued(claim).await?;
     Ok(jobs.iter().map(|job| format!("job {} ({})", job.id, job.state)).collect())
@@ -238,17 +247,22 @@ async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
     let grace = claim.grace.to_std();
     let (running, waiting): (Vec<&Queued>, Vec<&Queued>) =
         jobs.iter().partition(|job| job.has_processes());
-    cancel(claim, &waiting, None).await?;
+    // A step that fails keeps no other from being taken. What is left in the end, and the last word on that,
+    // is what counts.
+    let _ = cancel(claim, &waiting, None).await;
     if !grace.is_zero() {
-        cancel(claim, &running, Some("TERM")).await?;
-        if left_within(claim, grace).await? {
+        let _ = cancel(claim, &running, Some("TERM")).await;
+        if left_within(claim, grace).await.unwrap_or(false) {
             return Ok(Ended::Terminated);
         }
     }
-    cancel(claim, &running, Some("KILL")).await?;
-    cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await?;
+    let _ = cancel(claim, &running, Some("KILL")).await;
+    let cancelled = cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await;
     let ended = if running.is_empty() { Ended::Terminated } else { Ended::Killed };
-    Ok(if left_within(claim, KILL_WAIT).await? { ended } else { Ended::Alive })
+    if left_within(claim, KILL_WAIT).await? {
+        return Ok(ended);
+    }
+    cancelled.map(|()| Ended::Alive)
 }
 
 /// Signals the steps of `jobs`, or cancels them. A job that has just ended is none to complain of.
@@ -269,20 +283,8 @@ async fn cancel(claim: &Claim, jobs: &[&Queued], signal: Option<&str>) -> Result
 
 /// Whether all jobs of `claim` have left the queue before `limit` is over.
 async fn left_within(claim: &Claim, limit: Duration) -> Result<bool, ToolError> {
-    let looking = async {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            if queued(claim).await?.is_empty() {
-                return Ok(());
-            }
-        }
-    };
-    match tokio::time::timeout(limit, looking).await {
-        Ok(left) => left.map(|()| true),
-        Err(_) => Ok(false),
-    }
+    let is_gone = || async { Ok(queued(claim).await?.is_empty()) };
+    gone_within(limit, LOOK_EVERY, is_gone).await
 }
 
 async fn pause(span: Duration) {

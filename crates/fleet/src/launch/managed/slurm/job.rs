@@ -4,9 +4,6 @@ use crate::error::Exit;
 use crate::launch::managed::End;
 use std::collections::BTreeMap;
 
-/// A shell's statuses above this one are signals.
-const SIGNALLED: i32 = 128;
-
 /// Reasons of a pending job that no wait will end, and what to do about each.
 const DEAD_ENDS: &[(&str, &str)] = &[
     ("BadConstraints", "no node of the partition has what the job asks for"),
@@ -119,16 +116,8 @@ impl Job {
             (_, Some(signal)) if signal != 0 => {
                 format!("its script ended with {}", Exit { code: None, signal: Some(signal) })
             }
-            (code, _) => format!("its script ended with {}", exit_of(code)),
+            (code, _) => format!("its script ended with {}", Exit::of_shell(code)),
         }
-    }
-}
-
-/// A status of a shell as what it stands for.
-fn exit_of(status: Option<i32>) -> Exit {
-    match status {
-        Some(status) if status > SIGNALLED => Exit { code: None, signal: Some(status - SIGNALLED) },
-        code => Exit { code, signal: None },
     }
 }
 
@@ -137,7 +126,7 @@ pub(super) fn named(said: &str) -> Option<String> {
     let (before, rest) = said.split_once(" ended with status ")?;
     let process = before.strip_prefix("process ")?;
     let (status, line) = rest.split_once(':').unwrap_or((rest, ""));
-    let exit = exit_of(Some(status.trim().parse().ok()?));
+    let exit = Exit::of_shell(Some(status.trim().parse().ok()?));
     let line = match line.trim() {
         "" => String::new(),
         line => format!("; last log line: {line}"),

@@ -10,17 +10,12 @@ use std::path::{Path, PathBuf};
 /// Bytes of a log that are brought: its end.
 const BROUGHT: usize = 4 << 20;
 
-/// Where the job script writes its logs.
-pub(super) fn folder(claim: &Claim) -> PathBuf {
-    Path::new(&claim.run_dir).join("logs").join(&claim.deployment)
-}
-
 /// The end of the log of the process that ended first, or of the one that wrote last.
 pub(in super::super) async fn log_tail(claim: &Claim, id: &str, lines: usize) -> Vec<String> {
     if let Ok(Some(job)) = super::job(claim, id).await {
         bring(claim, id, &job).await;
     }
-    let dir = folder(claim);
+    let dir = claim.logs();
     let ended = ended_first(&dir, id).map(|stem| dir.join(format!("{stem}-{id}.log")));
     let log = ended.filter(|log| log.exists()).or_else(|| newest(&dir, id));
     log.and_then(|log| tail(&log, 0, lines).ok()).unwrap_or_default()
@@ -28,7 +23,7 @@ pub(in super::super) async fn log_tail(claim: &Claim, id: &str, lines: usize) ->
 
 /// The last line of the log that was written last.
 pub(in super::super) fn last_line(claim: &Claim, id: &str) -> String {
-    let log = newest(&folder(claim), id);
+    let log = newest(&claim.logs(), id);
     let lines = log.and_then(|log| tail(&log, 0, 1).ok()).unwrap_or_default();
     lines.into_iter().next().unwrap_or_default()
 }
@@ -36,7 +31,7 @@ pub(in super::super) fn last_line(claim: &Claim, id: &str) -> String {
 /// Brings the logs of a job that runs from its node, unless they are here. What cannot be brought is
 /// absent: it must not keep the job from being ended.
 pub(super) async fn bring(claim: &Claim, id: &str, job: &Job) {
-    let dir = folder(claim);
+    let dir = claim.logs();
     if !job.is_running() || dir.join(script_log(id)).exists() {
         return;
     }
