@@ -25,6 +25,7 @@ mod doctor;
 mod fingerprint;
 mod floor;
 mod guard;
+mod machines;
 pub(crate) mod outcome;
 mod prepare;
 mod progress;
@@ -321,7 +322,7 @@ impl<'a> Campaign<'a> {
         left: &[(PointPlan, TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<Ended, Failure> {
-        let mut bench = trial::Bench::new(self.loaded, deployment, &self.prepared, &self.clock)?;
+        let mut bench = trial::Bench::new(self, deployment)?;
         for (point, trial) in left {
             let ended = self.trial(running, &mut bench, point, trial).await?;
             if !matches!(ended, Ended::Whole) {

@@ -2,12 +2,13 @@
 //! give the same results, of a real run and of a simulated one.
 
 use crate::floor::Floor;
-use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials};
+use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials, steady};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{
     Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
 };
+use crate::telemetry::{Allocated, Telemetry, Usage, Window, usage};
 use crate::units::Nanos;
 use std::collections::BTreeMap;
 
@@ -47,6 +48,8 @@ pub struct TrialFacts {
     pub oversaturated_at: Option<Nanos>,
     /// Why the prefix cache was not emptied before it, where it was to be.
     pub cache_not_reset: Option<String>,
+    /// What was read of the machines, where they were watched.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// A point with its records.
@@ -142,10 +145,13 @@ fn point(
     frame: &Frame<'_>,
 ) -> PointResult {
     let context = context(plan, measured.plan);
+    let usages: Vec<Option<Usage>> =
+        measured.trials.iter().map(|t| machines(plan, &context, t)).collect();
     let views: Vec<TrialView<'_>> = measured
         .trials
         .iter()
-        .map(|t| TrialView { context: &context, records: &t.records })
+        .zip(&usages)
+        .map(|(t, u)| TrialView { context: &context, records: &t.records, usage: u.as_ref() })
         .collect();
     let all = || measured.trials.iter().flat_map(|t| &t.records);
     let with_asked = |views: &[TrialView<'_>]| {
@@ -154,7 +160,7 @@ fn point(
         metrics
     };
     let metrics = with_asked(&views);
-    let trust = doubt::doubts(&context, measured, &metrics, frame);
+    let trust = doubt::doubts(&context, measured, &metrics, &usages, frame);
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for failure in all().filter_map(|r| r.failure.as_ref()) {
         *failures.entry(failure.class.name().to_owned()).or_default() += 1;
@@ -187,9 +193,25 @@ fn point(
                 metrics: with_asked(&[*view]),
                 timeline: Timeline::of(&t.records),
                 outcomes: outcomes(t.records.iter()),
+                usage: view.usage.cloned(),
             })
             .collect(),
     }
+}
+
+/// What the machines did in the measured part of a trial.
+fn machines(plan: &Plan, context: &PointContext<'_>, trial: &TrialRecords) -> Option<Usage> {
+    let telemetry = trial.facts.telemetry.as_ref()?;
+    let view = TrialView { context, records: &trial.records, usage: None };
+    let is_steady = plan.telemetry.steady;
+    let window = match is_steady {
+        true => steady(&view).map(|(from, to)| Window { from, to }).ok()?,
+        false => view.window()?,
+    };
+    let allocated = plan.deployment(context.deployment);
+    let allocated = allocated.map(|d| Allocated::of(d, &plan.hosts)).unwrap_or_default();
+    let usage = usage::usage(telemetry, window, &allocated, plan.telemetry.busy_floor_pct);
+    Some(Usage { is_steady, ..usage })
 }
 
 fn outcomes<'a>(records: impl Iterator<Item = &'a RequestRecord>) -> BTreeMap<String, u64> {
@@ -243,4 +265,4 @@ fn turns(measured: &MeasuredPoint<'_>) -> BTreeMap<u32, Metrics> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

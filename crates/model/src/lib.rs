@@ -26,6 +26,7 @@ pub mod search;
 pub mod slo;
 pub mod spec;
 pub mod stats;
+pub mod telemetry;
 pub mod trust;
 pub mod units;
 pub mod workload;

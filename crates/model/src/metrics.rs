@@ -7,10 +7,12 @@ use crate::request::{Outcome, RequestRecord};
 use crate::results::{MetricValue, Metrics, PointContext, percentile_key};
 use crate::stats::percentile::{self, percentile_of};
 use crate::stats::quantile::{distribution, quantile_sorted};
+use crate::telemetry::{Usage, Window};
 use std::collections::BTreeMap;
 
 pub mod catalogue;
 mod flight;
+mod machines;
 pub mod timeline;
 
 pub use flight::{InFlight, NoWindow, steady, steady_window};
@@ -34,6 +36,8 @@ pub struct TrialView<'a> {
     pub context: &'a PointContext<'a>,
     /// Requests of the measure phase, all outcomes.
     pub records: &'a [RequestRecord],
+    /// What its machines did meanwhile, where they were watched.
+    pub usage: Option<&'a Usage>,
 }
 
 impl<'a> TrialView<'a> {
@@ -42,12 +46,17 @@ impl<'a> TrialView<'a> {
         self.records.iter().filter(|r| r.outcome == Outcome::Completed)
     }
 
+    /// From the first send to the last byte of the measured requests.
+    pub fn window(&self) -> Option<Window> {
+        let sent = self.records.iter().filter(|r| r.sent_at.is_some());
+        let from = sent.clone().filter_map(|r| r.sent_at).min()?;
+        let to = sent.map(|r| r.finished_at).max()?;
+        (to > from).then_some(Window { from, to })
+    }
+
     /// Seconds from the first send to the last byte of the measured requests.
     pub fn wall_s(&self) -> Option<f64> {
-        let sent = self.records.iter().filter(|r| r.sent_at.is_some());
-        let first = sent.clone().filter_map(|r| r.sent_at).min()?;
-        let last = sent.map(|r| r.finished_at).max()?;
-        (last > first).then(|| (last - first).as_secs_f64())
+        self.window().map(|w| w.seconds())
     }
 }
 

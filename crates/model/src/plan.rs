@@ -8,6 +8,7 @@ use crate::api::HttpVersion;
 use crate::driver::{Balance, LoadShape, PhasePlan};
 use crate::limit::Limit;
 use crate::search::SearchPlan;
+use crate::telemetry::TelemetryPlan;
 use crate::units::{Nanos, parse_duration};
 use crate::workload::{Workload, derive_seed};
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,11 @@ impl EngineKind {
             Self::Emulated => "emulated",
             Self::DynamoMocker => "dynamo-mocker",
         }
+    }
+
+    /// Its GPUs are an idea: whatever a machine has, nothing of it is at work.
+    pub const fn emulates_gpus(self) -> bool {
+        matches!(self, Self::Emulated | Self::DynamoMocker)
     }
 }
 
@@ -736,6 +742,9 @@ pub struct Plan {
     /// What it may take before it is stopped, where the file says so.
     #[serde(default, skip_serializing_if = "Limit::is_none")]
     pub limit: Limit,
+    /// What is watched while the load runs.
+    #[serde(default, skip_serializing_if = "TelemetryPlan::is_default")]
+    pub telemetry: TelemetryPlan,
     /// What a reader should know before running it.
     pub notes: Vec<PlanNote>,
     /// How long and how much.

@@ -7,6 +7,7 @@ use crate::metrics::Timeline;
 use crate::plan::{Level, Mode};
 use crate::request::Outcome;
 use crate::stats::percentile::{self, percentile_of};
+use crate::telemetry::Usage;
 use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -123,6 +124,9 @@ pub struct TrialResult {
     pub timeline: Option<Timeline>,
     /// Requests by outcome.
     pub outcomes: BTreeMap<String, u64>,
+    /// What the machines did meanwhile, where they were watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// One deployment under one load level.
@@ -291,6 +295,9 @@ fn named<'a, K: ToString>(
 
 /// Finds `name` in `metrics`; see [`PointResult::value`].
 pub fn lookup(metrics: &Metrics, name: &str) -> Option<f64> {
+    if let Some(MetricValue::Number(n)) = metrics.get(name) {
+        return Some(*n);
+    }
     let (base, statistic) = percentile::split(name);
     let found = metrics.get_key_value(base);
     let (key, value) = found.or_else(|| metrics.get_key_value(&format!("{base}_ms")))?;

@@ -8,6 +8,7 @@ use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::limit::Limit;
 use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
+use crate::telemetry::TelemetryPlan;
 use crate::workload::lengths::LOGNORMAL_CUT;
 use crate::workload::{
     Api, CachePolicy, FileFormat, History, LengthDist, Pick, PromptText, RangeMeaning,
@@ -713,6 +714,21 @@ pub struct TelemetrySpec {
     /// Also give seed 4's power number: the mean of samples above this utilisation in percent.
     #[serde(default)]
     pub seed4_util_floor: Option<f64>,
+}
+
+impl TelemetrySpec {
+    /// What a plan says of it; what the file leaves out is watched.
+    pub fn plan(&self) -> TelemetryPlan {
+        let default = TelemetryPlan::default();
+        TelemetryPlan {
+            interval: self.interval.map_or(default.interval, |d| d.0),
+            gpu: self.gpu.unwrap_or(default.gpu),
+            host: self.host.unwrap_or(default.host),
+            rdma: self.rdma.unwrap_or(default.rdma),
+            steady: self.window == Some(WindowKind::Steady),
+            busy_floor_pct: self.seed4_util_floor,
+        }
+    }
 }
 
 /// What a point's readings are integrated over.

@@ -15,6 +15,9 @@ use std::path::Path;
 struct Digests {
     requests_sha256: String,
     tokens_sha256: String,
+    /// Absent where the machines were not watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    telemetry_sha256: Option<String>,
 }
 
 fn of(path: &Path) -> Result<String, RecordError> {
@@ -23,7 +26,9 @@ fn of(path: &Path) -> Result<String, RecordError> {
 
 /// Remembers the tables that lie in `dir` under their temporary names.
 pub(crate) fn remember(dir: &Path) -> Result<(), RecordError> {
+    let telemetry = dir.join(layout::TELEMETRY);
     let digests = Digests {
+        telemetry_sha256: telemetry.exists().then(|| of(&telemetry)).transpose()?,
         requests_sha256: of(&file::temporary(&dir.join(layout::REQUESTS)))?,
         tokens_sha256: of(&file::temporary(&dir.join(layout::TOKENS)))?,
     };
@@ -35,6 +40,28 @@ pub(crate) fn remember(dir: &Path) -> Result<(), RecordError> {
 /// # Errors
 /// Names the table that is not.
 pub(crate) fn verify(dir: &Path) -> Result<(), RecordError> {
+    let digests = read(dir)?;
+    for (name, sealed) in
+        [(layout::REQUESTS, digests.requests_sha256), (layout::TOKENS, digests.tokens_sha256)]
+    {
+        compare(&dir.join(name), &sealed)?;
+    }
+    Ok(())
+}
+
+/// Whether the readings in `dir` are the ones that were sealed.
+///
+/// # Errors
+/// When they are not, or nothing vouches for them.
+pub(crate) fn verify_telemetry(dir: &Path) -> Result<(), RecordError> {
+    let path = dir.join(layout::TELEMETRY);
+    match read(dir)?.telemetry_sha256 {
+        Some(sealed) => compare(&path, &sealed),
+        None => Err(RecordError::damaged(&path, "it was not there when its trial was sealed")),
+    }
+}
+
+fn read(dir: &Path) -> Result<Digests, RecordError> {
     let path = dir.join(layout::DIGESTS);
     if !path.exists() {
         return Err(RecordError::damaged(
@@ -42,18 +69,13 @@ pub(crate) fn verify(dir: &Path) -> Result<(), RecordError> {
             "it is missing beside the tables that it vouches for",
         ));
     }
-    let digests: Digests = file::read_json(&path)?;
-    for (name, sealed) in
-        [(layout::REQUESTS, digests.requests_sha256), (layout::TOKENS, digests.tokens_sha256)]
-    {
-        let path = dir.join(name);
-        let found = of(&path).map_err(|e| RecordError::damaged(&path, e.to_string()))?;
-        if found != sealed {
-            return Err(RecordError::damaged(
-                &path,
-                "it is not what was sealed: its SHA-256 differs",
-            ));
-        }
+    file::read_json(&path)
+}
+
+fn compare(path: &Path, sealed: &str) -> Result<(), RecordError> {
+    let found = of(path).map_err(|e| RecordError::damaged(path, e.to_string()))?;
+    if found != sealed {
+        return Err(RecordError::damaged(path, "it is not what was sealed: its SHA-256 differs"));
     }
     Ok(())
 }

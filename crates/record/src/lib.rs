@@ -19,6 +19,7 @@ mod results;
 mod seal;
 mod segment;
 mod table;
+mod telemetry;
 mod trial;
 mod version;
 mod write;

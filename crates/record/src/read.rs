@@ -11,13 +11,14 @@ use crate::manifest::{Manifest, sha256};
 use crate::seal::FORMAT_KEY;
 use crate::segment::SegmentReader;
 use crate::table::{self, TokenRow};
+use crate::telemetry;
 use crate::trial::{TrialFile, TrialInfo, TrialState};
 use crate::version::StoreFormat;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use scalebeam_model::analysis::{self, MeasuredPoint};
 use scalebeam_model::plan::{PLAN_FORMAT, Plan, PointPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
@@ -126,7 +127,8 @@ impl RunReader {
             return Ok(None);
         }
         let trial = TrialReader::open(&dir)?;
-        let facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
+        let mut facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
+        facts.telemetry = telemetry::read_or_why(&dir)?;
         let read = match trial.records() {
             Ok(read) => read,
             // One damaged file must not cost the points that are whole.
@@ -310,7 +312,7 @@ fn read_tables_guarded(
 fn read_tables(requests: &Path, tokens: &Path, take: &mut Take<'_>) -> Result<(), RecordError> {
     let mut arrivals = Tokens::open(tokens)?;
     let failed = RecordError::parquet("read", requests);
-    for batch in open_parquet(requests)? {
+    for batch in open_parquet(requests)?.1 {
         let batch = batch.map_err(|e| failed(e.into()))?;
         for (mut record, count) in table::read_requests(requests, &batch)? {
             let mut before = record.scheduled_at;
@@ -327,14 +329,17 @@ fn read_tables(requests: &Path, tokens: &Path, take: &mut Take<'_>) -> Result<()
     arrivals.must_be_at_end()
 }
 
-fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReader, RecordError> {
+/// Notes in a file's metadata, by key.
+pub(crate) type Notes = BTreeMap<String, String>;
+
+pub(crate) fn open_parquet(path: &Path) -> Result<(Notes, ParquetRecordBatchReader), RecordError> {
     let file = File::open(path).map_err(RecordError::io("open", path))?;
     let failed = RecordError::parquet("read", path);
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(&failed)?;
-    let notes = builder.metadata().file_metadata().key_value_metadata();
-    let format = notes.and_then(|notes| notes.iter().find(|n| n.key == FORMAT_KEY));
-    check_format(path, format.and_then(|n| n.value.as_deref()))?;
-    builder.with_batch_size(8192).build().map_err(failed)
+    let notes = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let notes: Notes = notes.filter_map(|n| Some((n.key.clone(), n.value.clone()?))).collect();
+    check_format(path, notes.get(FORMAT_KEY).map(String::as_str))?;
+    Ok((notes, builder.with_batch_size(8192).build().map_err(failed)?))
 }
 
 fn check_format(path: &Path, text: Option<&str>) -> Result<(), RecordError> {
@@ -356,7 +361,7 @@ struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     fn open(path: &'a Path) -> Result<Self, RecordError> {
-        Ok(Self { path, batches: open_parquet(path)?, rows: VecDeque::new() })
+        Ok(Self { path, batches: open_parquet(path)?.1, rows: VecDeque::new() })
     }
 
     fn next(&mut self) -> Result<Option<TokenRow>, RecordError> {

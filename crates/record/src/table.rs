@@ -122,7 +122,7 @@ pub(crate) fn tokens(records: &[RequestRecord]) -> Result<RecordBatch, RecordErr
     ])
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, RecordError> {
+pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, RecordError> {
     // Nullable throughout, so that every batch of a file has one schema.
     let columns = columns.into_iter().map(|(name, array)| (name, array, true));
     RecordBatch::try_from_iter_with_nullable(columns)
@@ -138,13 +138,13 @@ const fn phase_name(phase: Phase) -> &'static str {
 
 /// Columns of a batch that was read, by name.
 #[derive(Debug)]
-struct Columns<'a> {
-    path: &'a Path,
-    batch: &'a RecordBatch,
+pub(crate) struct Columns<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) batch: &'a RecordBatch,
 }
 
 impl<'a> Columns<'a> {
-    fn get<A: Array + 'static>(&self, name: &str) -> Result<&'a A, RecordError> {
+    pub(crate) fn get<A: Array + 'static>(&self, name: &str) -> Result<&'a A, RecordError> {
         self.find(name)?
             .ok_or_else(|| RecordError::damaged(self.path, format!("it has no column '{name}'")))
     }
@@ -163,7 +163,12 @@ impl<'a> Columns<'a> {
         self.batch.column_by_name(name).map(|_| self.get(name)).transpose()
     }
 
-    fn need<T>(&self, value: Option<T>, name: &str, row: usize) -> Result<T, RecordError> {
+    pub(crate) fn need<T>(
+        &self,
+        value: Option<T>,
+        name: &str,
+        row: usize,
+    ) -> Result<T, RecordError> {
         value.ok_or_else(|| {
             RecordError::damaged(
                 self.path,
@@ -173,7 +178,10 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn at<'a, A>(array: &'a A, row: usize) -> Option<<&'a A as arrow_array::ArrayAccessor>::Item>
+pub(crate) fn at<'a, A>(
+    array: &'a A,
+    row: usize,
+) -> Option<<&'a A as arrow_array::ArrayAccessor>::Item>
 where
     &'a A: arrow_array::ArrayAccessor,
 {

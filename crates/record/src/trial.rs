@@ -73,6 +73,7 @@ impl TrialInfo {
             preemptions: self.preemptions,
             oversaturated_at: self.oversaturated_at,
             cache_not_reset: self.cache_not_reset.clone(),
+            telemetry: None,
         }
     }
 }

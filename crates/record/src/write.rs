@@ -15,6 +15,7 @@ use crate::version::StoreFormat;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{Plan, PointPlan, TrialPlan};
 use scalebeam_model::request::RequestRecord;
+use scalebeam_model::telemetry::Telemetry;
 use scalebeam_model::units::Nanos;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -251,6 +252,14 @@ impl TrialWriter {
     /// When the disk is full or gone; of this record or of one before it.
     pub fn append(&mut self, record: RequestRecord) -> Result<(), RecordError> {
         self.segment.append(record)
+    }
+
+    /// Keeps what was read of the machines meanwhile.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn telemetry(&self, telemetry: &Telemetry) -> Result<(), RecordError> {
+        crate::telemetry::write(&self.dir, telemetry)
     }
 
     /// Says that the trial ran to its end, and gives its records their lasting form.

@@ -5,6 +5,7 @@ use crate::csv::{parts_csv, results_csv, timeline_csv};
 use crate::error::ReportError;
 use crate::html::html;
 use crate::json::results_json;
+use crate::machines::machines_csv;
 use crate::markdown::markdown;
 use crate::png::png;
 use crate::profile;
@@ -55,6 +56,9 @@ pub fn write_all(input: &ReportInput<'_>, dir: &Path) -> Result<Vec<PathBuf>, Re
                 if input.results.points.iter().any(|p| p.parts().next().is_some()) {
                     out.write("parts.csv", parts_csv(input.results)?.as_bytes())?;
                 }
+                if is_watched(input.results) {
+                    out.write("machines.csv", machines_csv(input.results)?.as_bytes())?;
+                }
             }
             Format::Html => {
                 let scenes: Vec<Scene> = charts.iter().map(|(_, scene)| scene.clone()).collect();
@@ -69,6 +73,10 @@ pub fn write_all(input: &ReportInput<'_>, dir: &Path) -> Result<Vec<PathBuf>, Re
         out.write(&name, &content)?;
     }
     Ok(out.written)
+}
+
+fn is_watched(results: &Results) -> bool {
+    results.points.iter().flat_map(|p| &p.trials).any(|t| t.usage.is_some())
 }
 
 fn text(input: &ReportInput<'_>) -> String {

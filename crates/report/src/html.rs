@@ -3,6 +3,7 @@
 use crate::chart::{self, Scene};
 use crate::error::ReportError;
 use crate::glossary;
+use crate::machines;
 use crate::metric::Named;
 use crate::number;
 use crate::spec::{Kind, ReportInput};
@@ -135,6 +136,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .map(|s| table::grid(results, s))
             .filter(|g| !g.rows.is_empty())
             .chain(table::parts(results))
+            .chain(machines::grid(results))
             .collect(),
         comparisons: comparisons(input),
         doubts: doubts(input),

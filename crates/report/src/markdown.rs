@@ -1,6 +1,7 @@
 //! A page for a repository or a pull request.
 
 use crate::chart::shortened;
+use crate::machines;
 use crate::metric::Named;
 use crate::number;
 use crate::spec::Kind;
@@ -50,7 +51,7 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     }
     let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
     let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
-    for grid in grids.chain(table::parts(results)) {
+    for grid in grids.chain(table::parts(results)).chain(machines::grid(results)) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
         let rule = grid.head.iter().enumerate();
         let rule: Vec<String> =

@@ -117,6 +117,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         }
     }
     let trial = |(i, f): (u32, f64)| TrialResult {
+        usage: None,
         number: i,
         metrics: metrics(speed * f, gpus, users, success),
         timeline: (!(users == 16 && speed > 1.5)).then(|| timeline(speed * f, users)),
@@ -286,6 +287,7 @@ fn plan(results: &Results) -> Plan {
         trials: vec![TrialPlan { number: 1, warmup_seed: 1, measure_seed: 2 }],
     });
     Plan {
+        telemetry: scalebeam_model::telemetry::TelemetryPlan::default(),
         format: PLAN_FORMAT,
         name: results.name.clone(),
         about: Some("4 GPUs of one node against 8 of two".to_owned()),

@@ -1,1 +1,21 @@
-//! Reads machines and engines while the load runs.
+//! Reads machines while the load runs.
+//!
+//! A [`Watch`] is a thread that reads every [`Source`] once before a measurement, at every interval while it
+//! lasts, and once after it, so that the borders of any window inside lie between two readings. A source
+//! that is not there is absent with its reason. What readings mean is found in `model`.
+//!
+//! **Invariants.** Nothing here changes a machine: no setting, no reset, no file. A reading carries the time
+//! before it was asked for and after it was there, by the one clock that the caller gives. Reading never
+//! waits for what is read by longer than the call takes.
+
+mod gpu;
+mod host;
+mod network;
+mod package;
+mod process;
+mod readings;
+mod watch;
+
+pub use process::Watched;
+pub use readings::{Readings, Source};
+pub use watch::{Watch, WatchConfig};

@@ -1,8 +1,8 @@
 //! One trial: warm-up, measurement, seal.
 
-use super::{Campaign, Ended, prepare::Prepared, reach};
+use super::machines::Machines;
+use super::{Campaign, Ended, reach};
 use crate::exit::{Failure, chain};
-use crate::experiment::Loaded;
 use crate::interrupt::{Asked, reached};
 use crate::machine::{Cores, cpu_share};
 use crate::settings;
@@ -43,6 +43,7 @@ pub(super) struct Bench {
     /// report usage for one only.
     words: BTreeMap<Api, Arc<Words>>,
     counts: Counts,
+    machines: Arc<Machines>,
 }
 
 /// Where the engines of a deployment say what they have counted.
@@ -67,23 +68,23 @@ impl Counts {
 
 impl Bench {
     pub(super) fn new(
-        loaded: &Loaded,
+        campaign: &Campaign<'_>,
         deployment: &DeploymentPlan,
-        prepared: &Prepared,
-        clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
+        let (loaded, prepared) = (campaign.loaded, &campaign.prepared);
         let endpoint = |api| Ok((api, Arc::new(reach::endpoint(loaded, deployment, api)?)));
         Ok(Self {
             endpoints: Api::ALL.into_iter().map(endpoint).collect::<Result<_, Failure>>()?,
             files: Arc::clone(&prepared.files),
             tokenizer: prepared.tokenizer.clone(),
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&campaign.clock),
             words: BTreeMap::new(),
             counts: Counts {
                 deployment: Arc::new(deployment.clone()),
                 base: loaded.base.clone(),
                 runtime: Handle::current(),
             },
+            machines: Arc::new(Machines::watch(campaign, deployment)?),
         })
     }
 
@@ -151,6 +152,7 @@ struct Job {
     control: Control,
     writer: TrialWriter,
     counts: Counts,
+    machines: Arc<Machines>,
     id_prefix: String,
     /// When its queue was seen to grow without end.
     oversaturated_at: Option<Nanos>,
@@ -243,6 +245,7 @@ pub(super) async fn measure(
             .and_then(|d| d.cache_reset.clone()),
         control: control.clone(),
         counts: bench.counts.clone(),
+        machines: Arc::clone(&bench.machines),
         writer,
         oversaturated_at: None,
     };
@@ -332,7 +335,10 @@ impl Job {
         if !self.control.is_stopped() {
             let (preempted, cores) = (self.counts.preemptions(), Cores::now());
             let measure = self.point.measure_of(&self.trial);
-            let report = self.phase(measure, self.trial.measure_seed, "m")?;
+            self.machines.begin();
+            let report = self.phase(measure, self.trial.measure_seed, "m");
+            let telemetry = self.machines.end();
+            let report = report?;
             let of_machine = Cores::now().zip(cores).and_then(|(now, then)| now.busy_since(then));
             let wall = report.ended_at.since(report.started_at);
             info.measure = Some(span(&report));
@@ -344,6 +350,9 @@ impl Job {
             info.busiest_worker_cpu = report.busiest_cpu.and_then(|cpu| cpu_share(cpu, wall));
             info.machine_cpu = of_machine;
             info.preemptions = since(preempted, self.counts.preemptions());
+            if let Some(telemetry) = telemetry {
+                self.writer.telemetry(&telemetry).map_err(Lost::Record)?;
+            }
         }
         if self.control.is_stopped() {
             return self.writer.abandon().map_err(Lost::Record);

@@ -19,6 +19,7 @@ mod interrupt;
 mod kill;
 mod kube;
 mod limit;
+mod machines;
 mod plan;
 mod render;
 mod report;

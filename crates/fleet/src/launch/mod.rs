@@ -79,7 +79,7 @@ impl Context {
     }
 
     /// What marks the processes of this run. Canonical, so that `down` may be given any spelling.
-    pub(crate) fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Mark {
         let dir = std::fs::canonicalize(&self.run_dir).unwrap_or_else(|_| self.run_dir.clone());
         Mark { run: self.run_id.clone(), dir: dir.to_string_lossy().into_owned() }
     }

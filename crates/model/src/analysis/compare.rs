@@ -312,7 +312,11 @@ fn rate_blocks(
     };
     let pairs: Option<Vec<_>> = all.iter().filter(|(_, r)| r.sent_at.is_some()).map(of).collect();
     let (keys, amounts) = pairs?.into_iter().unzip();
-    let views = side.trials.iter().map(|t| TrialView { context: &context, records: &t.records });
+    let views = side.trials.iter().map(|t| TrialView {
+        context: &context,
+        records: &t.records,
+        usage: None,
+    });
     let reached = metrics::of_trials(&views.collect::<Vec<_>>());
     let scale = match metric.name.ends_with("_per_gpu") {
         true if context.gpus == 0 => return None,

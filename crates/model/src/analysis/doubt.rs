@@ -6,11 +6,13 @@ use crate::driver::{LoadShape, PhasePlan};
 use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
 use crate::results::{Metrics, PointContext, lookup};
+use crate::telemetry::Usage;
 use crate::trust::{Reason, Trust, TrustLevel};
 use crate::units::{Nanos, significant};
 use crate::workload::{CachePolicy, Workload};
 
 mod around;
+mod machines;
 mod population;
 
 /// All doubts about a point.
@@ -18,16 +20,17 @@ pub(super) fn doubts(
     context: &PointContext<'_>,
     measured: &MeasuredPoint<'_>,
     metrics: &Metrics,
+    usages: &[Option<Usage>],
     frame: &Frame<'_>,
 ) -> Trust {
     let records: Vec<&RequestRecord> = measured.trials.iter().flat_map(|t| &t.records).collect();
     let (phase, workload) = (&measured.plan.measure, &measured.plan.workload);
     let trials = &measured.trials;
-    let seen = Seen { context, phase, records: &records, trials, workload, metrics, frame };
+    let seen = Seen { context, phase, records: &records, trials, workload, metrics, usages, frame };
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 27] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 33] = [
         nothing_measured,
         failures,
         time_outs,
@@ -55,6 +58,12 @@ pub(super) fn doubts(
         around::client_cpu,
         around::preemptions,
         around::instrument_floor,
+        machines::held_down,
+        machines::slow_gpu,
+        machines::link_full,
+        machines::memory_full,
+        machines::energy_doubtful,
+        machines::energy_absent,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =
@@ -100,6 +109,7 @@ struct Seen<'a> {
     trials: &'a [TrialRecords],
     workload: &'a Workload,
     metrics: &'a Metrics,
+    usages: &'a [Option<Usage>],
     frame: &'a Frame<'a>,
 }
 

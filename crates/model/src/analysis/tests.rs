@@ -8,6 +8,7 @@ use crate::plan::{
 };
 use crate::request::{Arrival, Failure, FailureClass, Outcome, Phase, TokenSource};
 use crate::results::{ComparisonVerdict, lookup};
+use crate::telemetry::TelemetryPlan;
 use crate::trust::TrustLevel;
 use crate::units::Nanos;
 use crate::workload::{Api, CachePolicy, History, Source, Spread, Talk, Workload};
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 
 mod doubts;
 
-fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
+pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {
         name: name.to_owned(),
         platform: Platform::Local,
@@ -116,6 +117,7 @@ fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
         searches: vec![],
         notes: vec![],
         limit: crate::limit::Limit::default(),
+        telemetry: TelemetryPlan::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }
 }

@@ -1,9 +1,10 @@
 //! The catalogue of metrics.
 
-use super::{Better, Metric, Of, TrialView, steady};
+use super::{Better, Metric, Of, TrialView, machines, steady};
 use crate::request::{Outcome, RequestRecord, TokenSource};
 use crate::slo::Tally;
 use crate::stats::percentile::{self, percentile_of};
+use crate::telemetry::Part;
 use crate::units::Nanos;
 
 /// Every metric, in the order in which files list them.
@@ -401,25 +402,179 @@ pub const METRICS: &[Metric] = &[
             Some(f64::from(u8::from(slo.judge(&slo.tallies(t.records)).holds)))
         }),
     },
+    Metric {
+        name: "gpu_util",
+        unit: "%",
+        better: Better::Neither,
+        doc: "share of the measured time in which any kernel ran on a GPU, by its driver; mean over the GPUs that the deployment was given",
+        of: Of::Trial(|t| {
+            machines::gpus(t, |g| g.busy_pct.map(|p| p.mean / 100.0), machines::mean)
+        }),
+    },
+    Metric {
+        name: "gpu_util.max",
+        unit: "%",
+        better: Better::Neither,
+        doc: "the largest reading of that, over the GPUs",
+        of: Of::Trial(|t| machines::gpus(t, |g| g.busy_pct.map(|p| p.max / 100.0), machines::max)),
+    },
+    Metric {
+        name: "gpu_mem",
+        unit: "%",
+        better: Better::Neither,
+        doc: "share of a GPU's memory in use; mean over the GPUs that the deployment was given",
+        of: Of::Trial(|t| {
+            machines::gpus(t, |g| g.memory_pct.map(|p| p.mean / 100.0), machines::mean)
+        }),
+    },
+    Metric {
+        name: "gpu_mem.max",
+        unit: "%",
+        better: Better::Neither,
+        doc: "the largest reading of that, over the GPUs",
+        of: Of::Trial(|t| {
+            machines::gpus(t, |g| g.memory_pct.map(|p| p.max / 100.0), machines::max)
+        }),
+    },
+    Metric {
+        name: "gpu_mem.imbalance",
+        unit: "",
+        better: Better::Lower,
+        doc: "(max - min) / max of memory in use over the GPUs of one instance; the largest over the instances",
+        of: Of::Trial(machines::memory_imbalance),
+    },
+    Metric {
+        name: "cpu_util",
+        unit: "%",
+        better: Better::Neither,
+        doc: "share of all cores' time in use, by whomever; mean over the hosts of the deployment",
+        of: Of::Trial(|t| {
+            machines::hosts(t, |h| h.cpu_pct.map(|p| p.mean / 100.0), machines::mean)
+        }),
+    },
+    Metric {
+        name: "cpu_util.max",
+        unit: "%",
+        better: Better::Neither,
+        doc: "the largest share between two readings, over the hosts",
+        of: Of::Trial(|t| machines::hosts(t, |h| h.cpu_pct.map(|p| p.max / 100.0), machines::max)),
+    },
+    Metric {
+        name: "mem_util",
+        unit: "%",
+        better: Better::Neither,
+        doc: "share of memory that is not available; mean over the hosts of the deployment",
+        of: Of::Trial(|t| {
+            machines::hosts(t, |h| h.memory_pct.map(|p| p.mean / 100.0), machines::mean)
+        }),
+    },
+    Metric {
+        name: "mem_util.max",
+        unit: "%",
+        better: Better::Neither,
+        doc: "the largest reading of that, over the hosts",
+        of: Of::Trial(|t| {
+            machines::hosts(t, |h| h.memory_pct.map(|p| p.max / 100.0), machines::max)
+        }),
+    },
+    Metric {
+        name: "net_gbps",
+        unit: "Gbit/s",
+        better: Better::Neither,
+        doc: "received and sent over all interfaces of a host but loopback; mean over the hosts of the deployment",
+        of: Of::Trial(|t| machines::network(t, Part::Nic, |r| r.mean, machines::mean)),
+    },
+    Metric {
+        name: "net_gbps.max",
+        unit: "Gbit/s",
+        better: Better::Neither,
+        doc: "received and sent of the busiest host: the sum of each interface's largest rates between two readings",
+        of: Of::Trial(|t| machines::network(t, Part::Nic, |r| r.max, machines::max)),
+    },
+    Metric {
+        name: "rdma_gbps",
+        unit: "Gbit/s",
+        better: Better::Neither,
+        doc: "received and sent over all InfiniBand and RoCE ports of a host; mean over the hosts of the deployment",
+        of: Of::Trial(|t| machines::network(t, Part::Rdma, |r| r.mean, machines::mean)),
+    },
+    Metric {
+        name: "rdma_gbps.max",
+        unit: "Gbit/s",
+        better: Better::Neither,
+        doc: "received and sent of the busiest host: the sum of each port's largest rates between two readings",
+        of: Of::Trial(|t| machines::network(t, Part::Rdma, |r| r.max, machines::max)),
+    },
+    Metric {
+        name: "power_w",
+        unit: "W",
+        better: Better::Lower,
+        doc: "mean power of all GPUs that the deployment was given, idle ones too: energy / measured time; the machines around them are not in it",
+        of: Of::Trial(|t| machines::energy(t).map(|e| e.mean_w)),
+    },
+    Metric {
+        name: "energy_j",
+        unit: "J",
+        better: Better::Lower,
+        doc: "integral of the power of all GPUs that the deployment was given over the measured time, borders interpolated; the machines around them are not in it",
+        of: Of::Trial(|t| machines::energy(t).map(|e| e.joules)),
+    },
+    Metric {
+        name: "joules_per_output_token",
+        unit: "J/token",
+        better: Better::Lower,
+        doc: "power_w / output_tps: energy over output tokens of completed requests, of the steady part where that is looked at",
+        of: Of::Trial(|t| Some(machines::energy(t)?.mean_w / some(machines::output_tps(t)?)?)),
+    },
+    Metric {
+        name: "joules_per_token",
+        unit: "J/token",
+        better: Better::Lower,
+        doc: "energy_j / prompt and output tokens of completed requests",
+        of: Of::Trial(|t| {
+            Some(
+                machines::whole_energy(t)?.joules
+                    / some(output_tokens(t)? + total(t, |r| r.prompt_tokens)?)?,
+            )
+        }),
+    },
+    Metric {
+        name: "joules_per_request",
+        unit: "J",
+        better: Better::Lower,
+        doc: "energy_j / completed requests",
+        of: Of::Trial(|t| {
+            Some(machines::whole_energy(t)?.joules / some(t.completed().count() as f64)?)
+        }),
+    },
+    Metric {
+        name: "joules_per_good_request",
+        unit: "J",
+        better: Better::Lower,
+        doc: "energy_j / requests that met the load's SLO",
+        of: Of::Trial(|t| Some(machines::whole_energy(t)?.joules / some(good(t)?.within as f64)?)),
+    },
+    Metric {
+        name: "output_tps_per_kw",
+        unit: "tokens/s/kW",
+        better: Better::Higher,
+        doc: "output_tps / (power_w / 1000): over the power of all GPUs that the deployment was given, not of the machines around them",
+        of: Of::Trial(|t| {
+            Some(machines::output_tps(t)? / (some(machines::energy(t)?.mean_w)? / 1e3))
+        }),
+    },
+    Metric {
+        name: "busy_sample_power_w",
+        unit: "W",
+        better: Better::Neither,
+        doc: "seed 4's own number: mean of the power samples of a GPU at which it was busier than seed4_util_floor; not an energy over the time",
+        of: Of::Trial(|t| t.usage?.busy_sample_power_w),
+    },
 ];
 
 /// Names that files may use already, measured by parts of the tool that are still to come. They are
 /// shown as absent, never as zero.
-const LATER: &[&str] = &[
-    "gpu_util",
-    "gpu_mem",
-    "cpu_util",
-    "mem_util",
-    "net_gbps",
-    "rdma_gbps",
-    "power_w",
-    "joules_per_output_token",
-    "output_tps_per_kw",
-    "kv_usage",
-    "queue",
-    "preemptions",
-    "jain",
-];
+const LATER: &[&str] = &["kv_usage", "queue", "preemptions", "jain"];
 
 /// Prefixes of derived metrics: `speedup.output_tps`.
 const DERIVED: &[&str] = &["speedup.", "efficiency.", "slowdown."];
@@ -436,6 +591,9 @@ pub fn is_known(name: &str) -> bool {
     if let Some(rest) = DERIVED.iter().find_map(|p| name.strip_prefix(p)) {
         return is_known(rest);
     }
+    if METRICS.iter().any(|m| m.name == name) {
+        return true;
+    }
     let (base, stat) = percentile::split(name);
     if LATER.contains(&base) {
         return stat.is_none_or(|s| is_statistic(s) || s == "imbalance");
@@ -443,7 +601,8 @@ pub fn is_known(name: &str) -> bool {
     match (super::find(base), stat) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(m), Some(s)) => !m.is_of_trial() && is_statistic(s),
+        // A number of a trial is its own mean.
+        (Some(m), Some(s)) => s == "mean" || (!m.is_of_trial() && is_statistic(s)),
     }
 }
 
@@ -459,6 +618,11 @@ pub fn known_names() -> Vec<String> {
     }
     out.extend(LATER.iter().map(|s| (*s).to_owned()));
     out
+}
+
+/// A divisor; absent where it is nothing.
+fn some(n: f64) -> Option<f64> {
+    (n > 0.0).then_some(n)
 }
 
 fn since(later: Option<Nanos>, earlier: Option<Nanos>, out: &mut Vec<f64>) {
@@ -513,7 +677,7 @@ pub(super) fn success_rate<'a>(
 }
 
 /// Absent where any completed request has no count: a sum over some is not the sum.
-fn output_tokens(t: &TrialView<'_>) -> Option<f64> {
+pub(super) fn output_tokens(t: &TrialView<'_>) -> Option<f64> {
     total(t, |r| r.output_tokens)
 }
 
@@ -543,7 +707,7 @@ fn concurrency_reached(t: &TrialView<'_>) -> Option<f64> {
     Some(seconds / t.wall_s()?)
 }
 
-fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
+pub(super) fn output_tps_steady(t: &TrialView<'_>) -> Option<f64> {
     let (from, to) = steady(t).ok()?;
     let mut tokens = 0.0;
     for r in t.completed() {

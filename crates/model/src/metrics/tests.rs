@@ -47,7 +47,7 @@ fn request(index: u64, start: u64, ttft: u64, gap: u64, tokens: u32) -> RequestR
 
 fn metrics(records: &[RequestRecord], asked: u32) -> Metrics {
     let level = level(asked);
-    of_trial(&TrialView { context: &context(&level), records })
+    of_trial(&TrialView { context: &context(&level), records, usage: None })
 }
 
 #[track_caller]
@@ -96,7 +96,7 @@ fn goodput_counts_what_was_completed_within_the_limits() {
     let of = |slo: &str, records: &[RequestRecord]| {
         let slo = crate::slo::Slo::parse(&[slo.to_owned()]).unwrap();
         let context = PointContext { slo: Some(&slo), ..context(&level) };
-        of_trial(&TrialView { context: &context, records })
+        of_trial(&TrialView { context: &context, records, usage: None })
     };
     let m = of("tpot.p50 <= 10ms", &records);
     near(&m, "goodput_rps", 2.0 / 0.301);
@@ -262,7 +262,7 @@ fn any_percentile_is_found_by_its_name() {
     let records: Vec<_> = (0..101).map(|i| request(i, 0, i + 1, 10, 2)).collect();
     let level = level(2);
     let context = context(&level);
-    let views = [TrialView { context: &context, records: &records }];
+    let views = [TrialView { context: &context, records: &records, usage: None }];
     let mut m = of_trials(&views);
     let asked = Percentiles::new(["ttft.p87.5", "ttft_ms.p99", "rps", "ttft.mean", "nope.p3"], &[]);
     m.extend(asked.of_trials(&views));
@@ -312,7 +312,7 @@ fn an_open_load_is_steady_from_its_first_answers_to_its_last_due_time() {
     let records: Vec<_> = (0..20).map(|i| request(i, i * 10, 20, 10, 11)).collect();
     let level = Level { label: "r".into(), concurrency: None, rate_rps: Some(100.0), batch: None };
     let context = PointContext { mode: Mode::Open, ..context(&level) };
-    let view = TrialView { context: &context, records: &records };
+    let view = TrialView { context: &context, records: &records, usage: None };
     // The first two have ended at 122 and 132 ms.
     assert_eq!(steady(&view), Ok((Nanos::from_millis(132), Nanos::from_millis(190))));
     let m = of_trial(&view);
@@ -321,6 +321,6 @@ fn an_open_load_is_steady_from_its_first_answers_to_its_last_due_time() {
     let inside = records.iter().flat_map(|r| &r.arrivals).filter(|a| is_inside(a.at)).count();
     near(&m, "output_tps_steady", inside as f64 / 0.058);
     // Ten at once are all due before one is answered.
-    let at_once = TrialView { context: &context, records: &records[..10] };
+    let at_once = TrialView { context: &context, records: &records[..10], usage: None };
     assert_eq!(steady(&at_once), Err(NoWindow::StillFilling));
 }

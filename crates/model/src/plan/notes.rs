@@ -1,6 +1,6 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
-use super::{DeploymentPlan, Mode, PlanNote, PointPlan};
+use super::{DeploymentPlan, Mode, PlanNote, Platform, PointPlan};
 use crate::spec::{Experiment, ProfileKind, ReportKind, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(super) fn notes(
     lengths(experiment, &mut out);
     caches(experiment, deployments, &mut out);
     control(experiment, deployments, &mut out);
-    later(experiment, &mut out);
+    later(experiment, deployments, &mut out);
     cannot_run(experiment, deployments, &mut out);
     out
 }
@@ -156,12 +156,24 @@ fn control(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Ve
     }
 }
 
-fn later(experiment: &Experiment, out: &mut Vec<PlanNote>) {
-    if experiment.telemetry.is_some() {
+fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
+    let in_cluster = |d: &DeploymentPlan| {
+        !matches!(d.platform, Platform::Local | Platform::External | Platform::Ssh)
+    };
+    let elsewhere =
+        experiment.host.values().any(|h| h.ssh.is_some()) || deployments.iter().any(in_cluster);
+    if experiment.telemetry.is_some() && elsewhere {
         out.push(note(
             "telemetry".to_owned(),
-            "this version does not read machines yet: metrics of CPU, GPU, network and power will be absent".to_owned(),
+            "this version reads only the machine that it runs on: metrics of CPU, GPU, network and power of other hosts will be absent".to_owned(),
             "they are shown as n/a, never as 0",
+        ));
+    }
+    if experiment.telemetry.as_ref().is_some_and(|t| !t.prometheus.is_empty()) {
+        out.push(note(
+            "telemetry.prometheus".to_owned(),
+            "this version does not ask Prometheus servers yet".to_owned(),
+            "what they would give is shown as n/a, never as 0",
         ));
     }
     let undrawn = |kind| matches!(kind, ReportKind::Scaling | ReportKind::Fairness);

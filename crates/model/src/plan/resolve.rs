@@ -8,7 +8,7 @@ use super::{
 };
 use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, find};
 use crate::search::SearchPlan;
-use crate::spec::{Deploy, Experiment, Host, LimitSpec, ProbeKind, Problem};
+use crate::spec::{Deploy, Experiment, Host, LimitSpec, ProbeKind, Problem, TelemetrySpec};
 use crate::units::Nanos;
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
@@ -78,6 +78,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         points,
         searches,
         limit,
+        telemetry: experiment.telemetry.as_ref().map(TelemetrySpec::plan).unwrap_or_default(),
         notes,
         estimate,
     };

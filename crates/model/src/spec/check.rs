@@ -3,10 +3,11 @@
 //! Every problem is found in one pass, so that a user mends a file once.
 
 use super::diagnostic::nearest;
-use super::{Deploy, Experiment, Problem};
+use super::{Deploy, Dur, Experiment, Problem, TelemetrySpec};
 use crate::engine::{Engine, Engines, find};
 use crate::plan::shape::{check_params, flag_name, shapes};
 use crate::plan::{EngineKind, Platform};
+use crate::units::Nanos;
 use std::collections::BTreeSet;
 
 mod asks;
@@ -28,6 +29,7 @@ pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
         }
     }
     unique("deploy", experiment.deploy.iter().map(|d| &d.name), &mut problems);
+    telemetry(experiment.telemetry.as_ref(), &mut problems);
     problems.extend(experiment.limit.iter().flat_map(|l| l.limit().check()));
     asks::check(experiment, &mut problems);
     if problems.is_empty() {
@@ -70,6 +72,21 @@ fn header(experiment: &Experiment, problems: &mut Vec<Problem>) {
     }
     if experiment.load.is_empty() {
         problems.push(Problem::new("load", "there is no load", "add a [[load]]"));
+    }
+}
+
+/// Oftener than this, reading would be a load of its own; more seldom, no point would be covered.
+const INTERVALS: std::ops::RangeInclusive<Nanos> = Nanos::from_millis(100)..=Nanos::from_secs(60);
+
+fn telemetry(spec: Option<&TelemetrySpec>, problems: &mut Vec<Problem>) {
+    let Some(spec) = spec else { return };
+    if spec.interval.is_some_and(|Dur(interval)| !INTERVALS.contains(&interval)) {
+        let why = "machines are read every 100 ms to every minute".to_owned();
+        problems.push(Problem::new("telemetry.interval", why, "leave it out for \"1s\""));
+    }
+    if spec.seed4_util_floor.is_some_and(|floor| !(0.0..100.0).contains(&floor)) {
+        let why = "a utilisation is between 0 and 100 percent".to_owned();
+        problems.push(Problem::new("telemetry.seed4_util_floor", why, "seed 4 has 5.0"));
     }
 }
 

@@ -60,6 +60,7 @@ fn plan() -> Plan {
         trials: vec![trial(1), trial(2)],
     };
     Plan {
+        telemetry: scalebeam_model::telemetry::TelemetryPlan::default(),
         format: scalebeam_model::plan::PLAN_FORMAT,
         name: "n".to_owned(),
         about: None,

@@ -221,8 +221,9 @@ pub(super) fn no_steady_window(seen: &Seen<'_>) -> Option<Reason> {
     if is_held_back || seen.phase.max_prefill.is_some() || seen.value("wall_s").is_none() {
         return None;
     }
-    let without =
-        |t: &TrialRecords| steady(&TrialView { context: seen.context, records: &t.records }).err();
+    let without = |t: &TrialRecords| {
+        steady(&TrialView { context: seen.context, records: &t.records, usage: None }).err()
+    };
     let why = match seen.trials.iter().find_map(without)? {
         NoWindow::NoLevel => return None,
         NoWindow::NotReached => "90 % of the asked concurrency was never in flight",

@@ -1,0 +1,150 @@
+//! Doubts from what the machines did meanwhile.
+
+use super::{Seen, percent, reason};
+use crate::telemetry::usage::{GpuUse, LinkUse};
+use crate::telemetry::{Flaw, FlawKind, Quantity, Usage};
+use crate::trust::{Reason, TrustLevel};
+use crate::units::significant;
+
+/// Readings at which a GPU was held down, of all, from which on it is told.
+const HELD_DOWN_PCT: f64 = 10.0;
+/// A GPU whose clock is this much below that of the fastest of its deployment holds the others up.
+const SLOW_CLOCK: f64 = 0.9;
+/// Clocks of GPUs that do little say nothing.
+const AT_WORK_PCT: f64 = 20.0;
+/// A link that carried this much of its speed between two readings was full for a part of that time.
+const FULL_LINK: f64 = 0.9;
+/// With less memory left than this, something is being pushed out.
+const FULL_MEMORY_PCT: f64 = 97.0;
+
+fn usages<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Usage> {
+    seen.usages.iter().flatten()
+}
+
+fn given(usage: &Usage) -> impl Iterator<Item = &GpuUse> {
+    usage.gpus.iter().filter(|gpu| gpu.role.is_some())
+}
+
+fn name(gpu: &GpuUse) -> String {
+    gpu.index.map_or_else(|| gpu.host.clone(), |index| format!("{} GPU {index}", gpu.host))
+}
+
+/// A GPU that is held down by its power or its heat is not the GPU that was bought.
+pub(super) fn held_down(seen: &Seen<'_>) -> Option<Reason> {
+    let all = usages(seen)
+        .flat_map(given)
+        .flat_map(|gpu| gpu.held_down_pct.iter().map(move |(why, share)| (name(gpu), why, *share)));
+    let (gpu, why, share) = all.max_by(|a, b| a.2.total_cmp(&b.2))?;
+    let level = if why == "power cap" { TrustLevel::Sound } else { TrustLevel::Caution };
+    (share >= HELD_DOWN_PCT).then(|| {
+        reason(
+            "gpu_held_down",
+            level,
+            format!(
+                "{gpu} was held down by {why} in {} % of its readings: another one, or a cooler room, may be faster",
+                significant(share)
+            ),
+            "look at power limit and cooling of the machine before you compare with another",
+        )
+    })
+}
+
+/// Ranks wait for the slowest.
+pub(super) fn slow_gpu(seen: &Seen<'_>) -> Option<Reason> {
+    let clock = |gpu: &GpuUse| {
+        let at_work = gpu.busy_pct.is_some_and(|busy| busy.mean >= AT_WORK_PCT);
+        Some((name(gpu), gpu.role, gpu.sm_clock_mhz.filter(|_| at_work)?.mean))
+    };
+    let slowest = |usage: &Usage| {
+        let clocks: Vec<_> = given(usage).filter_map(clock).collect();
+        let slow = clocks.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;
+        // Another role is another kind of work.
+        let alike = clocks.iter().filter(|c| c.1 == slow.1).map(|c| c.2);
+        let fastest = alike.reduce(f64::max)?;
+        (slow.2 < SLOW_CLOCK * fastest).then(|| (slow.0.clone(), slow.2, fastest))
+    };
+    let (gpu, slow, fastest) = usages(seen).find_map(slowest)?;
+    Some(reason(
+        "slow_gpu",
+        TrustLevel::Caution,
+        format!(
+            "{gpu} ran at {} MHz on average where another of the same role ran at {}: its neighbours waited for it",
+            significant(slow),
+            significant(fastest)
+        ),
+        "look at its temperature, its power limit and who else uses it",
+    ))
+}
+
+/// A full link is a finding about the deployment, and no fault of the measurement.
+pub(super) fn link_full(seen: &Seen<'_>) -> Option<Reason> {
+    let links = |usage: &'_ Usage| {
+        let all: Vec<LinkUse> = usage.links.iter().chain(&usage.rdma).cloned().collect();
+        all
+    };
+    let shares = usages(seen).flat_map(links).filter_map(|link| {
+        let share = link.peak_share()?;
+        Some((format!("{} of {}", link.name, link.host), share))
+    });
+    let (link, share) = shares.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (share >= FULL_LINK).then(|| {
+        reason(
+            "link_full",
+            TrustLevel::Sound,
+            format!(
+                "{link} carried up to {} of what it can: the network may be what limits this point",
+                percent(share)
+            ),
+            "give the deployment a faster network, or a shape that crosses it less",
+        )
+    })
+}
+
+/// A machine without memory pushes out the pages that it will need next.
+pub(super) fn memory_full(seen: &Seen<'_>) -> Option<Reason> {
+    let full = usages(seen).flat_map(|u| &u.hosts).filter_map(|h| Some((h, h.memory_pct?.max)));
+    let (host, share) = full.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (share > FULL_MEMORY_PCT).then(|| {
+        reason(
+            "memory_full",
+            TrustLevel::Caution,
+            format!("{} % of the memory of {} was in use", significant(share), host.host),
+            "look for what else runs there, or give it more memory",
+        )
+    })
+}
+
+fn power_flaws<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Flaw> {
+    let of_power = |flaw: &&Flaw| flaw.quantity == Quantity::Power.name();
+    usages(seen).flat_map(|u| &u.flaws).filter(of_power)
+}
+
+/// Two ways to the same energy that disagree: one of them is wrong.
+pub(super) fn energy_doubtful(seen: &Seen<'_>) -> Option<Reason> {
+    let flaw = power_flaws(seen).find(|f| matches!(f.kind, FlawKind::Disagrees { .. }))?;
+    Some(reason(
+        "energy_doubtful",
+        TrustLevel::Caution,
+        format!("energy of {} is in doubt: {}", flaw.device, flaw.kind.text()),
+        "read power more often ([telemetry] interval), or measure for longer",
+    ))
+}
+
+/// Power was read, and yet there is no energy: a reader must know why.
+pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
+    let flaw = power_flaws(seen).find(|f| !matches!(f.kind, FlawKind::Disagrees { .. }))?;
+    let is_absent = usages(seen).any(|u| u.energy.is_none());
+    is_absent.then(|| {
+        reason(
+            "energy_absent",
+            TrustLevel::Sound,
+            format!(
+                "there is no energy ({}): of {}, {}",
+                flaw.kind.code(),
+                flaw.device,
+                flaw.kind.text()
+            ),
+            "read power more often ([telemetry] interval), or measure for longer",
+        )
+    })
+}

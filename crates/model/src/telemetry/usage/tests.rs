@@ -1,0 +1,157 @@
+use super::*;
+use crate::telemetry::Reading;
+use crate::units::Nanos;
+
+const SECOND: Nanos = Nanos::from_secs(1);
+
+fn device(part: Part, name: &str, index: Option<u32>) -> Device {
+    Device { host: "node1".into(), part, name: name.into(), index, role: None }
+}
+
+/// Readings at every second from 0 to 20.
+fn series(device: &Device, quantity: Quantity, of: impl Fn(u32) -> f64) -> Series {
+    let reading = |s: u32| {
+        let at = Nanos::from_secs(u64::from(s));
+        Reading { from: at, to: at, value: of(s) }
+    };
+    Series { device: device.clone(), quantity, readings: (0..=20).map(reading).collect() }
+}
+
+fn telemetry(series: Vec<Series>) -> Telemetry {
+    Telemetry { interval: SECOND, series, absent: Vec::new() }
+}
+
+fn given(ids: &[u32]) -> Allocated {
+    let gpu = |id: &u32| AllocatedGpu {
+        host: "node1".into(),
+        id: *id,
+        instance: 0,
+        role: Role::Aggregated,
+    };
+    Allocated { hosts: BTreeSet::from(["node1".to_owned()]), gpus: ids.iter().map(gpu).collect() }
+}
+
+fn of(telemetry: &Telemetry, ids: &[u32]) -> Usage {
+    let window = Window { from: Nanos::from_secs(2), to: Nanos::from_secs(12) };
+    usage(telemetry, window, &given(ids), Some(5.0))
+}
+
+fn power(id: u32, watts: f64) -> Series {
+    series(&device(Part::Gpu, &format!("GPU-{id}"), Some(id)), Quantity::Power, |_| watts)
+}
+
+fn counted(id: u32, watts: f64) -> Series {
+    let gpu = device(Part::Gpu, &format!("GPU-{id}"), Some(id));
+    series(&gpu, Quantity::Energy, |t| 1e6 + watts * f64::from(t))
+}
+
+#[test]
+fn idle_gpus_of_the_deployment_count_and_others_do_not() {
+    let telemetry = telemetry(vec![power(0, 700.0), power(1, 100.0), power(2, 500.0)]);
+    let energy = of(&telemetry, &[0, 1]).energy.unwrap();
+    assert_eq!(energy.gpus, 2);
+    let by_role = energy.joules_by_role["aggregated"];
+    let found = [energy.joules, energy.mean_w, energy.max_gpu_w, by_role];
+    for (found, want) in found.into_iter().zip([8_000.0, 800.0, 700.0, 8_000.0]) {
+        assert!((found - want).abs() < 1e-6, "{found} is not {want}");
+    }
+    assert_eq!(energy.counted_joules, None, "these have no counter");
+}
+
+#[test]
+fn a_gpu_without_readings_leaves_no_energy_and_is_named() {
+    let usage = of(&telemetry(vec![power(0, 700.0)]), &[0, 3]);
+    assert_eq!(usage.energy, None);
+    let flaw = &usage.flaws[0];
+    assert_eq!((flaw.device.as_str(), flaw.kind.code()), ("node1 gpu 3", "device_missing"));
+}
+
+#[test]
+fn an_energy_counter_that_disagrees_is_told_and_one_that_agrees_is_not() {
+    let agreeing = of(&telemetry(vec![power(0, 700.0), counted(0, 690.0)]), &[0]);
+    assert_eq!(agreeing.energy.unwrap().counted_joules, Some(6_900.0));
+    assert_eq!(agreeing.flaws, []);
+    let usage = of(&telemetry(vec![power(0, 700.0), counted(0, 350.0)]), &[0]);
+    assert_eq!(usage.flaws[0].kind, FlawKind::Disagrees { ratio: 2.0 });
+    assert!(usage.energy.is_some(), "a number in doubt is shown with its doubt");
+}
+
+#[test]
+fn cores_memory_and_network_of_a_host_are_shares_and_rates() {
+    let host = device(Part::Host, "node1", None);
+    let eth0 = device(Part::Nic, "eth0", None);
+    let usage = of(
+        &telemetry(vec![
+            series(&host, Quantity::CpuAll, |t| 8.0 * f64::from(t)),
+            // Two cores busy, and four for one second.
+            series(&host, Quantity::CpuBusy, |t| {
+                2.0 * f64::from(t) + if t > 5 { 2.0 } else { 0.0 }
+            }),
+            series(&host, Quantity::MemoryTotal, |_| 64e9),
+            series(&host, Quantity::MemoryUsed, |t| if t == 7 { 48e9 } else { 16e9 }),
+            series(&eth0, Quantity::Received, |t| 125e6 * f64::from(t)),
+            series(&eth0, Quantity::Sent, |_| 0.0),
+            series(&eth0, Quantity::LinkSpeed, |_| 1e9),
+        ]),
+        &[],
+    );
+    let found = &usage.hosts[0];
+    assert!(found.serves);
+    assert_eq!(found.cores, Some(8.0));
+    let cpu = found.cpu_pct.unwrap();
+    assert!((cpu.mean - 27.5).abs() < 1e-9 && (cpu.max - 50.0).abs() < 1e-9, "{cpu:?}");
+    assert_eq!(found.memory_pct.map(|m| m.max), Some(75.0));
+    let link = &usage.links[0];
+    assert!((link.received_gbps.unwrap().mean - 1.0).abs() < 1e-9);
+    assert!((link.peak_share().unwrap() - 1.0).abs() < 1e-9);
+    assert_eq!(usage.energy, None, "no GPU was read");
+}
+
+#[test]
+fn seed_four_s_number_is_the_mean_of_the_busy_samples() {
+    let gpu = device(Part::Gpu, "GPU-0", Some(0));
+    let is_busy = |t: u32| (4..6).contains(&t);
+    let usage = of(
+        &telemetry(vec![
+            series(&gpu, Quantity::Power, |t| if is_busy(t) { 600.0 } else { 100.0 }),
+            series(&gpu, Quantity::GpuBusy, |t| if is_busy(t) { 99.0 } else { 5.0 }),
+        ]),
+        &[0],
+    );
+    assert_eq!(usage.busy_sample_power_w, Some(600.0));
+    assert!(usage.energy.unwrap().mean_w < 250.0, "the energy is another thing");
+}
+
+#[test]
+fn why_clocks_were_held_down_is_counted_by_reading() {
+    let gpu = device(Part::Gpu, "GPU-0", Some(0));
+    // Idle is no reason to worry; a power cap in one reading of eleven is told.
+    let reasons = |t: u32| if t == 5 { 4.0 } else { 1.0 };
+    let usage = of(&telemetry(vec![series(&gpu, Quantity::ClockReasons, reasons)]), &[0]);
+    let held = &usage.gpus[0].held_down_pct;
+    assert_eq!(held.keys().collect::<Vec<_>>(), ["power cap"]);
+    assert!((held["power cap"] - 100.0 / 11.0).abs() < 1e-9);
+}
+
+#[test]
+fn hosts_that_are_this_machine_are_one() {
+    let host = |name: &str, ssh: Option<&str>| HostPlan {
+        name: name.into(),
+        addr: "127.0.0.1".into(),
+        ssh: ssh.map(str::to_owned),
+        gpus: 0,
+        gpu: None,
+        iface: None,
+        labels: BTreeMap::new(),
+    };
+    let hosts = [host("far", Some("far")), host("here", None), host("also-here", None)];
+    let mut deployment = crate::analysis::tests::deployment("a", 1);
+    deployment.platform = Platform::Ssh;
+    assert_eq!(machine(&deployment, &hosts, "also-here"), "here");
+    assert_eq!(machine(&deployment, &hosts, "far"), "far");
+    assert_eq!(this_machine(&deployment, &hosts), "here");
+    // Nodes of a cluster have no name for ssh, and are not this machine.
+    deployment.platform = Platform::Kuberay;
+    assert_eq!(machine(&deployment, &hosts, "also-here"), "also-here");
+    assert_eq!(this_machine(&deployment, &hosts), THIS_MACHINE);
+}

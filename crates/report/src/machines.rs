@@ -1,0 +1,205 @@
+//! What the machines did: a row a host of a point, and a long table of everything.
+
+use crate::csv::as_text;
+use crate::error::ReportError;
+use crate::number::{ABSENT, plain};
+use crate::table::{Grid, trust_word};
+use scalebeam_model::results::{PointResult, Results};
+use scalebeam_model::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, ProcessUse, Usage};
+
+/// Columns of the table of machines: mean, then largest.
+const HEAD: [&str; 12] = [
+    "CPU (%)",
+    "CPU max (%)",
+    "Memory (%)",
+    "Memory max (%)",
+    "Received (Gbit/s)",
+    "Received max (Gbit/s)",
+    "Sent (Gbit/s)",
+    "Sent max (Gbit/s)",
+    "GPU busy (%)",
+    "GPU busy max (%)",
+    "GPU memory (%)",
+    "GPU power (W)",
+];
+
+/// A row a host of a point; absent where no machine was watched.
+pub(crate) fn grid(results: &Results) -> Option<Grid> {
+    let mut head = ["Deployment", "Load", "Level", "Host"].map(str::to_owned).to_vec();
+    head.extend(HEAD.map(str::to_owned));
+    head.push("Trust".to_owned());
+    let (mut rows, mut trust) = (Vec::new(), Vec::new());
+    for point in &results.points {
+        for host in hosts(point) {
+            let place = [&point.deployment, &point.load, &point.level, &host];
+            let mut row = place.map(String::clone).to_vec();
+            let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
+            row.extend(numbers(point, &host).into_iter().map(shown));
+            row.push(trust_word(point.trust.level).to_owned());
+            rows.push(row);
+            trust.push(point.trust.level);
+        }
+    }
+    let title = "Machines, while they were measured".to_owned();
+    (!rows.is_empty()).then_some(Grid { title, head, names: 4, rows, trust })
+}
+
+fn usages(point: &PointResult) -> impl Iterator<Item = &Usage> + Clone {
+    point.trials.iter().filter_map(|t| t.usage.as_ref())
+}
+
+fn hosts(point: &PointResult) -> Vec<String> {
+    let mut hosts: Vec<String> =
+        usages(point).flat_map(|u| &u.hosts).map(|h| h.host.clone()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// Over the trials of a point: the mean of the means, and the largest of the largest.
+fn over(values: impl Iterator<Item = MeanMax>) -> [Option<f64>; 2] {
+    let all: Vec<MeanMax> = values.collect();
+    let n = all.len() as f64;
+    let mean = (!all.is_empty()).then(|| all.iter().map(|v| v.mean).sum::<f64>() / n);
+    [mean, all.iter().map(|v| v.max).reduce(f64::max)]
+}
+
+fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
+    let of_host = |of: fn(&HostUse) -> Option<MeanMax>| {
+        let mine = usages(point).flat_map(|u| &u.hosts).filter(|h| h.host == host);
+        over(mine.filter_map(of))
+    };
+    let of_links = |of: fn(&LinkUse) -> Option<MeanMax>| {
+        over(usages(point).filter_map(|u| sum(links_of(u, host).map(of))))
+    };
+    let of_gpus = |of: fn(&GpuUse) -> Option<MeanMax>| {
+        let mine = usages(point).flat_map(|u| &u.gpus);
+        over(mine.filter(|g| g.host == host && g.role.is_some()).filter_map(of))
+    };
+    let power = |usage: &Usage| {
+        let mine = usage.gpus.iter().filter(|g| g.host == host && g.role.is_some());
+        sum(mine.map(|g| g.power_w))
+    };
+    let mut out = Vec::with_capacity(HEAD.len());
+    out.extend(of_host(|h| h.cpu_pct));
+    out.extend(of_host(|h| h.memory_pct));
+    out.extend(of_links(|l| l.received_gbps));
+    out.extend(of_links(|l| l.sent_gbps));
+    out.extend(of_gpus(|g| g.busy_pct));
+    let [memory, _] = of_gpus(|g| g.memory_pct);
+    let [watts, _] = over(usages(point).filter_map(power));
+    out.extend([memory, watts]);
+    out
+}
+
+/// Everything that leaves or enters a host: interfaces but loopback, and RDMA ports.
+fn links_of<'a>(usage: &'a Usage, host: &'a str) -> impl Iterator<Item = &'a LinkUse> {
+    let all = usage.links.iter().chain(&usage.rdma);
+    all.filter(move |link| link.host == host && link.name != "lo")
+}
+
+/// The sum of all; absent where one is, or none is there.
+fn sum(values: impl Iterator<Item = Option<MeanMax>>) -> Option<MeanMax> {
+    let add = |a: MeanMax, b: MeanMax| MeanMax { mean: a.mean + b.mean, max: a.max + b.max };
+    let values: Vec<MeanMax> = values.collect::<Option<_>>()?;
+    values.into_iter().reduce(add)
+}
+
+/// Writes all that is known of machines as CSV, a row a number: `deploy, load, level, trial, host, kind, name,
+/// role, metric, mean, max`.
+///
+/// # Errors
+/// Only when memory cannot be written.
+pub fn machines_csv(results: &Results) -> Result<String, ReportError> {
+    as_text(|out| {
+        out.write_record([
+            "deploy", "load", "level", "trial", "host", "kind", "name", "role", "metric", "mean",
+            "max",
+        ])?;
+        for point in &results.points {
+            for trial in &point.trials {
+                let number = trial.number.to_string();
+                let place = [&point.deployment, &point.load, &point.level, &number];
+                for row in trial.usage.iter().flat_map(rows) {
+                    let mut record = place.map(String::clone).to_vec();
+                    record.extend(row);
+                    out.write_record(&record)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Host, kind, name, role, metric, mean and largest.
+type Row = [String; 7];
+
+fn rows(usage: &Usage) -> Vec<Row> {
+    let hosts = usage.hosts.iter().flat_map(host_rows);
+    let links = usage.links.iter().flat_map(|l| link_rows("nic", l));
+    let rdma = usage.rdma.iter().flat_map(|l| link_rows("rdma", l));
+    let gpus = usage.gpus.iter().flat_map(gpu_rows);
+    let processes = usage.processes.iter().flat_map(process_rows);
+    hosts.chain(links).chain(rdma).chain(gpus).chain(processes).collect()
+}
+
+fn numbered(place: &[&str; 4], values: &[(&str, Option<MeanMax>)]) -> Vec<Row> {
+    let row = |(metric, value): &(&str, Option<MeanMax>)| {
+        let value = (*value)?;
+        let [host, kind, name, role] = place.map(str::to_owned);
+        let text = |n: f64| n.to_string();
+        Some([host, kind, name, role, (*metric).to_owned(), text(value.mean), text(value.max)])
+    };
+    values.iter().filter_map(row).collect()
+}
+
+fn host_rows(host: &HostUse) -> Vec<Row> {
+    numbered(
+        &[&host.host, "host", &host.host, ""],
+        &[
+            ("cpu_pct", host.cpu_pct),
+            ("cpu_stolen_pct", host.cpu_stolen_pct),
+            ("cpu_pressure_pct", host.cpu_pressure_pct),
+            ("memory_pct", host.memory_pct),
+            ("memory_bytes", host.memory_bytes),
+        ],
+    )
+}
+
+fn link_rows(kind: &str, link: &LinkUse) -> Vec<Row> {
+    numbered(
+        &[&link.host, kind, &link.name, ""],
+        &[("received_gbps", link.received_gbps), ("sent_gbps", link.sent_gbps)],
+    )
+}
+
+fn gpu_rows(gpu: &GpuUse) -> Vec<Row> {
+    let name = gpu.index.map_or_else(String::new, |index| index.to_string());
+    let role = gpu.role.map_or("", |role| role.name());
+    numbered(
+        &[&gpu.host, "gpu", &name, role],
+        &[
+            ("busy_pct", gpu.busy_pct),
+            ("memory_busy_pct", gpu.memory_busy_pct),
+            ("memory_pct", gpu.memory_pct),
+            ("memory_bytes", gpu.memory_bytes),
+            ("power_w", gpu.power_w),
+            ("temperature_c", gpu.temperature_c),
+            ("sm_clock_mhz", gpu.sm_clock_mhz),
+            ("sm_active_pct", gpu.sm_active_pct),
+            ("tensor_active_pct", gpu.tensor_active_pct),
+            ("dram_active_pct", gpu.dram_active_pct),
+            ("pcie_sent_gbytes_per_s", gpu.pcie_sent_gbytes_per_s),
+            ("pcie_received_gbytes_per_s", gpu.pcie_received_gbytes_per_s),
+            ("nvlink_sent_gbytes_per_s", gpu.nvlink_sent_gbytes_per_s),
+        ],
+    )
+}
+
+fn process_rows(process: &ProcessUse) -> Vec<Row> {
+    let role = process.role.map_or("", |role| role.name());
+    numbered(
+        &[&process.host, "process", &process.name, role],
+        &[("cpu_cores", process.cpu_cores), ("memory_bytes", process.memory_bytes)],
+    )
+}

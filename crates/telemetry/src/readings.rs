@@ -1,0 +1,76 @@
+//! What sources read, gathered by device and quantity.
+
+use scalebeam_model::clock::Clock;
+use scalebeam_model::telemetry::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
+use scalebeam_model::units::Nanos;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Something that can be read again and again.
+pub trait Source: std::fmt::Debug {
+    /// Reads it once. What is not there this time is left out.
+    fn read(&mut self, clock: &dyn Clock, out: &mut Readings);
+}
+
+/// Readings so far.
+#[derive(Debug, Default)]
+pub struct Readings {
+    by_device: BTreeMap<Device, BTreeMap<Quantity, Vec<Reading>>>,
+}
+
+impl Readings {
+    /// Adds values of `device` that were read between `from` and `to`.
+    pub fn add(&mut self, device: &Device, from: Nanos, to: Nanos, values: &[(Quantity, f64)]) {
+        if values.is_empty() {
+            return;
+        }
+        if !self.by_device.contains_key(device) {
+            self.by_device.insert(device.clone(), BTreeMap::new());
+        }
+        let Some(series) = self.by_device.get_mut(device) else { return };
+        for (quantity, value) in values {
+            series.entry(*quantity).or_default().push(Reading { from, to, value: *value });
+        }
+    }
+
+    /// Everything, with what could not be read.
+    pub fn finish(self, interval: Nanos, absent: Vec<Absent>) -> Telemetry {
+        let of_device = |(device, quantities): (Device, BTreeMap<Quantity, Vec<Reading>>)| {
+            let series =
+                move |(quantity, readings)| Series { device: device.clone(), quantity, readings };
+            quantities.into_iter().map(series).collect::<Vec<_>>()
+        };
+        let series = self.by_device.into_iter().flat_map(of_device).collect();
+        Telemetry { interval, series, absent }
+    }
+}
+
+/// Where the kernel tells of itself; another place in tests.
+#[derive(Debug, Clone)]
+pub(crate) struct Roots {
+    pub(crate) proc: PathBuf,
+    pub(crate) sys: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys") }
+    }
+}
+
+/// A device of `host` that no plan gives a number or a role.
+pub(crate) fn device(host: &str, part: Part, name: &str) -> Device {
+    Device { host: host.to_owned(), part, name: name.to_owned(), index: None, role: None }
+}
+
+/// The content of a small file of the kernel, and when it was read.
+pub(crate) fn timed_text(clock: &dyn Clock, path: &Path) -> Option<(Nanos, Nanos, String)> {
+    let from = clock.now();
+    let text = std::fs::read_to_string(path).ok()?;
+    Some((from, clock.now(), text))
+}
+
+/// A file that holds one number.
+pub(crate) fn number(path: &Path) -> Option<f64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}

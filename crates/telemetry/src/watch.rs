@@ -1,0 +1,220 @@
+//! The thread that reads every source before, during and after a measurement.
+
+use crate::gpu::nvml::{self, Gpus};
+use crate::gpu::smi::Smi;
+use crate::host::Host;
+use crate::network::{Interfaces, RdmaPorts};
+use crate::package::Packages;
+use crate::process::{Processes, Watched};
+use crate::readings::{Readings, Roots, Source};
+use nvml_wrapper::Nvml;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::telemetry::{Absent, Telemetry, TelemetryPlan};
+use scalebeam_model::units::Nanos;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+
+/// What is watched on this machine.
+#[derive(Debug, Clone)]
+pub struct WatchConfig {
+    /// What readings call this machine.
+    pub host: String,
+    /// What is read, and how often.
+    pub plan: TelemetryPlan,
+    /// Processes to read; absent where none is known.
+    pub watched: Option<Watched>,
+}
+
+/// A watch over this machine. Nothing is read between measurements.
+#[derive(Debug)]
+pub struct Watch {
+    asks: Option<Sender<Ask>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Ask {
+    /// Read from now on; answered after the first readings.
+    Begin(Sender<()>),
+    /// Read once more and hand over what was read.
+    End(Sender<Telemetry>),
+}
+
+impl Watch {
+    /// Starts the thread. Sources are opened on it, and absent ones are told with the readings.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(config: WatchConfig, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let (asks, asked) = channel();
+        let thread = std::thread::Builder::new().name("telemetry".to_owned());
+        let thread = thread.spawn(move || serve(&config, &clock, &asked))?;
+        Ok(Self { asks: Some(asks), thread: Some(thread) })
+    }
+
+    /// Begins to read; returns once everything was read for the first time. Whatever an earlier
+    /// measurement left is forgotten.
+    pub fn begin(&self) {
+        let (sender, answer) = channel();
+        if self.ask(Ask::Begin(sender)) {
+            // An error says that the thread has ended; then nothing is read, and the end says so.
+            let _ = answer.recv();
+        }
+    }
+
+    /// Reads once more, stops reading and gives what was read since [`Watch::begin`]; nothing where the
+    /// thread has ended.
+    pub fn end(&self) -> Option<Telemetry> {
+        let (sender, answer) = channel();
+        self.ask(Ask::End(sender)).then(|| answer.recv().ok())?
+    }
+
+    fn ask(&self, ask: Ask) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.send(ask).is_ok())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.asks = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread is told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's life.
+fn serve(config: &WatchConfig, clock: &Arc<dyn Clock>, asked: &Receiver<Ask>) {
+    let mut absent = Absences { host: &config.host, all: Vec::new() };
+    let nvml = if config.plan.gpu { load_nvml(&mut absent) } else { None };
+    let mut sources = sources(config, nvml.as_ref(), clock, &mut absent);
+    while let Ok(ask) = asked.recv() {
+        match ask {
+            Ask::Begin(begun) => {
+                let mut readings = Readings::default();
+                read_all(&mut sources, clock.as_ref(), &mut readings);
+                let _ = begun.send(());
+                let Some(ended) = read_until_end(config, clock, asked, &mut sources, &mut readings)
+                else {
+                    return;
+                };
+                read_all(&mut sources, clock.as_ref(), &mut readings);
+                let _ = ended.send(readings.finish(config.plan.interval, absent.all.clone()));
+            }
+            Ask::End(ended) => drop(ended),
+        }
+    }
+}
+
+/// Reads at every multiple of the interval; nothing where nobody will ask for the end.
+fn read_until_end(
+    config: &WatchConfig,
+    clock: &Arc<dyn Clock>,
+    asked: &Receiver<Ask>,
+    sources: &mut [Box<dyn Source + '_>],
+    readings: &mut Readings,
+) -> Option<Sender<Telemetry>> {
+    let interval = Nanos(config.plan.interval.0.max(1));
+    let mut due = clock.now() + interval;
+    loop {
+        match asked.recv_timeout((due - clock.now()).to_std()) {
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Ask::End(ended)) => return Some(ended),
+            Ok(Ask::Begin(begun)) => {
+                *readings = Readings::default();
+                let _ = begun.send(());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = clock.now();
+        if now < due {
+            continue;
+        }
+        read_all(sources, clock.as_ref(), readings);
+        // Who was suspended does not catch up: what was missed is a gap.
+        let missed = (clock.now() - due).0 / interval.0;
+        due += Nanos(interval.0.saturating_mul(missed + 1));
+    }
+}
+
+fn read_all(sources: &mut [Box<dyn Source + '_>], clock: &dyn Clock, readings: &mut Readings) {
+    for source in sources {
+        source.read(clock, readings);
+    }
+}
+
+/// What is not there, and why.
+struct Absences<'a> {
+    host: &'a str,
+    all: Vec<Absent>,
+}
+
+impl Absences<'_> {
+    fn found<T>(&mut self, what: &str, opened: Result<T, String>) -> Option<T> {
+        opened.map_err(|why| self.note(what, why)).ok()
+    }
+
+    fn note(&mut self, what: &str, why: String) {
+        let (host, what) = (self.host.to_owned(), what.to_owned());
+        self.all.push(Absent { host, what, why });
+    }
+}
+
+fn load_nvml(absent: &mut Absences<'_>) -> Option<Nvml> {
+    absent.found("GPUs by NVML", nvml::load())
+}
+
+fn sources<'n>(
+    config: &WatchConfig,
+    nvml: Option<&'n Nvml>,
+    clock: &Arc<dyn Clock>,
+    absent: &mut Absences<'_>,
+) -> Vec<Box<dyn Source + 'n>> {
+    let (roots, host, plan) = (Roots::default(), &config.host, &config.plan);
+    let mut sources: Vec<Box<dyn Source + 'n>> = Vec::new();
+    if plan.gpu {
+        sources.extend(gpus(config, nvml, clock, absent));
+    }
+    if plan.host {
+        let read = absent.found("cores and memory", Host::open(&roots, host));
+        sources.extend(read.map(boxed));
+        let read = absent.found("network", Interfaces::open(&roots, host));
+        sources.extend(read.map(boxed));
+        let read = absent.found("power of the processors", Packages::open(&roots, host));
+        sources.extend(read.map(boxed));
+        let watched = config.watched.clone();
+        sources.extend(watched.map(|w| boxed(Processes::new(&roots, host, w))));
+    }
+    if plan.rdma {
+        let read = absent.found("InfiniBand and RoCE", RdmaPorts::open(&roots, host));
+        sources.extend(read.map(boxed));
+    }
+    sources
+}
+
+fn boxed<'n>(source: impl Source + 'n) -> Box<dyn Source + 'n> {
+    Box::new(source)
+}
+
+/// By the library, else by the program that comes with it.
+fn gpus<'n>(
+    config: &WatchConfig,
+    nvml: Option<&'n Nvml>,
+    clock: &Arc<dyn Clock>,
+    absent: &mut Absences<'_>,
+) -> Option<Box<dyn Source + 'n>> {
+    let by_library = nvml.map(|nvml| Gpus::open(nvml, &config.host));
+    match by_library {
+        Some(Ok(gpus)) => return Some(boxed(gpus)),
+        Some(Err(why)) => absent.note("GPUs by NVML", why),
+        None => {}
+    }
+    let smi = Smi::start(&config.host, config.plan.interval, clock);
+    absent.found("GPUs by nvidia-smi", smi).map(boxed)
+}
+
+#[cfg(test)]
+mod tests;
