@@ -114,6 +114,11 @@ fn deployment(out: &mut String, d: &DeploymentPlan) {
     let _ = writeln!(out, "  entry {}{balance}", entries.join(", "));
     let gates: Vec<String> = d.ready.gates.iter().map(gate).collect();
     let _ = writeln!(out, "  ready within {}: {}", d.ready.timeout, gates.join(", then "));
+    if !d.ready.within.is_empty() {
+        let limits: Vec<String> =
+            d.ready.within.iter().map(|(kind, limit)| format!("{kind} in {limit}")).collect();
+        let _ = writeln!(out, "  and of that: {}", limits.join(", "));
+    }
     if let Some(path) = &d.cache_reset {
         let _ = writeln!(
             out,

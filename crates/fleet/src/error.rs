@@ -2,7 +2,7 @@
 
 use crate::host::ShellError;
 use crate::render::RenderError;
-use scalebeam_model::plan::Platform;
+use scalebeam_model::plan::{GateKind, Platform};
 use scalebeam_model::units::Nanos;
 use std::fmt;
 use std::path::PathBuf;
@@ -247,16 +247,19 @@ pub enum FleetError {
     /// The files for a platform cannot be written.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// The time for readiness is over.
+    /// The time for readiness, or for one of its gates, is over.
     #[error(
-        "deployment '{deployment}' was not ready after {waited}: {doing}{}",
+        "deployment '{deployment}' {} {waited}: {doing}{}",
+        not_passed(*gate),
         stuck_lines(stuck)
     )]
     NotReady {
         /// The deployment.
         deployment: String,
-        /// How long was waited, with its unit.
-        waited: String,
+        /// The gate whose own time is over; absent where that of all is.
+        gate: Option<GateKind>,
+        /// How long was waited.
+        waited: Nanos,
         /// What was waited for, and the last answer.
         doing: String,
         /// Its processes with their last log lines: who does not serve first, the longest silent first of
@@ -381,6 +384,10 @@ impl FleetError {
             Self::Platform { advice, .. } => advice.clone(),
             Self::Render(error) => error.hint.clone(),
             Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
+            Self::NotReady { gate: Some(gate), .. } => format!(
+                "raise `ready = {{ within = {{ {gate} = \"..\" }} }}` if it was only slow; otherwise see \
+                 what is named above"
+            ),
             Self::NotReady { .. } => "raise `ready = { timeout = \"..\" }` if it was still \
                 loading; otherwise see the logs named above"
                 .to_owned(),
@@ -429,6 +436,13 @@ fn last_said(last_line: &str, log: &std::path::Path) -> String {
 
 fn indent(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+fn not_passed(gate: Option<GateKind>) -> String {
+    match gate {
+        Some(gate) => format!("did not pass gate '{gate}' within"),
+        None => "was not ready after".to_owned(),
+    }
 }
 
 fn stuck_lines(stuck: &[Stuck]) -> String {

@@ -17,7 +17,7 @@ use crate::http::{Answer, Client, NoAnswer};
 use crate::launch::{Context, Held, OnProgress, Progress, Search, Spawned, State, first_end};
 use answers::Verdict;
 use progress::Watch;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Platform, Role};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, GateKind, Platform, Role};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Wait<'_> {
                 Ok(Ok(done)) => Ok(done),
                 // A crash breaks connections a moment before it is seen, and says more.
                 Ok(Err(error)) => Err(tokio::time::timeout(DEATH_WITHIN, self.death()).await.unwrap_or(error)),
-                Err(_) => Err(self.not_ready(doing).await),
+                Err(_) => Err(self.not_ready(None, self.plan.ready.timeout, doing).await),
             },
         }
     }
@@ -114,7 +114,13 @@ impl Wait<'_> {
         first_end(self.processes, self.deaths.clone(), self.held).await
     }
 
-    async fn not_ready(&self, doing: &Mutex<Doing>) -> FleetError {
+    /// That the time of `gate`, or of all gates, is over: `waited`.
+    async fn not_ready(
+        &self,
+        gate: Option<GateKind>,
+        waited: Nanos,
+        doing: &Mutex<Doing>,
+    ) -> FleetError {
         let (text, stuck) = {
             let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
             let stuck = doing.watch.stuck(self.processes, self.ctx.clock.now());
@@ -127,8 +133,8 @@ impl Wait<'_> {
             }
             None => (stuck, self.processes.iter().find_map(Spawned::known_failure)),
         };
-        let (deployment, waited) = (self.plan.name.clone(), self.plan.ready.timeout.to_string());
-        FleetError::NotReady { deployment, waited, doing: text, stuck, known }
+        let deployment = self.plan.name.clone();
+        FleetError::NotReady { deployment, gate, waited, doing: text, stuck, known }
     }
 
     async fn gates(
@@ -138,41 +144,57 @@ impl Wait<'_> {
     ) -> Result<Vec<String>, FleetError> {
         let mut notes = Vec::new();
         for gate in &self.plan.ready.gates {
-            match gate {
-                Gate::Alive { processes } => {
-                    self.alive(*processes)?;
-                    self.enter(State::Alive, on_state, doing)?;
-                }
-                Gate::Http { path } => {
-                    for entry in &self.plan.entries {
-                        self.http(entry, path, doing).await?;
-                    }
-                    self.enter(State::Serving, on_state, doing)?;
-                }
-                Gate::Log { text } => {
-                    self.logged(text, doing).await;
-                    self.enter(State::Serving, on_state, doing)?;
-                }
-                Gate::ModelListed { model } => {
-                    for entry in &self.plan.entries {
-                        notes.extend(self.model_listed(entry, model, doing).await?);
-                    }
-                    self.enter(State::Serving, on_state, doing)?;
-                }
-                Gate::Instances { expected } => {
-                    notes.extend(self.instances(expected, doing).await?);
-                }
-                Gate::Completion { apis } => {
-                    for entry in &self.plan.entries {
-                        notes.extend(self.completions(entry, apis, doing).await?);
-                    }
-                }
-                Gate::BlocksMoved { decode, prompts } => {
-                    notes.extend(self.blocks_moved(decode, *prompts, doing).await?);
-                }
+            let passed = Box::pin(self.pass(gate, doing));
+            notes.extend(self.within(gate.kind(), passed, doing).await?);
+            if let Some(state) = reached(gate) {
+                self.enter(state, on_state, doing)?;
             }
         }
         self.enter(State::Verified, on_state, doing)?;
+        Ok(notes)
+    }
+
+    /// What comes of `work`, the wait at a gate of `kind`, unless its own time is over before.
+    async fn within<T: Send>(
+        &self,
+        kind: Option<GateKind>,
+        work: impl Future<Output = Result<T, FleetError>> + Send,
+        doing: &Mutex<Doing>,
+    ) -> Result<T, FleetError> {
+        let limit = kind.and_then(|kind| self.plan.ready.limit(kind));
+        let Some(limit) = limit else { return work.await };
+        match tokio::time::timeout(limit.to_std(), work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.not_ready(kind, limit, doing).await),
+        }
+    }
+
+    /// Waits until `gate` holds; says what could not be told.
+    async fn pass(&self, gate: &Gate, doing: &Mutex<Doing>) -> Result<Vec<String>, FleetError> {
+        let mut notes = Vec::new();
+        match gate {
+            Gate::Alive { processes } => self.alive(*processes)?,
+            Gate::Http { path } => {
+                for entry in &self.plan.entries {
+                    self.http(entry, path, doing).await?;
+                }
+            }
+            Gate::Log { text } => self.logged(text, doing).await,
+            Gate::ModelListed { model } => {
+                for entry in &self.plan.entries {
+                    notes.extend(self.model_listed(entry, model, doing).await?);
+                }
+            }
+            Gate::Instances { expected } => notes.extend(self.instances(expected, doing).await?),
+            Gate::Completion { apis } => {
+                for entry in &self.plan.entries {
+                    notes.extend(self.completions(entry, apis, doing).await?);
+                }
+            }
+            Gate::BlocksMoved { decode, prompts } => {
+                notes = self.blocks_moved(decode, *prompts, doing).await?;
+            }
+        }
         Ok(notes)
     }
 
@@ -345,6 +367,8 @@ impl Wait<'_> {
         let mut tick = tokio::time::interval(ASK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut wrong_since = None;
+        // A gate whose time is over before its first question was answered says so.
+        begin(what, "no answer yet", doing);
         loop {
             tick.tick().await;
             let verdict = match tokio::time::timeout(within, self.ask(question)).await {
@@ -391,6 +415,20 @@ impl Wait<'_> {
             drop(doing);
             (self.progress)(Progress { deployment, state, text });
         }
+    }
+}
+
+/// Begins to wait for `what`. The display hears of it once there is an answer to show.
+fn begin(what: &str, why: &str, doing: &Mutex<Doing>) {
+    doing.lock().unwrap_or_else(PoisonError::into_inner).text = format!("{what}: {why}");
+}
+
+/// Where a deployment stands once it has passed `gate`; nothing where that does not tell.
+const fn reached(gate: &Gate) -> Option<State> {
+    match gate {
+        Gate::Alive { .. } => Some(State::Alive),
+        Gate::Http { .. } | Gate::Log { .. } | Gate::ModelListed { .. } => Some(State::Serving),
+        Gate::Instances { .. } | Gate::Completion { .. } | Gate::BlocksMoved { .. } => None,
     }
 }
 

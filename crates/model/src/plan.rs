@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+mod gate;
 mod notes;
 mod platform;
 pub(crate) mod points;
@@ -22,6 +23,7 @@ mod resolve;
 pub(crate) mod shape;
 pub(crate) mod workloads;
 
+pub use gate::GateKind;
 pub use platform::{
     ParamValue, entry_host, object_name, params as platform_params, run_object_name,
 };
@@ -413,6 +415,9 @@ pub enum Gate {
 pub struct ReadyPlan {
     /// Give up after this long.
     pub timeout: Nanos,
+    /// Give up a gate after this long, from when the one before it was passed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub within: BTreeMap<GateKind, Nanos>,
     /// In this order.
     pub gates: Vec<Gate>,
 }

@@ -310,6 +310,9 @@ pub struct ReadySpec {
     /// Give up after this long; default 30 minutes, or 30 s for an endpoint that is already there.
     #[serde(default)]
     pub timeout: Option<Dur>,
+    /// Give up single gates sooner.
+    #[serde(default)]
+    pub within: Option<WithinSpec>,
     /// `completion` (default) or `health` for a server that cannot answer a probe.
     #[serde(default)]
     pub probe: Option<ProbeKind>,
@@ -322,6 +325,33 @@ pub struct ReadySpec {
     /// Whether every entry must list the model under `/v1/models`; default true.
     #[serde(default)]
     pub models: Option<bool>,
+}
+
+/// How long single gates of readiness may take, each from when the one before it was passed.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WithinSpec {
+    /// A process may be started: what it comes after is there. Where a platform starts processes: it runs.
+    #[serde(default)]
+    pub start: Option<Dur>,
+    /// The path of `health`, or the engine's own, is 200.
+    #[serde(default)]
+    pub health: Option<Dur>,
+    /// The text of `log` is in the log.
+    #[serde(default)]
+    pub log: Option<Dur>,
+    /// The model is listed.
+    #[serde(default)]
+    pub models: Option<Dur>,
+    /// As many instances of each role as were asked for are counted.
+    #[serde(default)]
+    pub instances: Option<Dur>,
+    /// Every entry gave a real answer.
+    #[serde(default)]
+    pub completion: Option<Dur>,
+    /// Key-value blocks moved from prefill to decode.
+    #[serde(default)]
+    pub blocks: Option<Dur>,
 }
 
 /// The last gate of readiness.

@@ -301,3 +301,34 @@ fn a_longest_context_in_the_engine_s_own_words_wins_over_max_len() {
         }
     }
 }
+
+/// The emulated deployment, with this in its `ready`.
+fn ready(keys: &str) -> Lab {
+    let text = crate::support::emulated(
+        &["one"],
+        "ttft = \"5ms\"",
+        "mode = \"closed\"\nconcurrency = 1\nrequests = 2\n",
+    );
+    Lab::new(&text.replacen("stop = {", &format!("ready = {{ {keys} }}\nstop = {{"), 1))
+}
+
+#[test]
+fn a_gate_s_own_time_is_within_that_of_all_and_of_a_gate_that_is_waited_for() {
+    for (keys, said) in [
+        ("timeout = \"1m\", within = { health = \"2m\" }", "2.00 min is longer than 1.00 min"),
+        ("within = { models = \"0s\" }", "a gate is not passed in no time"),
+        ("models = false, within = { models = \"5s\" }", "'one' has no gate 'models' to wait for"),
+        ("within = { blocks = \"5s\" }", "it has: health, models, instances, completion"),
+        ("within = { helth = \"5s\" }", "helth"),
+    ] {
+        let checked = ready(keys).say("check", &[]).expect_code(2);
+        assert!(checked.stderr.contains("within"), "{keys}: {}", checked.stderr);
+        assert!(checked.stderr.contains(said), "{keys}: {}", checked.stderr);
+    }
+    let keys = "timeout = \"1m\", within = { health = \"20s\", completion = \"30s\" }";
+    let plan = ready(keys).say("plan", &[]).expect_code(0);
+    assert!(
+        plan.stdout.contains("and of that: health in 20.0 s, completion in 30.0 s"),
+        "{plan:?}"
+    );
+}

@@ -22,7 +22,7 @@ pub(crate) use tool::ToolError;
 use crate::error::FleetError;
 use crate::journal::Claim;
 use crate::teardown::Ended;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, GateKind, Platform};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -137,7 +137,9 @@ impl Manager {
     fn patience(self, plan: &DeploymentPlan) -> Nanos {
         match self {
             Self::Slurm => slurm::patience(plan),
-            Self::Kube | Self::Modal | Self::Skypilot => plan.ready.timeout,
+            Self::Kube | Self::Modal | Self::Skypilot => {
+                plan.ready.limit(GateKind::Start).unwrap_or(plan.ready.timeout)
+            }
         }
     }
 

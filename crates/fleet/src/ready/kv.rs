@@ -5,7 +5,7 @@
 //! a note, never a pass in silence.
 
 use super::answers::{self, Verdict};
-use super::{Doing, Question, Wait, base, probe};
+use super::{Doing, Question, Wait, base, begin, probe};
 use crate::error::FleetError;
 use scalebeam_model::exposition;
 use scalebeam_model::plan::EntryPlan;
@@ -117,6 +117,7 @@ impl Wait<'_> {
                 }
             }
         }
+        begin("waiting for decode instances to count", "all prompts were answered", doing);
         let seen = self.seen_since(&before, decode).await;
         let wrong = recomputed(&seen);
         if wrong.is_empty() {

@@ -1,13 +1,13 @@
 //! What a process is started after: asked on a host where earlier ones of its plan run.
 
 use super::ray::{self, Lack};
-use super::{Doing, Wait};
+use super::{Doing, Wait, begin};
 use crate::error::FleetError;
 use crate::host::{Ran, Shell, quote};
 use crate::launch::{Spawned, State};
 use crate::process::{DIR_MARKER, PROCESS_MARKER, RUN_MARKER};
 use crate::remote::{self, COMMON};
-use scalebeam_model::plan::{ProcessPlan, RayNode, StartGate};
+use scalebeam_model::plan::{GateKind, ProcessPlan, RayNode, StartGate};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -26,7 +26,8 @@ impl Wait<'_> {
         gate: &StartGate,
     ) -> Result<(), FleetError> {
         let doing = Mutex::new(Doing::at(State::Starting));
-        self.watched(self.until_holds(process, gate, &doing), &doing).await
+        let work = self.until_holds(process, gate, &doing);
+        self.watched(self.within(Some(GateKind::Start), work, &doing), &doing).await
     }
 
     async fn until_holds(
@@ -38,6 +39,8 @@ impl Wait<'_> {
         let (shell, script) = (self.shell_of(gate), self.script(process, gate));
         let mut turn = tokio::time::interval(ASK_EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let what = format!("{} waits for {}", process.id, subject(gate));
+        begin(&what, "not asked yet", doing);
         loop {
             turn.tick().await;
             let why = match shell.run(&script, ANSWER_WITHIN).await {
@@ -48,7 +51,7 @@ impl Wait<'_> {
                 // Whether the host is lost, those who follow its processes find out.
                 Err(error) => error.to_string(),
             };
-            self.tell(format!("{} waits for {}: {why}", process.id, subject(gate)), doing);
+            self.say(&what, &why, doing);
         }
     }
 

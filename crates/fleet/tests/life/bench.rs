@@ -213,7 +213,11 @@ pub(crate) fn plan(processes: Vec<ProcessPlan>) -> DeploymentPlan {
         ca_file: None,
         http: scalebeam_model::api::HttpVersion::Http1,
         cache_reset: None,
-        ready: ReadyPlan { timeout: Nanos::from_secs(30), gates: vec![alive] },
+        ready: ReadyPlan {
+            timeout: Nanos::from_secs(30),
+            within: BTreeMap::new(),
+            gates: vec![alive],
+        },
         stop: StopPlan { grace: Nanos::from_secs(5), always: true },
         price_per_hour: None,
         optional: false,

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, plan, process, servers};
 use scalebeam_fleet::FleetError;
-use scalebeam_model::plan::{EntryPlan, Gate, PortPlan};
+use scalebeam_model::plan::{EntryPlan, Gate, GateKind, PortPlan};
 use scalebeam_model::units::Nanos;
 
 #[tokio::test]
@@ -41,6 +41,40 @@ async fn a_hang_names_the_process_and_its_last_line() {
     assert!(text.contains("d/0/serve on box: loading weights 42 %, silent for "), "{text}");
     assert!(bench.said.lock().unwrap().iter().any(|s| s.contains("; box: loading weights 42 %")));
     assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_gate_that_takes_longer_than_its_own_time_names_itself_and_who_hangs() {
+    let bench = Bench::new();
+    let script = "echo Loading weights 3/7; sleep 600";
+    let mut plan = plan(vec![process("d/0/serve", "/bin/sh", &["-c", script])]);
+    let port = crate::bench::free_port();
+    plan.entries.push(EntryPlan { url: format!("http://127.0.0.1:{port}"), instance: Some(0) });
+    plan.ready.gates.push(Gate::Http { path: "/health".into() });
+    plan.ready.within.insert(GateKind::Health, Nanos::from_millis(1500));
+    plan.ready.within.insert(GateKind::Completion, Nanos::from_millis(1));
+    let error = bench.up(&plan).await.unwrap_err();
+    let text = error.to_string();
+    let begins = "deployment 'd' did not pass gate 'health' within 1.50 s: waiting for /health at ";
+    assert!(text.starts_with(begins), "{text}");
+    assert!(text.contains("d/0/serve on box: loading weights 42 %, silent for "), "{text}");
+    assert!(text.contains("last log line: Loading weights 3/7 ("), "{text}");
+    assert!(error.hint().unwrap().contains("within = { health = "), "{error}");
+    assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_question_that_is_not_answered_in_its_gate_s_time_is_told() {
+    let bench = Bench::new();
+    let mut plan = servers(&bench, 1);
+    let silent = "import socket,sys,time\ns=socket.create_server(('127.0.0.1',int(sys.argv[1])))\n\
+                  print('thinking', flush=True)\ntime.sleep(600)\n";
+    plan.processes[0].args[0] = bench.script("silent.py", silent);
+    plan.ready.within.insert(GateKind::Health, Nanos::from_secs(2));
+    let text = bench.up(&plan).await.unwrap_err().to_string();
+    assert!(text.contains("within 2.00 s: waiting for /health at http://127.0.0.1"), "{text}");
+    assert!(text.contains("/health: no answer yet") || text.contains("refused"), "{text}");
+    assert!(text.contains("last log line: thinking"), "{text}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, free_port, plan, process};
 use scalebeam_fleet::FleetError;
-use scalebeam_model::plan::{DeploymentPlan, PortPlan, ProcessPlan, RayNode, StartGate};
+use scalebeam_model::plan::{DeploymentPlan, GateKind, PortPlan, ProcessPlan, RayNode, StartGate};
 use scalebeam_model::units::Nanos;
 
 /// Listens on a port after a while.
@@ -81,6 +81,19 @@ async fn a_server_is_not_started_before_its_ray_cluster_is_whole() {
     assert!(text.contains(absent), "{text}");
     assert!(!is_started(&bench, "d/0/serve"));
     assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_start_may_have_a_time_of_its_own() {
+    let bench = Bench::new();
+    let mut plan = cluster(&bench, " 0.0/2.0 GPU\n 0.0/1.0 scalebeam:head");
+    plan.ready.timeout = Nanos::from_secs(30);
+    plan.ready.within.insert(GateKind::Start, Nanos::from_millis(2500));
+    let text = bench.up(&plan).await.unwrap_err().to_string();
+    let begins = "deployment 'd' did not pass gate 'start' within 2.50 s: d/0/serve waits for ";
+    assert!(text.starts_with(begins), "{text}");
+    assert!(text.contains("host worker has not joined"), "{text}");
+    assert!(!is_started(&bench, "d/0/serve"));
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
         ca_file: None,
         http: crate::api::HttpVersion::Http1,
         cache_reset: None,
-        ready: ReadyPlan { timeout: Nanos::ZERO, gates: vec![] },
+        ready: ReadyPlan { timeout: Nanos::ZERO, within: BTreeMap::new(), gates: vec![] },
         stop: StopPlan { grace: Nanos::ZERO, always: true },
         price_per_hour: None,
         optional: false,

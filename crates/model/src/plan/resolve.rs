@@ -188,7 +188,9 @@ fn deployment(
     let processes = ctx.processes(&shapes, &instances).map_err(|why| {
         vec![Problem::new(path.clone(), why, "change the shape, the engine or its params")]
     })?;
-    Ok(ctx.plan(instances, processes))
+    let plan = ctx.plan(instances, processes);
+    let problems = super::gate::check(index, &plan);
+    if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
 fn this_machine(deploy: &Deploy, shapes: &[Shape]) -> HostPlan {
@@ -515,7 +517,11 @@ impl Ctx<'_> {
             Platform::External => DEFAULT_ATTACH_TIMEOUT,
             _ => DEFAULT_READY_TIMEOUT,
         };
-        ReadyPlan { timeout: spec.timeout.map_or(default, |t| t.0), gates }
+        ReadyPlan {
+            timeout: spec.timeout.map_or(default, |t| t.0),
+            within: spec.within.as_ref().map(super::gate::limits).unwrap_or_default(),
+            gates,
+        }
     }
 }
 

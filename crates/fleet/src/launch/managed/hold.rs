@@ -9,7 +9,9 @@ use crate::launch::log::{SEARCH_LINES, SHOWN_LINES};
 use crate::render::{self, Rendered};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, platform_params, run_object_name};
+use scalebeam_model::plan::{
+    DeploymentPlan, EntryPlan, GateKind, platform_params, run_object_name,
+};
 use scalebeam_model::units::Nanos;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -161,6 +163,9 @@ impl Held {
             tail: Vec::new(),
             advice: match has_queue {
                 true => "raise `queue` in params, or ask for less".to_owned(),
+                false if self.plan.ready.limit(GateKind::Start).is_some() => {
+                    "raise `ready = { within = { start = \"..\" } }`, or ask for less".to_owned()
+                }
                 false => "raise `ready = { timeout = \"..\" }`, or ask for less".to_owned(),
             },
         }
