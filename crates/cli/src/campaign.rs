@@ -116,7 +116,7 @@ pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Op
         Err(error) => {
             let interrupted = *campaign.asked.borrow() != Asked::Not;
             let status = if interrupted { RunStatus::Interrupted } else { RunStatus::Failed };
-            let limit = if interrupted { campaign.stopped_by_limit()? } else { None };
+            let limit = if interrupted { campaign.limit_reached() } else { None };
             limit.iter().for_each(|text| printer::say(text));
             campaign.writer.finish(status, Some(limit.unwrap_or_else(|| error.to_string())))?;
             if interrupted { Ok(None) } else { Err(error.into()) }

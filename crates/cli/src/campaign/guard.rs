@@ -109,13 +109,19 @@ fn look(state: &mut State, now: Nanos, ask: &watch::Sender<Asked>) -> bool {
 }
 
 impl Campaign<'_> {
-    /// Why the limit ended the run, and what is missing for it; nothing where it did not.
-    pub(super) fn stopped_by_limit(&self) -> Result<Option<String>, Failure> {
-        let Some((Stop { reached, spent }, by_now)) = self.guard.stopped() else { return Ok(None) };
+    /// The limit that ended the command, and what was spent; nothing where none did.
+    pub(super) fn limit_reached(&self) -> Option<String> {
+        let (Stop { reached, spent }, by_now) = self.guard.stopped()?;
         let mut text = format!("stopped at {reached}, after {spent}");
         if by_now.up > spent.up {
             text += &format!("; {by_now} with draining and teardown");
         }
+        Some(text)
+    }
+
+    /// Why the limit ended the run, and what is missing for it; nothing where it did not.
+    pub(super) fn stopped_by_limit(&self) -> Result<Option<String>, Failure> {
+        let Some(mut text) = self.limit_reached() else { return Ok(None) };
         let missing = self.not_measured()?;
         if !missing.is_empty() {
             text += &format!("\nnot measured: {}", named(&missing));

@@ -97,3 +97,14 @@ fn a_cost_without_prices_cannot_be_limited() {
     let said = lab.say("run", &["--limit-wall", "0s"]).expect_code(2);
     assert!(said.stderr.contains("a limit of no time"), "{}", said.stderr);
 }
+
+#[test]
+fn what_is_brought_up_by_hand_and_stopped_has_no_measurements_to_miss() {
+    let text = emulated(&["slow"], PACE, LOAD)
+        .replace("params = {", "args = [\"--startup-delay\", \"10m\"]\nparams = {");
+    let lab = Lab::new(&with_limit(&text, "wall = \"3s\""));
+    let said = lab.say("up", &["--deploy", "slow"]).expect_code(130);
+    assert!(said.stderr.contains("stopped at limit.wall = 3.00 s, after "), "{}", said.stderr);
+    assert!(!said.stderr.contains("not measured"), "{}", said.stderr);
+    assert_eq!(marked_processes(&lab.runs()), []);
+}
