@@ -396,15 +396,12 @@ impl Wait<'_> {
     }
 
     fn say(&self, what: &str, why: &str, doing: &Mutex<Doing>) {
-        self.tell(format!("{what}: {why}"), doing);
-    }
-
-    fn tell(&self, mut text: String, doing: &Mutex<Doing>) {
+        let mut text = format!("{what}: {why}");
         let mut doing = doing.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = match self.held.map(Held::last_line) {
-            Some(line) if line.is_empty() => line,
-            Some(line) => format!("last log line: {line}"),
-            None => doing.watch.look(self.plan, self.processes, self.ctx.clock.now()).to_owned(),
+        let now = self.ctx.clock.now();
+        let told = match self.held {
+            Some(held) => doing.watch.look_at(held, now),
+            None => doing.watch.look(self.plan, self.processes, now),
         };
         if !told.is_empty() {
             text += &format!("; {told}");
@@ -413,7 +410,7 @@ impl Wait<'_> {
             doing.text.clone_from(&text);
             let (deployment, state) = (self.plan.name.clone(), doing.state);
             drop(doing);
-            (self.progress)(Progress { deployment, state, text });
+            (self.progress)(Progress { deployment, state, text, is_queued: false });
         }
     }
 }

@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What a platform's queue has said begins so.
-const PENDING: &str = "pending";
 const TICK: Duration = Duration::from_millis(200);
 
 /// Between two lines of a wait.
@@ -74,7 +72,7 @@ impl Display {
         let last = Mutex::new((State::Absent, String::new()));
         let told = Mutex::new(Told::new(clock.now()));
         move |progress: Progress| {
-            let Progress { deployment, state, text } = progress;
+            let Progress { deployment, state, text, is_queued } = progress;
             let text = if text.is_empty() { state.name().to_owned() } else { text };
             if self.interactive {
                 let mut guard = self.lock();
@@ -91,7 +89,7 @@ impl Display {
                 printer::say(&format!("{deployment}: starting"));
             }
             // A queue may be long, and its reason is what there is to know.
-            let is_news = text.starts_with(PENDING) && last.1 != text;
+            let is_news = is_queued && last.1 != text;
             if told.lock().unwrap_or_else(PoisonError::into_inner).is_due(clock.now()) || is_news {
                 printer::say(&format!("{deployment}: {text}"));
             }

@@ -152,6 +152,21 @@ impl Manager {
         }
     }
 
+    /// Whether what is pending there waits in a queue, and its reason is what there is to know. Elsewhere it is
+    /// being built or booted, and says so line by line.
+    const fn schedules(self) -> bool {
+        matches!(self, Self::Slurm | Self::Kube)
+    }
+
+    /// So many looks in a row at what is measured must find it pending. A scheduler that queues a job again knows
+    /// what it did; of a server that failed its probe the next look may find that it was only slow.
+    const fn pending_is_believed_after(self) -> u32 {
+        match self {
+            Self::Slurm => 1,
+            Self::Kube | Self::Modal | Self::Skypilot => 2,
+        }
+    }
+
     /// Submits the files of `claim`; what the platform calls it.
     ///
     /// # Errors

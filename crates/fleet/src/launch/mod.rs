@@ -131,6 +131,8 @@ pub struct Progress {
     pub state: State,
     /// What is being done or waited for.
     pub text: String,
+    /// A platform's scheduler has it, and `text` is its reason: it may stay so for hours.
+    pub is_queued: bool,
 }
 
 /// Takes progress.
@@ -294,7 +296,12 @@ impl Running {
         }?;
         let submitted = held.submit(&ctx).await;
         let up = match submitted {
-            Ok(()) => held.until_up(&ctx, &|text| progress(self.progress(text))).await,
+            Ok(()) => {
+                let say = |text, is_queued| {
+                    progress(Progress { is_queued, ..self.progress(text) });
+                };
+                held.until_up(&ctx, &say).await
+            }
             Err(error) => Err(error),
         };
         self.held = Some(held);
@@ -394,7 +401,8 @@ impl Running {
     }
 
     fn progress(&self, text: String) -> Progress {
-        Progress { deployment: self.deployment.clone(), state: self.state, text }
+        let deployment = self.deployment.clone();
+        Progress { deployment, state: self.state, text, is_queued: false }
     }
 
     async fn fail(&mut self, error: &FleetError, plan: &DeploymentPlan, progress: OnProgress<'_>) {

@@ -5,7 +5,7 @@
 //! from the last time that it was seen to grow.
 
 use crate::error::Stuck;
-use crate::launch::Spawned;
+use crate::launch::{Held, Spawned};
 use scalebeam_model::plan::{DeploymentPlan, Role};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
@@ -220,6 +220,13 @@ impl Log {
     }
 }
 
+fn in_words(last_line: Option<String>) -> String {
+    match last_line {
+        Some(line) if !line.is_empty() => format!("last log line: {line}"),
+        _ => String::new(),
+    }
+}
+
 /// Watches the logs of a deployment while it comes up.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -230,6 +237,23 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// The last line of the logs of what a platform holds.
+    pub(super) fn look_at(&mut self, held: &Held, now: Nanos) -> &str {
+        if self.is_due(now) {
+            self.text = in_words(Some(held.last_line()));
+        }
+        &self.text
+    }
+
+    /// Whether it is time for another look; then this is it.
+    fn is_due(&mut self, now: Nanos) -> bool {
+        let is_due = self.looked_at.is_none_or(|at| now.since(at) >= LOOK_EVERY);
+        if is_due {
+            self.looked_at = Some(now);
+        }
+        is_due
+    }
+
     /// How far `processes` of `plan` are; where no log tells that, the last line that one of them wrote.
     pub(super) fn look(
         &mut self,
@@ -237,10 +261,9 @@ impl Watch {
         processes: &[Spawned],
         now: Nanos,
     ) -> &str {
-        if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
+        if !self.is_due(now) {
             return &self.text;
         }
-        self.looked_at = Some(now);
         self.read(processes, now);
         let role = |index: u32| plan.instances.iter().find(|i| i.index == index).map(|i| i.role);
         let told: Vec<Told<'_>> = processes
@@ -254,8 +277,7 @@ impl Watch {
             .collect();
         self.text = summary(&told);
         if self.text.is_empty() {
-            let last = processes.iter().map(Spawned::last_line).rfind(|l| !l.is_empty());
-            self.text = last.map_or(String::new(), |line| format!("last log line: {line}"));
+            self.text = in_words(processes.iter().map(Spawned::last_line).rfind(|l| !l.is_empty()));
         }
         &self.text
     }

@@ -90,14 +90,15 @@ impl Held {
         ctx.journal.write(Event::PlatformAccepted { deployment: self.plan.name.clone(), id })
     }
 
-    /// Waits until it runs and is watched from then on; where it answers.
+    /// Waits until it runs and is watched from then on; where it answers. `say` takes what is waited for, and
+    /// whether that is a scheduler's reason.
     ///
     /// # Errors
     /// When it ended, was pending for too long, cannot be asked for, or the caller cancels.
     pub(crate) async fn until_up(
         &mut self,
         ctx: &Context,
-        say: &(dyn Fn(String) + Send + Sync),
+        say: &(dyn Fn(String, bool) + Send + Sync),
     ) -> Result<Vec<EntryPlan>, FleetError> {
         let (begun, patience) = (ctx.clock.now(), self.manager.patience(&self.plan));
         let mut unanswered = Unanswered::default();
@@ -106,9 +107,10 @@ impl Held {
                 () = ctx.cancelled() => Err(self.cancelled()),
                 looked = self.manager.look(&self.claim, &self.plan, self.id(), Ask::Where) => Ok(looked),
             }?;
+            let is_queued = self.manager.schedules() && matches!(looked, Ok(Look::Pending(_)));
             let doing = match looked {
                 Ok(Look::Up { entries, text }) => {
-                    say(text);
+                    say(text, false);
                     self.watch(Arc::clone(&ctx.clock));
                     return self.counted(entries);
                 }
@@ -127,7 +129,7 @@ impl Held {
             if waited >= patience {
                 return Err(self.too_long(patience, &doing));
             }
-            say(doing);
+            say(doing, is_queued);
             if tokio::time::timeout(pause_after(waited), ctx.cancelled()).await.is_ok() {
                 return Err(self.cancelled());
             }
@@ -219,12 +221,16 @@ impl Held {
     /// How it ended. A platform that cannot be asked is none: what it served will have failed.
     pub(crate) async fn look(&self) -> Result<(), FleetError> {
         self.check_alive()?;
-        match self.manager.look(&self.claim, &self.plan, self.id(), Ask::Runs).await {
-            Ok(look) => match why_not_up(look) {
-                Some(end) => Err(self.failure(self.ending(end).await)),
-                None => Ok(()),
-            },
-            Err(_) => Ok(()),
+        let mut tick = tokio::time::interval(self.manager.watch_every());
+        let mut sighting = Sighting::of(self.manager);
+        loop {
+            tick.tick().await;
+            let looked = self.manager.look(&self.claim, &self.plan, self.id(), Ask::Runs).await;
+            match looked.map(|look| sighting.adds(look)) {
+                Ok(Seen::Ended(end)) => return Err(self.failure(self.ending(end).await)),
+                Ok(Seen::Doubtful) => {}
+                Ok(Seen::Up) | Err(_) => return Ok(()),
+            }
         }
     }
 
@@ -292,12 +298,16 @@ impl Eye {
         let mut tick = tokio::time::interval(self.manager.watch_every());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = Unanswered::default();
+        let mut sighting = Sighting::of(self.manager);
         loop {
             tick.tick().await;
             let end = match self.manager.look(&self.claim, &self.plan, &self.id, Ask::Runs).await {
                 Ok(look) => {
                     unanswered = Unanswered::default();
-                    why_not_up(look)
+                    match sighting.adds(look) {
+                        Seen::Ended(end) => Some(end),
+                        Seen::Up | Seen::Doubtful => None,
+                    }
                 }
                 Err(error) if unanswered.for_long(clock) => {
                     let reason = format!("it was lost: {error}");
@@ -316,14 +326,44 @@ fn absent() -> End {
     End::new("it is not there any more")
 }
 
-/// Why what is measured does not run, where it does not. One that is pending again was preempted or
-/// restarted, and what was measured of it is of two.
-fn why_not_up(look: Look) -> Option<End> {
-    match look {
-        Look::Up { .. } => None,
-        Look::Ended(end) => Some(end),
-        Look::Absent => Some(absent()),
-        Look::Pending(text) => Some(End::new(format!("it does not run any more: {text}"))),
+/// What is made of looks at a deployment that is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// It runs.
+    Up,
+    /// It was not up at this look, which may pass.
+    Doubtful,
+    /// It does not run any more.
+    Ended(End),
+}
+
+/// Looks at a deployment that is measured, one after the other.
+#[derive(Debug)]
+struct Sighting {
+    /// So many looks in a row must say that it is pending before that is believed.
+    believed_after: u32,
+    /// Looks in a row that have said so.
+    pending: u32,
+}
+
+impl Sighting {
+    fn of(manager: Manager) -> Self {
+        Self { believed_after: manager.pending_is_believed_after(), pending: 0 }
+    }
+
+    /// What `look`, the next one, tells. A deployment that is pending again was preempted or restarted, and what
+    /// was measured of it is of two.
+    fn adds(&mut self, look: Look) -> Seen {
+        self.pending = if matches!(look, Look::Pending(_)) { self.pending + 1 } else { 0 };
+        match look {
+            Look::Up { .. } => Seen::Up,
+            Look::Ended(end) => Seen::Ended(end),
+            Look::Absent => Seen::Ended(absent()),
+            Look::Pending(_) if self.pending < self.believed_after => Seen::Doubtful,
+            Look::Pending(text) => {
+                Seen::Ended(End::new(format!("it does not run any more: {text}")))
+            }
+        }
     }
 }
 
@@ -365,12 +405,30 @@ mod tests {
         assert_eq!(pauses, [1_000, 1_000, 7_500, 15_000]);
     }
 
+    fn up() -> Look {
+        Look::Up { entries: Vec::new(), text: String::new() }
+    }
+
     #[test]
     fn only_what_is_up_is_measured() {
-        let up = Look::Up { entries: Vec::new(), text: String::new() };
-        assert_eq!(why_not_up(up), None);
-        for look in [Look::Absent, Look::Pending("p".into()), Look::Ended(End::new("e"))] {
-            assert!(why_not_up(look).is_some());
+        for manager in [Manager::Slurm, Manager::Kube, Manager::Modal, Manager::Skypilot] {
+            let mut sighting = Sighting::of(manager);
+            assert_eq!(sighting.adds(up()), Seen::Up);
+            for look in [Look::Absent, Look::Ended(End::new("e"))] {
+                assert!(matches!(sighting.adds(look), Seen::Ended(_)), "{manager:?}");
+            }
         }
+    }
+
+    #[test]
+    fn a_probe_that_fails_once_ends_no_measurement_and_a_job_that_was_requeued_does() {
+        let pending = || Look::Pending("pending: p".into());
+        let mut pod = Sighting::of(Manager::Kube);
+        assert_eq!(pod.adds(pending()), Seen::Doubtful);
+        assert_eq!(pod.adds(up()), Seen::Up);
+        assert_eq!(pod.adds(pending()), Seen::Doubtful, "not in a row");
+        let end = End::new("it does not run any more: pending: p");
+        assert_eq!(pod.adds(pending()), Seen::Ended(end.clone()));
+        assert_eq!(Sighting::of(Manager::Slurm).adds(pending()), Seen::Ended(end));
     }
 }
