@@ -103,7 +103,7 @@ impl WorkerCounts {
         self.sent.fetch_add(1, Relaxed);
     }
 
-    /// It did not answer, or with an error status.
+    /// It did not answer, not to its end, or with an error status.
     pub(crate) fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
@@ -137,9 +137,11 @@ pub(crate) fn page(counts: &Counts, pools: &[(&str, &[Arc<Worker>])]) -> String 
     type Of = fn(&WorkerCounts) -> &AtomicU64;
     let of_workers: [(&str, &str, Of); 3] = [
         ("sent", "Requests sent to a worker.", |c| &c.sent),
-        ("failed", "Requests that a worker did not answer, or with an error status.", |c| {
-            &c.failed
-        }),
+        (
+            "failed",
+            "Requests that a worker did not answer to the end, or with an error status.",
+            |c| &c.failed,
+        ),
         ("connections", "Connections opened to a worker.", |c| &c.connections),
     ];
     for (name, help, of) in of_workers {

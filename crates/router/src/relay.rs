@@ -85,7 +85,9 @@ impl Asked {
 /// The whole answer of a prefill worker, whose connection is kept.
 async fn whole(answer: Response<Incoming>, lease: Lease) -> Result<Bytes, Refusal> {
     let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|e| {
-        Refusal::worker(format!("the answer of prefill worker {} broke off: {e}", lease.worker.url))
+        lease.worker.counts.failed();
+        let url = &lease.worker.url;
+        Refusal::cut(format!("the answer of prefill worker {url} broke off: {e}"))
     })?;
     lease.give_back();
     Ok(body.to_bytes())

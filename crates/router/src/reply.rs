@@ -61,7 +61,7 @@ impl Body for Passing {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self.tally.passed_on(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => self.tally.ends(Outcome::Cut),
+            Some(Err(_)) => self.breaks_off(),
             None => {}
         }
         if frame.is_none() || self.body.is_end_stream() {
@@ -80,6 +80,14 @@ impl Body for Passing {
 }
 
 impl Passing {
+    /// The worker did not answer to the end.
+    fn breaks_off(&mut self) {
+        self.tally.ends(Outcome::Cut);
+        if let Some(lease) = &self.lease {
+            lease.worker.counts.failed();
+        }
+    }
+
     /// The answer is at its end.
     fn settle(&mut self) {
         if let Some(lease) = self.lease.take() {
@@ -126,6 +134,11 @@ impl Refusal {
     /// A worker did something that it should not have.
     pub(crate) fn worker(message: String) -> Self {
         Self { status: StatusCode::BAD_GATEWAY, message, outcome: Outcome::Refused }
+    }
+
+    /// A worker's answer broke off before any of it was passed on.
+    pub(crate) fn cut(message: String) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, message, outcome: Outcome::Cut }
     }
 
     /// As OpenAI-compatible servers word it.

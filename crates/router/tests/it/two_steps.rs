@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 const ASKED: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":9,"stream":true,"stream_options":{"include_usage":true}}"#;
@@ -127,6 +128,41 @@ async fn a_stream_that_breaks_off_is_not_ended_as_if_it_were_whole() {
     feed.send(None).unwrap();
     assert!(body.collect().await.is_err());
     counted(router, "scalebeam_router_requests_total{outcome=\"cut\"} 1").await;
+    let failed = "scalebeam_router_worker_failed_total{role=\"decode\",worker=";
+    counted(router, &format!("{failed}\"{}\"}} 1", decode.url)).await;
+}
+
+/// A worker that takes one request, writes `answer` and closes.
+async fn cut_short(answer: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // What is closed before all was read would take the answer along.
+        let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+        while !request.ends_with(b"}") {
+            let length = socket.read(&mut piece).await.unwrap();
+            request.extend_from_slice(&piece[..length]);
+        }
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_prefill_that_breaks_off_is_a_failure_of_its_worker() {
+    let prefill = cut_short("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"choices\":").await;
+    let decode = Worker::plain(|| at_once(200, "")).await;
+    let router = router_of(vec![prefill.clone()], vec![decode.url.clone()]);
+    let (status, body) = ask(router, "POST", CHAT, ASKED).await;
+    assert_eq!(status, 502);
+    assert!(body.contains(&prefill) && body.contains("broke off"), "{body}");
+    assert!(decode.asked().is_empty());
+    counted(router, "scalebeam_router_requests_total{outcome=\"cut\"} 1").await;
+    counted(router, "scalebeam_router_requests_total{outcome=\"refused\"} 0").await;
+    let failed = "scalebeam_router_worker_failed_total{role=\"prefill\",worker=";
+    counted(router, &format!("{failed}\"{prefill}\"}} 1")).await;
 }
 
 /// By the end of its connection an engine knows that nobody waits for the rest.
