@@ -44,6 +44,10 @@ fn e2e_dynamo_pools_by_files_and_replicas_over_etcd_are_weighed() {
         assert_eq!(point["outcomes"]["completed"], 48, "{point:#}");
         assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
     }
+    // The decode worker's system port is read; its mock engine counts no bytes, and that is told.
+    let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
+    let note = "does not export vllm:nixl_bytes_transferred, so whether key-value blocks reach it";
+    assert_eq!(journal.matches(note).count(), 1, "{journal}");
     assert_eq!(marked_processes(&lab.runs()), []);
     assert!(scratch(&lab).is_empty(), "{:?}", scratch(&lab));
 }

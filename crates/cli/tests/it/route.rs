@@ -102,7 +102,7 @@ fn what_is_not_counted_is_a_note() {
     let said = lab.say("run", &[]);
     assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
     let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
-    let note = "does not count vllm:nixl_bytes_transferred, so whether key-value blocks reach it was not told";
+    let note = "does not export vllm:nixl_bytes_transferred, so whether key-value blocks reach it was not told";
     assert_eq!(journal.matches(note).count(), 2, "{journal}");
 }
 

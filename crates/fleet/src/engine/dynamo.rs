@@ -21,6 +21,8 @@ pub(super) enum Dynamo {
 
 const ETCD: u16 = 2379;
 const NATS: u16 = 4222;
+/// A worker's port for its health and its metrics.
+const SYSTEM: &str = "system";
 const SYSTEM_PORT: u16 = 8081;
 const SIDE_CHANNEL: u16 = 20_097;
 const MASTER_PORT: u16 = 29_501;
@@ -82,6 +84,12 @@ impl Engine for Dynamo {
         true
     }
 
+    /// A worker's system port, which shows its engine's own counts beside those of Dynamo. The mocker's are none of
+    /// vLLM's, which is then told.
+    fn kv_page(&self) -> Option<&'static str> {
+        Some(SYSTEM)
+    }
+
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
         if request.platform == Platform::External {
             return Ok(Vec::new());
@@ -125,7 +133,7 @@ impl Engine for Dynamo {
             let mut process = draft(&what, *place, python(request), args.done(), env);
             if !has_operator(request) {
                 let system = extra_port(request, 1, SYSTEM_PORT);
-                process.ports.push(port("system", &reach_addr(request, place.host), system));
+                process.ports.push(port(SYSTEM, &reach_addr(request, place.host), system));
             }
             process
         };

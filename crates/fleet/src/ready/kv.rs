@@ -24,6 +24,8 @@ const WORDS: usize = 300;
 /// What an instance has counted since it was started; absent where it does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Tally {
+    /// Its page of metrics could be read.
+    is_page: bool,
     bytes: Option<f64>,
     answered: Option<f64>,
 }
@@ -31,7 +33,7 @@ struct Tally {
 impl Tally {
     fn of(page: &str) -> Self {
         let bytes = exposition::received_kv_bytes(page);
-        Self { bytes, answered: exposition::answered(page) }
+        Self { is_page: true, bytes, answered: exposition::answered(page) }
     }
 }
 
@@ -46,11 +48,15 @@ enum Seen {
     Idle,
     /// It does not count bytes.
     Untold,
+    /// It has no page of metrics.
+    Unseen,
 }
 
 impl Seen {
     fn between(before: Tally, after: Tally) -> Self {
-        let Some(bytes) = after.bytes else { return Self::Untold };
+        let Some(bytes) = after.bytes else {
+            return if after.is_page { Self::Untold } else { Self::Unseen };
+        };
         // Some counts are shown only once there was something to count.
         let has_grown = |before: Option<f64>, after| after > before.unwrap_or(0.0);
         if has_grown(before.bytes, bytes) {
@@ -66,11 +72,12 @@ impl Seen {
 /// The instances that computed again; none, where all is well as far as it was told.
 fn recomputed(seen: &[Seen]) -> Vec<usize> {
     // The prompts were answered, so somebody worked: where all can tell and nobody was sent anything, all.
-    let nobody_was_sent = !seen.iter().any(|seen| matches!(seen, Seen::Moved | Seen::Untold));
+    let nobody_was_sent =
+        !seen.iter().any(|seen| matches!(seen, Seen::Moved | Seen::Untold | Seen::Unseen));
     let is_wrong = |seen: &Seen| match seen {
         Seen::Recomputed => true,
         Seen::Idle => nobody_was_sent,
-        Seen::Moved | Seen::Untold => false,
+        Seen::Moved | Seen::Untold | Seen::Unseen => false,
     };
     (0..seen.len()).filter(|at| is_wrong(&seen[*at])).collect()
 }
@@ -79,7 +86,8 @@ fn note(entry: &EntryPlan, seen: Seen) -> Option<String> {
     let what = match seen {
         Seen::Moved | Seen::Recomputed => return None,
         Seen::Idle => "was sent no prompt",
-        Seen::Untold => "does not count vllm:nixl_bytes_transferred",
+        Seen::Untold => "does not export vllm:nixl_bytes_transferred",
+        Seen::Unseen => "shows no page of metrics",
     };
     let name = named(entry);
     Some(format!("{name} {what}, so whether key-value blocks reach it was not told"))
@@ -179,7 +187,7 @@ mod tests {
     use super::*;
 
     fn tally(bytes: Option<f64>, answered: Option<f64>) -> Tally {
-        Tally { bytes, answered }
+        Tally { is_page: true, bytes, answered }
     }
 
     #[test]
@@ -193,6 +201,7 @@ mod tests {
             (zero, zero, Seen::Idle),
             (zero, tally(Some(0.0), None), Seen::Idle),
             (zero, tally(None, Some(1.0)), Seen::Untold),
+            (Tally::default(), Tally::default(), Seen::Unseen),
         ] {
             assert_eq!(Seen::between(before, after), want, "{before:?} {after:?}");
         }
@@ -200,14 +209,15 @@ mod tests {
 
     #[test]
     fn whoever_answered_without_blocks_computed_again() {
-        use Seen::{Idle, Moved, Recomputed, Untold};
+        use Seen::{Idle, Moved, Recomputed, Unseen, Untold};
         for (seen, want) in [
             (&[Moved, Moved][..], &[][..]),
             (&[Moved, Idle], &[]),
             (&[Moved, Recomputed], &[1]),
             (&[Idle, Idle], &[0, 1]),
             (&[Idle, Untold], &[]),
-            (&[Untold, Untold], &[]),
+            (&[Untold, Unseen], &[]),
+            (&[Recomputed, Unseen], &[0]),
         ] {
             assert_eq!(recomputed(seen), want, "{seen:?}");
         }
