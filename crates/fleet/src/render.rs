@@ -8,6 +8,7 @@
 //! `deployment`, and its parameters in the table of `model::plan`.
 
 mod dgd;
+mod inference_pool;
 mod k8s;
 pub(crate) mod kube;
 mod kuberay;
@@ -106,6 +107,7 @@ fn deployment(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         Platform::K8s => k8s::render(subject),
         Platform::Lws => lws::render(subject),
         Platform::Dgd => dgd::render(subject),
+        Platform::InferencePool => inference_pool::render(subject),
         Platform::Slurm => slurm::render(subject),
         Platform::Skypilot => skypilot::render(subject),
         Platform::Local | Platform::Ssh | Platform::External => {

@@ -85,3 +85,62 @@ fn files_of_a_plan_have_names_of_their_own() {
 fn what_runs_here_has_no_files() {
     assert_eq!(render(&plan("quickstart")), Ok(vec![]));
 }
+
+/// The published schema of a kind, where it is one of those that are kept here.
+fn published(kind: &str) -> Option<Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("../../tests-support/crds/{kind}.json"));
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// The objects in what is rendered of a deployment of `platforms`.
+fn objects(deployment: &str) -> Vec<Value> {
+    let rendered = render(&plan("platforms")).unwrap();
+    let text = text(&rendered, deployment);
+    text.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |o: &&Value| o["kind"] == kind && o["metadata"]["name"] == name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("{kind} {name}: {objects:#?}"))
+}
+
+#[test]
+fn an_inference_pool_is_as_its_published_schemas_say() {
+    let mut held = Vec::new();
+    for object in &objects("pool") {
+        let Some(published) = object["kind"].as_str().and_then(published) else { continue };
+        assert_eq!(object["apiVersion"], published["apiVersion"]);
+        let validator = jsonschema::validator_for(&published["schema"]).unwrap();
+        let problems: Vec<String> = validator.iter_errors(object).map(|e| e.to_string()).collect();
+        assert_eq!(problems, [""; 0], "{object:#}");
+        held.push(object["kind"].clone());
+    }
+    assert_eq!(held, ["InferencePool", "Gateway", "HTTPRoute"]);
+}
+
+#[test]
+fn a_pool_has_the_engine_s_pods_alone_and_its_own_picker() {
+    let objects = objects("pool");
+    let pool = find(&objects, "InferencePool", "pool");
+    let selector = pool["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    let is_in = |deployment: &str| {
+        let pods = &find(&objects, "Deployment", deployment)["spec"]["template"]["metadata"];
+        selector.iter().all(|(name, value)| pods["labels"][name] == *value)
+    };
+    assert!(is_in("pool") && !is_in("pool-picker"), "{selector:?}");
+    assert_eq!(find(&objects, "Deployment", "pool")["spec"]["replicas"], 3);
+
+    let picker = &pool["spec"]["endpointPickerRef"];
+    let service = find(&objects, "Service", picker["name"].as_str().unwrap());
+    assert_eq!(service["spec"]["ports"][0]["port"], picker["port"]["number"]);
+    let pod = &find(&objects, "Deployment", "pool-picker")["spec"]["template"]["spec"];
+    find(&objects, "ServiceAccount", pod["serviceAccountName"].as_str().unwrap());
+    let args = pod["containers"][0]["args"].as_array().unwrap();
+    let at = args.iter().position(|arg| arg == "--config-text").unwrap();
+    let config: Value = serde_json::from_str(args[at + 1].as_str().unwrap()).unwrap();
+    let weighed = &config["schedulingProfiles"][0]["plugins"];
+    let prefix = serde_json::json!({ "pluginRef": "prefix-cache-scorer", "weight": 3 });
+    assert_eq!(weighed[0], prefix, "{config:#}");
+}

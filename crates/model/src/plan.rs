@@ -62,6 +62,8 @@ pub enum Platform {
     Kuberay,
     /// A DynamoGraphDeployment.
     Dgd,
+    /// Pods behind an InferencePool, an endpoint picker and a gateway, as llm-d has them.
+    InferencePool,
     /// A Modal app.
     Modal,
     /// A SkyPilot task.
@@ -81,6 +83,7 @@ impl Platform {
             Self::Lws => "lws",
             Self::Kuberay => "kuberay",
             Self::Dgd => "dgd",
+            Self::InferencePool => "inferencepool",
             Self::Modal => "modal",
             Self::Skypilot => "skypilot",
             Self::External => "external",
@@ -100,7 +103,10 @@ impl Platform {
     /// Whether each instance has a network and devices of its own there: the same ports in all, and GPUs
     /// that the platform gives.
     pub const fn isolates(self) -> bool {
-        matches!(self, Self::K8s | Self::Lws | Self::Kuberay | Self::Dgd | Self::Modal)
+        matches!(
+            self,
+            Self::K8s | Self::Lws | Self::Kuberay | Self::Dgd | Self::InferencePool | Self::Modal
+        )
     }
 
     /// Whether `plan --render` writes the files that bring a deployment up there.

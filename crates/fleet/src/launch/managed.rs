@@ -105,6 +105,8 @@ impl Manager {
             Platform::K8s | Platform::Lws | Platform::Kuberay | Platform::Dgd => Some(Self::Kube),
             Platform::Modal => Some(Self::Modal),
             Platform::Skypilot => Some(Self::Skypilot),
+            // Rendered, and not started yet.
+            Platform::InferencePool => None,
             Platform::Local | Platform::Ssh | Platform::External => None,
         }
     }

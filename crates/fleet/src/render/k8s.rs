@@ -61,15 +61,26 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
 }
 
 fn deployment(subject: &Subject<'_>, group: &Group<'_>) -> Result<String, RenderError> {
-    let (selector, template) = selected(subject, group, &subject.name)?;
+    let mut template = subject.template(group.pod)?;
+    subject.serve(&mut template)?;
+    deployment_of(subject, &subject.name, group.replicas, template)
+}
+
+/// The Deployment `name` of `replicas` pods like `template`.
+pub(super) fn deployment_of(
+    subject: &Subject<'_>,
+    name: &str,
+    replicas: u32,
+    mut template: Template,
+) -> Result<String, RenderError> {
     let spec = DeploymentSpec {
-        replicas: group.replicas,
+        replicas,
         // A rolling update would hold twice the GPUs.
         strategy: Strategy { r#type: "Recreate" },
-        selector,
+        selector: select(subject, name, &mut template),
         template,
     };
-    yaml::document(subject, &subject.object(("apps/v1", "Deployment"), &subject.name, spec))
+    yaml::document(subject, &subject.object(("apps/v1", "Deployment"), name, spec))
 }
 
 fn stateful_set(
@@ -78,7 +89,9 @@ fn stateful_set(
     name: &str,
     service: &str,
 ) -> Result<String, RenderError> {
-    let (selector, template) = selected(subject, group, name)?;
+    let mut template = subject.template(group.pod)?;
+    subject.serve(&mut template)?;
+    let selector = select(subject, name, &mut template);
     let spec = StatefulSetSpec {
         replicas: group.replicas,
         service_name: service.to_owned(),
@@ -90,18 +103,12 @@ fn stateful_set(
     yaml::document(subject, &subject.object(("apps/v1", "StatefulSet"), name, spec))
 }
 
-/// The pods of a set called `name`, and what finds them and no others.
-fn selected(
-    subject: &Subject<'_>,
-    group: &Group<'_>,
-    name: &str,
-) -> Result<(Selector, Template), RenderError> {
-    let mut template = subject.template(group.pod)?;
-    subject.serve(&mut template)?;
+/// What finds the pods of the set `name` and no others; they get the labels for it.
+fn select(subject: &Subject<'_>, name: &str, template: &mut Template) -> Selector {
     let mut match_labels = subject.own_labels();
     match_labels.insert("app.kubernetes.io/component".to_owned(), name.to_owned());
     template.metadata.labels.extend(match_labels.clone());
-    Ok((Selector { match_labels }, template))
+    Selector { match_labels }
 }
 
 /// Pods that are alike.

@@ -55,6 +55,8 @@ pub(super) struct Template {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_account_name: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) node_selector: Labels,
     /// Else a Service that is called as the engine would set the engine's variables: of `vllm`, VLLM_PORT.
@@ -131,15 +133,22 @@ impl Resources {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Probe {
-    http_get: HttpGet,
+    #[serde(flatten)]
+    ask: ProbeKind,
     period_seconds: u64,
     failure_threshold: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct HttpGet {
-    path: String,
-    port: u16,
+#[serde(rename_all = "camelCase")]
+enum ProbeKind {
+    HttpGet { path: String, port: u16 },
+    Grpc { port: u16, service: &'static str },
+}
+
+/// Asks the health service of gRPC at `port` for `service`, every few seconds.
+pub(super) const fn grpc_probe(port: u16, service: &'static str) -> Probe {
+    Probe { ask: ProbeKind::Grpc { port, service }, period_seconds: 5, failure_threshold: 3 }
 }
 
 #[derive(Debug, Serialize)]
@@ -188,6 +197,8 @@ pub(super) struct ServicePort {
     pub(super) name: &'static str,
     pub(super) port: u16,
     pub(super) target_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app_protocol: Option<&'static str>,
 }
 
 /// What a pod of the deployment has beside its command.
@@ -281,7 +292,19 @@ impl Subject<'_> {
 
     fn service_of(&self, name: &str, mut spec: ServiceSpec) -> Object<ServiceSpec> {
         let port = self.port();
-        spec.ports.push(ServicePort { name: "http", port, target_port: port });
+        let http = ServicePort { name: "http", port, target_port: port, app_protocol: None };
+        spec.ports.push(http);
+        self.object(("v1", "Service"), name, spec)
+    }
+
+    /// The Service `name` with `ports` of its own, not the deployment's.
+    pub(super) fn service_with(
+        &self,
+        name: &str,
+        selector: Labels,
+        ports: Vec<ServicePort>,
+    ) -> Object<ServiceSpec> {
+        let spec = ServiceSpec { selector, ports, ..ServiceSpec::default() };
         self.object(("v1", "Service"), name, spec)
     }
 
@@ -334,6 +357,7 @@ impl Subject<'_> {
         Template {
             metadata: Meta { labels: self.labels(), ..Meta::default() },
             spec: PodSpec {
+                service_account_name: None,
                 node_selector,
                 enable_service_links: false,
                 termination_grace_period_seconds: grace,
@@ -348,7 +372,7 @@ impl Subject<'_> {
         let port = self.port();
         let path = self.health_path()?;
         let probe = |period, failures| Probe {
-            http_get: HttpGet { path: path.to_owned(), port },
+            ask: ProbeKind::HttpGet { path: path.to_owned(), port },
             period_seconds: period,
             failure_threshold: failures,
         };
@@ -421,6 +445,12 @@ impl Subject<'_> {
         });
         std::iter::once(Volume { name: "shm", source: shm }).chain(models).collect()
     }
+}
+
+/// The variable `name` with a field of the pod.
+pub(super) fn of_field(name: &str, field_path: &'static str) -> EnvVar {
+    let value_from = Some(ValueFrom::FieldRef { field_path });
+    EnvVar { name: name.to_owned(), value: None, value_from }
 }
 
 fn set(name: &str, value: String) -> EnvVar {

@@ -266,3 +266,33 @@ fn a_name_in_a_comment_stays_in_it() {
     let text = render(&plan).unwrap().remove(0).files.remove(0).text;
     assert!(text.starts_with("# Deployment one of experiment a kind: Pod, "), "{text}");
 }
+
+#[test]
+fn an_inference_pool_says_what_it_is_not_told() {
+    let all = "gateway_class = \"istio\", picker_image = \"r/p:1\"";
+    for (params, reason, hint) in [
+        (
+            "picker_image = \"r/p:1\"".to_owned(),
+            "no class of its gateway",
+            "kubectl get gatewayclasses",
+        ),
+        (
+            "gateway_class = \"istio\"".to_owned(),
+            "no image of its endpoint picker",
+            "picker_image = ",
+        ),
+        (
+            format!("{all}, picker = [\"queue-scorer\"]"),
+            "no scorer with a weight",
+            "prefix-cache-scorer=3",
+        ),
+        (format!("{all}, expose = \"NodePort\""), "expose means nothing", "remove it"),
+    ] {
+        let error = one(&format!(
+            "platform = \"inferencepool\"\nengine = \"vllm\"\nversion = \"1\"\nparams = {{ {params} }}"
+        ))
+        .unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(error.hint.contains(hint), "{}", error.hint);
+    }
+}

@@ -45,6 +45,17 @@ const KUBERAY: &[ParamSpec] = &[
     param("head_memory", ParamKind::Text, "memory of the head's pod; 16Gi by default"),
 ];
 
+const INFERENCE_POOL: &[ParamSpec] = &[
+    param("gateway_class", ParamKind::Text, "class of its Gateway, as the cluster has it"),
+    param("picker_image", ParamKind::Text, "image of llm-d's endpoint picker"),
+    param(
+        "picker",
+        ParamKind::TextList,
+        "what the picker weighs, as \"prefix-cache-scorer=3\"; by default as llm-d's chart",
+    ),
+    param("picker_args", ParamKind::TextList, "flags of the picker beside ours"),
+];
+
 const MODAL: &[ParamSpec] = &[
     param(
         "app",
@@ -93,6 +104,7 @@ pub fn params(platform: Platform) -> impl Iterator<Item = &'static ParamSpec> {
         Platform::Local | Platform::Ssh | Platform::External => (&[], &[]),
         Platform::K8s | Platform::Lws | Platform::Dgd => (PODS, &[]),
         Platform::Kuberay => (PODS, KUBERAY),
+        Platform::InferencePool => (PODS, INFERENCE_POOL),
         Platform::Modal => (&[], MODAL),
         Platform::Slurm => (&[], SLURM),
         Platform::Skypilot => (&[], SKYPILOT),
@@ -216,6 +228,7 @@ pub fn entry_host(platform: Platform, deployment: &str) -> String {
         Platform::Lws => format!("{}-leader", object_name(deployment)),
         Platform::Kuberay => format!("{}-serve-svc", object_name(deployment)),
         Platform::Dgd => format!("{}-frontend", object_name(deployment)),
+        Platform::InferencePool => format!("{}-gateway", object_name(deployment)),
         _ => deployment.to_owned(),
     }
 }
@@ -254,8 +267,8 @@ mod tests {
 
     #[test]
     fn no_platform_names_a_parameter_twice() {
-        use Platform::{Dgd, K8s, Kuberay, Lws, Modal, Skypilot, Slurm};
-        for platform in [K8s, Lws, Kuberay, Dgd, Modal, Slurm, Skypilot] {
+        use Platform::{Dgd, InferencePool, K8s, Kuberay, Lws, Modal, Skypilot, Slurm};
+        for platform in [K8s, Lws, Kuberay, Dgd, InferencePool, Modal, Slurm, Skypilot] {
             let mut names: Vec<&str> = params(platform).map(|p| p.name).collect();
             let all = names.len();
             names.sort_unstable();
