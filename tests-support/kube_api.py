@@ -22,6 +22,9 @@ the pods that they would make, in the state that DIR/behaviour names (a word, re
     foreign       every name that is asked for is somebody else's object
     stuck         as ready, but pods do not go away when they are deleted
 
+Where DIR/site.json is, it also has what that says the cluster has (`objects`, whole), and may do all but what
+`denied` lists ("delete deployments"). Without it rights, nodes, quotas and Secrets are not known here.
+
 Texts of states are those of kubelet and scheduler 1.32. Service accounts, admission and conflicts between
 field managers are not modelled.
 """
@@ -46,6 +49,17 @@ KINDS = [
     ("ray.io", "v1", "rayservices", "RayService"),
     ("nvidia.com", "v1beta1", "dynamographdeployments", "DynamoGraphDeployment"),
 ]
+# Group, version, plural, kind, short name, whether in a namespace: what a cluster has before anything is applied.
+SITE_KINDS = [
+    ("", "v1", "nodes", "Node", "no", False),
+    ("", "v1", "secrets", "Secret", "", True),
+    ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc", True),
+    ("", "v1", "resourcequotas", "ResourceQuota", "quota", True),
+    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", "crd", False),
+]
+SITE_PATH = re.compile(r"^/(?:api/v1|apis/apiextensions.k8s.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
+                       r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?$")
+REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # How long a deleted object keeps its pods.
 GONE_AFTER_S = 0.3
 PORT = re.compile(r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
@@ -62,6 +76,13 @@ class Cluster:
         self.objects = {}
         self.lock = threading.RLock()
         self.version = 0
+
+    def site(self):
+        try:
+            with open(os.path.join(self.folder, "site.json")) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return None
 
     def behaviour(self):
         try:
@@ -275,12 +296,14 @@ class Handler(BaseHTTPRequestHandler):
             self.cluster.settle()
             self.answer(url.path, query, body)
 
-    do_GET = do_PATCH = do_DELETE = do
+    do_GET = do_PATCH = do_DELETE = do_POST = do
 
     def answer(self, path, query, body):
         known = self.discovery(path)
         if known is not None:
             return self.json(200, known)
+        if self.of_site(path, body):
+            return None
         match = PORT.match(path)
         if not match:
             return self.missing("the server could not find the requested resource")
@@ -297,8 +320,34 @@ class Handler(BaseHTTPRequestHandler):
         obj = self.cluster.delete(entry[2], match["namespace"], match["name"])
         return self.json(200, shown(obj)) if obj else self.not_found(entry, match["name"])
 
+    def of_site(self, path, body):
+        """Answers what is about the cluster itself; whether it was."""
+        site = self.cluster.site()
+        if site is None:
+            return False
+        if path == REVIEW and self.command == "POST":
+            # kubectl asks in protocol buffers, in which the words stand as they are.
+            denied = any(all(word.encode() in body for word in words.split()) for words in site.get("denied", []))
+            self.json(201, {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+                            "spec": {}, "status": {"allowed": not denied}})
+            return True
+        match = SITE_PATH.match(path)
+        kind = match and next((k for k in SITE_KINDS if k[2] == match["plural"]), None)
+        if not kind:
+            return False
+        mine = [o for o in site["objects"] if o["kind"] == kind[3]]
+        api = f"{kind[0]}/{kind[1]}" if kind[0] else kind[1]
+        if match["name"]:
+            found = [o for o in mine if o["metadata"]["name"] == match["name"]]
+            self.json(200, {"apiVersion": api, **found[0]}) if found else self.not_found(kind, match["name"])
+        else:
+            self.json(200, {"kind": f"{kind[3]}List", "apiVersion": api, "metadata": {},
+                            "items": [{"apiVersion": api, **o} for o in mine]})
+        return True
+
     def discovery(self, path):
-        kinds = self.cluster.kinds
+        more = SITE_KINDS if self.cluster.site() is not None else []
+        kinds = [*self.cluster.kinds, *more]
         groups = sorted({(k[0], k[1]) for k in kinds if k[0]})
         if path == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}
@@ -320,7 +369,8 @@ class Handler(BaseHTTPRequestHandler):
         mine = [k for k in kinds if k[:2] == (group, version)]
         return openapi(mine) if of_spec else {
             "kind": "APIResourceList", "groupVersion": f"{group}/{version}" if group else version,
-            "resources": [{"name": k[2], "singularName": k[3].lower(), "namespaced": True, "kind": k[3],
+            "resources": [{"name": k[2], "singularName": k[3].lower(), "kind": k[3],
+                           "shortNames": [name for name in k[4:5] if name], "namespaced": all(k[5:6]),
                            "verbs": ["create", "delete", "get", "list", "patch"]} for k in mine]}
 
     def get(self, entry, match, query):
@@ -382,7 +432,7 @@ class Handler(BaseHTTPRequestHandler):
 def openapi(kinds):
     """As much as tells kubectl that the server validates fields itself."""
     paths = {}
-    for group, version, plural, kind in kinds:
+    for group, version, plural, kind, *_ in kinds:
         prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
         paths[f"{prefix}/namespaces/{{namespace}}/{plural}/{{name}}"] = {"patch": {
             "parameters": [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}],

@@ -287,3 +287,66 @@ fn a_pod_that_breaks_while_it_is_measured_ends_the_run() {
     assert!(said.stderr.contains("CrashLoopBackOff"), "{said:#?}");
     cluster.nothing_left();
 }
+
+/// A cluster whose own objects and rights are those of `site`.
+fn with_site(deploy: &str, site: serde_json::Value) -> Cluster {
+    let cluster = Cluster::new(deploy, &[]);
+    std::fs::write(cluster.path("site.json"), site.to_string()).unwrap();
+    cluster
+}
+
+/// How the checks of `id` came out: their severity, how they ended and what they say.
+fn findings(said: &Said, id: &str) -> Vec<String> {
+    let findings = said.json()["findings"].as_array().unwrap().clone();
+    let words = |f: &serde_json::Value| {
+        let said = ["seen", "reason"].iter().find_map(|key| f[*key].as_str()).unwrap_or_default();
+        format!("{} {}: {said}", f["status"].as_str().unwrap(), f["check"].as_str().unwrap())
+    };
+    findings.iter().filter(|f| f["id"] == id).map(words).collect()
+}
+
+fn node(name: &str, gpus: &str) -> serde_json::Value {
+    serde_json::json!({ "kind": "Node", "metadata": { "name": name }, "spec": {},
+        "status": { "allocatable": { "nvidia.com/gpu": gpus } } })
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn the_doctor_asks_the_cluster_for_what_the_file_names() {
+    let quota = serde_json::json!({ "kind": "ResourceQuota", "metadata": { "name": "gpus", "namespace": "bench" },
+        "status": { "hard": { "requests.nvidia.com/gpu": "8" }, "used": { "requests.nvidia.com/gpu": "6" } } });
+    let secret = serde_json::json!({ "kind": "Secret", "type": "Opaque", "data": { "token": "aHVzaA==" },
+        "metadata": { "name": "hf", "namespace": "bench" } });
+    let claim = serde_json::json!({ "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "models", "namespace": "bench" },
+        "spec": { "accessModes": ["ReadWriteMany"] }, "status": { "phase": "Bound" } });
+    let deploy = format!(
+        "{K8S}\ntp = 4\nparams = {{ expose = \"NodePort\", namespace = \"bench\", hf_secret = \"hf\", \
+         model_pvc = \"models\" }}"
+    );
+    let cluster = with_site(
+        &deploy,
+        serde_json::json!({ "denied": ["delete deployments"], "objects": [node("n1", "2"), node("n2", "4"), quota, secret] }),
+    );
+    let said = cluster.say("doctor", &["--json"]);
+    insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
+    fail Kubernetes lets us: context lab, namespace bench: may not delete deployments.apps
+    skipped Kubernetes knows the kind: a plain Deployment needs no resource of an operator
+    pass Kubernetes has the GPUs: 6 GPUs on 2 schedulable nodes, 4 asked for
+    fail the quota has room: quota gpus leaves 2 GPUs, 4 asked for
+    fail Secrets and claims are there: no pvc models
+    ");
+    assert!(!said.stdout.contains("aHVzaA"), "{said:?}");
+
+    let cluster =
+        with_site(&deploy, serde_json::json!({ "objects": [node("n1", "8"), claim, secret] }));
+    let said = cluster.say("doctor", &["--json"]);
+    insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
+    pass Kubernetes lets us: context lab, namespace bench: may create deployments.apps, delete deployments.apps, create services, list pods
+    skipped Kubernetes knows the kind: a plain Deployment needs no resource of an operator
+    pass Kubernetes has the GPUs: 8 GPUs on 1 schedulable node, 4 asked for
+    pass the quota has room: no quota for GPUs
+    pass Secrets and claims are there: secret hf, pvc models Bound ReadWriteMany
+    ");
+    assert_eq!(cluster.requests("PATCH"), Vec::<String>::new(), "it only looks");
+}

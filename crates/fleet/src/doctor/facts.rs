@@ -113,12 +113,15 @@ pub(crate) struct Facts {
     pub(crate) model: Model,
     /// Whether a connection gets to another host: `open`, `refused`, or what went wrong.
     pub(crate) peers: BTreeMap<String, Known<String>>,
-    /// What the tools of clusters say; a failure is what they said.
+    /// What the tools of clusters say, by section and what it is about; a failure is what they said.
     pub(crate) tools: BTreeMap<String, Known<String>>,
 }
 
-/// Sections of the tools of clusters.
-const TOOLS: [&str; 6] = ["kube_context", "kube_may", "kube_kinds", "kube_gpus", "slurm", "modal"];
+/// Sections of the tools of clusters of which there is one.
+const TOOLS: [&str; 5] = ["slurm", "slurm_accounts", "modal", "modal_secrets", "modal_volumes"];
+/// Those of which there is one for each cluster and namespace, or object in it.
+const TOOLS_AT: [&str; 6] =
+    ["kube_context", "kube_may", "kube_kinds", "kube_gpus", "kube_quota", "kube_object"];
 
 impl Facts {
     /// Reads what the probe printed.
@@ -155,11 +158,11 @@ impl Facts {
             acs: cut.get("acs").map(bridges),
             model: model(&cut),
             peers: cut.of("peer").map(trimmed).collect(),
-            tools: TOOLS.iter().map(|name| tool(&cut, name)).collect(),
+            tools: tools(&cut),
         }
     }
 
-    /// A fact that a tool of a cluster tells.
+    /// A fact that a tool of a cluster tells: `slurm`, `kube_may KEY`.
     pub(crate) fn tool(&self, name: &str) -> Known<&str> {
         let never = || Unknown::because(format!("the host said nothing of '{name}'"));
         let said = self.tools.get(name).ok_or_else(never)?;
@@ -176,12 +179,13 @@ fn more_of_gpus(cut: &Sections) -> Vec<Row> {
     tables.concat()
 }
 
-/// `kubectl auth can-i` says no by a status and by the word; the word is the answer.
-fn tool(cut: &Sections, name: &str) -> (String, Known<String>) {
-    let denied = cut.said(name).is_some_and(|said| said.lines().any(|l| l.trim() == "no"));
-    let said =
-        if denied { Ok("no".to_owned()) } else { cut.get(name).map(|t| t.trim().to_owned()) };
-    (name.to_owned(), said)
+fn tools(cut: &Sections) -> BTreeMap<String, Known<String>> {
+    let one = TOOLS.iter().map(|name| trimmed((name, cut.get(name))));
+    let of = |kind: &&'static str| {
+        let kind = *kind;
+        cut.of(kind).map(trimmed).map(move |(key, said)| (format!("{kind} {key}"), said))
+    };
+    one.chain(TOOLS_AT.iter().flat_map(of)).collect()
 }
 
 fn trimmed((name, text): (&str, Known<&str>)) -> (String, Known<String>) {

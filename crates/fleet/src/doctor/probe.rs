@@ -4,6 +4,7 @@
 //! for over the same channel, and one TCP connection that is closed at once. No value of a variable that
 //! may hold a secret is asked for.
 
+use super::checks;
 use super::facts::Facts;
 use super::machine::{Machine, peers};
 use super::sections::{Known, Unknown};
@@ -28,6 +29,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 pub(crate) const PROBE: &str = include_str!("probe.sh");
 /// A host that takes longer has a driver or a file system that hangs.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
+/// For the tools of clusters beside that: each is left after seconds, and there are several.
+const CLUSTERS_LIMIT: Duration = Duration::from_secs(120);
 /// For all dates of a clock, the way there included.
 const CLOCK_LIMIT: Duration = Duration::from_secs(20);
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
@@ -41,6 +44,7 @@ const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
 pub(super) struct Errand {
     shell: Shell,
     script: String,
+    limit: Duration,
     dial: Option<(String, u16)>,
 }
 
@@ -61,6 +65,10 @@ pub(super) fn errands(
     let errand = |machine: &Machine<'_>| Errand {
         shell: machine.shell.clone(),
         script: script(plan, deployments, machines, machine),
+        limit: match machine.shell == Shell::Here && !tools(deployments).is_empty() {
+            true => PROBE_LIMIT + CLUSTERS_LIMIT,
+            false => PROBE_LIMIT,
+        },
         dial: machine.hosts.first().map(|host| (host.addr.clone(), machine.first_port())),
     };
     machines.iter().map(errand).collect()
@@ -139,18 +147,9 @@ pub(crate) fn cache(machine: &Machine<'_>) -> String {
 }
 
 fn tools(deployments: &[&DeploymentPlan]) -> String {
-    let uses = |ours: &[Platform]| deployments.iter().any(|d| ours.contains(&d.platform));
-    let mut calls = String::new();
-    for (platforms, call) in [
-        (super::checks::KUBERNETES, "kubernetes\n"),
-        (&[Platform::Slurm], "slurm\n"),
-        (&[Platform::Modal], "modal_account\n"),
-    ] {
-        if uses(platforms) {
-            calls.push_str(call);
-        }
-    }
-    calls
+    let uses_slurm = deployments.iter().any(|d| d.platform == Platform::Slurm);
+    let slurm = if uses_slurm { "slurm\n" } else { "" };
+    checks::kubernetes::calls(deployments) + slurm + &checks::modal::calls(deployments)
 }
 
 /// Runs all errands at the same time; what they brought is in their order.
@@ -181,7 +180,7 @@ impl Errand {
     }
 
     async fn facts(&self) -> Result<Facts, Unreached> {
-        let ran = self.shell.run(&self.script, PROBE_LIMIT).await.map_err(unreached)?;
+        let ran = self.shell.run(&self.script, self.limit).await.map_err(unreached)?;
         Ok(Facts::read(&ran.stdout))
     }
 

@@ -243,13 +243,56 @@ peer() {
   esac
 }
 
-# kubernetes: the context, what may be done in it, what it has.
-kubernetes() {
-  ask kube_context 5 kubectl config current-context
-  ask kube_may 10 kubectl --request-timeout=5s auth can-i create pods
-  ask kube_kinds 10 kubectl --request-timeout=5s get crd -o name
-  ask kube_gpus 10 kubectl --request-timeout=5s get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\n"}{end}'
+# kube ARGS..: kubectl, for a while at most.
+kube() {
+  if has timeout; then timeout 10 kubectl --request-timeout=5s "$@"; else kubectl --request-timeout=5s "$@"; fi
 }
 
-slurm() { ask slurm 10 sinfo -h -o '%P|%a|%G|%D|%t|%l'; }
-modal_account() { ask modal 20 modal app list --json; }
+# kubernetes KEY RESOURCE ARGS..: what may be done with RESOURCE in the cluster and namespace that ARGS lead to, and
+# what is there. One that does not answer is not asked further.
+kubernetes() {
+  key=$1
+  resource=$2
+  shift 2
+  ask "kube_context $key" 5 kubectl config current-context
+  kube_may "$@" || return
+  ask "kube_kinds $key" 10 kubectl --request-timeout=5s "$@" get crd -o name
+  ask "kube_gpus $key" 10 kubectl --request-timeout=5s "$@" get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\t"}{.spec.unschedulable}{"\n"}{end}'
+  ask "kube_quota $key" 10 kubectl --request-timeout=5s "$@" get resourcequotas -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.hard.requests\.nvidia\.com/gpu}{"\t"}{.status.used.requests\.nvidia\.com/gpu}{"\n"}{end}'
+  return 0
+}
+
+# kube_may ARGS..: a line for each thing that is done there, and whether this user may do it.
+kube_may() {
+  section "kube_may $key"
+  if ! has kubectl; then absent "kubectl is not installed"; return 1; fi
+  for what in "create $resource" "delete $resource" "create services" "list pods"; do
+    # shellcheck disable=SC2086 # A verb and a resource.
+    said=$(kube "$@" auth can-i $what 2>&1 | tail -n 1)
+    case $said in
+      yes* | no*) printf '%s: %s\n' "$what" "$said" ;;
+      *) absent "${said:-kubectl gave no answer within 10 s}"; return 1 ;;
+    esac
+  done
+}
+
+# kube_object KEY KIND NAME ARGS..: whether it is there. Of a Secret no value is asked for: kubectl has the API
+# server print its table.
+kube_object() {
+  object="kube_object $1 $2/$3"
+  kind=$2
+  name=$3
+  shift 3
+  case $kind in
+    pvc) ask "$object" 10 kubectl --request-timeout=5s "$@" get pvc "$name" -o 'jsonpath={.status.phase} {.spec.accessModes[*]}' ;;
+    *) ask "$object" 10 kubectl --request-timeout=5s "$@" get "$kind" "$name" --no-headers ;;
+  esac
+}
+
+slurm() {
+  ask slurm 10 sinfo -h -o '%P|%a|%G|%D|%t|%l'
+  ask slurm_accounts 10 sacctmgr -nP show assoc "user=$(id -un)" format=account,partition,qos
+}
+
+# modal_list SECTION WHAT: a table of Modal's client.
+modal_list() { ask "$1" 15 modal "$2" list --json; }

@@ -72,11 +72,6 @@ impl Sections {
         }
     }
 
-    /// What the program said, also where it failed.
-    pub(crate) fn said(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|s| s.body.as_str())
-    }
-
     /// Sections called `kind NAME`, by their names.
     pub(crate) fn of<'a>(
         &'a self,
@@ -119,7 +114,6 @@ mod tests {
         assert_eq!(cut.get("b"), Err(Unknown::because("tool is not installed")));
         assert_eq!(cut.get("c"), Err(Unknown::because("tool ended with status 9: oops")));
         assert_eq!(cut.get("d"), Err(Unknown::because("the host said nothing of 'd'")));
-        assert_eq!(cut.said("c"), Some("oops\n"));
     }
 
     #[test]

@@ -162,15 +162,38 @@ pub(crate) fn healthy() -> String {
             "256+0 records in\n256+0 records out\n268435456 bytes (268 MB, 256 MiB) copied, 0.128 s, 2.1 GB/s"
                 .to_owned(),
         ),
-        ("kube_context", "prod".to_owned()),
-        ("kube_may", "yes".to_owned()),
-        ("kube_kinds", "customresourcedefinition.apiextensions.k8s.io/rayservices.ray.io".to_owned()),
-        ("kube_gpus", "8\n\n8".to_owned()),
-        ("slurm", "gpu*|up|gpu:h100:8(S:0-1)|4|idle|1-00:00:00\ncpu|up|(null)|9|idle|infinite".to_owned()),
-        ("modal", "[]".to_owned()),
         ("end", String::new()),
     ];
-    sections.iter().map(|(name, body)| format!("@@ {name}\n{body}\n")).collect()
+    let all = clusters().into_iter().chain(sections);
+    all.map(|(name, body)| format!("@@ {name}\n{body}\n")).collect()
+}
+
+/// What the tools of clusters print for a deployment that is called `dual`.
+fn clusters() -> [(&'static str, String); 12] {
+    [
+        ("kube_context dual", "prod".to_owned()),
+        (
+            "kube_may dual",
+            "create rayservices.ray.io: yes\ndelete rayservices.ray.io: yes\ncreate services: yes\nlist pods: yes"
+                .to_owned(),
+        ),
+        (
+            "kube_kinds dual",
+            "customresourcedefinition.apiextensions.k8s.io/rayservices.ray.io".to_owned(),
+        ),
+        ("kube_gpus dual", "8\t\n\t\n8\t\n8\ttrue".to_owned()),
+        ("kube_quota dual", "small\t16\t4\nother\t\t".to_owned()),
+        ("kube_object dual secret/hf", "hf   Opaque   1   5d".to_owned()),
+        ("kube_object dual pvc/models", "Bound ReadWriteMany".to_owned()),
+        (
+            "slurm",
+            "gpu*|up|gpu:h100:8(S:0-1)|4|idle|1-00:00:00\ncpu|up|(null)|9|idle|infinite".to_owned(),
+        ),
+        ("slurm_accounts", "lab||normal,long\nother|gpu|normal".to_owned()),
+        ("modal", "Updated client.\n[]".to_owned()),
+        ("modal_secrets", "[{\"name\": \"hf\"}]".to_owned()),
+        ("modal_volumes", "[{\"Name\": \"cache\"}]".to_owned()),
+    ]
 }
 
 fn df(size_kib: &str, free_kib: &str, at: &str) -> String {

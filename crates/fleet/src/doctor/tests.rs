@@ -10,7 +10,7 @@ use super::seen::{ClockOffset, Host, Seen, Unreached};
 use super::testing::{A100_TOPOLOGY, H100_TOPOLOGY, emulated, healthy, two_nodes};
 use super::transfer::{Moved, Sent, Speed};
 use scalebeam_model::doctor::{DoctorReport, Outcome, Severity};
-use scalebeam_model::plan::{EnvValue, Mode, Plan, Platform, RankLauncher};
+use scalebeam_model::plan::{EnvValue, Mode, ParamValue, Plan, Platform, RankLauncher};
 use scalebeam_model::units::Nanos;
 
 /// What a case changes.
@@ -105,7 +105,7 @@ const CASES: &[Case] = &[
     ("D12", "hosts", &[Drop("peer worker")], Skip, "tool is not installed"),
     ("D12", "any port", &[], Pass, "a port that worker chose is reached"),
     ("D12", "any port", &[Sends(|| Ok(Moved::Not("timed out".into())))], Fail, "a port that worker chose: timed out"),
-    ("D12", "any port", &[Sends(|| Err(Unknown::because("python3 is not installed")))], Skip, "python3 is not installed"),
+    ("D12", "any port", &[Sends(|| Err(Unknown::because("neither python3 nor perl runs there")))], Skip, "neither python3 nor perl"),
     ("D13", "speed", &[], Pass, "to worker 94.0 Gbit/s by one socket, round trip 90.0 us"),
     ("D13", "speed", &[Sends(|| Ok(Moved::Not("timed out".into())))], Skip, "nothing got to worker: timed out"),
     ("D13", "link", &[], Pass, "eno1 up, MTU 9000, 100000 Mbit/s, round trip from here 200 us"),
@@ -223,21 +223,56 @@ const CASES: &[Case] = &[
     ("D54", "answer", &[], Skip, "needs a running deployment"),
     ("D55", "prefix", &[], Skip, "needs a running deployment"),
     ("D56", "KV", &[], Skip, "needs a running deployment"),
-    ("D60", "Kubernetes lets", &[InPlan(on_kuberay)], Pass, "context prod may create pods"),
-    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), Client("@@ kube_may\nyes", "@@ kube_may\nno\n@- kubectl ended with status 1")], Fail, "may not create pods: no"),
-    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), Client("@@ kube_may\nyes", "@@ kube_may\nconnection refused\n@- kubectl ended with status 1")], Skip, "connection refused"),
+    ("D60", "Kubernetes lets", &[InPlan(on_kuberay)], Pass, "context prod: may create rayservices.ray.io, delete"),
+    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), InPlan(in_bench)], Pass, "context lab, namespace bench: may"),
+    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), Client("delete rayservices.ray.io: yes", "delete rayservices.ray.io: no - no RBAC policy matched")], Fail, "may not delete rayservices.ray.io"),
+    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), Client("@@ kube_may dual\n", "@@ kube_may dual\n@- connection refused\n")], Skip, "connection refused"),
+    ("D60", "Kubernetes lets", &[InPlan(on_kuberay), Client("@@ kube_context dual\nprod", "@@ kube_context dual\nnot set\n@- kubectl ended with status 1")], Pass, "the cluster around here: may"),
     ("D60", "Kubernetes knows", &[InPlan(on_kuberay)], Pass, "rayservices.ray.io"),
-    ("D60", "Kubernetes knows", &[InPlan(on_kuberay), Client("rayservices.ray.io", "other.io")], Fail, "no rayservices.ray.io"),
+    ("D60", "Kubernetes knows", &[InPlan(on_kuberay), Client("k8s.io/rayservices.ray.io", "k8s.io/other.io")], Fail, "no rayservices.ray.io"),
     ("D60", "Kubernetes knows", &[InPlan(|p| p.deployments[0].platform = Platform::K8s)], Skip, "no resource of an operator"),
-    ("D60", "Kubernetes has", &[InPlan(on_kuberay)], Pass, "16 GPUs on 2 nodes, 8 asked for"),
-    ("D60", "Kubernetes has", &[InPlan(on_kuberay), Client("@@ kube_gpus\n8\n\n8", "@@ kube_gpus\n4\n\n")], Fail, "4 GPUs on 1 nodes"),
-    ("D60", "Kubernetes has", &[InPlan(on_kuberay), Client("@@ kube_gpus", "@@ kube_gpus\n@- kubectl is not installed")], Skip, "kubectl is not installed"),
-    ("D61", "Slurm", &[InPlan(|p| p.deployments[0].platform = Platform::Slurm)], Pass, "gpu* 32 GPUs"),
-    ("D61", "Slurm", &[InPlan(|p| p.deployments[0].platform = Platform::Slurm), Client("|4|idle", "|4|down*")], Fail, "cpu 0 GPUs; 8 asked for"),
-    ("D61", "Slurm", &[InPlan(|p| p.deployments[0].platform = Platform::Slurm), Client("@@ slurm", "@@ slurm\n@- sinfo is not installed")], Skip, "sinfo is not installed"),
-    ("D62", "Modal", &[InPlan(|p| p.deployments[0].platform = Platform::Modal)], Pass, "token is valid"),
-    ("D62", "Modal", &[InPlan(|p| p.deployments[0].platform = Platform::Modal), Client("@@ modal\n[]", "@@ modal\nToken missing\n@- modal ended with status 1")], Fail, "Token missing"),
-    ("D62", "Modal", &[InPlan(|p| p.deployments[0].platform = Platform::Modal), Client("@@ modal", "@@ modal\n@- modal is not installed")], Skip, "modal is not installed"),
+    ("D60", "Kubernetes has", &[InPlan(on_kuberay)], Pass, "16 GPUs on 2 schedulable nodes, 8 asked for"),
+    ("D60", "Kubernetes has", &[InPlan(on_kuberay), Client("@@ kube_gpus dual\n8\t\n\t\n8\t", "@@ kube_gpus dual\n4\t")], Fail, "4 GPUs on 1 schedulable node, 8"),
+    ("D60", "Kubernetes has", &[InPlan(on_kuberay), Client("8\t\n\t\n8\t", "2\t\n2\t\n2\t\n2\t")], Fail, "a pod wants 4, and no node has more than 2"),
+    ("D60", "Kubernetes has", &[InPlan(on_kuberay), Client("@@ kube_gpus dual", "@@ kube_gpus dual\n@- kubectl ended with status 1")], Skip, "kubectl ended with status 1"),
+    ("D60", "the quota", &[InPlan(on_kuberay)], Pass, "quota small leaves 12 GPUs, 8 asked for"),
+    ("D60", "the quota", &[InPlan(on_kuberay), Client("small\t16\t4", "small\t16\t9")], Fail, "quota small leaves 7 GPUs"),
+    ("D60", "the quota", &[InPlan(on_kuberay), Client("small\t16\t4", "small\t\t")], Pass, "no quota for GPUs"),
+    ("D60", "the quota", &[InPlan(on_kuberay), Client("@@ kube_quota dual", "@@ kube_quota dual\n@- forbidden")], Skip, "forbidden"),
+    ("D60", "Secrets and", &[InPlan(on_kuberay)], Skip, "no Secret and no volume claim"),
+    ("D60", "Secrets and", &[InPlan(on_kuberay), InPlan(named_objects)], Pass, "secret hf, pvc models Bound ReadWriteMany"),
+    ("D60", "Secrets and", &[InPlan(on_kuberay), InPlan(named_objects), Client("hf   Opaque   1   5d", "Error from server (NotFound): secrets \"hf\" not found\n@- kubectl ended with status 1")], Fail, "no secret hf"),
+    ("D60", "Secrets and", &[InPlan(on_kuberay), InPlan(named_objects), Client("Bound ReadWriteMany", "Lost ReadWriteOnce")], Fail, "pvc models is lost"),
+    ("D60", "Secrets and", &[InPlan(on_kuberay), InPlan(named_objects), Client("hf   Opaque   1   5d", "Error from server (Forbidden)\n@- kubectl ended with status 1")], Skip, "Forbidden"),
+    ("D61", "Slurm has", &[InPlan(on_slurm)], Pass, "partition gpu: 4 nodes with 4 GPUs or more, 2 nodes asked for"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), Client("|4|idle", "|4|down*")], Fail, "partition gpu: no node with 4 GPUs"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), InPlan(|p| param(p, "partition", "cpu"))], Fail, "partition cpu: no node with 4 GPUs"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), InPlan(|p| param(p, "partition", "gpux"))], Fail, "there is no partition gpux; Slurm has cpu, gpu"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), Client("gpu*|up", "gpu*|down")], Fail, "partition gpu is down"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), Client("gpu*|up", "gpu|up")], Fail, "none is default"),
+    ("D61", "Slurm has", &[InPlan(on_slurm), Client("@@ slurm\n", "@@ slurm\n@- sinfo is not installed\n")], Skip, "sinfo is not installed"),
+    ("D61", "the partition", &[InPlan(on_slurm)], Pass, "may take 2.00 h, the partition's limit is 1-00:00:00"),
+    ("D61", "the partition", &[InPlan(on_slurm), InPlan(|p| param(p, "time", "25h"))], Fail, "may take 25.0 h"),
+    ("D61", "the partition", &[InPlan(on_slurm), InPlan(|p| param(p, "time", "25h")), InPlan(|p| param(p, "partition", "cpu"))], Pass, "infinite"),
+    ("D61", "the partition", &[InPlan(on_slurm), InPlan(|p| param(p, "partition", "gpux"))], Skip, "not there"),
+    ("D61", "Slurm knows", &[InPlan(on_slurm)], Skip, "no account and no qos"),
+    ("D61", "Slurm knows", &[InPlan(on_slurm), InPlan(|p| param(p, "account", "lab")), InPlan(|p| param(p, "qos", "long"))], Pass, "may use lab, long"),
+    ("D61", "Slurm knows", &[InPlan(on_slurm), InPlan(|p| param(p, "account", "labb"))], Fail, "account labb is not among those of this user (lab, other)"),
+    ("D61", "Slurm knows", &[InPlan(on_slurm), InPlan(|p| param(p, "account", "lab")), Client("@@ slurm_accounts", "@@ slurm_accounts\n@- sacctmgr ended with status 1")], Skip, "sacctmgr ended"),
+    ("D62", "Modal", &[InPlan(on_modal)], Pass, "token is valid"),
+    ("D62", "Modal", &[InPlan(on_modal), Client("@@ modal\nUpdated client.\n[]", "@@ modal\nToken missing\n@- modal ended with status 1")], Fail, "Token missing"),
+    ("D62", "Modal", &[InPlan(on_modal), Client("@@ modal\n", "@@ modal\n@- modal is not installed\n")], Skip, "modal is not installed"),
+    ("D62", "Secrets are", &[InPlan(on_modal)], Skip, "no Secret"),
+    ("D62", "Secrets are", &[InPlan(on_modal), InPlan(|p| secrets(p, &["hf"]))], Pass, "hf"),
+    ("D62", "Secrets are", &[InPlan(on_modal), InPlan(|p| secrets(p, &["hf", "api"]))], Fail, "there is no Secret api"),
+    ("D62", "Secrets are", &[InPlan(on_modal), InPlan(|p| secrets(p, &["hf"])), Client("@@ modal\n", "@@ modal\n@- modal is not installed\n")], Skip, "modal is not installed"),
+    ("D62", "Volume", &[InPlan(on_modal)], Skip, "no Volume"),
+    ("D62", "Volume", &[InPlan(on_modal), InPlan(|p| param(p, "hf_cache", "cache"))], Pass, "Volume cache is there"),
+    ("D62", "Volume", &[InPlan(on_modal), InPlan(|p| param(p, "hf_cache", "new"))], Pass, "Volume new is created"),
+    ("D62", "no other", &[InPlan(on_modal)], Pass, "no other app of it lives"),
+    ("D62", "no other", &[InPlan(on_modal), Client("client.\n[]", "client.\n[{\"description\":\"two-nodes-dual\",\"state\":\"deployed\",\"tasks\":\"2\"}]")], Fail, "app two-nodes-dual is deployed, 2 containers"),
+    ("D62", "no other", &[InPlan(on_modal), Client("client.\n[]", "client.\n[{\"description\":\"dual-0123456789ab\",\"state\":\"stopped\"},{\"description\":\"dual-sister\",\"state\":\"deployed\"}]")], Pass, "no other app of it lives"),
+    ("D62", "no other", &[InPlan(on_modal), Client("client.\n[]", "client.")], Skip, "modal says no table"),
     ("D70", "files", &[], Pass, "16 requests in flight, 28232 local ports"),
     ("D70", "files", &[Client("1048576", "64")], Fail, "64 files may be open"),
     ("D70", "files", &[Client("32768\t60999", "40000\t40009")], Fail, "10 local ports for 16"),
@@ -253,6 +288,33 @@ fn ib_off(plan: &mut Plan) {
 
 fn on_kuberay(plan: &mut Plan) {
     plan.deployments[0].platform = Platform::Kuberay;
+}
+
+fn on_slurm(plan: &mut Plan) {
+    plan.deployments[0].platform = Platform::Slurm;
+}
+
+fn on_modal(plan: &mut Plan) {
+    plan.deployments[0].platform = Platform::Modal;
+}
+
+fn param(plan: &mut Plan, name: &str, value: &str) {
+    plan.deployments[0].params.insert(name.to_owned(), ParamValue::Text(value.to_owned()));
+}
+
+fn in_bench(plan: &mut Plan) {
+    param(plan, "context", "lab");
+    param(plan, "namespace", "bench");
+}
+
+fn named_objects(plan: &mut Plan) {
+    param(plan, "hf_secret", "hf");
+    param(plan, "model_pvc", "models");
+}
+
+fn secrets(plan: &mut Plan, names: &[&str]) {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    plan.deployments[0].params.insert("secrets".to_owned(), ParamValue::List(names));
 }
 
 /// The second host has no process any more.

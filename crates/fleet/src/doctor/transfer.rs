@@ -15,8 +15,11 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
-/// Both ends of a transfer.
+/// Both ends of a transfer, for Python and for Perl: each can be the other's other end.
 const TRANSFER: &str = include_str!("transfer.py");
+const TRANSFER_PERL: &str = include_str!("transfer.pl");
+/// What the latter needs.
+const PERL: &str = "perl -MTime::HiRes -MIO::Socket::IP";
 /// For a listener to say its port, the way there included.
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 /// For the transfer, the way there included.
@@ -122,16 +125,17 @@ async fn first_word(
     Err(std::io::Error::other("the host said nothing"))
 }
 
-/// One end of a transfer, by the Python of the plan or of the host.
+/// One end of a transfer, by the Python of the plan or of the host, or else by Perl.
 fn script(machine: &Machine<'_>, args: &[&str]) -> String {
     let path = programs(machine).into_values().flatten().next();
     let path = path.map_or(String::new(), |p| format!("PATH={}:$PATH; export PATH\n", quote(p)));
-    let args: Vec<String> = args.iter().map(|a| quote(a)).collect();
+    let args = args.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" ");
     format!(
-        "{path}command -v python3 >/dev/null 2>&1 || {{ echo 'absent python3 is not installed'; exit; }}\n\
-         exec python3 -c {} {} </dev/null\n",
+        "{path}if python3 -c '' >/dev/null 2>&1 </dev/null; then exec python3 -c {} {args} </dev/null; fi\n\
+         if {PERL} -e 1 >/dev/null 2>&1 </dev/null; then exec perl -e {} {args} </dev/null; fi\n\
+         echo 'absent neither python3 nor perl (with Time::HiRes) runs there'\n",
         quote(TRANSFER),
-        args.join(" ")
+        quote(TRANSFER_PERL),
     )
 }
 
@@ -207,6 +211,37 @@ mod tests {
             panic!("no speed")
         };
         assert!(speed.bytes_per_s > 0.0 && speed.rtt > Nanos::ZERO, "{speed:?}");
+    }
+
+    /// A script for hosts that have no Python.
+    fn without_python(args: &[&str]) -> String {
+        let plan = emulated();
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machine = machines(&plan, &deployments).remove(0);
+        script(&machine, args).replace("if python3 ", "if no-such-python ")
+    }
+
+    #[tokio::test]
+    async fn a_host_without_python_is_one_end_by_perl_of_another_with() {
+        let mut plan = emulated();
+        plan.hosts.iter_mut().for_each(|h| h.addr = "127.0.0.1".to_owned());
+        let deployments: Vec<_> = plan.deployments.iter().collect();
+        let machine = machines(&plan, &deployments).remove(0);
+        let (listener, port) = listen(&machine, "127.0.0.1").await.unwrap();
+        let send = without_python(&["send", "127.0.0.1", &port]);
+        let ran = Shell::Here.run(&send, SEND_LIMIT).await.unwrap();
+        drop(listener);
+        assert!(matches!(ended(&ran.stdout, "a"), Ok(Moved::At(_))), "{ran:?}");
+
+        let ran = Shell::Here.run(&without_python(&["send", "127.0.0.1", "9"]), SEND_LIMIT).await;
+        assert!(
+            matches!(ended(&ran.unwrap().stdout, "a"), Ok(Moved::Not(why)) if why.contains("refused"))
+        );
+        let neither =
+            without_python(&["listen", "127.0.0.1"]).replace("if perl ", "if no-such-perl ");
+        let ran = Shell::Here.run(&neither, SEND_LIMIT).await.unwrap();
+        let why = ended(&ran.stdout, "a").unwrap_err().to_string();
+        assert_eq!(why, "a: neither python3 nor perl (with Time::HiRes) runs there");
     }
 
     #[tokio::test]

@@ -10,8 +10,11 @@ mod client;
 mod cluster;
 mod gpu;
 mod host;
+pub(super) mod kubernetes;
+pub(super) mod modal;
 mod network;
 mod plan;
+mod slurm;
 mod software;
 
 use super::sections::{Known, Unknown};
@@ -134,23 +137,25 @@ pub(crate) const CHECKS: &[Check] = &[
     check("D54", Warns, "answer length is forced", Look::Deployment(cluster::running)),
     check("D55", Warns, "prefix cache stays cold", Look::Deployment(cluster::running)),
     check("D56", Stops, "KV blocks move", Look::Deployment(cluster::running)),
-    check("D60", Stops, "Kubernetes lets us", Look::On(KUBERNETES, cluster::may)),
-    check("D60", Stops, "Kubernetes knows the kind", Look::On(KUBERNETES, cluster::kind)),
-    check("D60", Stops, "Kubernetes has the GPUs", Look::On(KUBERNETES, cluster::kube_gpus)),
-    check(
-        "D61",
-        Stops,
-        "Slurm has nodes with the GPUs",
-        Look::On(&[Platform::Slurm], cluster::slurm),
-    ),
-    check("D62", Stops, "Modal knows us", Look::On(&[Platform::Modal], cluster::modal)),
+    check("D60", Stops, "Kubernetes lets us", Look::On(KUBERNETES, kubernetes::may)),
+    check("D60", Stops, "Kubernetes knows the kind", Look::On(KUBERNETES, kubernetes::kind)),
+    check("D60", Stops, "Kubernetes has the GPUs", Look::On(KUBERNETES, kubernetes::gpus)),
+    check("D60", Stops, "the quota has room", Look::On(KUBERNETES, kubernetes::quota)),
+    check("D60", Stops, "Secrets and claims are there", Look::On(KUBERNETES, kubernetes::there)),
+    check("D61", Stops, "Slurm has nodes with the GPUs", Look::On(SLURM, slurm::nodes)),
+    check("D61", Stops, "the partition lets it run so long", Look::On(SLURM, slurm::time)),
+    check("D61", Stops, "Slurm knows the account", Look::On(SLURM, slurm::account)),
+    check("D62", Stops, "Modal knows us", Look::On(MODAL, modal::token)),
+    check("D62", Stops, "Secrets are there", Look::On(MODAL, modal::there)),
+    check("D62", Records, "Volume of the model cache", Look::On(MODAL, modal::volume)),
+    check("D62", Warns, "no other app of it lives", Look::On(MODAL, modal::others)),
     check("D70", Warns, "files and ports for the load", Look::Client(client::limits)),
     check("D80", Records, "price, and that it is taken down", Look::Deployment(plan::price)),
 ];
 
-/// Platforms that `kubectl` reaches.
-pub(crate) const KUBERNETES: &[Platform] =
-    &[Platform::K8s, Platform::Lws, Platform::Kuberay, Platform::Dgd];
+const KUBERNETES: &[Platform] = kubernetes::PLATFORMS;
+const SLURM: &[Platform] = &[Platform::Slurm];
+const MODAL: &[Platform] = &[Platform::Modal];
 
 /// Asks every check.
 pub(crate) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
