@@ -113,6 +113,8 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         searches,
         expects,
         skipped: frame.skipped.clone(),
+        // It is beside the records.
+        ran: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod limit;
 pub mod metrics;
 pub mod peers;
 pub mod plan;
+pub mod ran;
 pub mod request;
 pub mod results;
 pub mod saturation;

@@ -420,6 +420,9 @@ pub struct Results {
     pub expects: Vec<ExpectResult>,
     /// What was not measured, and why.
     pub skipped: Vec<Skipped>,
+    /// What really ran, for each deployment of which that was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ran: Vec<crate::ran::Ran>,
 }
 
 impl Results {

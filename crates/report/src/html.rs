@@ -6,6 +6,7 @@ use crate::glossary;
 use crate::machines;
 use crate::metric::Named;
 use crate::number;
+use crate::ran;
 use crate::spec::{Kind, ReportInput};
 use crate::svg::svg;
 use crate::table::{self, COLUMNS, Grid};
@@ -38,6 +39,7 @@ struct Page<'a> {
     held: Vec<ExpectRow<'a>>,
     details: Vec<Detail>,
     deployments: Vec<Vec<String>>,
+    ran: Vec<ran::Row>,
     glossary: Vec<glossary::Word>,
     tool: &'static str,
 }
@@ -148,6 +150,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
         held,
         details: results.points.iter().map(detail).collect(),
         deployments: deployments(input),
+        ran: ran::rows(results),
         glossary: glossary::of(results),
         tool: env!("CARGO_PKG_VERSION"),
     };
@@ -394,6 +397,21 @@ mod tests {
         assert!(
             text.contains("81 of 480 requests not completed (81 timed out); failures: 81 timeout")
         );
+    }
+
+    #[test]
+    fn what_really_ran_is_there_with_its_flags() {
+        let (text, _) = page();
+        let (_, ran) = text.split_once("<h2 id=\"ran\">").unwrap();
+        for said in [
+            "<dt>single-4gpu</dt><dd>engine 0.11.0",
+            "<strong>a</strong>: Linux 6.1.0; 4 x NVIDIA H100 80GB HBM3, driver 550.54.15",
+            "single-4gpu/0/serve on a",
+            "no GPU told: it computes on no GPU",
+        ] {
+            assert!(ran.contains(said), "{said}: {ran}");
+        }
+        assert!(!ran.contains("\"kv_role\""), "a command line is text");
     }
 
     #[test]

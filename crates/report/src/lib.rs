@@ -22,6 +22,7 @@ mod palette;
 mod peers;
 mod png;
 mod profile;
+mod ran;
 mod records;
 mod spec;
 mod svg;

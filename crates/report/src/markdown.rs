@@ -4,6 +4,7 @@ use crate::chart::shortened;
 use crate::machines;
 use crate::metric::Named;
 use crate::number;
+use crate::ran;
 use crate::spec::Kind;
 use crate::spec::ReportInput;
 use crate::table::{self, COLUMNS, Section};
@@ -148,6 +149,7 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             let _ = write!(out, "\n  ~~~~~~text\n{rest}  ~~~~~~\n");
         }
     }
+    write_ran(out, input);
     if let Some(text) = table::expectations(results) {
         let _ = writeln!(out, "\n## Expectations\n\n{text}.\n");
     }
@@ -160,6 +162,27 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             (false, false) => "**FAILED**",
         };
         let _ = writeln!(out, "- {word}: `{}` at {} (is {got})", e.what, escaped(&e.point));
+    }
+}
+
+fn write_ran(out: &mut String, input: &ReportInput<'_>) {
+    let rows = ran::rows(input.results);
+    if !rows.is_empty() {
+        out.push_str("\n## What ran\n\n");
+    }
+    for row in rows {
+        let (name, engine) = (escaped(&row.name), escaped(&row.engine));
+        let _ = writeln!(out, "- **{name}**: engine {engine}");
+        for (host, what) in &row.hosts {
+            let _ = writeln!(out, "  - {}: {}", escaped(host), escaped(what));
+        }
+        // A fence of a length that no command line has.
+        out.push_str("\n  ~~~~~~text\n");
+        for (process, command) in &row.processes {
+            let command = command.replace(['\n', '\r'], " ");
+            let _ = writeln!(out, "  {process}: {command}");
+        }
+        out.push_str("  ~~~~~~\n\n");
     }
 }
 

@@ -3,10 +3,12 @@
 
 use crate::spec::{Kind, ReportSpec};
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
+use scalebeam_model::fingerprint::Fact;
 use scalebeam_model::metrics::Timeline;
 use scalebeam_model::plan::{
     Estimate, Level, Mode, ModelPlan, PLAN_FORMAT, Plan, PointPlan, TrialPlan,
 };
+use scalebeam_model::ran::{Ran, RanHost, RanProcess};
 use scalebeam_model::request::Phase;
 use scalebeam_model::results::{
     Comparison, ComparisonVerdict, Distribution, ExpectResult, MetricValue, Metrics, PointResult,
@@ -193,6 +195,34 @@ fn comparisons(points: &[PointResult]) -> Vec<Comparison> {
     rows
 }
 
+/// What a deployment ran on, with GPUs or without.
+fn ran(deployment: &str, on_gpus: bool) -> Ran {
+    let known = |text: &str| Fact::Known(text.to_owned());
+    let gpus = |text| if on_gpus { known(text) } else { Fact::absent("it computes on no GPU") };
+    let versions = [("python", "3.12.3"), ("vllm", "0.11.0")];
+    let versions = versions.map(|(name, version)| (name.to_owned(), version.to_owned()));
+    let packages = [("vllm".to_owned(), Fact::Known(BTreeMap::from(versions)))];
+    let words = ["vllm", "serve", "--kv-transfer-config", r#"{"kv_role":"kv_both"}"#];
+    Ran {
+        deployment: deployment.to_owned(),
+        sessions: vec![0],
+        engine: known("0.11.0"),
+        hosts: vec![RanHost {
+            host: "a".to_owned(),
+            kernel: known("Linux 6.1.0"),
+            gpus: gpus("4 x NVIDIA H100 80GB HBM3"),
+            gpu_driver: gpus("550.54.15"),
+            cuda: Fact::absent("nvidia-smi is old"),
+            packages: if on_gpus { BTreeMap::from(packages) } else { BTreeMap::new() },
+        }],
+        processes: vec![RanProcess {
+            process: format!("{deployment}/0/serve"),
+            host: "a".to_owned(),
+            command: Fact::Known(words.map(str::to_owned).to_vec()),
+        }],
+    }
+}
+
 /// The made-up run.
 pub(crate) fn run() -> (Results, Plan) {
     let points: Vec<PointResult> =
@@ -236,6 +266,7 @@ pub(crate) fn run() -> (Results, Plan) {
             reason: "host 'c' did not answer\n    tried: ssh c true\n\nhint: see ssh_config(5)"
                 .to_owned(),
         }],
+        ran: vec![ran(DEPLOYMENTS[0].0, true), ran(DEPLOYMENTS[1].0, false)],
     };
     let plan = plan(&results);
     (results, plan)

@@ -6,10 +6,11 @@ use crate::printer;
 use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
 use scalebeam_model::peers::{self, PEERS, Peer};
 use scalebeam_model::plan::PointPlan;
+use scalebeam_model::ran::ran;
 use scalebeam_model::results::{Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
-use scalebeam_record::{RunReader, RunStatus, read_floor, write_results};
+use scalebeam_record::{RunReader, RunStatus, read_fingerprint, read_floor, write_results};
 use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
 
 /// What goes to stdout.
@@ -160,7 +161,8 @@ fn results(
         expects: &experiment.expect,
         floor: floor.as_ref(),
     };
-    Ok(analyse(plan, points, &frame))
+    let ran = ran(&read_fingerprint(reader.dir())?);
+    Ok(Results { ran, ..analyse(plan, points, &frame) })
 }
 
 fn shown_metrics(report: &FileReportSpec) -> impl Iterator<Item = &str> {

@@ -1,7 +1,7 @@
 //! What really ran is kept with a run: by the kernel's word, without values that may be secrets.
 
 use crate::hosts::Hosts;
-use crate::support::{Lab, emulated, root, scalebeam};
+use crate::support::{Lab, emulated, root, say, scalebeam};
 use serde_json::Value;
 use std::path::Path;
 
@@ -53,6 +53,20 @@ fn of_an_emulated_deployment_on_this_machine() {
     let names = process["env_names"].as_array().unwrap();
     assert!(names.contains(&"PATH".into()) && names.contains(&"SCALEBEAM_RUN".into()), "{names:?}");
     assert!(one["entries"][0]["version"].is_string(), "{one:#}");
+
+    // Results and reports say it too.
+    let results: Value =
+        serde_json::from_slice(&std::fs::read(lab.run_dir().join("results.json")).unwrap())
+            .unwrap();
+    assert_eq!(results["ran"][0]["deployment"], "one", "{results:#}");
+    assert_eq!(results["ran"][0]["engine"], one["entries"][0]["version"]);
+    assert_eq!(results["ran"][0]["processes"][0]["command"], process["command"]);
+    let dir = lab.run_dir().display().to_string();
+    say(["report", &dir, "--format", "md,html"]).expect_code(0);
+    for file in ["results.md", "report.html"] {
+        let text = std::fs::read_to_string(lab.run_dir().join(file)).unwrap();
+        assert!(text.contains("What ran") && text.contains("one/0/serve on"), "{text}");
+    }
 
     let mut all = Vec::new();
     texts(&print, &mut all);

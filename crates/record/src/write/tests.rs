@@ -368,6 +368,7 @@ fn results_can_be_written_and_read_and_another_format_is_refused() {
         searches: Vec::new(),
         expects: Vec::new(),
         skipped: Vec::new(),
+        ran: Vec::new(),
     };
     crate::write_results(dir.path(), &results).unwrap();
     assert_eq!(crate::read_results(dir.path()).unwrap(), results);

@@ -1,0 +1,123 @@
+//! What really ran, in words that every page shares.
+
+use crate::number;
+use scalebeam_model::fingerprint::Fact;
+use scalebeam_model::ran::{Ran, RanHost, RanProcess};
+use scalebeam_model::results::Results;
+use std::collections::BTreeMap;
+
+/// A deployment, as it really was.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Its name; of one that was not the same throughout, with its sessions.
+    pub(crate) name: String,
+    /// Version of its engine.
+    pub(crate) engine: String,
+    /// Hosts, and what they are.
+    pub(crate) hosts: Vec<(String, String)>,
+    /// Processes with their hosts, and their command lines.
+    pub(crate) processes: Vec<(String, String)>,
+}
+
+/// A row for everything that was brought up, as far as that was kept.
+pub(crate) fn rows(results: &Results) -> Vec<Row> {
+    let is_changed =
+        |ran: &Ran| results.ran.iter().filter(|r| r.deployment == ran.deployment).count() > 1;
+    let row = |ran: &Ran| Row {
+        name: if is_changed(ran) { with_sessions(ran) } else { ran.deployment.clone() },
+        engine: word(&ran.engine),
+        hosts: ran.hosts.iter().map(|host| (host.host.clone(), of_host(host))).collect(),
+        processes: ran.processes.iter().map(of_process).collect(),
+    };
+    results.ran.iter().map(row).collect()
+}
+
+/// `dual (session 2)`
+fn with_sessions(ran: &Ran) -> String {
+    let sessions: Vec<String> = ran.sessions.iter().map(u32::to_string).collect();
+    let plural = if sessions.len() == 1 { "" } else { "s" };
+    format!("{} (session{plural} {})", ran.deployment, sessions.join(", "))
+}
+
+fn of_host(host: &RanHost) -> String {
+    let mut words = vec![word(&host.kernel)];
+    match &host.gpus {
+        Fact::Known(gpus) => words.push(format!(
+            "{gpus}, driver {}, CUDA {}",
+            word(&host.gpu_driver),
+            word(&host.cuda)
+        )),
+        Fact::Absent { absent } => words.push(format!("no GPU told: {absent}")),
+    }
+    for (program, packages) in &host.packages {
+        let versions = match packages {
+            Fact::Known(packages) => listed(packages),
+            Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
+        };
+        words.push(format!("{program}: {versions}"));
+    }
+    words.join("; ")
+}
+
+/// `python 3.12.3, vllm 0.11.0`
+fn listed(packages: &BTreeMap<String, String>) -> String {
+    let words: Vec<String> = packages.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    words.join(", ")
+}
+
+fn of_process(process: &RanProcess) -> (String, String) {
+    let command = match &process.command {
+        Fact::Known(words) => words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" "),
+        Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
+    };
+    (format!("{} on {}", process.process, process.host), command)
+}
+
+/// A word of a command line as a shell would need it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+*".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+fn word(fact: &Fact<String>) -> String {
+    match fact {
+        Fact::Known(text) => text.clone(),
+        Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn what_is_known_and_what_is_not_is_said_of_each_host() {
+        let (results, _) = testing::run();
+        let rows = rows(&results);
+        let row = &rows[0];
+        assert_eq!((row.name.as_str(), row.engine.as_str()), ("single-4gpu", "0.11.0"));
+        assert_eq!(
+            row.hosts[0].1,
+            "Linux 6.1.0; 4 x NVIDIA H100 80GB HBM3, driver 550.54.15, CUDA n/a (nvidia-smi is old); \
+             vllm: python 3.12.3, vllm 0.11.0"
+        );
+        let command = "vllm serve --kv-transfer-config '{\"kv_role\":\"kv_both\"}'";
+        assert_eq!(row.processes[0], ("single-4gpu/0/serve on a".to_owned(), command.to_owned()));
+        assert_eq!(rows[1].hosts[0].1, "Linux 6.1.0; no GPU told: it computes on no GPU");
+    }
+
+    #[test]
+    fn a_deployment_that_changed_between_sessions_is_told_with_them() {
+        let (mut results, _) = testing::run();
+        let mut later = results.ran[0].clone();
+        later.sessions = vec![1, 2];
+        results.ran.push(later);
+        let names: Vec<String> = rows(&results).into_iter().map(|row| row.name).collect();
+        assert_eq!(names[0], "single-4gpu (session 0)");
+        assert_eq!(names.last().unwrap(), "single-4gpu (sessions 1, 2)");
+    }
+}
