@@ -7,6 +7,7 @@
 //! To add a platform: one file here with a function from `Subject` to [`Rendered`], one arm in
 //! `deployment`, and its parameters in the table of `model::plan`.
 
+mod client;
 mod dgd;
 mod inference_pool;
 mod k8s;
@@ -14,6 +15,7 @@ pub(crate) mod kube;
 mod kuberay;
 mod lws;
 mod modal;
+mod rbac;
 mod shell;
 mod skypilot;
 mod slurm;
@@ -21,6 +23,8 @@ mod subject;
 #[cfg(test)]
 mod tests;
 mod yaml;
+
+pub use client::client;
 
 use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use subject::Subject;
@@ -51,6 +55,10 @@ pub struct Rendered {
     /// Where it answers then, as `endpoint` of a deployment with platform = "external". Words in capitals
     /// are only known once it is up.
     pub endpoints: Vec<String>,
+    /// The command that runs the experiment inside of its cluster, where the file asks for that: instead of the
+    /// others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
 }
 
 impl Rendered {

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use scalebeam_fleet::engine::engines;
-use scalebeam_fleet::render::{Rendered, render};
+use scalebeam_fleet::render::{Rendered, client, render};
 use scalebeam_model::plan::{Plan, resolve};
 use scalebeam_model::spec::Experiment;
 use serde_json::Value;
@@ -143,4 +143,33 @@ fn a_pool_has_the_engine_s_pods_alone_and_its_own_picker() {
     let weighed = &config["schedulingProfiles"][0]["plugins"];
     let prefix = serde_json::json!({ "pluginRef": "prefix-cache-scorer", "weight": 3 });
     assert_eq!(weighed[0], prefix, "{config:#}");
+}
+
+#[test]
+fn the_client_inside_of_a_cluster_has_the_file_as_it_is_and_may_do_what_a_run_does() {
+    let plan = plan("platforms");
+    let of = |name: &str| plan.deployments.iter().find(|d| d.name == name).unwrap();
+    assert_eq!(client(&plan, of("k8s-one"), "x"), Ok(None), "it names no image");
+    let experiment = "# yes: no\nschema = 1\n\n---\n\tname = \"$(HOME) $5 'x'\"\n";
+    let file = client(&plan, of("k8s-anywhere"), experiment).unwrap().unwrap();
+    insta::assert_snapshot!(format!("{}:\n{}", file.path, file.text));
+    let documents: Vec<Value> =
+        file.text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect();
+    let name = "k8s-anywhere-client";
+    assert_eq!(find(&documents, "ConfigMap", name)["data"]["experiment.toml"], experiment);
+    let pod = &find(&documents, "Job", name)["spec"]["template"];
+    assert_eq!(pod["spec"]["serviceAccountName"], name);
+    // A Service of the deployment must not send requests to it.
+    assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/instance"], name);
+    let rules = find(&documents, "Role", name)["rules"].as_array().unwrap();
+    let may = |resource: &str, verb: &str| {
+        let has = |list: &Value, word: &str| list.as_array().unwrap().iter().any(|w| w == word);
+        rules.iter().any(|rule| has(&rule["resources"], resource) && has(&rule["verbs"], verb))
+    };
+    for (resource, verb) in
+        [("statefulsets", "patch"), ("services", "delete"), ("pods", "list"), ("pods/log", "get")]
+    {
+        assert!(may(resource, verb), "{verb} {resource}");
+    }
+    assert!(!may("pods", "delete") && !may("secrets", "get"), "{rules:#?}");
 }

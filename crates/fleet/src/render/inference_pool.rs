@@ -12,9 +12,8 @@
 //! would be measured than what the file says.
 
 use super::k8s::{self, Group};
-use super::kube::{
-    Container, ContainerPort, Labels, Object, ROLE, Selector, ServicePort, Template,
-};
+use super::kube::{Container, ContainerPort, Labels, ROLE, Selector, ServicePort, Template};
+use super::rbac::{self, Rule, rule};
 use super::subject::{Subject, Ways};
 use super::{RenderError, Rendered, yaml};
 use serde::Serialize;
@@ -89,95 +88,20 @@ fn servers(subject: &Subject<'_>) -> Result<Vec<String>, RenderError> {
     Ok(documents)
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Rule {
-    api_groups: [&'static str; 1],
-    resources: Vec<&'static str>,
-    verbs: [&'static str; 3],
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Rights {
-    #[serde(flatten)]
-    object: Bare,
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Binding {
-    #[serde(flatten)]
-    object: Bare,
-    role_ref: Reference,
-    subjects: [Account; 1],
-}
-
-#[derive(Debug, Serialize)]
-struct Account {
-    kind: &'static str,
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Reference {
-    api_group: &'static str,
-    kind: &'static str,
-    name: String,
-}
-
-/// An object without a spec.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Bare {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: super::kube::Meta,
-}
-
-impl Bare {
-    fn new(
-        subject: &Subject<'_>,
-        (api_version, kind): (&'static str, &'static str),
-        name: &str,
-    ) -> Self {
-        let Object { api_version, kind, metadata, spec: () } =
-            subject.object((api_version, kind), name, ());
-        Self { api_version, kind, metadata }
-    }
-}
-
 /// What the picker may see: the pods of its namespace, and the pool that it picks for.
 fn rules() -> Vec<Rule> {
-    let rule =
-        |group, resources| Rule { api_groups: [group], resources, verbs: ["get", "watch", "list"] };
+    const SEE: &[&str] = &["get", "watch", "list"];
+    let objectives = ["inferencepools", "inferenceobjectives", "inferencemodelrewrites"];
     vec![
-        rule("", vec!["pods"]),
-        rule(POOL_GROUP, vec!["inferencepools"]),
-        rule(
-            "inference.networking.x-k8s.io",
-            vec!["inferencepools", "inferenceobjectives", "inferencemodelrewrites"],
-        ),
+        rule("", &["pods"], SEE),
+        rule(POOL_GROUP, &["inferencepools"], SEE),
+        rule("inference.networking.x-k8s.io", &objectives, SEE),
     ]
 }
 
 /// The endpoint picker with its account, its rights and its Service.
 fn picker(subject: &Subject<'_>) -> Result<Vec<String>, RenderError> {
-    const RBAC: &str = "rbac.authorization.k8s.io";
-    const RBAC_API: &str = "rbac.authorization.k8s.io/v1";
     let name = picker_name(subject);
-    let account = Bare::new(subject, ("v1", "ServiceAccount"), &name);
-    let rights = Rights { object: Bare::new(subject, (RBAC_API, "Role"), &name), rules: rules() };
-    let namespace = subject.text("namespace").map(str::to_owned);
-    let binding = Binding {
-        object: Bare::new(subject, (RBAC_API, "RoleBinding"), &name),
-        role_ref: Reference { api_group: RBAC, kind: "Role", name: name.clone() },
-        subjects: [Account { kind: "ServiceAccount", name: name.clone(), namespace }],
-    };
     let port = |name, port| ServicePort { name, port, target_port: port, app_protocol: None };
     let ask = ServicePort { app_protocol: Some("http2"), ..port("grpc", ASK_PORT) };
     let service = subject.service_with(
@@ -185,13 +109,10 @@ fn picker(subject: &Subject<'_>) -> Result<Vec<String>, RenderError> {
         labels(subject, PICKER),
         vec![ask, port("metrics", METRICS_PORT)],
     );
-    Ok(vec![
-        yaml::document(subject, &account)?,
-        yaml::document(subject, &rights)?,
-        yaml::document(subject, &binding)?,
-        k8s::deployment_of(subject, &name, 1, picker_pod(subject, &name)?)?,
-        yaml::document(subject, &service)?,
-    ])
+    let mut documents = rbac::account(subject, &name, rules())?.to_vec();
+    documents.push(k8s::deployment_of(subject, &name, 1, picker_pod(subject, &name)?)?);
+    documents.push(yaml::document(subject, &service)?);
+    Ok(documents)
 }
 
 fn picker_pod(subject: &Subject<'_>, account: &str) -> Result<Template, RenderError> {

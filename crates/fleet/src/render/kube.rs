@@ -57,6 +57,8 @@ pub(super) struct Template {
 pub(super) struct PodSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) service_account_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) restart_policy: Option<&'static str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) node_selector: Labels,
     /// Else a Service that is called as the engine would set the engine's variables: of `vllm`, VLLM_PORT.
@@ -166,13 +168,46 @@ pub(super) struct Volume {
     source: VolumeSource,
 }
 
+impl Volume {
+    /// A folder that goes with its pod.
+    pub(super) fn scratch(name: &'static str) -> Self {
+        Self { name, source: VolumeSource::EmptyDir { medium: None, size_limit: None } }
+    }
+
+    /// What is in the claim.
+    pub(super) fn of_claim(name: &'static str, claim: &str) -> Self {
+        let claim_name = claim.to_owned();
+        Self { name, source: VolumeSource::PersistentVolumeClaim { claim_name } }
+    }
+
+    /// A file for each entry of the ConfigMap.
+    pub(super) fn of_config(name: &'static str, config: &str) -> Self {
+        Self { name, source: VolumeSource::ConfigMap { name: config.to_owned() } }
+    }
+}
+
+/// Where in a container the volume `name` is.
+pub(super) const fn mount(name: &'static str, mount_path: &'static str) -> Mount {
+    Mount { name, mount_path }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum VolumeSource {
     #[serde(rename_all = "camelCase")]
-    EmptyDir { medium: &'static str, size_limit: String },
+    EmptyDir {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        medium: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size_limit: Option<String>,
+    },
+    ConfigMap {
+        name: String,
+    },
     #[serde(rename_all = "camelCase")]
-    PersistentVolumeClaim { claim_name: String },
+    PersistentVolumeClaim {
+        claim_name: String,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -358,6 +393,7 @@ impl Subject<'_> {
             metadata: Meta { labels: self.labels(), ..Meta::default() },
             spec: PodSpec {
                 service_account_name: None,
+                restart_policy: None,
                 node_selector,
                 enable_service_links: false,
                 termination_grace_period_seconds: grace,
@@ -437,12 +473,9 @@ impl Subject<'_> {
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        let size_limit = self.text("shm").unwrap_or(DEFAULT_SHM).to_owned();
-        let shm = VolumeSource::EmptyDir { medium: "Memory", size_limit };
-        let models = self.text("model_pvc").map(|claim| Volume {
-            name: "models",
-            source: VolumeSource::PersistentVolumeClaim { claim_name: claim.to_owned() },
-        });
+        let size_limit = Some(self.text("shm").unwrap_or(DEFAULT_SHM).to_owned());
+        let shm = VolumeSource::EmptyDir { medium: Some("Memory"), size_limit };
+        let models = self.text("model_pvc").map(|claim| Volume::of_claim("models", claim));
         std::iter::once(Volume { name: "shm", source: shm }).chain(models).collect()
     }
 }
@@ -453,7 +486,8 @@ pub(super) fn of_field(name: &str, field_path: &'static str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: None, value_from }
 }
 
-fn set(name: &str, value: String) -> EnvVar {
+/// The variable `name` with this value.
+pub(super) fn set(name: &str, value: String) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 

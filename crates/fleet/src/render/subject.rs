@@ -73,6 +73,7 @@ impl<'a> Subject<'a> {
             up,
             down,
             endpoints,
+            inside: None,
         }
     }
 
@@ -210,6 +211,6 @@ pub(super) fn seconds(span: Nanos) -> u64 {
 }
 
 /// `text` in a comment: it cannot end it.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

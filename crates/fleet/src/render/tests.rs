@@ -296,3 +296,27 @@ fn an_inference_pool_says_what_it_is_not_told() {
         assert!(error.hint.contains(hint), "{}", error.hint);
     }
 }
+
+#[test]
+fn a_client_that_could_not_run_inside_is_refused() {
+    let k8s = "platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"";
+    let pool = "platform = \"inferencepool\"\nengine = \"vllm\"\nversion = \"1\"";
+    let image = "client_image = \"r/s:1\"";
+    let refused = |plan: &Plan| super::client(plan, &plan.deployments[0], "").unwrap_err();
+    for (deploy, reason) in [
+        (format!("{k8s}\nparams = {{ {image}, context = \"lab\" }}"), "names a context"),
+        (format!("{pool}\nparams = {{ {image} }}"), "could not bring it up"),
+    ] {
+        let error = refused(&planned(&deploy));
+        assert!(error.to_string().contains(reason) && !error.hint.is_empty(), "{error}");
+    }
+    let mut plan = planned(&format!("{k8s}\nparams = {{ {image} }}"));
+    plan.points[0].workload.source = scalebeam_model::workload::Source::File {
+        file: "prompts.jsonl".to_owned(),
+        format: Default::default(),
+        pick: Default::default(),
+        max_tokens: None,
+    };
+    let error = refused(&plan);
+    assert!(error.to_string().contains("reads a file that the Job would not have"), "{error}");
+}

@@ -28,6 +28,16 @@ const PODS: &[ParamSpec] = &[
     ),
     param("context", ParamKind::Text, "context of the kubeconfig; the current one by default"),
     param(
+        "client_image",
+        ParamKind::Text,
+        "image with scalebeam and kubectl: `plan --render` writes a Job that runs the file inside of the cluster",
+    ),
+    param(
+        "results_pvc",
+        ParamKind::Text,
+        "volume claim for the runs of that Job; its log has the results",
+    ),
+    param(
         "expose",
         ParamKind::Text,
         "how it is reached from outside of the cluster: NodePort, LoadBalancer, or ClusterIP where the \
