@@ -1,43 +1,37 @@
-//! Pages of `/metrics` in Prometheus' text form, as far as a count is wanted from them.
+//! Pages of `/metrics` in Prometheus' text form, sample by sample.
 //!
 //! **Invariants:** no text is an error: a line that is no sample is passed over, and what no line says is
-//! absent.
+//! absent. A value that is no finite number is no sample: a gauge of `NaN` says nothing.
+
+/// No engine counts as far; below it, what is added up over a page stays finite.
+const LARGEST: f64 = 1e290;
 
 /// One sample of a page.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Sample<'a> {
-    name: &'a str,
-    value: f64,
+pub struct Sample<'a> {
+    /// Its name, as `vllm:num_requests_running`.
+    pub name: &'a str,
+    /// What stands between the braces.
+    labels: &'a str,
+    /// Finite, and far from the end of what a number holds.
+    pub value: f64,
 }
 
-/// Requests that the engine has put back in the queue to make room, since it was started: vLLM's
-/// preemptions, SGLang's retractions. Absent where the page has neither.
-pub fn preemptions(page: &str) -> Option<f64> {
-    // Engines of one page count for themselves; the ranks of an SGLang server all count the same.
-    let vllm = values(page, &["vllm:num_preemptions_total", "vllm:num_preemptions"])
-        .reduce(|sum, value| sum + value);
-    let sglang = values(
-        page,
-        &["sglang:num_retracted_requests_total", "sglang_num_retracted_requests_total"],
-    );
-    vllm.or(sglang.reduce(f64::max))
+impl<'a> Sample<'a> {
+    /// Labels with their values, both as written: an escaped quote stays escaped.
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        Labels(self.labels)
+    }
+
+    /// The value of the label called `name`.
+    pub fn label(&self, name: &str) -> Option<&'a str> {
+        self.labels().find(|(label, _)| *label == name).map(|(_, value)| value)
+    }
 }
 
-/// Key-value bytes that the engine was sent since it was started, as vLLM's NixlConnector counts them.
-/// Absent where the page does not say.
-pub fn received_kv_bytes(page: &str) -> Option<f64> {
-    values(page, &["vllm:nixl_bytes_transferred_sum"]).reduce(|sum, value| sum + value)
-}
-
-/// Requests that the engine has answered since it was started. Absent where the page does not say.
-pub fn answered(page: &str) -> Option<f64> {
-    values(page, &["vllm:request_success_total", "vllm:request_success"])
-        .reduce(|sum, value| sum + value)
-}
-
-fn values<'a>(page: &'a str, names: &'a [&'a str]) -> impl Iterator<Item = f64> + 'a {
-    let samples = page.lines().filter_map(sample);
-    samples.filter(|s| names.contains(&s.name) && s.value.is_finite()).map(|s| s.value)
+/// The samples of a page, in its order.
+pub fn samples(page: &str) -> impl Iterator<Item = Sample<'_>> {
+    page.lines().filter_map(sample).filter(|s| s.value.abs() < LARGEST)
 }
 
 /// `name{label="value"} 1.5 1700000000000`, of which labels and time may be absent.
@@ -48,20 +42,53 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     }
     let end = line.find(|c: char| c == '{' || c.is_whitespace())?;
     let (name, rest) = line.split_at(end);
-    let rest = if rest.starts_with('{') { after_labels(rest)? } else { rest };
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(inside) => inside.split_at_checked(end_of_labels(inside)?)?,
+        None => ("", rest),
+    };
+    let rest = rest.strip_prefix('}').unwrap_or(rest);
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample { name, value })
+    Some(Sample { name, labels, value })
 }
 
-/// What follows the brace that closes the labels; one in a quoted value does not.
-fn after_labels(text: &str) -> Option<&str> {
+/// Where the brace is that closes the labels; one in a quoted value does not.
+fn end_of_labels(inside: &str) -> Option<usize> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, c) in text.char_indices() {
+    for (at, c) in inside.char_indices() {
         match c {
             _ if is_escaped => is_escaped = false,
             '\\' if is_quoted => is_escaped = true,
             '"' => is_quoted = !is_quoted,
-            '}' if !is_quoted => return text.get(at + 1..),
+            '}' if !is_quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What is left of `a="1",b="2"`.
+struct Labels<'a>(&'a str);
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = self.0.split_once('=')?;
+        let value = rest.trim_start().strip_prefix('"')?;
+        let end = end_of_value(value)?;
+        self.0 = &value[end + 1..];
+        Some((name.trim_matches(|c: char| c == ',' || c.is_whitespace()), &value[..end]))
+    }
+}
+
+/// Where the quote is that closes a value.
+fn end_of_value(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => return Some(at),
             _ => {}
         }
     }
@@ -73,53 +100,72 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn counts_of_several_engines_are_summed_and_those_of_ranks_are_not() {
-        let vllm = "# HELP vllm:num_preemptions Preempted.\n# TYPE vllm:num_preemptions counter\n\
-            vllm:num_preemptions_total{engine=\"0\",model_name=\"a } \\\" b\"} 3.0\n\
-            vllm:num_preemptions_total{engine=\"1\"} 4 1700000000000\n\
-            vllm:num_preemptions_created{engine=\"0\"} 1.7e9\n";
-        assert_eq!(preemptions(vllm), Some(7.0));
-        let sglang = "sglang:num_retracted_reqs{tp_rank=\"0\"} 9\n\
-            sglang:num_retracted_requests_total{tp_rank=\"0\"} 2\n\
-            sglang:num_retracted_requests_total{tp_rank=\"1\"} 2\n";
-        assert_eq!(preemptions(sglang), Some(2.0));
-        assert_eq!(preemptions("vllm:num_preemptions_total 0"), Some(0.0));
+    type Parts<'a> = (&'a str, Vec<(&'a str, &'a str)>, f64);
+
+    fn read(line: &str) -> Option<Parts<'_>> {
+        samples(line).next().map(|s| (s.name, s.labels().collect(), s.value))
     }
 
     #[test]
-    fn bytes_and_answers_of_all_ranks_are_summed() {
-        let page = "vllm:nixl_bytes_transferred_bucket{engine=\"0\",le=\"2048.0\"} 1.0\n\
-            vllm:nixl_bytes_transferred_count{engine=\"0\"} 2.0\n\
-            vllm:nixl_bytes_transferred_sum{engine=\"0\"} 8.11008e+06\n\
-            vllm:nixl_bytes_transferred_sum{engine=\"1\"} 1.0\n\
-            vllm:request_success_total{engine=\"0\",finished_reason=\"stop\"} 3.0\n\
-            vllm:request_success_total{engine=\"0\",finished_reason=\"length\"} 2.0\n";
-        assert_eq!(received_kv_bytes(page), Some(8_110_081.0));
-        assert_eq!(answered(page), Some(5.0));
-        assert_eq!((received_kv_bytes(""), answered("")), (None, None));
-    }
-
-    #[test]
-    fn what_no_line_says_is_absent() {
-        for page in [
-            "",
-            "<html>vllm:num_preemptions_total</html>",
-            "vllm:num_preemptions_total",
-            "vllm:num_preemptions_total{engine=\"0\" 3",
-            "vllm:num_preemptions_total NaN",
-            "# vllm:num_preemptions_total 3",
-            "other:vllm:num_preemptions_total 3",
+    fn a_sample_has_a_name_labels_and_a_value() {
+        for (line, want) in [
+            ("up 1", ("up", vec![], 1.0)),
+            ("  up{} 1.5e3 1700000000000", ("up", vec![], 1_500.0)),
+            ("a:b_total{x=\"1\",y=\"two\"} 3", ("a:b_total", vec![("x", "1"), ("y", "two")], 3.0)),
+            ("a{ x = \"1\", } 0", ("a", vec![("x", "1")], 0.0)),
+            ("a{x=\"} \\\" , y=\"} 4", ("a", vec![("x", "} \\\" , y=")], 4.0)),
+            ("a{x=\"\\\\\"} -2", ("a", vec![("x", "\\\\")], -2.0)),
+            ("a_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.1", ("a_bucket", vec![("le", "+Inf")], 7.0)),
         ] {
-            assert_eq!(preemptions(page), None, "{page}");
+            assert_eq!(read(line), Some(want), "{line}");
         }
+        let page = "a{x=\"1\",y=\"2\"} 1";
+        let sample = samples(page).next().unwrap();
+        assert_eq!((sample.label("y"), sample.label("z")), (Some("2"), None));
+    }
+
+    #[test]
+    fn what_is_no_sample_is_passed_over() {
+        for line in [
+            "",
+            "# TYPE up gauge",
+            "up",
+            "up NaN",
+            "up +Inf",
+            "up 1e300",
+            "up{a=\"1\" 3",
+            "up{a=\"1} 3",
+            "up one",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+        assert_eq!(samples("# HELP up Up.\r\nup 1\r\n\r\ndown 0\r\n").count(), 2);
     }
 
     proptest! {
         #[test]
-        fn no_text_is_an_error(page in ".*", tail in "[ {}\"\\\\a-z0-9#\n]{0,80}") {
-            let _ = preemptions(&page);
-            let _ = preemptions(&format!("vllm:num_preemptions_total{tail}"));
+        fn no_text_is_an_error(page in ".*", tail in "[ {}\"\\\\a-z0-9#=,\n]{0,80}") {
+            for text in [page.clone(), format!("vllm:num_preemptions_total{tail}"), format!("a{{{tail}")] {
+                for sample in samples(&text) {
+                    prop_assert!(sample.value.is_finite());
+                    prop_assert!(sample.labels().count() <= text.len());
+                }
+            }
+        }
+
+        #[test]
+        fn what_was_written_is_read(
+            name in "[a-z_:][a-z0-9_:]{0,12}",
+            labels in prop::collection::vec(("[a-z_]{1,6}", "[^\"\\\\\n\r]{0,8}"), 0..4),
+            value in -1e12f64..1e12,
+        ) {
+            let written: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+            let line = format!("{name}{{{}}} {value:?}", written.join(","));
+            let read = samples(&line).next().unwrap();
+            prop_assert_eq!((read.name, read.value), (name.as_str(), value));
+            let pairs: Vec<(String, String)> =
+                read.labels().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            prop_assert_eq!(pairs, labels);
         }
     }
 }

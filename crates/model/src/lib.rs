@@ -11,6 +11,7 @@ pub mod clock;
 pub mod doctor;
 pub mod driver;
 pub mod engine;
+pub mod engine_metrics;
 pub mod exposition;
 pub mod fingerprint;
 pub mod floor;

@@ -12,7 +12,7 @@ use scalebeam_load::{
 };
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Turn};
-use scalebeam_model::exposition;
+use scalebeam_model::engine_metrics::{Snapshot, Word};
 use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::saturation::{self, Detector};
@@ -60,7 +60,7 @@ impl Counts {
     fn preemptions(&self) -> Option<f64> {
         let of = |url: &str| {
             let page = self.runtime.block_on(metrics_page(&self.deployment, &self.base, url));
-            exposition::preemptions(&page?)
+            Snapshot::read(&page?).number(Word::Preemptions)
         };
         self.deployment.engine_urls().iter().map(|url| of(url)).sum()
     }

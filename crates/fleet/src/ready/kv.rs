@@ -7,7 +7,7 @@
 use super::answers::{self, Verdict};
 use super::{Doing, Question, Wait, base, begin, probe};
 use crate::error::FleetError;
-use scalebeam_model::exposition;
+use scalebeam_model::engine_metrics::{Snapshot, Word};
 use scalebeam_model::plan::EntryPlan;
 use scalebeam_model::workload::Api;
 use std::sync::Mutex;
@@ -32,8 +32,12 @@ struct Tally {
 
 impl Tally {
     fn of(page: &str) -> Self {
-        let bytes = exposition::received_kv_bytes(page);
-        Self { is_page: true, bytes, answered: exposition::answered(page) }
+        let page = Snapshot::read(page);
+        Self {
+            is_page: true,
+            bytes: page.number(Word::KvReceivedBytes),
+            answered: page.number(Word::RequestsDone),
+        }
     }
 }
 
