@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 mod doctor;
+mod engines;
 mod fingerprint;
 mod floor;
 mod guard;

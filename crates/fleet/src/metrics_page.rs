@@ -1,25 +1,30 @@
-//! The page on which an engine counts what it does.
+//! The pages on which engines count what they do.
 
+use crate::error::FleetError;
 use crate::http::Client;
 use crate::launch::manner;
 use scalebeam_model::plan::DeploymentPlan;
 use std::path::Path;
-use std::time::Duration;
 
-/// Longer than an idle engine takes to write its page; nothing is measured meanwhile, and all wait.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Reads pages of metrics, as the deployment's gates are asked: with its key, headers and certificates.
+#[derive(Debug)]
+pub struct MetricsPages(Client);
 
-/// `/metrics` of the entry at `base_url`, asked as the deployment's gates are; `None` where there is none. Many
-/// servers have no such page, so that it is missing is no error. Relative paths start at `base`.
-pub async fn metrics_page(
-    deployment: &DeploymentPlan,
-    base: &Path,
-    base_url: &str,
-) -> Option<String> {
-    let client = Client::new(deployment, base, manner(deployment)).ok()?;
-    let url = format!("{}/metrics", root(base_url));
-    let answer = tokio::time::timeout(PATIENCE, client.get(&url)).await.ok()?.ok()?;
-    (answer.status == 200 && !answer.is_html()).then_some(answer.body)
+impl MetricsPages {
+    /// Of `deployment`; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// When a variable that its plan names is not set.
+    pub fn new(deployment: &DeploymentPlan, base: &Path) -> Result<Self, FleetError> {
+        Client::new(deployment, base, manner(deployment)).map(Self)
+    }
+
+    /// `/metrics` beside the API at `base_url`; `None` where there is none. Many servers have no such page, so
+    /// that it is missing is no error. Waits as long as the server does.
+    pub async fn read(&self, base_url: &str) -> Option<String> {
+        let answer = self.0.get(&format!("{}/metrics", root(base_url))).await.ok()?;
+        (answer.status == 200 && !answer.is_html()).then_some(answer.body)
+    }
 }
 
 /// Engines have the page beside their API, not in it.

@@ -1,6 +1,7 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
+use crate::engine_metrics::EngineReadings;
 use crate::floor::Floor;
 use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials, steady};
 use crate::plan::{Plan, PointPlan};
@@ -35,6 +36,18 @@ pub struct TrialRecords {
     pub facts: TrialFacts,
 }
 
+impl TrialRecords {
+    /// As metrics look at it.
+    pub(crate) fn view<'a>(&'a self, context: &'a PointContext<'a>) -> TrialView<'a> {
+        TrialView {
+            context,
+            records: &self.records,
+            engines: self.facts.engines.as_ref(),
+            usage: None,
+        }
+    }
+}
+
 /// What is known of a trial besides its requests. What could not be read is absent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrialFacts {
@@ -44,6 +57,8 @@ pub struct TrialFacts {
     pub machine_cpu: Option<f64>,
     /// Requests that the deployment's engines put back in their queues meanwhile, by their own count.
     pub preemptions: Option<u64>,
+    /// What they said of themselves besides.
+    pub engines: Option<EngineReadings>,
     /// When it was ended because its queue grew without end; absent where it ran as long as was asked.
     pub oversaturated_at: Option<Nanos>,
     /// Why the prefix cache was not emptied before it, where it was to be.
@@ -153,7 +168,7 @@ fn point(
         .trials
         .iter()
         .zip(&usages)
-        .map(|(t, u)| TrialView { context: &context, records: &t.records, usage: u.as_ref() })
+        .map(|(t, usage)| TrialView { usage: usage.as_ref(), ..t.view(&context) })
         .collect();
     let all = || measured.trials.iter().flat_map(|t| &t.records);
     let with_asked = |views: &[TrialView<'_>]| {
@@ -196,6 +211,7 @@ fn point(
                 timeline: Timeline::of(&t.records),
                 outcomes: outcomes(t.records.iter()),
                 usage: view.usage.cloned(),
+                engines: t.facts.engines.as_ref().map_or_else(Vec::new, |e| e.instances.clone()),
             })
             .collect(),
     }
@@ -204,7 +220,7 @@ fn point(
 /// What the machines did in the measured part of a trial.
 fn machines(plan: &Plan, context: &PointContext<'_>, trial: &TrialRecords) -> Option<Usage> {
     let telemetry = trial.facts.telemetry.as_ref()?;
-    let view = TrialView { context, records: &trial.records, usage: None };
+    let view = trial.view(context);
     let is_steady = plan.telemetry.steady;
     let window = match is_steady {
         true => steady(&view).map(|(from, to)| Window { from, to }).ok()?,

@@ -1,8 +1,9 @@
 //! The metrics, each with one definition, one unit and one implementation.
 //!
-//! [`METRICS`] is the catalogue: adding a metric is one entry. A metric is either samples of single
-//! requests, described as a distribution, or one number of a whole trial.
+//! [`METRICS`] is the catalogue: adding a metric is one entry. A metric is samples, of single requests or of
+//! looks at the engines, described as a distribution, or one number of a whole trial.
 
+use crate::engine_metrics::{EngineReadings, Word};
 use crate::request::{Outcome, RequestRecord};
 use crate::results::{MetricValue, Metrics, PointContext, percentile_key};
 use crate::stats::percentile::{self, percentile_of};
@@ -38,6 +39,8 @@ pub struct TrialView<'a> {
     pub records: &'a [RequestRecord],
     /// What its machines did meanwhile, where they were watched.
     pub usage: Option<&'a Usage>,
+    /// What the engines said of themselves meanwhile, where they were asked.
+    pub engines: Option<&'a EngineReadings>,
 }
 
 impl<'a> TrialView<'a> {
@@ -67,6 +70,8 @@ pub enum Of {
     Completed(fn(&RequestRecord, &mut Vec<f64>)),
     /// Samples of one request that was sent, whatever became of it.
     Sent(fn(&RequestRecord, &mut Vec<f64>)),
+    /// Looks at the engines while the trial ran.
+    Looks(Word),
     /// One number of a trial.
     Trial(fn(&TrialView<'_>) -> Option<f64>),
 }
@@ -87,13 +92,30 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// The samples of this metric over `records`; empty for a number of a trial.
-    pub fn samples(&self, records: &[RequestRecord]) -> Vec<f64> {
+    /// The samples of this metric in a trial; empty for a number of it.
+    pub fn samples(&self, trial: &TrialView<'_>) -> Vec<f64> {
+        if let Of::Looks(word) = self.of {
+            return trial.engines.map_or_else(Vec::new, |e| e.samples(word).to_vec());
+        }
         let mut out = Vec::new();
-        for record in records {
+        for record in trial.records {
             self.sample_one(record, &mut out);
         }
         out
+    }
+
+    /// The samples of all trials; none where one of them was not looked at, which would pass for idle.
+    fn pooled(&self, views: &[TrialView<'_>]) -> Vec<f64> {
+        let each: Vec<Vec<f64>> = views.iter().map(|v| self.samples(v)).collect();
+        if matches!(self.of, Of::Looks(_)) && each.iter().any(Vec::is_empty) {
+            return Vec::new();
+        }
+        each.concat()
+    }
+
+    /// Whether it is samples of requests.
+    pub fn is_of_requests(&self) -> bool {
+        matches!(self.of, Of::Completed(_) | Of::Sent(_))
     }
 
     /// Whether it is one number of a trial.
@@ -136,10 +158,7 @@ pub fn of_trials(views: &[TrialView<'_>]) -> Metrics {
                     MetricValue::Number(numbers.iter().sum::<f64>() / numbers.len() as f64)
                 })
             }
-            _ => {
-                let samples = views.iter().flat_map(|v| metric.samples(v.records)).collect();
-                distribution(samples).map(MetricValue::Distribution)
-            }
+            _ => distribution(metric.pooled(views)).map(MetricValue::Distribution),
         };
         if let Some(value) = value {
             out.insert(metric.name.to_owned(), value);
@@ -205,8 +224,7 @@ impl Percentiles {
         let mut out = Metrics::new();
         for (name, asked) in &self.0 {
             let Some(metric) = find(name) else { continue };
-            let mut samples: Vec<f64> =
-                views.iter().flat_map(|v| metric.samples(v.records)).collect();
+            let mut samples = metric.pooled(views);
             let Some(kept) = distribution(samples.clone()) else { continue };
             samples.retain(|x| x.is_finite());
             samples.sort_by(f64::total_cmp);

@@ -6,6 +6,7 @@
 
 use crate::api::HttpVersion;
 use crate::driver::{Balance, LoadShape, PhasePlan};
+use crate::engine_metrics::Part;
 use crate::limit::Limit;
 use crate::search::SearchPlan;
 use crate::telemetry::TelemetryPlan;
@@ -179,6 +180,14 @@ impl EngineKind {
     /// Its GPUs are an idea: whatever a machine has, nothing of it is at work.
     pub const fn emulates_gpus(self) -> bool {
         matches!(self, Self::Emulated | Self::DynamoMocker)
+    }
+
+    /// Whether a program of its own stands before its engines and takes the requests.
+    pub const fn has_frontend(self) -> bool {
+        matches!(
+            self,
+            Self::DynamoVllm | Self::DynamoSglang | Self::DynamoMocker | Self::RayServeLlm
+        )
     }
 }
 
@@ -536,19 +545,66 @@ impl DeploymentPlan {
         parse_duration(self.text(name)?).ok()
     }
 
-    /// Base URLs where its engines speak for themselves: of each instance, where the plan starts a server for
-    /// each, also behind a router; else of the entries.
-    pub fn engine_urls(&self) -> Vec<String> {
-        let of = |instance: &InstancePlan| port_url(&self.processes, instance.index, "http");
-        // Elsewhere the planned address is that of a pod or a container, which nobody reaches from here.
-        let is_routed = self.platform.places_processes()
-            && self.entries.iter().all(|entry| entry.instance.is_none());
-        let instances = self.instances.iter().filter(|_| is_routed).map(of);
-        match instances.collect::<Option<Vec<String>>>() {
-            Some(urls) if !urls.is_empty() => urls,
-            _ => self.entries.iter().map(|entry| entry.url.clone()).collect(),
+    /// Where its engines, and what stands before them, say what they count. Of an instance its own address, also
+    /// behind a router: at an address that several share each page would be of another.
+    pub fn metrics_targets(&self) -> Vec<MetricsTarget> {
+        let mut targets: Vec<MetricsTarget> = match self.platform {
+            Platform::External => {
+                self.entries.iter().map(|e| self.entry(e, Part::Engine)).collect()
+            }
+            _ => self.instances.iter().map(|instance| self.instance_target(instance)).collect(),
+        };
+        if self.engine.has_frontend() && self.platform != Platform::External {
+            targets.extend(self.entries.iter().map(|entry| self.entry(entry, Part::Frontend)));
+        }
+        targets
+    }
+
+    fn entry(&self, entry: &EntryPlan, part: Part) -> MetricsTarget {
+        let name = match (part, self.entries.len()) {
+            (Part::Frontend, 1) => "frontend".to_owned(),
+            _ => entry.url.clone(),
+        };
+        MetricsTarget { name, url: Some(entry.url.clone()), part, role: Role::Aggregated }
+    }
+
+    fn instance_target(&self, instance: &InstancePlan) -> MetricsTarget {
+        MetricsTarget {
+            name: format!("{} {}", instance.role.name(), instance.index),
+            url: self.instance_url(instance.index),
+            part: Part::Engine,
+            role: instance.role,
         }
     }
+
+    /// Base URL at which instance `index` alone answers, where it can be asked from here.
+    fn instance_url(&self, index: u32) -> Option<String> {
+        let port = |name| port_url(&self.processes, index, name);
+        // Elsewhere the planned address is that of a pod or a container, which nobody reaches from here.
+        let own = self.platform.places_processes().then(|| port("system")).flatten();
+        if self.engine.has_frontend() {
+            return own;
+        }
+        let http = || self.platform.places_processes().then(|| port("http")).flatten();
+        let entry = || match self.entries.as_slice() {
+            [one] if self.instances.len() == 1 => Some(one.url.clone()),
+            all => all.iter().find(|e| e.instance == Some(index)).map(|e| e.url.clone()),
+        };
+        own.or_else(http).or_else(entry)
+    }
+}
+
+/// A page of metrics that is to be read while a load runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsTarget {
+    /// `prefill 0`, `frontend`, or a URL.
+    pub name: String,
+    /// Base URL, beside which the page is; absent where it cannot be asked from here.
+    pub url: Option<String>,
+    /// What it is.
+    pub part: Part,
+    /// What it does for a request.
+    pub role: Role,
 }
 
 /// The variable of a load that a point fixes.

@@ -3,6 +3,7 @@
 //! Computed from records by [`crate::metrics`], never stored instead of them: the file can be deleted
 //! and made again with `scalebeam report RUN`.
 
+use crate::engine_metrics::InstanceReading;
 use crate::metrics::Timeline;
 use crate::plan::{Level, Mode};
 use crate::request::Outcome;
@@ -127,6 +128,9 @@ pub struct TrialResult {
     /// What the machines did meanwhile, where they were watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What each engine, and each frontend, said of itself meanwhile; empty where none was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<InstanceReading>,
 }
 
 /// One deployment under one load level.

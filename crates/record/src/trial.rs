@@ -8,6 +8,7 @@ use crate::error::RecordError;
 use crate::file;
 use crate::layout;
 use scalebeam_model::analysis::TrialFacts;
+use scalebeam_model::engine_metrics::EngineReadings;
 use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -48,9 +49,12 @@ pub struct TrialInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_cpu: Option<f64>,
     /// Requests that the engines put back in their queues between the begin and the end of the trial's
-    /// measurement, by their own count.
+    /// measurement, by their own count. Also among [`TrialInfo::engines`], where that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preemptions: Option<u64>,
+    /// What the engines said of themselves meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engines: Option<EngineReadings>,
     /// When it was ended because its queue grew without end, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oversaturated_at: Option<Nanos>,
@@ -71,6 +75,7 @@ impl TrialInfo {
             busiest_worker_cpu: self.busiest_worker_cpu,
             machine_cpu: self.machine_cpu,
             preemptions: self.preemptions,
+            engines: self.engines.clone(),
             oversaturated_at: self.oversaturated_at,
             cache_not_reset: self.cache_not_reset.clone(),
             telemetry: None,

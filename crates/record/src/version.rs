@@ -17,7 +17,7 @@ pub struct StoreFormat {
 
 impl StoreFormat {
     /// What this version writes.
-    pub const CURRENT: Self = Self { major: 1, minor: 2 };
+    pub const CURRENT: Self = Self { major: 1, minor: 3 };
 
     /// Whether this version can read a run of format `self`.
     ///

@@ -262,6 +262,14 @@ impl TrialWriter {
         crate::telemetry::write(&self.dir, telemetry)
     }
 
+    /// Keeps the engines' pages of metrics from before and after the measurement.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_engine_pages(&self, pages: &str) -> Result<(), RecordError> {
+        file::write_atomically(&self.dir.join(layout::ENGINE_METRICS), pages.as_bytes())
+    }
+
     /// Says that the trial ran to its end, and gives its records their lasting form.
     ///
     /// # Errors

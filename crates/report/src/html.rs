@@ -1,6 +1,7 @@
 //! One self-contained page: no script, nothing fetched, readable offline, on paper, light and dark.
 
 use crate::chart::{self, Scene};
+use crate::engines;
 use crate::error::ReportError;
 use crate::glossary;
 use crate::machines;
@@ -102,7 +103,8 @@ struct Detail {
 pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportError> {
     let results = input.results;
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
-    let absences = table::absences(results, input.plan, &metrics).into_iter();
+    let mut absences = table::absences(results, input.plan, &metrics);
+    absences.extend(engines::absences(results));
     let (held, broken) = expects(input).into_iter().partition(|e| e.word == "holds");
     let searches =
         results.searches.iter().map(|s| (format!("{} {}", s.load, s.deployment), s.text.as_str()));
@@ -139,10 +141,11 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .filter(|g| !g.rows.is_empty())
             .chain(table::parts(results))
             .chain(machines::grid(results))
+            .chain(engines::grids(results))
             .collect(),
         comparisons: comparisons(input),
         doubts: doubts(input),
-        missing: absences.collect(),
+        missing: absences,
         objectives: table::objectives(results),
         failures: table::failures(results),
         skipped: results.skipped.iter().map(skipped).collect(),

@@ -9,6 +9,7 @@
 
 pub mod chart;
 mod csv;
+mod engines;
 mod error;
 mod files;
 mod glossary;

@@ -1,6 +1,7 @@
 //! A page for a repository or a pull request.
 
 use crate::chart::shortened;
+use crate::engines;
 use crate::machines;
 use crate::metric::Named;
 use crate::number;
@@ -52,7 +53,9 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     }
     let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
     let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
-    for grid in grids.chain(table::parts(results)).chain(machines::grid(results)) {
+    let found = table::parts(results).into_iter();
+    let found = found.chain(machines::grid(results)).chain(engines::grids(results));
+    for grid in grids.chain(found) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
         let rule = grid.head.iter().enumerate();
         let rule: Vec<String> =
@@ -133,7 +136,8 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
         let _ = writeln!(out, "- {}: {}", escaped(&point), escaped(&text));
     }
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
-    let absences = table::absences(results, input.plan, &metrics);
+    let mut absences = table::absences(results, input.plan, &metrics);
+    absences.extend(engines::absences(results));
     if !absences.is_empty() || !results.skipped.is_empty() {
         out.push_str("\n## Missing\n\n");
     }

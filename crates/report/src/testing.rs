@@ -124,6 +124,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         metrics: metrics(speed * f, gpus, users, success),
         timeline: (!(users == 16 && speed > 1.5)).then(|| timeline(speed * f, users)),
         outcomes: BTreeMap::new(),
+        engines: Vec::new(),
     };
     let mut outcomes = BTreeMap::from([("completed".to_owned(), 480 - failed)]);
     let mut failures = BTreeMap::new();

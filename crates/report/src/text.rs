@@ -2,6 +2,7 @@
 //!
 //! The same text with and without colour: nothing is said by colour alone.
 
+use crate::engines;
 use crate::metric::Named;
 use crate::number;
 use crate::spec::ReportSpec;
@@ -39,6 +40,10 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
     if let Some(parts) = table::parts(results).filter(|g| g.rows.len() <= MAX_PARTS) {
         out.push('\n');
         out.push_str(&draw_grid(&parts));
+    }
+    for grid in engines::grids(results).filter(|g| g.rows.len() <= MAX_PARTS) {
+        out.push('\n');
+        out.push_str(&draw_grid(&grid));
     }
     closing(&mut out, results, plan, width, pen);
     out
@@ -254,7 +259,8 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
         }
     }
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
-    let absences = table::absences(results, plan, &metrics);
+    let mut absences = table::absences(results, plan, &metrics);
+    absences.extend(engines::absences(results));
     if !absences.is_empty() || !results.skipped.is_empty() {
         heading(out, "Missing", pen);
         for (why, what) in absences {

@@ -1,4 +1,4 @@
-//! Reads machines while the load runs.
+//! Reads machines and engines while the load runs.
 //!
 //! A [`Watch`] is a thread that reads every [`Source`] once before a measurement, at every interval while it
 //! lasts, and once after it, so that the borders of any window inside lie between two readings. A source
@@ -14,6 +14,7 @@ mod network;
 mod package;
 mod process;
 mod readings;
+pub mod scrape;
 mod watch;
 
 pub use process::Watched;

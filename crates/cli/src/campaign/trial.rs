@@ -1,18 +1,19 @@
 //! One trial: warm-up, measurement, seal.
 
+use super::engines::{Engines, Watched};
 use super::machines::Machines;
 use super::{Campaign, Ended, reach};
 use crate::exit::{Failure, chain};
 use crate::interrupt::{Asked, reached};
 use crate::machine::{Cores, cpu_share};
 use crate::settings;
-use scalebeam_fleet::{Running, metrics_page};
+use scalebeam_fleet::Running;
 use scalebeam_load::{
     Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, Turns, probe, run_phase,
 };
 use scalebeam_model::clock::Clock;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Turn};
-use scalebeam_model::engine_metrics::{Snapshot, Word};
+use scalebeam_model::engine_metrics::Word;
 use scalebeam_model::plan::{DeploymentPlan, Platform, PointPlan, TrialPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::saturation::{self, Detector};
@@ -21,11 +22,10 @@ use scalebeam_model::workload::{
     Api, CachePolicy, Files, PromptStream, Salt, Sizing, Words, Workload,
 };
 use scalebeam_record::{PhaseSpan, RecordError, TrialInfo, TrialWriter};
+use scalebeam_telemetry::scrape::Scraped;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Handle;
 
 /// After Ctrl-C, how long requests in flight may still take.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -42,28 +42,8 @@ pub(super) struct Bench {
     /// By API: a chat template and a plain prompt are counted by the same tokenizer, but a server may
     /// report usage for one only.
     words: BTreeMap<Api, Arc<Words>>,
-    counts: Counts,
+    engines: Engines,
     machines: Arc<Machines>,
-}
-
-/// Where the engines of a deployment say what they have counted.
-#[derive(Clone)]
-struct Counts {
-    deployment: Arc<DeploymentPlan>,
-    /// Where relative paths of the experiment file start.
-    base: PathBuf,
-    runtime: Handle,
-}
-
-impl Counts {
-    /// Requests preempted so far, over all engines; absent where one of them does not say. Blocks.
-    fn preemptions(&self) -> Option<f64> {
-        let of = |url: &str| {
-            let page = self.runtime.block_on(metrics_page(&self.deployment, &self.base, url));
-            Snapshot::read(&page?).number(Word::Preemptions)
-        };
-        self.deployment.engine_urls().iter().map(|url| of(url)).sum()
-    }
 }
 
 impl Bench {
@@ -79,11 +59,7 @@ impl Bench {
             tokenizer: prepared.tokenizer.clone(),
             clock: Arc::clone(&campaign.clock),
             words: BTreeMap::new(),
-            counts: Counts {
-                deployment: Arc::new(deployment.clone()),
-                base: loaded.base.clone(),
-                runtime: Handle::current(),
-            },
+            engines: Engines::new(loaded, deployment, &campaign.clock),
             machines: Arc::new(Machines::watch(campaign, deployment)?),
         })
     }
@@ -151,7 +127,7 @@ struct Job {
     cache_reset: Option<String>,
     control: Control,
     writer: TrialWriter,
-    counts: Counts,
+    engines: Engines,
     machines: Arc<Machines>,
     id_prefix: String,
     /// When its queue was seen to grow without end.
@@ -244,7 +220,7 @@ pub(super) async fn measure(
             .deployment(&point.deployment)
             .and_then(|d| d.cache_reset.clone()),
         control: control.clone(),
-        counts: bench.counts.clone(),
+        engines: bench.engines.clone(),
         machines: Arc::clone(&bench.machines),
         writer,
         oversaturated_at: None,
@@ -333,7 +309,7 @@ impl Job {
             }
         }
         if !self.control.is_stopped() {
-            let (preempted, cores) = (self.counts.preemptions(), Cores::now());
+            let (watched, cores) = (self.engines.begin(), Cores::now());
             let measure = self.point.measure_of(&self.trial);
             self.machines.begin();
             let report = self.phase(measure, self.trial.measure_seed, "m");
@@ -349,15 +325,28 @@ impl Job {
                 .map(|cpu| cpu.as_secs_f64() / wall.as_secs_f64());
             info.busiest_worker_cpu = report.busiest_cpu.and_then(|cpu| cpu_share(cpu, wall));
             info.machine_cpu = of_machine;
-            info.preemptions = since(preempted, self.counts.preemptions());
             if let Some(telemetry) = telemetry {
                 self.writer.telemetry(&telemetry).map_err(Lost::Record)?;
+            }
+            if let Some(scraped) = watched.and_then(Watched::end) {
+                self.keep(scraped, &mut info)?;
             }
         }
         if self.control.is_stopped() {
             return self.writer.abandon().map_err(Lost::Record);
         }
         self.writer.seal(info).map_err(Lost::Record)
+    }
+
+    /// Keeps what the engines said: as it came, and what came of it.
+    fn keep(&self, scraped: Scraped, info: &mut TrialInfo) -> Result<(), Lost> {
+        let readings = scraped.readings;
+        if readings.instances.iter().any(|instance| instance.reads > 0) {
+            self.writer.keep_engine_pages(&scraped.pages).map_err(Lost::Record)?;
+        }
+        info.preemptions = readings.risen(Word::Preemptions).ok().map(whole);
+        info.engines = Some(readings);
+        Ok(())
     }
 
     /// Asks every entry to empty its prefix cache, which answers by its status.
@@ -433,16 +422,14 @@ fn first_entry(shape: &LoadShape) -> u64 {
     }
 }
 
-/// What a counter rose by; absent where it was not read twice, or began anew.
-fn since(before: Option<f64>, after: Option<f64>) -> Option<u64> {
-    let risen = after? - before?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a count above zero; `as` saturates"
-    )]
-    let count = risen.round() as u64;
-    (risen >= 0.0).then_some(count)
+/// A count, which pages write as a number with a point.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count above zero; `as` saturates"
+)]
+fn whole(count: f64) -> u64 {
+    count.round() as u64
 }
 
 fn span(report: &PhaseReport) -> PhaseSpan {

@@ -4,7 +4,7 @@ use crate::args::{RecordsArg, ReportArgs};
 use crate::campaign::outcome::{self, Shown};
 use crate::exit::{Failure, Status};
 use crate::printer;
-use scalebeam_model::metrics::{self, METRICS, Metric, Of};
+use scalebeam_model::metrics::{self, METRICS, Metric};
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::stats::histogram::Histogram;
 use scalebeam_record::{RecordError, RunReader};
@@ -87,9 +87,9 @@ fn each(
 
 fn histograms(args: &ReportArgs) -> Result<Status, Failure> {
     let find = |name: &String| {
-        let metric = metrics::find(name).filter(|m| !matches!(m.of, Of::Trial(_)));
+        let metric = metrics::find(name).filter(|m| m.is_of_requests());
         metric.ok_or_else(|| {
-            let many = METRICS.iter().filter(|m| !matches!(m.of, Of::Trial(_)));
+            let many = METRICS.iter().filter(|m| m.is_of_requests());
             let known: Vec<&str> = many.map(|m| m.name).collect();
             Failure::usage(format!("--histogram: '{name}' is no distribution"))
                 .hint(format!("known are {}", known.join(", ")))

@@ -43,6 +43,7 @@ fn e2e_dynamo_pools_by_files_and_replicas_over_etcd_are_weighed() {
     for point in points {
         assert_eq!(point["outcomes"]["completed"], 48, "{point:#}");
         assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+        engines_and_frontend_count_what_was_asked(point);
     }
     // The decode worker's system port is read; its mock engine counts no bytes, and that is told.
     let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
@@ -50,6 +51,25 @@ fn e2e_dynamo_pools_by_files_and_replicas_over_etcd_are_weighed() {
     assert_eq!(journal.matches(note).count(), 1, "{journal}");
     assert_eq!(marked_processes(&lab.runs()), []);
     assert!(scratch(&lab).is_empty(), "{:?}", scratch(&lab));
+}
+
+/// Workers on their own ports, under the names of the engine that they are like, and the frontend on its own.
+#[track_caller]
+fn engines_and_frontend_count_what_was_asked(point: &serde_json::Value) {
+    let engines = point["trials"][0]["engines"].as_array().unwrap();
+    let observed = |part: &str, role: Option<&str>, word: &str| -> serde_json::Value {
+        let mine = engines.iter().filter(|e| e["part"] == part);
+        let mine = mine.filter(|e| role.is_none_or(|role| e["role"] == role));
+        let count = |e: &serde_json::Value| {
+            let said = e["values"][word]["histogram"]["count"].as_f64();
+            said.unwrap_or_else(|| panic!("{word}: {e:#}"))
+        };
+        mine.map(count).sum::<f64>().into()
+    };
+    assert_eq!(observed("frontend", None, "frontend_ttft"), 48.0);
+    let is_split = engines.iter().any(|e| e["role"] == "decode");
+    let role = if is_split { "decode" } else { "aggregated" };
+    assert_eq!(observed("engine", Some(role), "e2e"), 48.0, "{engines:#?}");
 }
 
 /// Killed while it comes up: leases and files of the first life do not disturb the second.

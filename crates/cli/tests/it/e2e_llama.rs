@@ -29,6 +29,9 @@ fn a_tiny_model_is_served_measured_and_taken_down() {
     assert_eq!(point["outcomes"]["completed"], 24, "{point:#}");
     assert_eq!(point["metrics"]["tokens_from_usage"], 1.0);
     assert_eq!(point["metrics"]["output_tokens"]["min"], 16.0, "{point:#}");
+    let engine = &point["trials"][0]["engines"][0]["values"];
+    assert_eq!(engine["generation_tokens"]["counter"]["risen"], 384.0, "{engine:#}");
+    assert_eq!(engine["preemptions"]["absent"], "not_exported", "{engine:#}");
 }
 
 #[test]

@@ -28,8 +28,33 @@ fn weigh(model: &str, deployments: &[&str]) {
         assert_eq!(point["outcomes"].as_object().unwrap().len(), 1, "{point:#}");
         assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
         assert_eq!(point["metrics"]["success_rate"], 1.0);
+        engines_count_what_was_asked(point);
     }
     assert_eq!(marked_processes(&lab.runs()), []);
+}
+
+/// By its own metrics, over all ranks and instances: no request more or less than the client's.
+#[track_caller]
+fn engines_count_what_was_asked(point: &serde_json::Value) {
+    let done = |trial: &serde_json::Value| -> f64 {
+        let engines = trial["engines"].as_array().unwrap().iter();
+        let risen = |e: &serde_json::Value| {
+            e["values"]["requests_done"]["counter"]["risen"]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{e:#}"))
+        };
+        engines.map(risen).sum()
+    };
+    for trial in point["trials"].as_array().unwrap() {
+        assert_eq!(Some(done(trial)), trial["outcomes"]["completed"].as_f64(), "{trial:#}");
+        let metrics = &trial["metrics"];
+        let of =
+            |name: &str| metrics[name].as_f64().unwrap_or_else(|| panic!("{name}: {metrics:#}"));
+        assert_eq!(metrics["preemptions"], 0.0);
+        let outside = of("outside_engine_ms");
+        let ttft = metrics["ttft_sent_ms"]["mean"].as_f64().unwrap();
+        assert!(outside > -1.0 && outside < ttft, "{outside} of {ttft}: {metrics:#}");
+    }
 }
 
 #[test]

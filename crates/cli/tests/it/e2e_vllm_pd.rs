@@ -23,6 +23,13 @@ fn weigh(deployment: &str) {
     let point = &results["points"][0];
     assert_eq!(point["metrics"]["success_rate"], 1.0, "{point:#}");
     assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    // Blocks moved while it was measured, and each request passed both pools.
+    let trial = &point["trials"][0];
+    assert!(trial["metrics"]["kv_received_bytes"].as_f64() > Some(0.0), "{trial:#}");
+    for engine in trial["engines"].as_array().unwrap() {
+        let done = &engine["values"]["requests_done"]["counter"]["risen"];
+        assert_eq!(*done, 32.0, "{engine:#}");
+    }
     // The gate looked, and found nothing to remark.
     let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
     assert!(!journal.contains("key-value blocks"), "{journal}");

@@ -69,6 +69,10 @@ fn two_pools_are_one_deployment_behind_one_entry() {
     let trial = lab.run_dir().join("points/pd/l/c4/1/trial.json");
     let trial: Value = serde_json::from_str(&std::fs::read_to_string(trial).unwrap()).unwrap();
     assert_eq!(trial["ended"]["info"]["preemptions"], 0, "{trial:#}");
+    let engines = trial["ended"]["info"]["engines"]["instances"].as_array().unwrap();
+    let names: Vec<&str> = engines.iter().filter_map(|e| e["name"].as_str()).collect();
+    assert_eq!(names, ["prefill 0", "prefill 1", "decode 2", "decode 3"]);
+    assert!(engines.iter().all(|e| e["reads"].as_u64() >= Some(2)), "{engines:#?}");
 
     // One question of the gate before, two prompts that prove the blocks, words that size the prompts, the load.
     let counts: Vec<usize> = (first..first + 4).map(|port| log(&lab, port).len()).collect();

@@ -41,12 +41,52 @@ fn every_count_equals_the_server_s_own_log() {
         trial["ended"]["info"]["preemptions"], 0,
         "by /metrics, before and after: {trial:#}"
     );
+    // What the engine says is what its own log says, trial by trial.
+    let engine = &trial["ended"]["info"]["engines"]["instances"][0];
+    assert_eq!(engine["name"], "aggregated 0", "{engine:#}");
+    assert_eq!(engine["values"]["requests_done"]["counter"]["risen"], 10.0, "{engine:#}");
+    assert_eq!(engine["values"]["generation_tokens"]["counter"]["risen"], 80.0);
+    assert_eq!(engine["values"]["ttft"]["histogram"]["count"], 10.0);
+    assert_eq!(engine["values"]["queue_time"]["absent"], "not_exported");
+    let pages =
+        std::fs::read_to_string(lab.run_dir().join("points/one/l/c2/1/engine.prom")).unwrap();
+    assert_eq!(pages.matches("# scalebeam: ").count(), 2, "before and after");
+    assert_eq!(pages.matches("\nvllm:num_preemptions_total{").count(), 2);
+    assert_eq!(points[0]["metrics"]["preemptions"], 0.0);
     // Two points, two trials, two warm-up requests each.
     assert_eq!(log.len(), measured + 8);
     assert!(log.iter().all(|r| r["tokens"] == 8 && r["outcome"] == "completed"));
     let prompts: std::collections::BTreeSet<_> = log.iter().map(|r| r["id"].to_string()).collect();
     assert_eq!(prompts.len(), log.len(), "no request twice");
     assert_eq!(marked_processes(&lab.runs()), []);
+}
+
+#[test]
+fn engines_are_looked_at_while_the_load_runs_and_not_where_the_file_says_no() {
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 40\n";
+    let text = emulated(&["one"], "ttft = \"40ms\", itl = \"5ms\"", load)
+        + "[output]\nformats = [\"json\", \"md\"]\n";
+    let lab = Lab::new(&(text.clone() + "[telemetry]\ninterval = \"20ms\"\n"));
+    let said = lab.say("run", &["--json"]);
+    let point = &said.json()["points"][0];
+    let running = &point["metrics"]["running"];
+    assert!(running["count"].as_f64().unwrap() >= 5.0, "{point:#}");
+    assert_eq!(running["max"], 4.0, "all slots, and not more: {point:#}");
+    assert_eq!(point["metrics"]["queue"]["max"], 0.0, "{point:#}");
+    let engine = &point["trials"][0]["engines"][0];
+    assert_eq!(engine["missed"], 0, "{engine:#}");
+    assert_eq!(engine["called"]["running"], "vllm:num_requests_running");
+    let page = std::fs::read_to_string(lab.run_dir().join("results.md")).unwrap();
+    assert!(page.contains("## Engines, by their own metrics"), "{page}");
+    assert!(
+        page.contains("in queue ms, prefill ms, decode ms of one/l/c4: not exported"),
+        "{page}"
+    );
+
+    let lab = Lab::new(&(text + "[telemetry]\nengine = false\n"));
+    let results = lab.say("run", &["--json"]).json();
+    assert_eq!(results["points"][0]["trials"][0].get("engines"), None);
+    assert!(!lab.run_dir().join("points/one/l/c4/1/engine.prom").exists());
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! not taken for a difference between deployments.
 
 use super::{Frame, TrialRecords};
-use crate::metrics::{self, Better, Metric, Of, TrialView};
+use crate::metrics::{self, Better, Metric, Of};
 use crate::plan::{Plan, PointPlan};
 use crate::request::RequestRecord;
 use crate::results::{Comparison, ComparisonVerdict, Estimate, PointResult, lookup};
@@ -289,6 +289,8 @@ fn blocks(plan: &Plan, metric: &Metric, side: &Side<'_>) -> Option<Blocks> {
             Blocks { keys, of: Values::Samples(samples) }
         }
         Of::Trial(_) => rate_blocks(plan, metric, side, &all)?,
+        // One look follows from the one before: they are no independent values.
+        Of::Looks(_) => return None,
     };
     (blocks.keys.len() >= 2).then_some(blocks)
 }
@@ -312,11 +314,7 @@ fn rate_blocks(
     };
     let pairs: Option<Vec<_>> = all.iter().filter(|(_, r)| r.sent_at.is_some()).map(of).collect();
     let (keys, amounts) = pairs?.into_iter().unzip();
-    let views = side.trials.iter().map(|t| TrialView {
-        context: &context,
-        records: &t.records,
-        usage: None,
-    });
+    let views = side.trials.iter().map(|t| t.view(&context));
     let reached = metrics::of_trials(&views.collect::<Vec<_>>());
     let scale = match metric.name.ends_with("_per_gpu") {
         true if context.gpus == 0 => return None,

@@ -1,6 +1,7 @@
 //! The catalogue of metrics.
 
 use super::{Better, Metric, Of, TrialView, machines, steady};
+use crate::engine_metrics::{EngineReadings, Word};
 use crate::request::{Outcome, RequestRecord, TokenSource};
 use crate::slo::Tally;
 use crate::stats::percentile::{self, percentile_of};
@@ -570,11 +571,107 @@ pub const METRICS: &[Metric] = &[
         doc: "seed 4's own number: mean of the power samples of a GPU at which it was busier than seed4_util_floor; not an energy over the time",
         of: Of::Trial(|t| t.usage?.busy_sample_power_w),
     },
+    Metric {
+        name: "queue",
+        unit: "requests",
+        better: Better::Lower,
+        doc: "requests in the engines' queues at each look at them (each second), by their own count, summed over instances",
+        of: Of::Looks(Word::Queued),
+    },
+    Metric {
+        name: "running",
+        unit: "requests",
+        better: Better::Neither,
+        doc: "requests in the engines' batches, by their own count, at each look at them, summed over instances",
+        of: Of::Looks(Word::Running),
+    },
+    Metric {
+        name: "kv_usage",
+        unit: "",
+        better: Better::Neither,
+        doc: "part of the key-value cache that is in use, by the engine's own count, at each look: of the fullest instance",
+        of: Of::Looks(Word::KvUsage),
+    },
+    Metric {
+        name: "preemptions",
+        unit: "requests",
+        better: Better::Lower,
+        doc: "requests that the engines put back in their queues to make room, by their own count",
+        of: Of::Trial(|t| t.engines?.risen(Word::Preemptions).ok()),
+    },
+    Metric {
+        name: "engine_prefix_hit_ratio",
+        unit: "",
+        better: Better::Neither,
+        doc: "prompt tokens found in the engines' prefix caches / tokens looked up, by their own count",
+        of: Of::Trial(|t| {
+            let looked_up = t.engines?.risen(Word::PrefixQueries).ok().filter(|n| *n > 0.0)?;
+            Some(t.engines?.risen(Word::PrefixHits).ok()? / looked_up)
+        }),
+    },
+    Metric {
+        name: "kv_received_bytes",
+        unit: "bytes",
+        better: Better::Neither,
+        doc: "bytes of key-value blocks that instances were sent by others (vLLM's NixlConnector), over those that count it",
+        of: Of::Trial(|t| t.engines?.risen_where_exported(Word::KvReceivedBytes)),
+    },
+    Metric {
+        name: "engine_ttft_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "mean time to first token by the engines' own histogram",
+        of: Of::Trial(|t| Some(1e3 * t.engines?.mean(Word::Ttft).ok()?)),
+    },
+    Metric {
+        name: "engine_queue_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "mean time of a request in an engine's queue, by its own histogram; with pools the sum of both roles' means",
+        of: Of::Trial(|t| Some(1e3 * t.engines?.mean(Word::QueueTime).ok()?)),
+    },
+    Metric {
+        name: "engine_prefill_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "mean time from leaving an engine's queue to the first token, by its own histogram; with pools the sum of both roles' means",
+        of: Of::Trial(|t| Some(1e3 * t.engines?.mean(Word::PrefillTime).ok()?)),
+    },
+    Metric {
+        name: "engine_decode_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "mean time from first to last token, by the engines' own histogram; with pools the sum of both roles' means",
+        of: Of::Trial(|t| Some(1e3 * t.engines?.mean(Word::DecodeTime).ok()?)),
+    },
+    Metric {
+        name: "outside_engine_ms",
+        unit: "ms",
+        better: Better::Lower,
+        doc: "mean ttft_sent_ms - engine_queue_ms - engine_prefill_ms: network, router, frontend; absent where the engines saw other requests too",
+        of: Of::Trial(|t| {
+            let (engines, ttft_ms) = of_the_same_requests(t)?;
+            let queue_s = engines.mean(Word::QueueTime).ok()?;
+            let prefill_s = engines.mean(Word::PrefillTime).ok()?;
+            Some(ttft_ms - 1e3 * (queue_s + prefill_s))
+        }),
+    },
+    Metric {
+        name: "engine_queue_share",
+        unit: "",
+        better: Better::Lower,
+        doc: "engine_queue_ms / mean ttft_sent_ms: what more replicas would take away; absent where outside_engine_ms is",
+        of: Of::Trial(|t| {
+            let (engines, ttft_ms) = of_the_same_requests(t)?;
+            let share = 1e3 * engines.mean(Word::QueueTime).ok()? / ttft_ms;
+            share.is_finite().then_some(share)
+        }),
+    },
 ];
 
 /// Names that files may use already, measured by parts of the tool that are still to come. They are
 /// shown as absent, never as zero.
-const LATER: &[&str] = &["kv_usage", "queue", "preemptions", "jain"];
+const LATER: &[&str] = &["jain"];
 
 /// Prefixes of derived metrics: `speedup.output_tps`.
 const DERIVED: &[&str] = &["speedup.", "efficiency.", "slowdown."];
@@ -660,6 +757,17 @@ fn prefill_tps(r: &RequestRecord, out: &mut Vec<f64>) {
             out.push(f64::from(tokens) / seconds);
         }
     }
+}
+
+/// The engines, with the client's mean TTFT from sending, where both are of the same requests.
+fn of_the_same_requests<'a>(t: &TrialView<'a>) -> Option<(&'a EngineReadings, f64)> {
+    let engines = t.engines?;
+    let sent = |r: &RequestRecord| Some(r.first_token_at?.millis_after(r.sent_at?));
+    let ttft: Vec<f64> = t.completed().filter_map(sent).collect();
+    let n = ttft.len() as f64;
+    let is_same = n > 0.0
+        && [Word::QueueTime, Word::PrefillTime].iter().all(|word| engines.has_observed(*word, n));
+    is_same.then(|| (engines, ttft.iter().sum::<f64>() / n))
 }
 
 fn merged_arrivals(t: &TrialView<'_>) -> Option<f64> {

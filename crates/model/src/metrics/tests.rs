@@ -1,7 +1,8 @@
 //! Metrics of requests whose instants are known, against numbers worked out by hand.
 
 use super::*;
-use crate::plan::{Level, Mode};
+use crate::engine_metrics::{Part, Snapshot, Watch};
+use crate::plan::{Level, Mode, Role};
 use crate::request::{Arrival, Phase, TokenSource};
 use crate::results::lookup;
 use crate::units::Nanos;
@@ -47,13 +48,79 @@ fn request(index: u64, start: u64, ttft: u64, gap: u64, tokens: u32) -> RequestR
 
 fn metrics(records: &[RequestRecord], asked: u32) -> Metrics {
     let level = level(asked);
-    of_trial(&TrialView { context: &context(&level), records, usage: None })
+    of_trial(&TrialView { context: &context(&level), records, engines: None, usage: None })
 }
 
 #[track_caller]
 fn near(metrics: &Metrics, name: &str, want: f64) {
     let got = lookup(metrics, name).unwrap_or_else(|| panic!("no {name}"));
     assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "{name} is {got}, not {want}");
+}
+
+/// Engines that were looked at between two pages.
+fn engines(before: &str, looks: &[&str], after: &str) -> EngineReadings {
+    let mut watch = Watch::new("0", Part::Engine, Role::Aggregated);
+    watch.begin(Some(Snapshot::read(before)));
+    let mut readings = EngineReadings::default();
+    for page in looks {
+        let said = watch.sample(Some(Snapshot::read(page)));
+        readings.add_look(std::iter::once((Part::Engine, Some(&said))));
+    }
+    readings.instances = vec![watch.end(Some(Snapshot::read(after)))];
+    readings
+}
+
+fn observed(name: &str, n: u32, sum_s: f64) -> String {
+    format!(
+        "vllm:request_{name}_time_seconds_count {n}\nvllm:request_{name}_time_seconds_sum {sum_s}\n"
+    )
+}
+
+#[test]
+fn what_engines_say_is_held_against_the_client_where_both_saw_the_same_requests() {
+    // TTFT from sending: 49 ms.
+    let records = [request(0, 0, 50, 10, 11), request(1, 0, 50, 5, 11)];
+    let level = level(2);
+    let with = |engines: &EngineReadings| {
+        let context = context(&level);
+        of_trial(&TrialView {
+            context: &context,
+            records: &records,
+            engines: Some(engines),
+            usage: None,
+        })
+    };
+    let before = observed("queue", 7, 1.0) + &observed("prefill", 7, 1.0);
+    let after = observed("queue", 9, 1.040) + &observed("prefill", 9, 1.050);
+    let looks = [1, 3].map(|n| format!("{before}vllm:num_requests_waiting {n}\n"));
+    let looks = looks.each_ref().map(String::as_str);
+    let m = with(&engines(&before, &looks, &after));
+    near(&m, "engine_queue_ms", 20.0);
+    near(&m, "engine_prefill_ms", 25.0);
+    near(&m, "outside_engine_ms", 4.0);
+    near(&m, "engine_queue_share", 20.0 / 49.0);
+    near(&m, "queue.mean", 2.0);
+    near(&m, "queue.max", 3.0);
+    for absent in ["preemptions", "kv_usage", "engine_prefix_hit_ratio", "kv_received_bytes"] {
+        assert_eq!(lookup(&m, absent), None, "{absent} is not exported");
+    }
+    // Somebody else asked too: the engine's mean is of other requests than ours.
+    let others = observed("queue", 10, 9.0) + &observed("prefill", 10, 9.0);
+    let m = with(&engines(&before, &looks, &others));
+    near(&m, "engine_queue_ms", 8.0 / 3.0 * 1e3);
+    assert_eq!(lookup(&m, "outside_engine_ms"), None);
+}
+
+#[test]
+fn looks_at_some_of_the_trials_are_no_looks_at_the_point() {
+    let records = [request(0, 0, 50, 10, 11)];
+    let level = level(1);
+    let context = context(&level);
+    let looked = engines("", &["vllm:num_requests_waiting 4"], "");
+    let view = |engines| TrialView { context: &context, records: &records, engines, usage: None };
+    near(&of_trials(&[view(Some(&looked)), view(Some(&looked))]), "queue.count", 2.0);
+    let m = of_trials(&[view(Some(&looked)), view(None)]);
+    assert_eq!(lookup(&m, "queue"), None);
 }
 
 #[test]
@@ -96,7 +163,7 @@ fn goodput_counts_what_was_completed_within_the_limits() {
     let of = |slo: &str, records: &[RequestRecord]| {
         let slo = crate::slo::Slo::parse(&[slo.to_owned()]).unwrap();
         let context = PointContext { slo: Some(&slo), ..context(&level) };
-        of_trial(&TrialView { context: &context, records, usage: None })
+        of_trial(&TrialView { context: &context, records, engines: None, usage: None })
     };
     let m = of("tpot.p50 <= 10ms", &records);
     near(&m, "goodput_rps", 2.0 / 0.301);
@@ -262,7 +329,7 @@ fn any_percentile_is_found_by_its_name() {
     let records: Vec<_> = (0..101).map(|i| request(i, 0, i + 1, 10, 2)).collect();
     let level = level(2);
     let context = context(&level);
-    let views = [TrialView { context: &context, records: &records, usage: None }];
+    let views = [TrialView { context: &context, records: &records, engines: None, usage: None }];
     let mut m = of_trials(&views);
     let asked = Percentiles::new(["ttft.p87.5", "ttft_ms.p99", "rps", "ttft.mean", "nope.p3"], &[]);
     m.extend(asked.of_trials(&views));
@@ -312,7 +379,7 @@ fn an_open_load_is_steady_from_its_first_answers_to_its_last_due_time() {
     let records: Vec<_> = (0..20).map(|i| request(i, i * 10, 20, 10, 11)).collect();
     let level = Level { label: "r".into(), concurrency: None, rate_rps: Some(100.0), batch: None };
     let context = PointContext { mode: Mode::Open, ..context(&level) };
-    let view = TrialView { context: &context, records: &records, usage: None };
+    let view = TrialView { context: &context, records: &records, engines: None, usage: None };
     // The first two have ended at 122 and 132 ms.
     assert_eq!(steady(&view), Ok((Nanos::from_millis(132), Nanos::from_millis(190))));
     let m = of_trial(&view);
@@ -321,6 +388,7 @@ fn an_open_load_is_steady_from_its_first_answers_to_its_last_due_time() {
     let inside = records.iter().flat_map(|r| &r.arrivals).filter(|a| is_inside(a.at)).count();
     near(&m, "output_tps_steady", inside as f64 / 0.058);
     // Ten at once are all due before one is answered.
-    let at_once = TrialView { context: &context, records: &records[..10], usage: None };
+    let at_once =
+        TrialView { context: &context, records: &records[..10], engines: None, usage: None };
     assert_eq!(steady(&at_once), Err(NoWindow::StillFilling));
 }

@@ -3,7 +3,7 @@
 use super::{Seen, grave, percent, reason};
 use crate::analysis::{TrialRecords, expect};
 use crate::driver::LoadShape;
-use crate::metrics::{self, NoWindow, TrialView, steady};
+use crate::metrics::{self, NoWindow, steady};
 use crate::plan::Mode;
 use crate::request::{Outcome, RequestRecord};
 use crate::results::MetricValue;
@@ -165,7 +165,7 @@ impl<'a> Tail<'a> {
         // Looked at only where there are few.
         let low = (d.count < need).then(|| {
             let mut values: Vec<f64> =
-                seen.trials.iter().flat_map(|t| metric.samples(&t.records)).collect();
+                seen.trials.iter().flat_map(|t| metric.samples(&t.view(seen.context))).collect();
             values.sort_by(f64::total_cmp);
             bounds(&values, p).low
         });
@@ -221,9 +221,7 @@ pub(super) fn no_steady_window(seen: &Seen<'_>) -> Option<Reason> {
     if is_held_back || seen.phase.max_prefill.is_some() || seen.value("wall_s").is_none() {
         return None;
     }
-    let without = |t: &TrialRecords| {
-        steady(&TrialView { context: seen.context, records: &t.records, usage: None }).err()
-    };
+    let without = |t: &TrialRecords| steady(&t.view(seen.context)).err();
     let why = match seen.trials.iter().find_map(without)? {
         NoWindow::NoLevel => return None,
         NoWindow::NotReached => "90 % of the asked concurrency was never in flight",
