@@ -12,6 +12,7 @@ use crate::units::{Nanos, significant};
 use crate::workload::{CachePolicy, Workload};
 
 mod around;
+mod engines;
 mod machines;
 mod population;
 
@@ -30,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 33] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 35] = [
         nothing_measured,
         failures,
         time_outs,
@@ -56,7 +57,9 @@ pub(super) fn doubts(
         population::empty_outputs,
         population::no_steady_window,
         around::client_cpu,
-        around::preemptions,
+        engines::preemptions,
+        engines::cache_full,
+        engines::prefix_hits,
         around::instrument_floor,
         machines::held_down,
         machines::slow_gpu,

@@ -14,14 +14,28 @@ pub(super) struct Cached {
     pub(super) prompt: u64,
     pub(super) cached: u64,
     pub(super) unexplained: u64,
+    /// Prompt tokens that a cache may have had from other requests of the workload.
+    shared: u64,
+    /// Some answer said what came from the cache.
+    is_said: bool,
 }
 
 /// What the server took from its cache in `trials`, request by request. Each trial is looked at alone: a
 /// repeat is to ask anew. `None` where the server says nothing, or where what is shared is not known from
 /// the plan, as of files.
 pub(super) fn cached(workload: &Workload, trials: &[TrialRecords]) -> Option<Cached> {
+    tally(workload, trials).filter(|sum| sum.is_said)
+}
+
+/// The share of the prompt tokens that a prefix cache may have had, by what the workload asks for twice. `None`
+/// where prompts are not counted, or what is shared is not known from the plan.
+pub(super) fn expected_share(workload: &Workload, trials: &[TrialRecords]) -> Option<f64> {
+    let sum = tally(workload, trials)?;
+    (sum.prompt > 0).then(|| sum.shared as f64 / sum.prompt as f64)
+}
+
+fn tally(workload: &Workload, trials: &[TrialRecords]) -> Option<Cached> {
     let mut sum = Cached::default();
-    let mut is_said = false;
     for trial in trials {
         let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
         let mut said = Said::new(workload);
@@ -38,14 +52,15 @@ pub(super) fn cached(workload: &Workload, trials: &[TrialRecords]) -> Option<Cac
             let Some(prompt) = record.prompt_tokens.filter(|_| record.is_completed()) else {
                 continue;
             };
-            is_said |= record.cached_prompt_tokens.is_some();
+            sum.is_said |= record.cached_prompt_tokens.is_some();
             let cached = record.cached_prompt_tokens.unwrap_or(0);
             sum.prompt += u64::from(prompt);
+            sum.shared += u64::from(shared.min(prompt));
             sum.cached += u64::from(cached);
             sum.unexplained += u64::from(cached.saturating_sub(shared.min(prompt)));
         }
     }
-    is_said.then_some(sum)
+    Some(sum)
 }
 
 /// What was asked of one class so far in a trial.

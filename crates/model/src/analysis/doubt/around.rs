@@ -1,4 +1,4 @@
-//! Doubts from what was seen around the requests: the client's machine, the engines' counts, the floor.
+//! Doubts from what was seen around the requests: the client's machine, the floor.
 
 use super::{Seen, percent, reason};
 use crate::plan::Mode;
@@ -36,21 +36,6 @@ pub(super) fn client_cpu(seen: &Seen<'_>) -> Option<Reason> {
         format!("{seen}; latencies hold the client's own queue"),
         "give the load generator more cores, or a machine of its own",
     ))
-}
-
-/// A preempted request computes its prompt again: the deployment was asked for more than its cache holds.
-pub(super) fn preemptions(seen: &Seen<'_>) -> Option<Reason> {
-    let n: u64 = seen.trials.iter().filter_map(|t| t.facts.preemptions).sum();
-    (n > 0).then(|| {
-        reason(
-            "preemptions",
-            TrustLevel::Caution,
-            format!(
-                "the engine put {n} requests back in its queue for want of cache: their prompts were computed again, which latencies and rates hold"
-            ),
-            "lower the load, or give the engine more memory for its cache",
-        )
-    })
 }
 
 /// Single values may be off by a tenth of the median before it is told, since medians and means are truer

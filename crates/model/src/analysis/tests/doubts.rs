@@ -1,7 +1,9 @@
 //! Each doubt once where there is cause for it, and once where there is none.
 
 use super::*;
+use crate::engine_metrics::{EngineReadings, Part, Snapshot, Watch};
 use crate::floor::{Floor, FloorAt};
+use crate::plan::Role;
 use crate::spec::{ExpectSpec, ExpectWhere};
 use crate::trust::Reason;
 
@@ -245,6 +247,59 @@ fn preempted_requests_are_counted_over_trials() {
     for none in [None, Some(0)] {
         assert_eq!(found(&with_facts(facts(none)), "preemptions"), None);
     }
+}
+
+/// What an engine says that was looked at once, at the second of three pages.
+fn engines(pages: [&str; 3]) -> TrialFacts {
+    let mut watch = Watch::new("0", Part::Engine, Role::Aggregated);
+    let [first, between, last] = pages.map(|page| Some(Snapshot::read(page)));
+    watch.begin(first);
+    let look = watch.sample(between);
+    let mut readings = EngineReadings { instances: vec![watch.end(last)], ..Default::default() };
+    readings.add_look(std::iter::once((Part::Engine, Some(&look))));
+    TrialFacts { engines: Some(readings), ..TrialFacts::default() }
+}
+
+#[test]
+fn a_full_cache_is_told_by_the_engine_s_own_share() {
+    let at = |share: &str| {
+        let page = format!("vllm:kv_cache_usage_perc {share}");
+        let facts = engines(["vllm:kv_cache_usage_perc 0", &page, "vllm:kv_cache_usage_perc 0"]);
+        found(&with_facts(facts), "kv_cache_full").map(|r| r.message.clone())
+    };
+    assert!(at("0.97").unwrap().contains("97.0 % full"));
+    assert_eq!((at("0.95"), at("NaN")), (None, None));
+    let none = found(&with_facts(TrialFacts::default()), "kv_cache_full").is_none();
+    assert!(none, "nobody looked");
+}
+
+#[test]
+fn prefix_hits_are_held_against_what_the_workload_shares() {
+    let page = |hits: u32| {
+        format!("vllm:prefix_cache_queries_total 1000\nvllm:prefix_cache_hits_total {hits}\n")
+    };
+    let doubt = |hits: u32, prompt: Option<u32>| {
+        let zero = "vllm:prefix_cache_queries_total 0\nvllm:prefix_cache_hits_total 0\n";
+        let last = page(hits);
+        let mut trial =
+            TrialRecords { facts: engines([zero, zero, &last]), ..trial(1, 60, 1_000, 5) };
+        for r in &mut trial.records {
+            (r.asked_input_tokens, r.prompt_tokens, r.cached_prompt_tokens) =
+                (Some(100), prompt, None);
+        }
+        let own = |p: &mut PointPlan| p.workload.source = synthetic(0, None);
+        found(&doubts_under(vec![trial], own, &Frame::default()), "prefix_hits")
+            .map(|r| r.message.clone())
+    };
+    let told = doubt(300, Some(100)).unwrap();
+    assert!(told.contains("30.0 % of the prompt tokens"), "{told}");
+    assert_eq!(doubt(40, Some(100)), None, "a few");
+    assert_eq!(doubt(200, Some(125)), None, "a fifth is the chat template");
+    assert_eq!(
+        doubt(900, None),
+        None,
+        "who does not count prompts leaves nothing to hold it against"
+    );
 }
 
 #[test]
