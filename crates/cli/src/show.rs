@@ -155,6 +155,10 @@ fn gate(gate: &Gate) -> String {
                 format!("one real answer by {}", names.join(", "))
             }
         },
+        Gate::Ranks { servers, .. } => {
+            let ranks: u32 = servers.iter().map(|server| server.ranks).sum();
+            format!("an answer of each of {ranks} data-parallel ranks")
+        }
         Gate::BlocksMoved { decode, prompts } => {
             format!(
                 "key-value bytes moved to {} decode instances by {prompts} new prompts",

@@ -31,6 +31,11 @@ pub const KNOWN: &[Known] = &[
         "the instance needs more GPUs than the host has: say `launcher` (mp or ray) and place it over hosts",
     ),
     known(
+        "external-dp",
+        &["non-moe models do not support external data parallel"],
+        "ranks of a dense model share nothing: say replicas in place of dp and dp_balance",
+    ),
+    known(
         "unique-ip",
         &["every node should have a unique ip"],
         "two hosts report one address: set `addr` of each host to its own data-plane address",

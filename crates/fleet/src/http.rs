@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 const BODY_LIMIT: usize = 4 << 20;
 
 /// Asks endpoints.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     /// The key by itself and as a bearer token: which of the two is sent follows the family.
     key: Option<(HeaderValue, HeaderValue)>,
@@ -110,6 +110,13 @@ impl Client {
             headers.push((header, value(variable, secret(variable, &what)?)?));
         }
         Ok(Self { key, headers, api, ca_file: None, version: HttpVersion::Http1 })
+    }
+
+    /// The same with one header more.
+    pub(crate) fn with_header(&self, name: HeaderName, value: u32) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name, HeaderValue::from(value)));
+        client
     }
 
     pub(crate) async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {

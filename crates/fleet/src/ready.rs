@@ -9,6 +9,7 @@ mod answers;
 mod kv;
 mod probe;
 mod progress;
+mod ranks;
 mod ray;
 mod start;
 
@@ -20,7 +21,7 @@ use progress::Watch;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, GateKind, Platform, Role};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -69,12 +70,34 @@ impl Doing {
 /// What an entry is asked.
 #[derive(Debug)]
 enum Question<'a> {
-    Health { url: String },
-    Models { url: String, model: &'a str },
-    Instances { url: String, expected: &'a BTreeMap<String, u32> },
-    Completion { base: &'a str },
-    Answer { api: Api, url: String },
-    Prompt { url: String, prompt: String },
+    Health {
+        url: String,
+    },
+    Models {
+        url: String,
+        model: &'a str,
+    },
+    Instances {
+        url: String,
+        expected: &'a BTreeMap<String, u32>,
+    },
+    Completion {
+        base: &'a str,
+    },
+    Answer {
+        api: Api,
+        url: String,
+    },
+    /// Asked by a client that names the rank.
+    Rank {
+        client: Box<Client>,
+        base: &'a str,
+        api: Option<Api>,
+    },
+    Prompt {
+        url: String,
+        prompt: String,
+    },
 }
 
 impl Wait<'_> {
@@ -191,6 +214,9 @@ impl Wait<'_> {
                     notes.extend(self.completions(entry, apis, doing).await?);
                 }
             }
+            Gate::Ranks { header, servers } => {
+                notes.extend(self.ranks(header, servers, doing).await?);
+            }
             Gate::BlocksMoved { decode, prompts } => {
                 notes = self.blocks_moved(decode, *prompts, doing).await?;
             }
@@ -277,8 +303,10 @@ impl Wait<'_> {
     fn count_entries(&self, expected: &BTreeMap<String, u32>) -> Result<(), FleetError> {
         // Each of these has passed a gate before this one: an entry answered, or an instance's log.
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
-        for entry in &self.plan.entries {
-            let instance = self.plan.instances.iter().find(|i| Some(i.index) == entry.instance);
+        // An instance may have several entries.
+        let there: BTreeSet<Option<u32>> = self.plan.entries.iter().map(|e| e.instance).collect();
+        for index in there {
+            let instance = self.plan.instances.iter().find(|i| Some(i.index) == index);
             let role = instance.map_or(Role::Aggregated, |i| i.role);
             *found.entry(role.name().to_owned()).or_default() += 1;
         }
@@ -322,11 +350,12 @@ impl Wait<'_> {
             Question::Instances { url, expected } => {
                 answers::instances(url, expected, self.client.get(url).await)
             }
-            Question::Completion { base } => self.ask_completion(base).await,
-            Question::Answer { api, url } => {
-                let answer = self.post(*api, url).await;
-                answers::completion(*api, url, self.is_ours(), answer)
+            Question::Completion { base } => self.ask_completion(self.client, base).await,
+            Question::Answer { api, url } => self.ask_answer(self.client, *api, url).await,
+            Question::Rank { client, base, api: Some(api) } => {
+                self.ask_answer(client, *api, &format!("{base}{}", api.path(true))).await
             }
+            Question::Rank { client, base, api: None } => self.ask_completion(client, base).await,
             Question::Prompt { url, prompt } => self.ask_prompt(url, prompt).await,
         }
     }
@@ -335,20 +364,24 @@ impl Wait<'_> {
         self.plan.platform != Platform::External
     }
 
-    async fn post(&self, api: Api, url: &str) -> Result<Answer, NoAnswer> {
-        self.client.post(api, url, &probe::request(api, &self.plan.served_model)).await
+    async fn post(&self, client: &Client, api: Api, url: &str) -> Result<Answer, NoAnswer> {
+        client.post(api, url, &probe::request(api, &self.plan.served_model)).await
+    }
+
+    async fn ask_answer(&self, client: &Client, api: Api, url: &str) -> Verdict {
+        let answer = self.post(client, api, url).await;
+        answers::completion(api, url, self.is_ours(), answer)
     }
 
     /// Chat, or plain text where there is no chat.
-    async fn ask_completion(&self, base: &str) -> Verdict {
+    async fn ask_completion(&self, client: &Client, base: &str) -> Verdict {
         let url = format!("{base}{}", Api::Chat.path(true));
-        let answer = self.post(Api::Chat, &url).await;
+        let answer = self.post(client, Api::Chat, &url).await;
         if !answers::has_no_chat(&answer) {
             return answers::completion(Api::Chat, &url, self.is_ours(), answer);
         }
-        let url = format!("{base}{}", Api::Completions.path(true));
-        let answer = self.post(Api::Completions, &url).await;
-        answers::completion(Api::Completions, &url, self.is_ours(), answer)
+        self.ask_answer(client, Api::Completions, &format!("{base}{}", Api::Completions.path(true)))
+            .await
     }
 
     /// Asks until the verdict is final, or a wrong answer is steady.
@@ -359,9 +392,10 @@ impl Wait<'_> {
         doing: &Mutex<Doing>,
     ) -> Result<Option<String>, FleetError> {
         let within = match question {
-            Question::Completion { .. } | Question::Answer { .. } | Question::Prompt { .. } => {
-                COMPLETION_WITHIN
-            }
+            Question::Completion { .. }
+            | Question::Answer { .. }
+            | Question::Rank { .. }
+            | Question::Prompt { .. } => COMPLETION_WITHIN,
             _ => ANSWER_WITHIN,
         };
         let mut tick = tokio::time::interval(ASK_EVERY);
@@ -425,7 +459,10 @@ const fn reached(gate: &Gate) -> Option<State> {
     match gate {
         Gate::Alive { .. } => Some(State::Alive),
         Gate::Http { .. } | Gate::Log { .. } | Gate::ModelListed { .. } => Some(State::Serving),
-        Gate::Instances { .. } | Gate::Completion { .. } | Gate::BlocksMoved { .. } => None,
+        Gate::Instances { .. }
+        | Gate::Completion { .. }
+        | Gate::Ranks { .. }
+        | Gate::BlocksMoved { .. } => None,
     }
 }
 

@@ -222,6 +222,12 @@ pub trait Engine: Sync + std::fmt::Debug {
         false
     }
 
+    /// The header of a request that names the data-parallel rank which answers it, as its server numbers
+    /// them, where there is one.
+    fn rank_header(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Name of the port of an instance where `/metrics` counts the key-value bytes that it was sent, where
     /// its engine does so under vLLM's name.
     fn kv_page(&self) -> Option<&'static str> {

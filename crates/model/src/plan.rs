@@ -21,6 +21,7 @@ mod notes;
 mod platform;
 pub(crate) mod points;
 mod resolve;
+mod servers;
 pub(crate) mod shape;
 pub(crate) mod workloads;
 
@@ -29,6 +30,7 @@ pub use platform::{
     ParamValue, entry_host, object_name, params as platform_params, run_object_name,
 };
 pub use resolve::{PlanError, resolve};
+pub use servers::{DpBalance, RankedServer};
 
 /// Version of the plan's JSON form. Raised when a reader of an older plan would misread a newer one.
 pub const PLAN_FORMAT: u32 = 1;
@@ -261,12 +263,15 @@ pub struct InstancePlan {
     pub pp: u32,
     /// Data-parallel degree.
     pub dp: u32,
+    /// What spreads requests over its data-parallel ranks, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp_balance: Option<DpBalance>,
     /// Expert-parallel degree, where it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ep: Option<u32>,
     /// Where its ranks run, in rank order.
     pub place: Vec<HostGpus>,
-    /// The port that its rank 0 serves on.
+    /// The port that its rank 0 serves on; of several servers the first on each host.
     pub port: u16,
 }
 
@@ -415,6 +420,13 @@ pub enum Gate {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         apis: Vec<crate::api::Api>,
     },
+    /// Each data-parallel rank gives a real answer to a request that asks for it by number.
+    Ranks {
+        /// The header that names the rank.
+        header: String,
+        /// Servers that choose between ranks.
+        servers: Vec<RankedServer>,
+    },
     /// While prompts that nobody has seen before are answered by the entry, every decode instance that
     /// answers one is sent key-value bytes.
     BlocksMoved {
@@ -524,13 +536,6 @@ pub struct DeploymentPlan {
     pub cannot_run: Option<String>,
 }
 
-/// The base URL of the port `name` of instance `index`, where one of its `processes` has it.
-fn port_url(processes: &[ProcessPlan], index: u32, name: &str) -> Option<String> {
-    let mine = processes.iter().filter(|p| p.instance == Some(index));
-    let port = mine.flat_map(|p| &p.ports).find(|port| port.name == name)?;
-    Some(format!("http://{}:{}", port.addr, port.port))
-}
-
 impl DeploymentPlan {
     /// The text that the platform is told as `name`.
     pub fn text(&self, name: &str) -> Option<&str> {
@@ -552,7 +557,7 @@ impl DeploymentPlan {
             Platform::External => {
                 self.entries.iter().map(|e| self.entry(e, Part::Engine)).collect()
             }
-            _ => self.instances.iter().map(|instance| self.instance_target(instance)).collect(),
+            _ => self.instances.iter().flat_map(|x| self.instance_targets(x)).collect(),
         };
         if self.engine.has_frontend() && self.platform != Platform::External {
             targets.extend(self.entries.iter().map(|entry| self.entry(entry, Part::Frontend)));
@@ -568,18 +573,29 @@ impl DeploymentPlan {
         MetricsTarget { name, url: Some(entry.url.clone()), part, role: Role::Aggregated }
     }
 
-    fn instance_target(&self, instance: &InstancePlan) -> MetricsTarget {
-        MetricsTarget {
-            name: format!("{} {}", instance.role.name(), instance.index),
-            url: self.instance_url(instance.index),
+    /// One of an instance, and of one whose data-parallel ranks have several servers one of each server.
+    fn instance_targets(&self, instance: &InstancePlan) -> Vec<MetricsTarget> {
+        let name = format!("{} {}", instance.role.name(), instance.index);
+        let target = |name: String, url: Option<String>| MetricsTarget {
+            name,
+            url,
             part: Part::Engine,
             role: instance.role,
+        };
+        let servers: Vec<String> = match self.platform.places_processes() {
+            true => servers::port_urls(&self.processes, instance.index, "http").collect(),
+            false => Vec::new(),
+        };
+        if servers.len() < 2 || self.engine.has_frontend() {
+            return vec![target(name, self.instance_url(instance.index))];
         }
+        let of_server = |url: String| target(format!("{name} at {url}"), Some(url));
+        servers.into_iter().map(of_server).collect()
     }
 
     /// Base URL at which instance `index` alone answers, where it can be asked from here.
     fn instance_url(&self, index: u32) -> Option<String> {
-        let port = |name| port_url(&self.processes, index, name);
+        let port = |name| servers::port_url(&self.processes, index, name);
         // Elsewhere the planned address is that of a pod or a container, which nobody reaches from here.
         let own = self.platform.places_processes().then(|| port("system")).flatten();
         if self.engine.has_frontend() {

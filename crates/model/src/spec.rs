@@ -7,7 +7,7 @@ use crate::api::HttpVersion;
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::limit::Limit;
-use crate::plan::{EngineKind, Mode, Platform, RankLauncher, Role};
+use crate::plan::{DpBalance, EngineKind, Mode, Platform, RankLauncher, Role};
 use crate::telemetry::TelemetryPlan;
 use crate::workload::lengths::LOGNORMAL_CUT;
 use crate::workload::{
@@ -212,6 +212,9 @@ pub struct Deploy {
     /// Data-parallel degree inside one instance.
     #[serde(default)]
     pub dp: Option<u32>,
+    /// What spreads requests over data-parallel ranks; default `"internal"`.
+    #[serde(default)]
+    pub dp_balance: Option<DpBalance>,
     /// Expert-parallel degree.
     #[serde(default)]
     pub ep: Option<u32>,

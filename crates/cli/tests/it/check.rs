@@ -29,6 +29,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("real-vllm-cpu", 6, 12),
         ("real-vllm-slurm", 3, 3),
         ("real-vllm-ssh", 3, 3),
+        ("real-vllm-dp", 4, 4),
         ("real-vllm-pd", 3, 3),
         ("real-dynamo", 2, 4),
         ("real-dynamo-vllm", 2, 2),
@@ -98,6 +99,47 @@ fn an_instance_over_hosts_must_say_what_joins_it() {
       38 | [[deploy]]
          | ^
       hint: launcher = "mp" (--nnodes, --node-rank) or "ray" (a Ray cluster)
+    "#);
+}
+
+/// Each as it is said of a file with `change` made to the deployment with hybrid balancing.
+#[test]
+fn a_balance_over_ranks_that_has_nothing_to_spread_is_refused() {
+    let file = std::fs::read_to_string(root().join("experiments/real-vllm-dp.toml")).unwrap();
+    let hybrid = "dp         = 4\ndp_balance = \"hybrid\"\nplace      = [\"a:0-1 + b:0-1\"]";
+    let said = |change: &str| {
+        let lab = Lab::new(&file.replacen(hybrid, change, 1));
+        let stderr = lab.say("check", &[]).expect_code(2).stderr;
+        let told = |line: &&str| line.contains("deploy[2]") || line.contains("hint:");
+        stderr
+            .replace(&lab.file().display().to_string(), "FILE")
+            .lines()
+            .filter(told)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let all = [
+        "dp_balance = \"hybrid\"\nplace = [\"a:0\"]",
+        "dp = 2\ndp_balance = \"hybrid\"\nplace = [\"a:0-1\"]",
+        "dp = 2\ndp_balance = \"hybrid\"\nplace = [\"a:0 + b:0\"]",
+        "dp = 4\ndp_balance = \"hybrid\"\nplatform = \"slurm\"\nplace = [\"a:0-1 + b:0-1\"]",
+        "engine = \"sglang\"\ndp = 2\ndp_balance = \"internal\"\nplace = [\"a:0-1\"]",
+        "dp = 4\ndp_balance = \"even\"\nplace = [\"a:0-1 + b:0-1\"]",
+    ];
+    insta::assert_snapshot!(all.map(said).join("\n"), @r#"
+    FILE:58:1: deploy[2].dp_balance: there is one data-parallel rank, so nothing is spread over ranks
+      hint: say dp too, or leave dp_balance out
+    FILE:59:1: deploy[2].dp_balance: hybrid balancing has a server a host, and the instance is on one
+      hint: place it over hosts, as "a:0-3 + b:0-3", or say "internal"
+    FILE:59:1: deploy[2].dp_balance: a host has one rank, so its server has nothing to choose from
+      hint: vLLM takes that for external balancing: say dp_balance = "external"
+    FILE:59:1: deploy[2].dp_balance: dp_balance = "hybrid" is not planned on platform slurm
+      hint: use platform = "local" or "ssh", or replicas in place of dp
+    FILE:55:1: deploy[2].params.bin: unknown parameter 'bin' of sglang
+      hint: known here are python
+    FILE:60:1: deploy[2].dp_balance: engine sglang does not say what spreads over ranks
+      hint: leave it out; it is vLLM's
+      hint: known are internal, hybrid, external
     "#);
 }
 

@@ -92,25 +92,29 @@ fn over_two_hosts_that_ray_joins() {
 }
 
 /// The directory with the logs of the only run.
-fn logs(hosts: &Hosts) -> PathBuf {
+pub(crate) fn logs(hosts: &Hosts) -> PathBuf {
     let mut runs = std::fs::read_dir(hosts.path("runs")).unwrap().flatten().map(|e| e.path());
     runs.find(|dir| dir.join("journal.jsonl").exists()).unwrap().join("logs")
 }
 
 /// An experiment of this repository with this machine's program and the tiny model.
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     let text = std::fs::read_to_string(root().join(format!("experiments/{name}.toml"))).unwrap();
     text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
         .replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"))
 }
 
-fn written(hosts: &Hosts, text: &str) -> String {
+pub(crate) fn written(hosts: &Hosts, text: &str) -> String {
     let file = hosts.path("vllm.toml");
     std::fs::write(&file, text).unwrap();
     file.display().to_string()
 }
 
-fn weigh_over_ssh(hosts: &Hosts, experiment: &str, deployments: &[&str]) -> serde_json::Value {
+pub(crate) fn weigh_over_ssh(
+    hosts: &Hosts,
+    experiment: &str,
+    deployments: &[&str],
+) -> serde_json::Value {
     let file = written(hosts, &example(experiment));
     let out = hosts.path("runs").display().to_string();
     let mut args = vec!["run", &file, "--out", &out, "--selftest", "never", "--json"];
@@ -128,7 +132,7 @@ fn weigh_over_ssh(hosts: &Hosts, experiment: &str, deployments: &[&str]) -> serd
     results
 }
 
-fn nothing_left(hosts: &Hosts) {
+pub(crate) fn nothing_left(hosts: &Hosts) {
     assert_eq!(marked_processes(&hosts.path("runs")), []);
     assert_eq!(hosts.processes("a"), [""; 0]);
     assert_eq!(hosts.processes("b"), [""; 0]);

@@ -12,6 +12,7 @@ mod doctor;
 mod e2e_dynamo;
 mod e2e_llama;
 mod e2e_vllm;
+mod e2e_vllm_dp;
 mod e2e_vllm_pd;
 mod fingerprint;
 mod hosts;

@@ -18,6 +18,11 @@ fn the_two_node_vllm_in_words() {
     insta::assert_snapshot!(said.expect_code(0).stdout);
 }
 
+#[test]
+fn data_parallel_ranks_on_two_hosts_in_words() {
+    insta::assert_snapshot!(say(["plan", &experiment("real-vllm-dp")]).expect_code(0).stdout);
+}
+
 /// Every process, variable, port and point of the documents that the product came from, to the byte.
 #[test]
 fn the_seeds_in_words() {

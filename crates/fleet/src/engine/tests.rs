@@ -2,7 +2,7 @@
 
 use super::*;
 use scalebeam_model::engine::{Infra, find};
-use scalebeam_model::plan::{HostGpus, InstancePlan, ModelPlan, RankLauncher, Role};
+use scalebeam_model::plan::{DpBalance, HostGpus, InstancePlan, ModelPlan, RankLauncher, Role};
 use std::fmt::Write;
 
 /// A request, spelt as briefly as a file is.
@@ -67,6 +67,7 @@ impl Case {
                 tp: 1,
                 pp: 1,
                 dp: 1,
+                dp_balance: None,
                 ep: None,
                 place,
                 port: 8000,
@@ -88,6 +89,11 @@ impl Case {
 
     fn shape(mut self, tp: u32, pp: u32, dp: u32) -> Self {
         (self.instance.tp, self.instance.pp, self.instance.dp) = (tp, pp, dp);
+        self
+    }
+
+    fn dp_balance(mut self, balance: DpBalance) -> Self {
+        self.instance.dp_balance = Some(balance);
         self
     }
 
@@ -213,6 +219,12 @@ fn vllm() {
                     .shape(2, 1, 4)
                     .launcher(RankLauncher::Mp),
             ),
+            ("a server a host for its data-parallel ranks", ranks(DpBalance::Hybrid)),
+            ("a server a data-parallel rank", ranks(DpBalance::External)),
+            (
+                "a server a data-parallel rank of this machine",
+                Case::new(&[("box", "0,1")]).shape(1, 1, 2).dp_balance(DpBalance::External),
+            ),
             ("a platform that chooses hosts (seed 4)", modal),
             (
                 "a prefill pool over ssh",
@@ -228,6 +240,15 @@ fn vllm() {
         ],
     );
     insta::assert_snapshot!(text);
+}
+
+/// Four data-parallel ranks of two GPUs on two hosts.
+fn ranks(balance: DpBalance) -> Case {
+    Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")])
+        .ssh()
+        .shape(2, 1, 4)
+        .launcher(RankLauncher::Mp)
+        .dp_balance(balance)
 }
 
 /// The prefill instance of a deployment whose decode instance is on the last host.
@@ -269,6 +290,7 @@ fn vllm_refusals() {
                 "a rank of data parallel over hosts",
                 Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 2).launcher(RankLauncher::Mp),
             ),
+            ("data-parallel ranks over Ray", ranks(DpBalance::Hybrid).launcher(RankLauncher::Ray)),
         ],
     );
     insta::assert_snapshot!(text);

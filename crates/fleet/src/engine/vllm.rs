@@ -1,12 +1,13 @@
 //! vLLM: `vllm serve`.
 //!
 //! On one host one process. Over hosts one process a host, joined by vLLM's own `--nnodes` (launcher
-//! mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over hosts have vLLM's internal
-//! load balancer on the first host. Prefill and decode pools have a router before them
+//! mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over hosts, and those that have a
+//! server each, are in [`data_parallel`]. Prefill and decode pools have a router before them
 //! ([`super::router`]).
 //!
 //! Extra ports: 0 joins ranks, from 1 on NIXL's side channel, one a data-parallel rank.
 
+mod data_parallel;
 mod ray;
 
 use super::{
@@ -17,13 +18,12 @@ use super::{
 use scalebeam_model::engine::{
     CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
 };
-use scalebeam_model::plan::{EngineKind, Platform, RankLauncher, Role};
+use scalebeam_model::plan::{DpBalance, EngineKind, Platform, RankLauncher, Role};
 
 #[derive(Debug)]
 pub(super) struct Vllm;
 
 const MASTER_PORT: u16 = 29_501;
-const DP_RPC_PORT: u16 = 13_345;
 const NIXL_PORT: u16 = 5600;
 /// Key-value blocks travel by NIXL in both directions.
 pub(super) const KV_TRANSFER: &str = r#"{"kv_connector":"NixlConnector","kv_role":"kv_both"}"#;
@@ -38,10 +38,21 @@ pub(super) const OWNED: &[(&str, &str)] = &[
     ("--data-parallel-size", "dp"),
     ("-dp", "dp"),
     ("--data-parallel-size-local", "place"),
+    ("-dpl", "place"),
     ("--data-parallel-start-rank", "place"),
+    ("-dpr", "place"),
     ("--data-parallel-rank", "place"),
+    ("-dpn", "place"),
     ("--data-parallel-address", "host.addr"),
+    ("-dpa", "host.addr"),
     ("--data-parallel-rpc-port", "place"),
+    ("-dpp", "place"),
+    ("--data-parallel-hybrid-lb", "dp_balance"),
+    ("-dph", "dp_balance"),
+    ("--data-parallel-external-lb", "dp_balance"),
+    ("-dpe", "dp_balance"),
+    ("--data-parallel-multi-port-external-lb", "dp_balance"),
+    ("-dpm", "dp_balance"),
     ("--enable-expert-parallel", "ep"),
     ("--nnodes", "place"),
     ("--node-rank", "place"),
@@ -111,6 +122,11 @@ impl Engine for Vllm {
         roles.iter().any(|role| *role != Role::Aggregated)
     }
 
+    /// Since 0.10; before that it is not looked at, and any rank answers.
+    fn rank_header(&self) -> Option<&'static str> {
+        Some("X-data-parallel-rank")
+    }
+
     fn kv_page(&self) -> Option<&'static str> {
         Some("http")
     }
@@ -130,9 +146,12 @@ impl Engine for Vllm {
         let instance = request.instance;
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
+        if instance.dp_balance == Some(DpBalance::External) {
+            return data_parallel::a_server_a_rank(request, &hosts);
+        }
         match (hosts.as_slice(), instance.dp > 1, request.launcher) {
             ([place], ..) => Ok(vec![single(request, *place)]),
-            (_, true, _) => data_parallel(request, &hosts),
+            (_, true, _) => data_parallel::over_hosts(request, &hosts),
             (_, false, Some(RankLauncher::Mp)) => Ok(multiprocessing(request, &hosts)),
             (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => Err(
                 "launcher ray joins hosts of platform = \"ssh\": on one machine use launcher = \
@@ -203,12 +222,21 @@ fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> En
 }
 
 /// The process that answers requests.
-fn server(request: &LaunchRequest<'_>, place: Place<'_>, mut args: Args, env: Env) -> ProcessDraft {
-    args.pair("--host", bind_addr(request, place.host))
-        .pair("--port", request.instance.port)
-        .user(request.args);
-    let mut process = draft("serve", place, program(request), args.done(), env);
-    process.ports.push(port("http", &reach_addr(request, place.host), request.instance.port));
+fn server(request: &LaunchRequest<'_>, place: Place<'_>, args: Args, env: Env) -> ProcessDraft {
+    server_at(request, place, ("serve", request.instance.port), args, env)
+}
+
+/// One of several, by its name and port.
+fn server_at(
+    request: &LaunchRequest<'_>,
+    place: Place<'_>,
+    (what, at): (&str, u16),
+    mut args: Args,
+    env: Env,
+) -> ProcessDraft {
+    args.pair("--host", bind_addr(request, place.host)).pair("--port", at).user(request.args);
+    let mut process = draft(what, place, program(request), args.done(), env);
+    process.ports.push(port("http", &reach_addr(request, place.host), at));
     process
 }
 
@@ -240,41 +268,4 @@ fn multiprocessing(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<Proc
         process
     };
     hosts.iter().map(rank).collect()
-}
-
-fn data_parallel(
-    request: &LaunchRequest<'_>,
-    hosts: &[Place<'_>],
-) -> Result<Vec<ProcessDraft>, String> {
-    let instance = request.instance;
-    let per_rank = usize::try_from(instance.tp * instance.pp).unwrap_or(usize::MAX);
-    let rpc = extra_port(request, 0, DP_RPC_PORT);
-    let head = head_addr(request, hosts);
-    let mut start = 0;
-    let mut processes = Vec::new();
-    for place in hosts {
-        if place.ids.is_empty() || !place.ids.len().is_multiple_of(per_rank) {
-            return Err(format!(
-                "{} GPUs of host {} are not whole data-parallel ranks of {per_rank} (tp x pp); a rank \
-                 does not span hosts",
-                place.ids.len(),
-                place.host.name
-            ));
-        }
-        let local = place.ids.len() / per_rank;
-        let mut args = common(request);
-        args.pair("--data-parallel-size-local", local)
-            .pair("--data-parallel-address", head)
-            .pair("--data-parallel-rpc-port", rpc);
-        if place.rank == 0 {
-            let mut process = server(request, *place, args, environment(request, *place, true));
-            process.ports.push(port("dp-rpc", head, rpc));
-            processes.push(process);
-        } else {
-            args.pair("--data-parallel-start-rank", start);
-            processes.push(headless(request, *place, args));
-        }
-        start += local;
-    }
-    Ok(processes)
 }

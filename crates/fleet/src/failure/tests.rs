@@ -12,6 +12,10 @@ const EXCERPTS: &[(&str, &str)] = &[
     ("OSError: AF_UNIX path length cannot exceed 107 bytes: '/tmp/x'", "socket-path"),
     ("ValueError: current platform cpu does not support ray.", "ray-on-cpu"),
     (
+        "ValueError: Non-MoE models do not support external data parallel mode. For external load balancing, launch independent vLLM instances without --data-parallel-* arguments.",
+        "external-dp",
+    ),
+    (
         "RuntimeError: Every node should have a unique IP address. Got 1 nodes with node ids",
         "unique-ip",
     ),

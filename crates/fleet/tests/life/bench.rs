@@ -242,6 +242,7 @@ pub(crate) fn servers(bench: &Bench, replicas: u32) -> DeploymentPlan {
             tp: 1,
             pp: 1,
             dp: 1,
+            dp_balance: None,
             ep: None,
             place: Vec::new(),
             port,

@@ -59,7 +59,7 @@ impl Gate {
             Self::Log { .. } => GateKind::Log,
             Self::ModelListed { .. } => GateKind::Models,
             Self::Instances { .. } => GateKind::Instances,
-            Self::Completion { .. } => GateKind::Completion,
+            Self::Completion { .. } | Self::Ranks { .. } => GateKind::Completion,
             Self::BlocksMoved { .. } => GateKind::Blocks,
         })
     }

@@ -1,6 +1,7 @@
 //! From a checked file to a plan: ports, commands, environment, gates, points, estimate.
 
 use super::points::{Measurements, Target, measurements};
+use super::servers::{entries, port_url, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
@@ -233,22 +234,18 @@ impl Ctx<'_> {
         // By address, not by name: two hosts of a file may be one machine under two names.
         let mut next: BTreeMap<&str, u16> = BTreeMap::new();
         let of = |(index, shape): (usize, &Shape)| {
-            let host = shape.place.first().and_then(|p| self.hosts.get(&p.host));
-            let port =
-                next.entry(host.map_or("", |h| &h.addr)).or_insert_with(|| self.first_port());
-            let plan = InstancePlan {
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                role: shape.role,
-                tp: shape.tp,
-                pp: shape.pp,
-                dp: shape.dp,
-                ep: shape.ep,
-                place: shape.place.clone(),
-                port: *port,
-            };
+            let mut plan = shape.instance(u32::try_from(index).unwrap_or(u32::MAX));
+            let servers: Vec<(&str, u16)> = plan
+                .servers_by_host()
+                .into_iter()
+                .map(|(host, n)| (self.hosts.get(host).map_or("", |h| h.addr.as_str()), n))
+                .collect();
+            let free = servers.iter().filter_map(|(addr, _)| next.get(addr));
+            let port = free.max().copied().unwrap_or_else(|| self.first_port());
             if !self.platform.isolates() {
-                *port = port.saturating_add(1);
+                next.extend(servers.iter().map(|(addr, n)| (*addr, port.saturating_add(*n))));
             }
+            plan.port = port;
             plan
         };
         shapes.iter().enumerate().map(of).collect()
@@ -466,14 +463,15 @@ impl Ctx<'_> {
             return vec![EntryPlan { url: format!("http://{host}:{port}"), instance: None }];
         }
         let served = instances.iter().filter(|i| i.role != Role::Prefill);
-        let of = |i: &InstancePlan| EntryPlan {
-            url: match self.platform {
-                Platform::Slurm => format!("http://{}:{}", super::platform::node_of(i), i.port),
-                _ => format!("http://{}:{}", addr_of(i).unwrap_or("127.0.0.1"), i.port),
-            },
-            instance: Some(i.index),
+        let addr = |host: &str| self.hosts.get(host).map_or("127.0.0.1", |h| &h.addr).to_owned();
+        let of = |i: &InstancePlan| match self.platform {
+            Platform::Slurm => {
+                let url = format!("http://{}:{}", super::platform::node_of(i), i.port);
+                vec![EntryPlan { url, instance: Some(i.index) }]
+            }
+            _ => entries(i, addr),
         };
-        served.map(of).collect()
+        served.flat_map(of).collect()
     }
 
     /// An entry an instance, where each is a pod with a name of its own: a Service would choose one for the
@@ -511,6 +509,7 @@ impl Ctx<'_> {
         if spec.probe != Some(ProbeKind::Health) {
             // Which families are measured here is known once the points are.
             gates.push(Gate::Completion { apis: Vec::new() });
+            gates.extend(self.ranks_answer(instances, processes));
             gates.extend(self.blocks_moved(instances, processes));
         }
         let default = match self.platform {
@@ -526,13 +525,23 @@ impl Ctx<'_> {
 }
 
 impl Ctx<'_> {
+    /// The proof that every data-parallel rank answers, where a request can ask for one.
+    fn ranks_answer(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
+        let header = self.engine.rank_header()?.to_owned();
+        // One half of a split pair need not answer by itself; elsewhere processes are not reached from here.
+        let is_whole = instances.iter().all(|i| i.role == Role::Aggregated);
+        let servers = ranked_servers(instances, processes);
+        (self.platform.places_processes() && is_whole && !servers.is_empty())
+            .then_some(Gate::Ranks { header, servers })
+    }
+
     /// The proof that decode instances are sent what prefill instances computed, where they count it.
     fn blocks_moved(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
         let name = self.engine.kv_page()?;
         let of = |role| instances.iter().filter(move |i| i.role == role);
         let prefill = of(Role::Prefill).count();
         let page = |instance: &InstancePlan| {
-            let url = super::port_url(processes, instance.index, name)?;
+            let url = port_url(processes, instance.index, name)?;
             Some(EntryPlan { url, instance: Some(instance.index) })
         };
         let decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();

@@ -1,6 +1,6 @@
 //! Instances of a deployment and the GPUs they sit on.
 
-use super::{HostGpus, Platform, Role};
+use super::{DpBalance, HostGpus, InstancePlan, Platform, Role};
 use crate::engine::{Engine, ParamSpec, Params};
 use crate::spec::place::{find_host, host_names, parse_place};
 use crate::spec::{Deploy, Host, Pool, Problem};
@@ -16,6 +16,7 @@ pub(crate) struct Shape {
     pub(crate) tp: u32,
     pub(crate) pp: u32,
     pub(crate) dp: u32,
+    pub(crate) dp_balance: Option<DpBalance>,
     pub(crate) ep: Option<u32>,
     pub(crate) place: Vec<HostGpus>,
     pub(crate) args: Vec<String>,
@@ -27,8 +28,23 @@ impl Shape {
         self.tp.saturating_mul(self.pp).saturating_mul(self.dp)
     }
 
-    fn spans_hosts(&self) -> bool {
+    pub(crate) fn spans_hosts(&self) -> bool {
         self.place.len() > 1
+    }
+
+    /// The instance number `index` of a plan, without a port.
+    pub(crate) fn instance(&self, index: u32) -> InstancePlan {
+        InstancePlan {
+            index,
+            role: self.role,
+            tp: self.tp,
+            pp: self.pp,
+            dp: self.dp,
+            dp_balance: self.dp_balance,
+            ep: self.ep,
+            place: self.place.clone(),
+            port: 0,
+        }
     }
 }
 
@@ -39,6 +55,7 @@ struct Group<'a> {
     role: Role,
     count: u32,
     degrees: [Option<u32>; 4],
+    dp_balance: Option<DpBalance>,
     place: Option<&'a [String]>,
     args: Vec<String>,
     env: BTreeMap<String, String>,
@@ -71,6 +88,7 @@ fn groups<'a>(index: usize, deploy: &'a Deploy, problems: &mut Vec<Problem>) -> 
             role: Role::Aggregated,
             count: deploy.replicas.unwrap_or(1),
             degrees: [deploy.tp, deploy.pp, deploy.dp, deploy.ep],
+            dp_balance: deploy.dp_balance,
             place: deploy.place.as_deref(),
             args: base,
             env: deploy.env.clone(),
@@ -80,6 +98,7 @@ fn groups<'a>(index: usize, deploy: &'a Deploy, problems: &mut Vec<Problem>) -> 
         ("tp", deploy.tp.is_some()),
         ("pp", deploy.pp.is_some()),
         ("dp", deploy.dp.is_some()),
+        ("dp_balance", deploy.dp_balance.is_some()),
         ("replicas", deploy.replicas.is_some()),
         ("place", deploy.place.is_some()),
     ] {
@@ -100,6 +119,7 @@ fn groups<'a>(index: usize, deploy: &'a Deploy, problems: &mut Vec<Problem>) -> 
             role: pool.role,
             count: pool.workers,
             degrees: [pool.tp, pool.pp, pool.dp, pool.ep],
+            dp_balance: None,
             place: pool.place.as_deref(),
             args: merge_args(&base, pool.args.as_deref().unwrap_or_default()),
             env,
@@ -172,6 +192,7 @@ fn expand(
         tp: degree(0),
         pp: degree(1),
         dp: degree(2),
+        dp_balance: group.dp_balance,
         ep: group.degrees[3],
         place,
         args: group.args.clone(),

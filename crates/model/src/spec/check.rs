@@ -11,6 +11,7 @@ use crate::units::Nanos;
 use std::collections::BTreeSet;
 
 mod asks;
+mod dp_balance;
 mod pace;
 mod ready;
 mod search;
@@ -202,8 +203,9 @@ fn deployment(
         secrets(&format!("deploy[{index}].pool[{p}].env"), &pool.env, problems);
     }
     problems.extend(check_params(index, &deploy.params, engine, platform));
-    if let Err(more) = shapes(index, deploy, &experiment.host, engine, platform) {
-        problems.extend(more);
+    match shapes(index, deploy, &experiment.host, engine, platform) {
+        Ok(shapes) => problems.extend(dp_balance::check(index, deploy, kind, platform, &shapes)),
+        Err(more) => problems.extend(more),
     }
     lengths(index, deploy, experiment, engine, problems);
 }

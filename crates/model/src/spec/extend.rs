@@ -38,7 +38,8 @@ macro_rules! take {
 }
 
 fn fill(child: &mut Deploy, base: &Deploy) {
-    take!(child, base: platform, engine, launcher, version, image, model, gpu, tp, pp, dp, ep,
+    take!(child, base: platform, engine, launcher, version, image, model, gpu, tp, pp, dp,
+        dp_balance, ep,
         replicas, place, port, endpoint, api_key_env, ca_file, http, balance, infra, args, ready, stop,
         price_per_hour, optional);
     if child.pool.is_empty() {
