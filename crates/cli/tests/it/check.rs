@@ -26,7 +26,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("seed5-course-week5", 6, 38),
         ("quickstart", 3, 6),
         ("real-cpu", 3, 6),
-        ("real-vllm-cpu", 6, 12),
+        ("real-vllm-cpu", 7, 14),
         ("real-vllm-slurm", 3, 3),
         ("real-vllm-ssh", 3, 3),
         ("real-vllm-dp", 4, 4),

@@ -69,6 +69,13 @@ fn tp2_pp2_and_dp2_of_a_tiny_model() {
     weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2", "pp2", "dp2"]);
 }
 
+/// A Ray cluster of one host, on this machine.
+#[test]
+#[ignore = "needs a real vLLM with Ray; ci/test --all runs it"]
+fn tp2_on_one_host_that_is_a_ray_cluster() {
+    weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2-ray"]);
+}
+
 /// Seed 1's shape on hosts that are reached by ssh: one host, and TP2 over two by `--nnodes`.
 #[test]
 #[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]

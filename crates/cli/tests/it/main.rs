@@ -14,6 +14,7 @@ mod e2e_llama;
 mod e2e_vllm;
 mod e2e_vllm_dp;
 mod e2e_vllm_pd;
+mod e2e_vllm_ray;
 mod fingerprint;
 mod hosts;
 mod interrupt;

@@ -231,6 +231,10 @@ fn vllm() {
                 split(Case::new(&[("head", "0,1"), ("worker", "")]).ssh().shape(2, 1, 1)),
             ),
             (
+                "one host that is a Ray cluster",
+                Case::new(&[("n2", "0,1")]).shape(2, 1, 1).launcher(RankLauncher::Ray),
+            ),
+            (
                 "a prefill pool on this machine behind vllm-router",
                 split(Case::new(&[("box", "0")])).params(
                     "router = \"vllm-router\"\nrouter_bin = \"/opt/r/bin/vllm-router\"\n\
@@ -266,11 +270,12 @@ fn split(mut case: Case) -> Case {
 #[test]
 fn vllm_refusals() {
     let two = || Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1);
+    let ray = Case::new(&[("box", "0,1")]).shape(2, 1, 1).launcher(RankLauncher::Ray);
     let text = book(
         EngineKind::Vllm,
         &[
             ("no launcher", two()),
-            ("ray on this machine", two().launcher(RankLauncher::Ray)),
+            ("ray on an address that it replaces", ray),
             ("a pool without the other", Case::new(&[("box", "0")]).role(Role::Decode)),
             (
                 "a router that nobody knows",

@@ -1,9 +1,9 @@
 //! vLLM: `vllm serve`.
 //!
-//! On one host one process. Over hosts one process a host, joined by vLLM's own `--nnodes` (launcher
-//! mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over hosts, and those that have a
-//! server each, are in [`data_parallel`]. Prefill and decode pools have a router before them
-//! ([`super::router`]).
+//! On one host one process, or one beside a Ray cluster of that host. Over hosts one process a host, joined by
+//! vLLM's own `--nnodes` (launcher mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over
+//! hosts, and those that have a server each, are in [`data_parallel`]. Prefill and
+//! decode pools have a router before them ([`super::router`]).
 //!
 //! Extra ports: 0 joins ranks, from 1 on NIXL's side channel, one a data-parallel rank.
 
@@ -146,22 +146,24 @@ impl Engine for Vllm {
         let instance = request.instance;
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
-        if instance.dp_balance == Some(DpBalance::External) {
-            return data_parallel::a_server_a_rank(request, &hosts);
-        }
-        match (hosts.as_slice(), instance.dp > 1, request.launcher) {
-            ([place], ..) => Ok(vec![single(request, *place)]),
-            (_, true, _) => data_parallel::over_hosts(request, &hosts),
-            (_, false, Some(RankLauncher::Mp)) => Ok(multiprocessing(request, &hosts)),
-            (_, false, Some(RankLauncher::Ray)) if request.platform == Platform::Local => Err(
-                "launcher ray joins hosts of platform = \"ssh\": on one machine use launcher = \
-                     \"mp\", or attach with platform = \"external\""
-                    .to_owned(),
-            ),
-            (_, false, Some(RankLauncher::Ray)) => Ok(ray::over_hosts(request, &hosts)),
-            (_, false, None) => {
-                Err("an instance spans hosts: say launcher = \"mp\" or \"ray\"".to_owned())
+        let launcher = request.launcher;
+        // Where a platform starts them, the processes of one host need nobody to join them.
+        let is_cluster = hosts.len() > 1 || request.platform.places_processes();
+        let by_ray = is_cluster && launcher == Some(RankLauncher::Ray);
+        match (hosts.as_slice(), instance.dp > 1) {
+            (_, true) if by_ray => {
+                Err("vLLM's own processes join data-parallel ranks: say launcher = \"mp\", \
+                                        or replicas in place of dp"
+                    .to_owned())
             }
+            _ if by_ray => ray::over_hosts(request, &hosts),
+            (_, true) if instance.dp_balance == Some(DpBalance::External) => {
+                data_parallel::a_server_a_rank(request, &hosts)
+            }
+            ([place], _) => Ok(vec![single(request, *place)]),
+            (_, true) => data_parallel::over_hosts(request, &hosts),
+            _ if launcher == Some(RankLauncher::Mp) => Ok(multiprocessing(request, &hosts)),
+            _ => Err("an instance spans hosts: say launcher = \"mp\" or \"ray\"".to_owned()),
         }
     }
 }

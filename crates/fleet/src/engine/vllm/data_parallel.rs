@@ -10,7 +10,7 @@
 use super::{common, environment, headless, server_at};
 use crate::engine::{Args, Place, extra_port, head_addr, port};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
-use scalebeam_model::plan::{DpBalance, RankLauncher};
+use scalebeam_model::plan::DpBalance;
 
 const RPC_PORT: u16 = 13_345;
 
@@ -19,7 +19,7 @@ pub(super) fn over_hosts(
     request: &LaunchRequest<'_>,
     hosts: &[Place<'_>],
 ) -> Result<Vec<ProcessDraft>, String> {
-    let group = Group::new(request, hosts)?;
+    let group = Group::new(request, hosts);
     let is_hybrid = request.instance.dp_balance == Some(DpBalance::Hybrid);
     let mut start = 0;
     let mut processes = Vec::new();
@@ -48,7 +48,7 @@ pub(super) fn a_server_a_rank(
     request: &LaunchRequest<'_>,
     hosts: &[Place<'_>],
 ) -> Result<Vec<ProcessDraft>, String> {
-    let group = Group::new(request, hosts)?;
+    let group = Group::new(request, hosts);
     let mut processes = Vec::new();
     for place in hosts {
         group.ranks_on(*place)?;
@@ -76,18 +76,11 @@ struct Group<'a, 'r> {
 }
 
 impl<'a, 'r> Group<'a, 'r> {
-    fn new(request: &'a LaunchRequest<'r>, hosts: &[Place<'a>]) -> Result<Self, String> {
-        if request.launcher == Some(RankLauncher::Ray) {
-            return Err(
-                "vLLM's own processes join data-parallel ranks: say launcher = \"mp\", or \
-                        replicas in place of dp"
-                    .to_owned(),
-            );
-        }
+    fn new(request: &'a LaunchRequest<'r>, hosts: &[Place<'a>]) -> Self {
         let per_rank = usize::try_from(request.instance.gpus_per_rank()).unwrap_or(usize::MAX);
         let head = head_addr(request, hosts);
         let rpc = extra_port(request, 0, RPC_PORT);
-        Ok(Self { request, per_rank, head, rpc, spans: hosts.len() > 1 })
+        Self { request, per_rank, head, rpc, spans: hosts.len() > 1 }
     }
 
     fn ranks_on(&self, place: Place<'_>) -> Result<usize, String> {

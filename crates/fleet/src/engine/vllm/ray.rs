@@ -1,5 +1,5 @@
-//! vLLM over hosts that a Ray cluster joins: a raylet on each, the head's first, and the server beside
-//! the head.
+//! vLLM over hosts that a Ray cluster joins, or on one that is such a cluster by itself: a raylet on each, the
+//! head's first, and the server beside the head.
 //!
 //! **Invariants.** A raylet offers what the plan gives it, so Ray guesses neither GPUs nor CPUs. Ray's
 //! workers have the environment of their raylet, so what ranks need is set on each. What Ray writes is in
@@ -12,7 +12,7 @@
 use super::{common, environment, program, server};
 use crate::engine::{Args, Place, draft, extra_port, integer, port, set};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
-use scalebeam_model::plan::{RayNode, StartGate};
+use scalebeam_model::plan::{Platform, RayNode, StartGate};
 use serde_json::json;
 
 /// Where Ray's head listens, unless the file says otherwise.
@@ -21,11 +21,30 @@ const HEAD_PORT: u16 = 6379;
 const CLIENT_PORT: u16 = 10_001;
 
 /// The raylets of an instance, in rank order, and its server.
-pub(super) fn over_hosts(request: &LaunchRequest<'_>, hosts: &[Place<'_>]) -> Vec<ProcessDraft> {
-    let Some(head) = hosts.first().copied() else { return Vec::new() };
+///
+/// # Errors
+/// Where Ray would take another address for that of a host.
+pub(super) fn over_hosts(
+    request: &LaunchRequest<'_>,
+    hosts: &[Place<'_>],
+) -> Result<Vec<ProcessDraft>, String> {
+    let Some(head) = hosts.first().copied() else { return Ok(Vec::new()) };
+    let is_here = request.platform == Platform::Local;
+    if let Some(place) = hosts.iter().find(|p| is_here && is_replaced(&p.host.addr)) {
+        return Err(format!(
+            "Ray takes another address of the machine for {} of host {}, and its ranks do not meet: give the \
+             host addr = \"127.0.0.2\", or its address in the network",
+            place.host.addr, place.host.name
+        ));
+    }
     let cluster = Cluster { program: ray_beside(program(request)), head, port: head_port(request) };
     let raylets = hosts.iter().map(|place| cluster.raylet(request, *place));
-    raylets.chain([cluster.server(request, hosts)]).collect()
+    Ok(raylets.chain([cluster.server(request, hosts)]).collect())
+}
+
+/// Ray puts the address by which a machine reaches the network in the place of these.
+fn is_replaced(addr: &str) -> bool {
+    matches!(addr, "127.0.0.1" | "localhost" | "::1")
 }
 
 /// `ray` as it was installed with the `vllm` that the plan names.
@@ -73,6 +92,9 @@ impl Cluster<'_> {
             // vLLM's workers ask for none; of every CPU, Ray would make an idle process of its own.
             .pair("--num-cpus", place.ids.len())
             .pair("--resources", json!({ resource_of(place): 1 }))
+            // Its own range for workers, which may hold the ports above, is not taken.
+            .pair("--min-worker-port", 0)
+            .pair("--max-worker-port", 0)
             .pair("--temp-dir", "{scratch}")
             .flag("--disable-usage-stats")
             .flag("--block");
