@@ -144,6 +144,13 @@ fn gate(gate: &Gate) -> String {
         Gate::Http { path } => format!("GET {path} is 200"),
         Gate::Log { text } => format!("'{text}' in the log of each instance"),
         Gate::ModelListed { model } => format!("'{model}' listed"),
+        Gate::Servers { servers, path, model } => {
+            let path = path.iter().map(|path| format!("GET {path} is 200"));
+            let model = model.iter().map(|model| format!("'{model}' listed"));
+            let asked = path.chain(model).collect::<Vec<_>>().join(" and ");
+            format!("{asked} at each of {} servers behind the entry", servers.len())
+        }
+        Gate::Workers { path, expected } => format!("{expected} workers well by GET {path}"),
         Gate::Instances { expected } => {
             let of = expected.iter().map(|(role, n)| format!("{n} {role}"));
             format!("instances: {}", of.collect::<Vec<_>>().join(", "))

@@ -11,6 +11,7 @@ mod probe;
 mod progress;
 mod ranks;
 mod ray;
+mod routed;
 mod start;
 
 use crate::error::FleetError;
@@ -80,6 +81,10 @@ enum Question<'a> {
     Instances {
         url: String,
         expected: &'a BTreeMap<String, u32>,
+    },
+    Workers {
+        url: String,
+        expected: u32,
     },
     Completion {
         base: &'a str,
@@ -208,6 +213,10 @@ impl Wait<'_> {
                     notes.extend(self.model_listed(entry, model, doing).await?);
                 }
             }
+            Gate::Servers { servers, path, model } => {
+                notes = self.servers(servers, path.as_deref(), model.as_deref(), doing).await?;
+            }
+            Gate::Workers { path, expected } => self.workers(path, *expected, doing).await?,
             Gate::Instances { expected } => notes.extend(self.instances(expected, doing).await?),
             Gate::Completion { apis } => {
                 for entry in &self.plan.entries {
@@ -350,6 +359,9 @@ impl Wait<'_> {
             Question::Instances { url, expected } => {
                 answers::instances(url, expected, self.client.get(url).await)
             }
+            Question::Workers { url, expected } => {
+                answers::workers(url, *expected, self.client.get(url).await)
+            }
             Question::Completion { base } => self.ask_completion(self.client, base).await,
             Question::Answer { api, url } => self.ask_answer(self.client, *api, url).await,
             Question::Rank { client, base, api: Some(api) } => {
@@ -462,6 +474,8 @@ const fn reached(gate: &Gate) -> Option<State> {
         Gate::Instances { .. }
         | Gate::Completion { .. }
         | Gate::Ranks { .. }
+        | Gate::Servers { .. }
+        | Gate::Workers { .. }
         | Gate::BlocksMoved { .. } => None,
     }
 }

@@ -131,6 +131,15 @@ impl CacheReset {
     }
 }
 
+/// A router before instances, as readiness sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouterFacts {
+    /// Whether its `/v1/models` has the names that its workers serve.
+    pub lists_models: bool,
+    /// Where it lists its workers and whether they are well, in the form of SGLang's router.
+    pub workers: Option<&'static str>,
+}
+
 /// An engine, as the plan sees it.
 pub trait Engine: Sync + std::fmt::Debug {
     /// Which one it is.
@@ -216,10 +225,10 @@ pub trait Engine: Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether instances of these roles have a router of the deployment's own before them, which is its
-    /// entry, where scalebeam starts the processes: one of [`Engine::infra_processes`].
-    fn needs_router(&self, _roles: &[Role]) -> bool {
-        false
+    /// The router that stands before instances of these roles as the deployment's entry, where scalebeam starts
+    /// the processes: one of [`Engine::infra_processes`].
+    fn router(&self, _roles: &[Role], _params: &Params) -> Option<RouterFacts> {
+        None
     }
 
     /// The header of a request that names the data-parallel rank which answers it, as its server numbers

@@ -407,6 +407,24 @@ pub enum Gate {
         /// Its name.
         model: String,
     },
+    /// Behind a router, each server of an instance answers for itself.
+    Servers {
+        /// Base URLs, and whose they are.
+        servers: Vec<EntryPlan>,
+        /// `GET` of this path answers 200, where one is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// It lists this model, where lists are asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+    },
+    /// The router lists this many workers that are well.
+    Workers {
+        /// Where it lists them.
+        path: String,
+        /// Expected number.
+        expected: u32,
+    },
     /// This many instances of each role answer.
     Instances {
         /// Count by role.

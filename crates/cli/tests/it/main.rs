@@ -11,6 +11,7 @@ mod command;
 mod doctor;
 mod e2e_dynamo;
 mod e2e_llama;
+mod e2e_llama_router;
 mod e2e_vllm;
 mod e2e_vllm_dp;
 mod e2e_vllm_pd;

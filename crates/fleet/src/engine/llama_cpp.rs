@@ -5,10 +5,12 @@
 //! `params.rpc_workers = n` takes n of the extra ports.
 
 use super::{
-    Args, Env, Place, anywhere, bind_addr, draft, integer, only_on, places, port, reach_addr, text,
-    visible_gpus,
+    Args, Env, Place, anywhere, bind_addr, draft, integer, only_on, places, port, reach_addr,
+    router, text, visible_gpus,
 };
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::engine::{
+    Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
+};
 use scalebeam_model::plan::{EngineKind, Platform, Role};
 
 #[derive(Debug)]
@@ -41,6 +43,9 @@ const PARAMS: &[ParamSpec] = &[
         doc: "ggml-rpc-server processes that the layers are split over",
     },
     ParamSpec { name: "server", kind: ParamKind::Text, doc: "path of llama-server" },
+    router::ROUTER,
+    router::ROUTER_BIN,
+    router::ROUTER_ARGS,
 ];
 
 impl Engine for LlamaCpp {
@@ -82,6 +87,17 @@ impl Engine for LlamaCpp {
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
         only_on(&[Platform::Local, Platform::Ssh, Platform::External], self.kind(), platform)
+    }
+
+    fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {
+        // Pools are refused with the instances.
+        let is_whole = roles.iter().all(|role| *role == Role::Aggregated);
+        router::before(roles, params).filter(|_| is_whole)
+    }
+
+    fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+        let is_whole = request.pools.iter().all(|i| i.role == Role::Aggregated);
+        if is_whole { router::processes(request) } else { Ok(Vec::new()) }
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

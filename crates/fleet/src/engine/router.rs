@@ -1,18 +1,22 @@
-//! What stands before prefill and decode instances that have no frontend of their own: our own two-step
-//! routing (`scalebeam route`), or a router that the file names. It is a process of the deployment, on the
-//! host of its first instance or of `infra`, and its one entry.
+//! What stands before instances that have no frontend of their own: before prefill and decode pools our own
+//! two-step routing (`scalebeam route`) or a router that the file names; before whole copies one that the file
+//! names, and else nothing. It is a process of the deployment, on the host of its first instance or of `infra`,
+//! and its one entry.
 
 use super::{
     Args, Env, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, given,
     port, reach_addr, text,
 };
-use scalebeam_model::engine::{LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft};
+use scalebeam_model::engine::{
+    LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
+};
 use scalebeam_model::plan::{InstancePlan, Role};
 
 pub(super) const ROUTER: ParamSpec = ParamSpec {
     name: "router",
     kind: ParamKind::Text,
-    doc: "what stands before prefill and decode pools: scalebeam (the default) or vllm-router",
+    doc: "what stands before the instances: vllm-router, sglang-router (before whole copies), or scalebeam, \
+          the default before prefill and decode pools",
 };
 pub(super) const ROUTER_BIN: ParamSpec = ParamSpec {
     name: "router_bin",
@@ -23,6 +27,7 @@ pub(super) const ROUTER_ARGS: ParamSpec =
     ParamSpec { name: "router_args", kind: ParamKind::TextList, doc: "flags of the router" };
 
 const VLLM_ROUTER: &str = "vllm-router";
+const SGLANG_ROUTER: &str = "sglang-router";
 /// The last of an instance's extra ports, which no data-parallel rank reaches.
 const METRICS_PORT: usize = 15;
 /// Of vllm-router; a second one on the host would meet it.
@@ -33,6 +38,8 @@ const OWNED: &[&str] = &[
     "--port",
     "--prefill",
     "--decode",
+    "--worker-urls",
+    "--pd-disaggregation",
     "--vllm-pd-disaggregation",
     "--kv-connector",
     "--prometheus-host",
@@ -44,6 +51,7 @@ const OWNED: &[&str] = &[
 enum Kind {
     Ours,
     VllmRouter,
+    SglangRouter,
 }
 
 impl Kind {
@@ -51,23 +59,62 @@ impl Kind {
         match text(params, ROUTER.name) {
             None | Some("scalebeam") => Ok(Self::Ours),
             Some(VLLM_ROUTER) => Ok(Self::VllmRouter),
+            Some(SGLANG_ROUTER) => Ok(Self::SglangRouter),
             Some(other) => Err(format!(
-                "router '{other}' is not known: leave it out for scalebeam's own, or say \"{VLLM_ROUTER}\""
+                "router '{other}' is not known: leave it out for scalebeam's own, or say \"{VLLM_ROUTER}\" \
+                 or \"{SGLANG_ROUTER}\""
             )),
+        }
+    }
+
+    /// sglang-router as of 0.3.2: it answers at once that it is well, calls every model `unknown`, and takes in
+    /// its workers one by one.
+    const fn facts(self) -> RouterFacts {
+        let is_sglang = matches!(self, Self::SglangRouter);
+        RouterFacts {
+            lists_models: !is_sglang,
+            workers: if is_sglang { Some("/workers") } else { None },
+        }
+    }
+
+    fn check(self, is_split: bool) -> Result<(), String> {
+        match (self, is_split) {
+            (Self::Ours, false) => {
+                Err("scalebeam's own router is for prefill and decode pools: without a \
+                                        router requests are spread over whole copies by `balance`"
+                    .to_owned())
+            }
+            (Self::SglangRouter, true) => Err(format!(
+                "{SGLANG_ROUTER} hands prompts over by SGLang's bootstrap, which vLLM does not take part in: \
+                 leave router out, or say \"{VLLM_ROUTER}\""
+            )),
+            _ => Ok(()),
         }
     }
 }
 
 /// Whether a request to empty the prefix cache reaches every instance.
 pub(super) fn passes_on_resets(params: &Params) -> bool {
-    Kind::of(params) != Ok(Kind::VllmRouter)
+    // A name that is not known is refused elsewhere.
+    Kind::of(params).is_ok_and(|kind| kind == Kind::Ours)
+}
+
+/// The router before instances of these roles, where there is one.
+pub(super) fn before(roles: &[Role], params: &Params) -> Option<RouterFacts> {
+    let is_named = text(params, ROUTER.name).is_some();
+    let kind = Kind::of(params).unwrap_or(Kind::Ours);
+    (is_named || is_split(roles)).then(|| kind.facts())
+}
+
+fn is_split(roles: &[Role]) -> bool {
+    roles.iter().any(|role| *role != Role::Aggregated)
 }
 
 /// Whether a router can stand before these roles.
 pub(super) fn check_roles(roles: &[Role]) -> Result<(), String> {
     let has = |role| roles.contains(&role);
     let problem = match (has(Role::Prefill), has(Role::Decode), has(Role::Aggregated)) {
-        (true, true, false) => return Ok(()),
+        (true, true, false) | (false, false, _) => return Ok(()),
         (_, _, true) => {
             "aggregated instances beside prefill and decode pools are not sent anything"
         }
@@ -77,10 +124,28 @@ pub(super) fn check_roles(roles: &[Role]) -> Result<(), String> {
     Err(problem.to_owned())
 }
 
-/// The router of the deployment.
-pub(super) fn process(request: &LaunchRequest<'_>) -> Result<ProcessDraft, String> {
-    check_roles(&request.pools.iter().map(|i| i.role).collect::<Vec<_>>())?;
+/// The router of the deployment, where it has one.
+pub(super) fn processes(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+    let roles: Vec<Role> = request.pools.iter().map(|i| i.role).collect();
+    if before(&roles, request.params).is_none() {
+        return Ok(Vec::new());
+    }
+    match request.platform.places_processes() {
+        true => process(request, &roles).map(|process| vec![process]),
+        // What pools can do there is said with the platform.
+        false if is_split(&roles) => Ok(Vec::new()),
+        false => Err(format!(
+            "no router is started on platform {}: leave it out of params, or use platform = \"local\" or \
+             \"ssh\"",
+            request.platform.name()
+        )),
+    }
+}
+
+fn process(request: &LaunchRequest<'_>, roles: &[Role]) -> Result<ProcessDraft, String> {
+    check_roles(roles)?;
     let kind = Kind::of(request.params)?;
+    kind.check(is_split(roles))?;
     let user = flags(request.params);
     if let Some(flag) = OWNED.iter().find(|flag| given(&user, &[flag])) {
         return Err(format!("router_args must not have {flag}: the shape decides it"));
@@ -90,43 +155,68 @@ pub(super) fn process(request: &LaunchRequest<'_>) -> Result<ProcessDraft, Strin
     let place = Place { rank: 0, host, ids: &[] };
     let at = request.infra.and_then(|i| i.frontend).unwrap_or_else(|| entry_port(request));
     let metrics = extra_port(request, METRICS_PORT, USUAL_METRICS_PORT);
-    let bin = text(request.params, ROUTER_BIN.name);
-    let (program, mut args) = match (kind, bin) {
-        (Kind::Ours, Some(_)) => {
-            return Err(
-                "router_bin is for a router that is named: scalebeam's own is this program \
-                        here, and on PATH elsewhere"
-                    .to_owned(),
-            );
-        }
-        (Kind::Ours, None) => ("scalebeam", Args::new(&["route"])),
-        (Kind::VllmRouter, bin) => (bin.unwrap_or(VLLM_ROUTER), vllm_router(&user, metrics)),
+    let program = program(kind, request.params)?;
+    let mut args = match kind {
+        Kind::Ours => Args::new(&["route"]),
+        Kind::VllmRouter => vllm_router(&user, metrics, is_split(roles)),
+        Kind::SglangRouter => sglang_router(&user, metrics),
     };
     args.pair("--host", bind_addr(request, host)).pair("--port", at);
     workers(&mut args, request)?;
     args.user(&user);
     let mut process = draft("router", place, program, args.done(), Env::new());
     process.ports.push(port("http", &reach_addr(request, host), at));
-    if kind == Kind::VllmRouter {
+    if kind != Kind::Ours {
         process.ports.push(port("metrics", "127.0.0.1", metrics));
     }
     Ok(process)
 }
 
-/// Without its own second chances: a request that failed is to be seen. Workers come up after it, and how
-/// long they may take is the plan's business.
-fn vllm_router(user: &[String], metrics: u16) -> Args {
-    let mut args = Args::new(&["--vllm-pd-disaggregation", "--kv-connector", "nixl"]);
+fn program(kind: Kind, params: &Params) -> Result<&str, String> {
+    match (kind, text(params, ROUTER_BIN.name)) {
+        (Kind::Ours, Some(_)) => Err(
+            "router_bin is for a router that is named: scalebeam's own is this program here, and on PATH \
+             elsewhere"
+                .to_owned(),
+        ),
+        (Kind::Ours, None) => Ok("scalebeam"),
+        (Kind::VllmRouter, bin) => Ok(bin.unwrap_or(VLLM_ROUTER)),
+        (Kind::SglangRouter, bin) => Ok(bin.unwrap_or(SGLANG_ROUTER)),
+    }
+}
+
+fn vllm_router(user: &[String], metrics: u16, is_split: bool) -> Args {
+    let split = ["--vllm-pd-disaggregation", "--kv-connector", "nixl"];
+    let mut args = Args::new(if is_split { &split } else { &[] });
+    without_second_chances(&mut args, user, metrics);
+    args
+}
+
+fn sglang_router(user: &[String], metrics: u16) -> Args {
+    let mut args = Args::new(&["launch"]);
+    // Told to end, it would wait three minutes for requests that nobody waits for any more.
+    args.unless_given(user, &["--shutdown-grace-period-secs"], Some(5))
+        .pair("--prometheus-host", "127.0.0.1");
+    without_second_chances(&mut args, user, metrics);
+    args
+}
+
+/// A request that failed is to be seen, unless the file says how often it may be tried. Workers come up after
+/// the router, and how long they may take is the plan's business. Both routers come from one, and have these
+/// flags.
+fn without_second_chances(args: &mut Args, user: &[String], metrics: u16) {
     args.unless_given(user, &["--policy"], Some("round_robin"))
         .unless_given(user, &["--worker-startup-timeout-secs"], Some(86_400))
         .unless_given(user, &["--worker-startup-check-interval"], Some(1))
         .pair("--prometheus-port", metrics);
-    for flag in ["--disable-retries", "--disable-circuit-breaker"] {
-        if !given(user, &[flag]) {
+    for (flag, asked) in [
+        ("--disable-retries", "--retry-max-retries"),
+        ("--disable-circuit-breaker", "--cb-failure-threshold"),
+    ] {
+        if !given(user, &[flag, asked]) {
             args.flag(flag);
         }
     }
-    args
 }
 
 fn flags(params: &Params) -> Vec<String> {
@@ -135,24 +225,31 @@ fn flags(params: &Params) -> Vec<String> {
 }
 
 fn workers(args: &mut Args, request: &LaunchRequest<'_>) -> Result<(), String> {
+    if request.pools.iter().all(|i| i.role == Role::Aggregated) {
+        args.flag("--worker-urls");
+    }
     for instance in request.pools {
-        let flag = match instance.role {
-            Role::Prefill => "--prefill",
-            Role::Decode => "--decode",
-            Role::Aggregated => continue,
-        };
-        args.pair(flag, url(request, instance)?);
+        for url in urls(request, instance)? {
+            match instance.role {
+                Role::Prefill => args.pair("--prefill", url),
+                Role::Decode => args.pair("--decode", url),
+                Role::Aggregated => args.flag(&url),
+            };
+        }
     }
     Ok(())
 }
 
-/// Where the server of `instance` is reached.
-fn url(request: &LaunchRequest<'_>, instance: &InstancePlan) -> Result<String, String> {
-    let Some(place) = instance.place.first() else {
-        return Ok(format!("http://127.0.0.1:{}", instance.port));
+/// Where the servers of `instance` are reached.
+fn urls(request: &LaunchRequest<'_>, instance: &InstancePlan) -> Result<Vec<String>, String> {
+    let url = |(name, port): (&str, u16)| {
+        if name.is_empty() {
+            return Ok(format!("http://127.0.0.1:{port}"));
+        }
+        let host = request.hosts.get(name).ok_or_else(|| {
+            format!("instance {} is on host {name}, which is not in the plan", instance.index)
+        })?;
+        Ok(format!("http://{}:{port}", reach_addr(request, host)))
     };
-    let host = request.hosts.get(&place.host).ok_or_else(|| {
-        format!("instance {} is on host {}, which is not in the plan", instance.index, place.host)
-    })?;
-    Ok(format!("http://{}:{}", reach_addr(request, host), instance.port))
+    instance.servers().into_iter().map(url).collect()
 }

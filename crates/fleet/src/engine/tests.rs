@@ -231,6 +231,19 @@ fn vllm() {
                 split(Case::new(&[("head", "0,1"), ("worker", "")]).ssh().shape(2, 1, 1)),
             ),
             (
+                "two copies behind vllm-router",
+                copies(Case::new(&[("box", "0")])).params("router = \"vllm-router\""),
+            ),
+            (
+                "two copies behind sglang-router",
+                copies(Case::new(&[("box", "0")]))
+                    .params("router = \"sglang-router\"\nrouter_args = [\"--policy=cache_aware\", \"--retry-max-retries\", \"2\"]"),
+            ),
+            (
+                "servers of data-parallel ranks behind sglang-router",
+                routed(ranks(DpBalance::External)).params("router = \"sglang-router\""),
+            ),
+            (
                 "one host that is a Ray cluster",
                 Case::new(&[("n2", "0,1")]).shape(2, 1, 1).launcher(RankLauncher::Ray),
             ),
@@ -255,6 +268,21 @@ fn ranks(balance: DpBalance) -> Case {
         .dp_balance(balance)
 }
 
+/// An instance behind an entry on the port before its own.
+fn routed(mut case: Case) -> Case {
+    case.instance.port = 8001;
+    case
+}
+
+/// The first of two like instances of a host.
+fn copies(case: Case) -> Case {
+    let mut case = routed(case);
+    let mut second = case.instance.clone();
+    (second.index, second.port) = (1, 8002);
+    case.others.push(second);
+    case
+}
+
 /// The prefill instance of a deployment whose decode instance is on the last host.
 fn split(mut case: Case) -> Case {
     let mut decode = case.instance.clone();
@@ -271,11 +299,17 @@ fn split(mut case: Case) -> Case {
 fn vllm_refusals() {
     let two = || Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1);
     let ray = Case::new(&[("box", "0,1")]).shape(2, 1, 1).launcher(RankLauncher::Ray);
+    let (ours, sglang) = ("router = \"scalebeam\"", "router = \"sglang-router\"");
+    let mut pods = Case::new(&[]).params(sglang);
+    pods.platform = Platform::K8s;
     let text = book(
         EngineKind::Vllm,
         &[
             ("no launcher", two()),
             ("ray on an address that it replaces", ray),
+            ("our own router before copies", copies(Case::new(&[("box", "0")])).params(ours)),
+            ("sglang-router before pools", split(Case::new(&[("box", "0")])).params(sglang)),
+            ("a router in a pod", pods),
             ("a pool without the other", Case::new(&[("box", "0")]).role(Role::Decode)),
             (
                 "a router that nobody knows",
@@ -336,6 +370,10 @@ fn llama_cpp() {
             ("two GPUs", Case::new(&[("box", "0,1")]).shape(2, 1, 1)),
             ("tp without GPUs", Case::new(&[("box", "")]).shape(2, 1, 1)),
             ("two hosts", Case::new(&[("n2", "0"), ("n3", "0")]).shape(2, 1, 1)),
+            (
+                "two copies behind sglang-router",
+                copies(Case::new(&[("box", "")])).params("router = \"sglang-router\""),
+            ),
         ],
     );
     insta::assert_snapshot!(text);

@@ -2,8 +2,7 @@
 //!
 //! On one host one process, or one beside a Ray cluster of that host. Over hosts one process a host, joined by
 //! vLLM's own `--nnodes` (launcher mp) or by a Ray cluster (launcher ray, in [`ray`]). Data-parallel ranks over
-//! hosts, and those that have a server each, are in [`data_parallel`]. Prefill and
-//! decode pools have a router before them ([`super::router`]).
+//! hosts, and those that have a server each, are in [`data_parallel`]. Routers are in [`super::router`].
 //!
 //! Extra ports: 0 joins ranks, from 1 on NIXL's side channel, one a data-parallel rank.
 
@@ -16,7 +15,7 @@ use super::{
     visible_gpus,
 };
 use scalebeam_model::engine::{
-    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft,
+    CacheReset, Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
 };
 use scalebeam_model::plan::{DpBalance, EngineKind, Platform, RankLauncher, Role};
 
@@ -112,14 +111,11 @@ impl Engine for Vllm {
     }
 
     fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {
-        if platform.places_processes() && self.needs_router(roles) {
-            return router::check_roles(roles);
-        }
-        Ok(())
+        if platform.places_processes() { router::check_roles(roles) } else { Ok(()) }
     }
 
-    fn needs_router(&self, roles: &[Role]) -> bool {
-        roles.iter().any(|role| *role != Role::Aggregated)
+    fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {
+        router::before(roles, params)
     }
 
     /// Since 0.10; before that it is not looked at, and any rank answers.
@@ -132,11 +128,7 @@ impl Engine for Vllm {
     }
 
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
-        let roles: Vec<Role> = request.pools.iter().map(|i| i.role).collect();
-        if request.platform.places_processes() && self.needs_router(&roles) {
-            return router::process(request).map(|process| vec![process]);
-        }
-        Ok(Vec::new())
+        router::processes(request)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

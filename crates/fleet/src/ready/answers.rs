@@ -173,6 +173,27 @@ pub(super) fn instances(
     Verdict::Wait(registered(&found, expected))
 }
 
+/// SGLang's router lists its workers, and says of each whether it is well.
+pub(super) fn workers(url: &str, expected: u32, answer: Result<Answer, NoAnswer>) -> Verdict {
+    let answer = match common(url, answer) {
+        Ok(answer) => answer,
+        Err(verdict) => return verdict,
+    };
+    let parsed: Option<Value> = serde_json::from_str(&answer.body).ok();
+    let Some(list) = parsed.as_ref().and_then(|v| v.get("workers")).and_then(Value::as_array)
+    else {
+        return Verdict::Wrong(wrong(url, &answer, OTHER_SERVER));
+    };
+    let is_well = |worker: &&Value| worker.get("is_healthy") == Some(&Value::Bool(true));
+    let well = list.iter().filter(is_well).count();
+    match usize::try_from(expected) {
+        Ok(expected) if well < expected => {
+            Verdict::Wait(format!("{well} of {expected} workers are well"))
+        }
+        _ => Verdict::Pass(None),
+    }
+}
+
 /// `0 of 1 decode, 1 of 2 prefill workers registered`.
 fn registered(found: &BTreeMap<String, u32>, expected: &BTreeMap<String, u32>) -> String {
     let of = |(role, all): (&String, &u32)| {
@@ -345,6 +366,24 @@ mod tests {
             ),
         ] {
             assert_eq!(text(instances("U", &expected, ok(&body))), want);
+        }
+    }
+
+    /// By sglang-router 0.3.2, shortened.
+    #[test]
+    fn workers_of_a_router_count_once_they_are_well() {
+        let worker = |well: bool| format!(r#"{{"worker_type":"regular","is_healthy":{well}}}"#);
+        let list = |of: &[bool]| {
+            let workers: Vec<String> = of.iter().map(|well| worker(*well)).collect();
+            format!(r#"{{"workers":[{}],"total":{}}}"#, workers.join(","), of.len())
+        };
+        for (body, want) in [
+            (list(&[]), "wait: 0 of 2 workers are well"),
+            (list(&[true, false]), "wait: 1 of 2 workers are well"),
+            (list(&[true, true]), "pass"),
+            ("{}".to_owned(), "wrong: U gave HTTP 200 (application/json): {}"),
+        ] {
+            assert_eq!(text(workers("U", 2, ok(&body))), want);
         }
     }
 

@@ -57,8 +57,8 @@ impl Gate {
             Self::Alive { .. } => return None,
             Self::Http { .. } => GateKind::Health,
             Self::Log { .. } => GateKind::Log,
-            Self::ModelListed { .. } => GateKind::Models,
-            Self::Instances { .. } => GateKind::Instances,
+            Self::ModelListed { .. } | Self::Servers { .. } => GateKind::Models,
+            Self::Instances { .. } | Self::Workers { .. } => GateKind::Instances,
             Self::Completion { .. } | Self::Ranks { .. } => GateKind::Completion,
             Self::BlocksMoved { .. } => GateKind::Blocks,
         })

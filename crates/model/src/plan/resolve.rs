@@ -1,13 +1,15 @@
 //! From a checked file to a plan: ports, commands, environment, gates, points, estimate.
 
 use super::points::{Measurements, Target, measurements};
-use super::servers::{entries, port_url, ranked_servers};
+use super::servers::{entries, port_url, port_urls, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
     PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
 };
-use crate::engine::{CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, find};
+use crate::engine::{
+    CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, RouterFacts, find,
+};
 use crate::search::SearchPlan;
 use crate::spec::{Deploy, Experiment, Host, LimitSpec, ProbeKind, Problem, TelemetrySpec};
 use crate::units::Nanos;
@@ -167,7 +169,7 @@ fn deployment(
     }
     let (params, engine_params) = super::platform::split(platform, &deploy.params);
     let roles: Vec<Role> = shapes.iter().map(|s| s.role).collect();
-    let is_routed = platform.places_processes() && engine.needs_router(&roles);
+    let router = engine.router(&roles, &engine_params).filter(|_| platform.places_processes());
     let ctx = Ctx {
         deploy,
         experiment,
@@ -177,7 +179,8 @@ fn deployment(
         platform,
         params: &params,
         engine_params: &engine_params,
-        has_entry: engine.has_own_entry() || is_routed,
+        has_entry: engine.has_own_entry() || router.is_some(),
+        router,
     };
     if usize::from(ctx.first_port()) + 1_000 + shapes.len() * usize::from(EXTRA_PORTS) > 65_535 {
         let hint = "each instance takes the next port, and some above 1000 beyond";
@@ -221,6 +224,8 @@ struct Ctx<'a> {
     engine_params: &'a Params,
     /// One entry stands before all instances.
     has_entry: bool,
+    /// It is a router, and the instances have servers of their own behind it.
+    router: Option<RouterFacts>,
 }
 
 impl Ctx<'_> {
@@ -499,12 +504,16 @@ impl Ctx<'_> {
         let is_asked = !processes.is_empty() && spec.log.is_none();
         let own = self.engine.health_path().filter(|_| is_asked).map(str::to_owned);
         gates.extend(spec.log.map(|text| Gate::Log { text }));
-        gates.extend(spec.health.or(own).map(|path| Gate::Http { path }));
-        if spec.models != Some(false) {
-            gates.push(Gate::ModelListed { model: self.model.served.clone() });
-        }
-        if !expected.is_empty() {
-            gates.push(Gate::Instances { expected });
+        let health = spec.health.or(own);
+        let model = (spec.models != Some(false)).then(|| self.model.served.clone());
+        gates.extend(self.servers_answer(instances, processes, health.as_ref(), model.as_ref()));
+        gates.extend(health.map(|path| Gate::Http { path }));
+        let is_listed = self.router.is_none_or(|router| router.lists_models);
+        gates.extend(model.filter(|_| is_listed).map(|model| Gate::ModelListed { model }));
+        match self.router {
+            Some(router) => gates.extend(workers(router, instances)),
+            None if expected.is_empty() => {}
+            None => gates.push(Gate::Instances { expected }),
         }
         if spec.probe != Some(ProbeKind::Health) {
             // Which families are measured here is known once the points are.
@@ -524,7 +533,33 @@ impl Ctx<'_> {
     }
 }
 
+/// The proof that a router knows every server, where it tells.
+fn workers(router: RouterFacts, instances: &[InstancePlan]) -> Option<Gate> {
+    let path = router.workers?.to_owned();
+    let servers = instances.iter().map(|i| i.servers().len()).sum::<usize>();
+    Some(Gate::Workers { path, expected: u32::try_from(servers).unwrap_or(u32::MAX) })
+}
+
 impl Ctx<'_> {
+    /// The proof that every instance behind a router serves: the router itself may answer for none.
+    fn servers_answer(
+        &self,
+        instances: &[InstancePlan],
+        processes: &[ProcessPlan],
+        path: Option<&String>,
+        model: Option<&String>,
+    ) -> Option<Gate> {
+        self.router?;
+        path.or(model)?;
+        let of = |i: &InstancePlan| {
+            let instance = Some(i.index);
+            let urls = port_urls(processes, i.index, "http");
+            urls.map(move |url| EntryPlan { url, instance }).collect::<Vec<_>>()
+        };
+        let servers = instances.iter().flat_map(of).collect();
+        Some(Gate::Servers { servers, path: path.cloned(), model: model.cloned() })
+    }
+
     /// The proof that every data-parallel rank answers, where a request can ask for one.
     fn ranks_answer(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
         let header = self.engine.rank_header()?.to_owned();

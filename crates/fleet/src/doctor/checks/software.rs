@@ -18,10 +18,11 @@ const READ_PART: u64 = 4;
 const NETWORKED: [&str; 8] = ["nfs", "cifs", "smb2", "fuseblk", "fuse", "lustre", "gpfs", "ceph"];
 
 /// What gives a program, for the hint.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("vllm", "pip install vllm"),
     ("lmdeploy", "pip install lmdeploy"),
     ("vllm-router", "pip install vllm-router"),
+    ("sglang-router", "pip install sglang-router"),
     ("ray", "pip install 'ray[serve,llm]'"),
     ("serve", "pip install 'ray[serve,llm]'"),
     ("dynamo", "pip install 'ai-dynamo[vllm]'"),
