@@ -758,6 +758,7 @@ impl TelemetrySpec {
             gpu: self.gpu.unwrap_or(default.gpu),
             host: self.host.unwrap_or(default.host),
             rdma: self.rdma.unwrap_or(default.rdma),
+            engine: self.engine.unwrap_or(default.engine),
             steady: self.window == Some(WindowKind::Steady),
             busy_floor_pct: self.seed4_util_floor,
         }

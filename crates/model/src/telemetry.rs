@@ -263,6 +263,7 @@ impl Telemetry {
 
 /// What is watched while the load runs, as a plan has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct TelemetryPlan {
     /// Between two readings.
     pub interval: Nanos,
@@ -272,11 +273,12 @@ pub struct TelemetryPlan {
     pub host: bool,
     /// InfiniBand and RoCE counters are read.
     pub rdma: bool,
+    /// The engines' own metrics are read.
+    pub engine: bool,
     /// The steady part of the measurement is looked at, not all of it.
-    #[serde(default)]
     pub steady: bool,
     /// Seed 4's power number is given too: the mean of the samples above this utilisation, in percent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_floor_pct: Option<f64>,
 }
 
@@ -297,6 +299,7 @@ impl Default for TelemetryPlan {
             gpu: true,
             host: true,
             rdma: true,
+            engine: true,
             steady: false,
             busy_floor_pct: None,
         }

@@ -9,9 +9,6 @@ use scalebeam_telemetry::scrape::{Pages, Scraped, Scraper, Scraping};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// From look to look, unless the file says otherwise.
-const INTERVAL: Nanos = Nanos::from_secs(1);
-
 /// What a deployment's engines are asked with.
 #[derive(Clone)]
 pub(super) struct Engines {
@@ -38,14 +35,14 @@ impl Engines {
         deployment: &DeploymentPlan,
         clock: &Arc<dyn Clock>,
     ) -> Self {
-        let asked = loaded.experiment.telemetry.as_ref();
-        let is_wanted = asked.and_then(|t| t.engine) != Some(false);
+        let asked = &loaded.plan.telemetry;
         // A key that is not there has stopped the run before.
-        let pages = is_wanted.then(|| MetricsPages::new(deployment, &loaded.base).ok()).flatten();
+        let pages =
+            asked.engine.then(|| MetricsPages::new(deployment, &loaded.base).ok()).flatten();
         Self {
             pages: pages.map(|pages| Arc::new(OfDeployment(pages))),
             targets: deployment.metrics_targets(),
-            interval: asked.and_then(|t| t.interval).map_or(INTERVAL, |interval| interval.0),
+            interval: asked.interval,
             clock: Arc::clone(clock),
             runtime: Handle::current(),
         }

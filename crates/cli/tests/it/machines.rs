@@ -14,7 +14,8 @@ fn usage(results: &Value) -> &Value {
 #[test]
 fn cores_memory_and_every_process_of_the_plan_are_told() {
     let params = "ttft = \"20ms\", itl = \"10ms\"";
-    let lab = Lab::new(&(emulated(&["one"], params, LOAD) + TELEMETRY));
+    let formats = "[output]\nformats = [\"json\", \"csv\", \"md\"]\n";
+    let lab = Lab::new(&(emulated(&["one"], params, LOAD) + TELEMETRY + formats));
     let results = lab.say("run", &["--json"]).expect_code(0).json();
     let usage = usage(&results);
     let host = &usage["hosts"][0];

@@ -63,10 +63,10 @@ fn every_count_equals_the_server_s_own_log() {
 
 #[test]
 fn engines_are_looked_at_while_the_load_runs_and_not_where_the_file_says_no() {
-    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 40\n";
+    let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 60\n";
     let text = emulated(&["one"], "ttft = \"40ms\", itl = \"5ms\"", load)
         + "[output]\nformats = [\"json\", \"md\"]\n";
-    let lab = Lab::new(&(text.clone() + "[telemetry]\ninterval = \"20ms\"\n"));
+    let lab = Lab::new(&(text.clone() + "[telemetry]\ninterval = \"100ms\"\n"));
     let said = lab.say("run", &["--json"]);
     let point = &said.json()["points"][0];
     let running = &point["metrics"]["running"];
