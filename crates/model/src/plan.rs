@@ -229,6 +229,12 @@ impl Role {
             Self::Decode => "decode",
         }
     }
+
+    /// Reads the name in the file.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Aggregated, Self::Prefill, Self::Decode];
+        all.into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// What joins the ranks of an instance that spans hosts.
@@ -566,6 +572,14 @@ impl DeploymentPlan {
     /// The span that the platform is told as `name`.
     pub fn span(&self, name: &str) -> Option<Nanos> {
         parse_duration(self.text(name)?).ok()
+    }
+
+    /// The texts that the platform is told as `name`; none where it is told nothing.
+    pub fn list(&self, name: &str) -> &[String] {
+        match self.params.get(name) {
+            Some(ParamValue::List(texts)) => texts,
+            _ => &[],
+        }
     }
 
     /// Where its engines, and what stands before them, say what they count. Of an instance its own address, also

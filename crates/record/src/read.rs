@@ -263,7 +263,9 @@ impl TrialReader {
         };
         let (torn, source) = if requests.exists() {
             digest::verify(&self.dir)?;
-            read_tables_guarded(&requests, &self.dir.join(layout::TOKENS), &mut count)?;
+            let why = format!("it, or {} beside it, has impossible metadata", layout::TOKENS);
+            let tokens = self.dir.join(layout::TOKENS);
+            guarded(&requests, &why, || read_tables(&requests, &tokens, &mut count))?;
             (0, requests)
         } else if segment.exists() {
             (read_segment(&segment, &mut count)?, segment)
@@ -295,18 +297,16 @@ fn read_segment(path: &Path, take: &mut Take<'_>) -> Result<u64, RecordError> {
 }
 
 /// The Parquet reader asserts some properties of a file's metadata instead of checking them, so a
-/// damaged file can make it panic; here, at the border, that becomes an error like any other.
-fn read_tables_guarded(
-    requests: &Path,
-    tokens: &Path,
-    take: &mut Take<'_>,
-) -> Result<(), RecordError> {
-    // What a panic leaves in `take` is never looked at: the error ends the reading.
-    let read = AssertUnwindSafe(|| read_tables(requests, tokens, take));
-    std::panic::catch_unwind(read).unwrap_or_else(|_| {
-        let why = format!("it, or {} beside it, has impossible metadata", layout::TOKENS);
-        Err(RecordError::damaged(requests, why))
-    })
+/// damaged file can make it panic; here, at the border, that becomes an error like any other: of `path`,
+/// with `why`.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    why: &str,
+    read: impl FnOnce() -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
+    // What a panic leaves behind is never looked at: the error ends the reading.
+    std::panic::catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(RecordError::damaged(path, why)))
 }
 
 fn read_tables(requests: &Path, tokens: &Path, take: &mut Take<'_>) -> Result<(), RecordError> {

@@ -77,8 +77,9 @@ fn write_tables(
     trial: &TrialFile,
 ) -> Result<(), RecordError> {
     let mut reader = SegmentReader::open(segment)?;
-    let mut requests = Table::new(requests, trial, &[])?;
-    let mut tokens = Table::new(tokens, trial, &["delta_ns", "index", "number"])?;
+    let mut requests = Table::new(requests, notes(requests, trial)?, &[]);
+    let deltas = &["delta_ns", "index", "number"];
+    let mut tokens = Table::new(tokens, notes(tokens, trial)?, deltas);
     let mut batch: Vec<RequestRecord> = Vec::new();
     let mut arrivals = 0;
     let mut total = 0_u64;
@@ -105,25 +106,31 @@ fn write_tables(
     tokens.close()
 }
 
+/// What the tables of a trial say of themselves, besides their format.
+fn notes(path: &Path, trial: &TrialFile) -> Result<Vec<(&'static str, String)>, RecordError> {
+    let json = serde_json::to_string(trial).map_err(RecordError::json(path))?;
+    Ok(vec![
+        ("scalebeam.point", trial.point.clone()),
+        ("scalebeam.trial", trial.trial.to_string()),
+        ("scalebeam.trial_json", json),
+        ("scalebeam.units", table::UNIT_NOTES.to_owned()),
+    ])
+}
+
 /// A Parquet file under its temporary name.
-struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     properties: WriterProperties,
     writer: Option<ArrowWriter<File>>,
 }
 
 impl Table {
-    /// `deltas` are columns whose values lie close together, and so are stored as differences.
-    fn new(path: &Path, trial: &TrialFile, deltas: &[&str]) -> Result<Self, RecordError> {
-        let json = serde_json::to_string(trial).map_err(RecordError::json(path))?;
-        let notes = [
-            (FORMAT_KEY, StoreFormat::CURRENT.to_string()),
-            ("scalebeam.point", trial.point.clone()),
-            ("scalebeam.trial", trial.trial.to_string()),
-            ("scalebeam.trial_json", json),
-            ("scalebeam.units", table::UNIT_NOTES.to_owned()),
-        ];
-        let notes = notes.into_iter().map(|(k, v)| KeyValue::new(k.to_owned(), v)).collect();
+    /// `notes` stand in the file beside its format. `deltas` are columns whose values lie close together, and so
+    /// are stored as differences.
+    pub(crate) fn new(path: &Path, notes: Vec<(&str, String)>, deltas: &[&str]) -> Self {
+        let format = (FORMAT_KEY, StoreFormat::CURRENT.to_string());
+        let notes = [format].into_iter().chain(notes);
+        let notes = notes.map(|(k, v)| KeyValue::new(k.to_owned(), v)).collect();
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_key_value_metadata(Some(notes));
@@ -133,10 +140,10 @@ impl Table {
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
         }
-        Ok(Self { path: path.to_owned(), properties: properties.build(), writer: None })
+        Self { path: path.to_owned(), properties: properties.build(), writer: None }
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), RecordError> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), RecordError> {
         let failed = RecordError::parquet("write", &self.path);
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -150,7 +157,7 @@ impl Table {
         writer.write(batch).map_err(failed)
     }
 
-    fn close(self) -> Result<(), RecordError> {
+    pub(crate) fn close(self) -> Result<(), RecordError> {
         let failed = RecordError::parquet("write", &self.path);
         let Some(writer) = self.writer else { return Ok(()) };
         let out = writer.into_inner().map_err(failed)?;

@@ -8,22 +8,14 @@ use crate::digest;
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
-use crate::read::open_parquet;
-use crate::seal::FORMAT_KEY;
+use crate::read::{guarded, open_parquet};
+use crate::seal::Table;
 use crate::table::{Columns, at, batch};
-use crate::version::StoreFormat;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 use scalebeam_model::plan::Role;
 use scalebeam_model::telemetry::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,35 +26,14 @@ const UNITS: &str = "*_at: ns of the session's monotonic clock (see manifest.jso
 /// Writes the readings of the trial in `dir`.
 pub(crate) fn write(dir: &Path, telemetry: &Telemetry) -> Result<(), RecordError> {
     let path = dir.join(layout::TELEMETRY);
-    let beside = file::temporary(&path);
-    let failed = RecordError::parquet("write", &path);
-    let out = File::create(&beside).map_err(RecordError::io("create", &beside))?;
-    let rows = rows(telemetry)?;
-    let mut writer =
-        ArrowWriter::try_new(out, rows.schema(), Some(properties(telemetry))).map_err(&failed)?;
-    writer.write(&rows).map_err(&failed)?;
-    let out = writer.into_inner().map_err(failed)?;
-    out.sync_all().map_err(RecordError::io("sync", &path))?;
-    file::publish(&beside, &path)
-}
-
-fn properties(telemetry: &Telemetry) -> WriterProperties {
-    let notes = [
-        (FORMAT_KEY, StoreFormat::CURRENT.to_string()),
+    let notes = vec![
         (INTERVAL_KEY, telemetry.interval.0.to_string()),
         ("scalebeam.units", UNITS.to_owned()),
     ];
-    let notes = notes.into_iter().map(|(k, v)| KeyValue::new(k.to_owned(), v)).collect();
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_key_value_metadata(Some(notes));
-    for name in ["from_at", "to_at"] {
-        let column = ColumnPath::from(name);
-        properties = properties
-            .set_column_dictionary_enabled(column.clone(), false)
-            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
-    }
-    properties.build()
+    let mut table = Table::new(&path, notes, &["from_at", "to_at"]);
+    table.write(&rows(telemetry)?)?;
+    table.close()?;
+    file::publish(&file::temporary(&path), &path)
 }
 
 fn rows(telemetry: &Telemetry) -> Result<RecordBatch, RecordError> {
@@ -103,11 +74,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Telemetry>, RecordError> {
     if !path.exists() {
         return Ok(None);
     }
-    // As with the tables of requests: impossible metadata makes the reader panic.
-    let read = AssertUnwindSafe(|| read_file(&path));
-    std::panic::catch_unwind(read)
-        .unwrap_or_else(|_| Err(RecordError::damaged(&path, "it has impossible metadata")))
-        .map(Some)
+    guarded(&path, "it has impossible metadata", || read_file(&path)).map(Some)
 }
 
 /// The readings of the trial in `dir`. A damaged file must not cost the point its requests: what is then
@@ -206,9 +173,7 @@ impl<'a> Rows<'a> {
         let quantity = self.columns.need(quantity, "metric", row)?;
         let from = self.columns.need(at(self.from, row).map(Nanos), "from_at", row)?;
         let to = self.columns.need(at(self.to, row).map(Nanos), "to_at", row)?;
-        let is = |role: &Role, name: &str| role.name() == name;
-        let roles = [Role::Aggregated, Role::Prefill, Role::Decode];
-        let role = at(self.role, row).and_then(|n| roles.into_iter().find(|role| is(role, n)));
+        let role = at(self.role, row).and_then(Role::from_name);
         let device = Device { host, part, name, index: at(self.index, row), role };
         Ok(Ok((device, quantity, Reading { from, to, value })))
     }
