@@ -64,11 +64,9 @@ pub fn client(
 /// What `run` does with a deployment on `platform`, and no more.
 fn rules(platform: Platform) -> Vec<Rule> {
     const MAKE: &[&str] = &["get", "list", "create", "patch", "delete"];
-    let own = match platform {
-        Platform::Lws => rule("leaderworkerset.x-k8s.io", &["leaderworkersets"], MAKE),
-        Platform::Kuberay => rule("ray.io", &["rayservices"], MAKE),
-        Platform::Dgd => rule("nvidia.com", &["dynamographdeployments"], MAKE),
-        _ => rule("apps", &["deployments", "statefulsets"], MAKE),
+    let own = match kube::custom_resource(platform) {
+        Some((resource, group)) => rule(group, &[resource], MAKE),
+        None => rule("apps", &["deployments", "statefulsets"], MAKE),
     };
     vec![
         own,

@@ -2,7 +2,7 @@
 
 use super::RenderError;
 use super::subject::{Subject, Ways, seconds};
-use scalebeam_model::plan::{EnvValue, ProcessPlan, entry_host, object_name};
+use scalebeam_model::plan::{EnvValue, Platform, ProcessPlan, entry_host, object_name};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -477,6 +477,18 @@ impl Subject<'_> {
         let shm = VolumeSource::EmptyDir { medium: Some("Memory"), size_limit };
         let models = self.text("model_pvc").map(|claim| Volume::of_claim("models", claim));
         std::iter::once(Volume { name: "shm", source: shm }).chain(models).collect()
+    }
+}
+
+/// The resource that an operator must have brought for `platform`: its name, and the group of its API. Plain
+/// Kubernetes needs none.
+pub(crate) const fn custom_resource(platform: Platform) -> Option<(&'static str, &'static str)> {
+    match platform {
+        Platform::Lws => Some(("leaderworkersets", "leaderworkerset.x-k8s.io")),
+        Platform::Kuberay => Some(("rayservices", "ray.io")),
+        Platform::Dgd => Some(("dynamographdeployments", "nvidia.com")),
+        Platform::InferencePool => Some(("inferencepools", "inference.networking.k8s.io")),
+        _ => None,
     }
 }
 

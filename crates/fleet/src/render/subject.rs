@@ -89,10 +89,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn list(&self, name: &str) -> &'a [String] {
-        match self.deployment.params.get(name) {
-            Some(ParamValue::List(items)) => items,
-            _ => &[],
-        }
+        self.deployment.list(name)
     }
 
     pub(super) fn span(&self, name: &str) -> Option<Nanos> {

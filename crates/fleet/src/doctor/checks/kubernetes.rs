@@ -4,6 +4,7 @@ use super::{Verdict, fail, many, pass, skip, unless};
 use crate::doctor::sections::{Known, Unknown};
 use crate::doctor::seen::Seen;
 use crate::host::quote;
+use crate::render::kube;
 use scalebeam_model::plan::{DeploymentPlan, Platform};
 use std::fmt::Write as _;
 
@@ -47,23 +48,17 @@ fn place(d: &DeploymentPlan) -> String {
 }
 
 /// The resource that `d` is made as.
-fn workload(d: &DeploymentPlan) -> &'static str {
+fn workload(d: &DeploymentPlan) -> String {
     match (custom_resource(d.platform), d.instances.len()) {
         (Some(resource), _) => resource,
-        (None, 0 | 1) => "deployments.apps",
-        (None, _) => "statefulsets.apps",
+        (None, 0 | 1) => "deployments.apps".to_owned(),
+        (None, _) => "statefulsets.apps".to_owned(),
     }
 }
 
-/// The resource that an operator must have brought; plain Kubernetes needs none.
-const fn custom_resource(platform: Platform) -> Option<&'static str> {
-    match platform {
-        Platform::Lws => Some("leaderworkersets.leaderworkerset.x-k8s.io"),
-        Platform::Kuberay => Some("rayservices.ray.io"),
-        Platform::Dgd => Some("dynamographdeployments.nvidia.com"),
-        Platform::InferencePool => Some("inferencepools.inference.networking.k8s.io"),
-        _ => None,
-    }
+/// The resource that an operator must have brought, as `kubectl` calls it in full.
+fn custom_resource(platform: Platform) -> Option<String> {
+    kube::custom_resource(platform).map(|(resource, group)| format!("{resource}.{group}"))
 }
 
 /// A volume claim, as `kubectl` calls it for short.
@@ -120,7 +115,7 @@ pub(super) fn kind(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
         return skip("a plain Deployment needs no resource of an operator");
     };
     match told(seen, "kube_kinds", d)? {
-        said if said.contains(resource) => pass(resource),
+        said if said.contains(&resource) => pass(resource),
         _ => fail(format!("the cluster has no {resource}"), "install the operator that brings it"),
     }
 }

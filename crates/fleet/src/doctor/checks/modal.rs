@@ -3,7 +3,7 @@
 use super::{Verdict, fail, pass, skip, unless};
 use crate::doctor::sections::{Known, Unknown};
 use crate::doctor::seen::Seen;
-use scalebeam_model::plan::{DeploymentPlan, ParamValue, Platform, object_name};
+use scalebeam_model::plan::{DeploymentPlan, Platform, object_name};
 use serde::Deserialize;
 use std::fmt::Write as _;
 
@@ -26,10 +26,7 @@ pub(crate) fn calls(deployments: &[&DeploymentPlan]) -> String {
 }
 
 fn secrets(d: &DeploymentPlan) -> &[String] {
-    match d.params.get("secrets") {
-        Some(ParamValue::List(names)) => names,
-        _ => &[],
-    }
+    d.list("secrets")
 }
 
 /// A row of `modal app list --json`. Keys of clients before 1.5 are the heads of their tables.

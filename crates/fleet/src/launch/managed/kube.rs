@@ -18,7 +18,7 @@ use super::tool::ToolError;
 use super::{Ask, End, Look, Removal, errand, gone_within};
 use crate::journal::Claim;
 use crate::launch::log::last_lines;
-use crate::render::kube::INSTANCE;
+use crate::render::kube::{INSTANCE, custom_resource};
 use crate::teardown::Ended;
 use kubectl::Site;
 use pods::Trouble;
@@ -44,9 +44,7 @@ const NAMESPACE: &str = "namespace";
 /// What a platform adds to plain Kubernetes.
 #[derive(Debug)]
 struct Kind {
-    /// As kubectl names the kinds of its objects.
-    kinds: &'static str,
-    /// The path of their API, and the kind that must be in it.
+    /// The path of its API, and the kind that must be in it.
     api: Option<(&'static str, &'static str)>,
     /// What brings that.
     operator: &'static str,
@@ -56,21 +54,25 @@ struct Kind {
 const fn kind(platform: Platform) -> Kind {
     match platform {
         Platform::Lws => Kind {
-            kinds: "leaderworkersets.leaderworkerset.x-k8s.io,services",
             api: Some(("/apis/leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")),
             operator: "LeaderWorkerSet (the lws controller)",
         },
-        Platform::Kuberay => Kind {
-            kinds: "rayservices.ray.io,services",
-            api: Some(("/apis/ray.io/v1", "RayService")),
-            operator: "the KubeRay operator",
-        },
+        Platform::Kuberay => {
+            Kind { api: Some(("/apis/ray.io/v1", "RayService")), operator: "the KubeRay operator" }
+        }
         Platform::Dgd => Kind {
-            kinds: "dynamographdeployments.nvidia.com,services",
             api: Some(("/apis/nvidia.com/v1beta1", "DynamoGraphDeployment")),
             operator: "the Dynamo operator",
         },
-        _ => Kind { kinds: "deployments.apps,statefulsets.apps,services", api: None, operator: "" },
+        _ => Kind { api: None, operator: "" },
+    }
+}
+
+/// As kubectl names the kinds of its objects.
+fn kinds(platform: Platform) -> String {
+    match custom_resource(platform) {
+        Some((resource, group)) => format!("{resource}.{group},services"),
+        None => "deployments.apps,statefulsets.apps,services".to_owned(),
     }
 }
 
@@ -137,7 +139,7 @@ pub(super) async fn look(
     ask: Ask,
 ) -> Result<Look, ToolError> {
     let site = site(claim);
-    let seen = site.see(kind(plan.platform).kinds, &selector(claim)).await?;
+    let seen = site.see(&kinds(plan.platform), &selector(claim)).await?;
     Ok(match sight::sight(&seen.objects, &seen.pods) {
         Sight::Absent => Look::Absent,
         Sight::Pending(text) => Look::Pending(format!("pending: {text}")),
@@ -186,7 +188,7 @@ pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
 /// What there is of `claim`: objects and pods.
 pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
     let (site, selector) = (site(claim), selector(claim));
-    match site.names(kind(claim.platform).kinds, &selector).await {
+    match site.names(&kinds(claim.platform), &selector).await {
         Err(error) if lacks_kind(&error) => site.names(SERVICES, &selector).await,
         found => found,
     }
@@ -205,7 +207,7 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     if before.is_empty() {
         return Ok(Vec::new());
     }
-    match site.delete(kind(claim.platform).kinds, &selector).await {
+    match site.delete(&kinds(claim.platform), &selector).await {
         Err(error) if lacks_kind(&error) => site.delete(SERVICES, &selector).await?,
         done => done?,
     }
