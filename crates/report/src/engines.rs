@@ -2,7 +2,7 @@
 //! first token went.
 
 use crate::metric::Named;
-use crate::table::{self, Grid};
+use crate::table::{self, Grid, GridRow};
 use scalebeam_model::engine_metrics::{Gap, Word, gap};
 use scalebeam_model::plan::Role;
 use scalebeam_model::results::{PointResult, Results};
@@ -89,8 +89,8 @@ fn by_word(results: &Results) -> Option<Grid> {
         None => why(p, *word),
     };
     let heads = columns.iter().map(|(metric, _)| metric.head()).collect();
-    let cells = points.iter().map(|p| columns.iter().map(|c| cell(p, c)).collect()).collect();
-    grid("Engines, by their own metrics", &points, heads, cells)
+    let rows = points.iter().map(|p| (*p, columns.iter().map(|c| cell(p, c)).collect()));
+    grid("Engines, by their own metrics", rows.collect(), heads)
 }
 
 /// Why a point has no value of `word`: the first trial's reason.
@@ -102,32 +102,16 @@ fn why(point: &PointResult, word: Word) -> String {
 fn ttft(results: &Results) -> Option<Grid> {
     let metrics = TTFT.map(Named::new);
     let is_split = |p: &&PointResult| metrics.iter().all(|m| m.of(p).is_some());
-    let points: Vec<&PointResult> = results.points.iter().filter(is_split).collect();
+    let points = results.points.iter().filter(is_split);
+    let rows = points.map(|p| (p, metrics.iter().map(|m| table::cell(m, p)).collect()));
     let heads = metrics.iter().map(Named::head).collect();
-    let row = |p: &&PointResult| metrics.iter().map(|m| table::cell(m, p)).collect();
-    grid("Where the time to first token went", &points, heads, points.iter().map(row).collect())
+    grid("Where the time to first token went", rows.collect(), heads)
 }
 
-fn grid(
-    title: &str,
-    points: &[&PointResult],
-    heads: Vec<String>,
-    cells: Vec<Vec<String>>,
-) -> Option<Grid> {
-    let names = ["Deployment", "Load", "Level"].map(str::to_owned);
-    let place = |p: &PointResult| [p.deployment.clone(), p.load.clone(), p.level.clone()];
-    let trust: Vec<_> = points.iter().map(|p| p.trust.level).collect();
-    let with_trust = |(point, cells): (&&PointResult, Vec<String>)| {
-        let word = table::trust_word(point.trust.level).to_owned();
-        place(point).into_iter().chain(cells).chain([word]).collect()
-    };
-    (!points.is_empty() && !heads.is_empty()).then(|| Grid {
-        title: title.to_owned(),
-        head: names.into_iter().chain(heads).chain(["Trust".to_owned()]).collect(),
-        names: 3,
-        rows: points.iter().zip(cells).map(with_trust).collect(),
-        trust,
-    })
+/// Nothing where there is no point or no column.
+fn grid(title: &str, rows: Vec<GridRow<'_>>, heads: Vec<String>) -> Option<Grid> {
+    let is_there = !rows.is_empty() && !heads.is_empty();
+    is_there.then(|| Grid::of_points(title, &[], heads, rows))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::csv::as_text;
 use crate::error::ReportError;
 use crate::number::{ABSENT, plain};
-use crate::table::{Grid, trust_word};
+use crate::table::{Grid, GridRow};
 use scalebeam_model::results::{PointResult, Results};
 use scalebeam_model::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, ProcessUse, Usage};
 
@@ -25,23 +25,16 @@ const HEAD: [&str; 12] = [
 
 /// A row a host of a point; absent where no machine was watched.
 pub(crate) fn grid(results: &Results) -> Option<Grid> {
-    let mut head = ["Deployment", "Load", "Level", "Host"].map(str::to_owned).to_vec();
-    head.extend(HEAD.map(str::to_owned));
-    head.push("Trust".to_owned());
-    let (mut rows, mut trust) = (Vec::new(), Vec::new());
-    for point in &results.points {
-        for host in hosts(point) {
-            let place = [&point.deployment, &point.load, &point.level, &host];
-            let mut row = place.map(String::clone).to_vec();
-            let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
-            row.extend(numbers(point, &host).into_iter().map(shown));
-            row.push(trust_word(point.trust.level).to_owned());
-            rows.push(row);
-            trust.push(point.trust.level);
-        }
-    }
-    let title = "Machines, while they were measured".to_owned();
-    (!rows.is_empty()).then_some(Grid { title, head, names: 4, rows, trust })
+    let row = |point: &PointResult, host: String| {
+        let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
+        let numbers: Vec<String> = numbers(point, &host).into_iter().map(shown).collect();
+        [host].into_iter().chain(numbers).collect()
+    };
+    let of_point = |p| hosts(p).into_iter().map(move |host| (p, row(p, host)));
+    let rows: Vec<GridRow<'_>> = results.points.iter().flat_map(of_point).collect();
+    let heads = HEAD.map(str::to_owned);
+    let title = "Machines, while they were measured";
+    (!rows.is_empty()).then(|| Grid::of_points(title, &["Host"], heads, rows))
 }
 
 fn usages(point: &PointResult) -> impl Iterator<Item = &Usage> + Clone {
@@ -73,13 +66,11 @@ fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
         over(usages(point).filter_map(|u| sum(links_of(u, host).map(of))))
     };
     let of_gpus = |of: fn(&GpuUse) -> Option<MeanMax>| {
-        let mine = usages(point).flat_map(|u| &u.gpus);
-        over(mine.filter(|g| g.host == host && g.role.is_some()).filter_map(of))
+        let mine = usages(point).flat_map(Usage::given_gpus).filter(|g| g.host == host);
+        over(mine.filter_map(of))
     };
-    let power = |usage: &Usage| {
-        let mine = usage.gpus.iter().filter(|g| g.host == host && g.role.is_some());
-        sum(mine.map(|g| g.power_w))
-    };
+    let power =
+        |usage: &Usage| sum(usage.given_gpus().filter(|g| g.host == host).map(|g| g.power_w));
     let mut out = Vec::with_capacity(HEAD.len());
     out.extend(of_host(|h| h.cpu_pct));
     out.extend(of_host(|h| h.memory_pct));
@@ -94,8 +85,7 @@ fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
 
 /// Everything that leaves or enters a host: interfaces but loopback, and RDMA ports.
 fn links_of<'a>(usage: &'a Usage, host: &'a str) -> impl Iterator<Item = &'a LinkUse> {
-    let all = usage.links.iter().chain(&usage.rdma);
-    all.filter(move |link| link.host == host && link.name != "lo")
+    usage.all_links().filter(move |link| link.host == host && link.name != "lo")
 }
 
 /// The sum of all; absent where one is, or none is there.

@@ -49,13 +49,8 @@ fn of_host(host: &RanHost) -> String {
         )),
         Fact::Absent { absent } => words.push(format!("no GPU told: {absent}")),
     }
-    for (program, packages) in &host.packages {
-        let versions = match packages {
-            Fact::Known(packages) => listed(packages),
-            Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
-        };
-        words.push(format!("{program}: {versions}"));
-    }
+    let packages = host.packages.iter();
+    words.extend(packages.map(|(program, p)| format!("{program}: {}", told(p, listed))));
     words.join("; ")
 }
 
@@ -66,10 +61,9 @@ fn listed(packages: &BTreeMap<String, String>) -> String {
 }
 
 fn of_process(process: &RanProcess) -> (String, String) {
-    let command = match &process.command {
-        Fact::Known(words) => words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" "),
-        Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
-    };
+    let command = told(&process.command, |words| {
+        words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")
+    });
     (format!("{} on {}", process.process, process.host), command)
 }
 
@@ -83,8 +77,13 @@ fn quoted(word: &str) -> String {
 }
 
 fn word(fact: &Fact<String>) -> String {
+    told(fact, String::clone)
+}
+
+/// What is known, in words; else why it is not.
+fn told<T>(fact: &Fact<T>, words: impl Fn(&T) -> String) -> String {
     match fact {
-        Fact::Known(text) => text.clone(),
+        Fact::Known(known) => words(known),
         Fact::Absent { absent } => format!("{} ({absent})", number::ABSENT),
     }
 }

@@ -355,6 +355,34 @@ pub(crate) struct Grid {
     pub(crate) trust: Vec<TrustLevel>,
 }
 
+/// A row of a grid: of which point, what stands behind deployment, load and level, and its cells.
+pub(crate) type GridRow<'a> = (&'a PointResult, Vec<String>);
+
+impl Grid {
+    /// Rows of points. `more` are names of columns that tell rows of a point apart, whose cells come first.
+    pub(crate) fn of_points(
+        title: impl Into<String>,
+        more: &[&str],
+        heads: impl IntoIterator<Item = String>,
+        rows: Vec<GridRow<'_>>,
+    ) -> Self {
+        let names = ["Deployment", "Load", "Level"].iter().chain(more).map(|n| (*n).to_owned());
+        let trust = rows.iter().map(|(point, _)| point.trust.level).collect();
+        let row = |(point, cells): GridRow<'_>| {
+            let place = [&point.deployment, &point.load, &point.level].map(String::clone);
+            let word = trust_word(point.trust.level).to_owned();
+            place.into_iter().chain(cells).chain([word]).collect()
+        };
+        Self {
+            title: title.into(),
+            head: names.chain(heads).chain(["Trust".to_owned()]).collect(),
+            names: 3 + more.len(),
+            rows: rows.into_iter().map(row).collect(),
+            trust,
+        }
+    }
+}
+
 /// Builds a `table` report.
 pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
     let metrics = if spec.metrics.is_empty() {
@@ -362,23 +390,10 @@ pub(crate) fn grid(results: &Results, spec: &ReportSpec) -> Grid {
     } else {
         Named::all(&spec.metrics)
     };
-    let mut head: Vec<String> =
-        ["Deployment", "Load", "Level"].map(str::to_owned).into_iter().collect();
-    head.extend(metrics.iter().map(Named::head));
-    head.push("Trust".to_owned());
-    let row = |p: &PointResult| {
-        let mut row = vec![p.deployment.clone(), p.load.clone(), p.level.clone()];
-        row.extend(metrics.iter().map(|m| cell(m, p)));
-        row.push(trust_word(p.trust.level).to_owned());
-        row
-    };
-    Grid {
-        title: if spec.title.is_empty() { "Table".to_owned() } else { spec.title.clone() },
-        head,
-        names: 3,
-        rows: results.points.iter().filter(|p| spec.shows(p)).map(row).collect(),
-        trust: results.points.iter().filter(|p| spec.shows(p)).map(|p| p.trust.level).collect(),
-    }
+    let shown = results.points.iter().filter(|p| spec.shows(p));
+    let rows = shown.map(|p| (p, metrics.iter().map(|m| cell(m, p)).collect())).collect();
+    let title = if spec.title.is_empty() { "Table" } else { &spec.title };
+    Grid::of_points(title, &[], metrics.iter().map(Named::head), rows)
 }
 
 /// Metrics of the parts of a point.
@@ -396,45 +411,35 @@ const PART_COLUMNS: [&str; 8] = [
 /// Classes of mixed workloads and entries; absent where no point has parts.
 pub(crate) fn parts(results: &Results) -> Option<Grid> {
     let metrics = Named::all(&PART_COLUMNS);
-    let mut head: Vec<String> =
-        ["Deployment", "Load", "Level", "By", "Part"].map(str::to_owned).into_iter().collect();
-    head.extend(metrics.iter().map(Named::head));
-    head.push("Trust".to_owned());
-    let (mut rows, mut trust) = (Vec::new(), Vec::new());
-    for point in &results.points {
-        for (by, part, values) in point.parts() {
-            let place = [point.deployment.as_str(), &point.load, &point.level, by, &part];
-            let mut row: Vec<String> = place.map(str::to_owned).into_iter().collect();
-            row.extend(metrics.iter().map(|m| shown(m, m.value(values))));
-            row.push(trust_word(point.trust.level).to_owned());
-            rows.push(row);
-            trust.push(point.trust.level);
-        }
-    }
-    let title = "Parts of the requests".to_owned();
-    (!rows.is_empty()).then_some(Grid { title, head, names: 5, rows, trust })
+    let of_point = |point: &'_ PointResult| {
+        let row = |(by, part, values): (&str, String, &scalebeam_model::results::Metrics)| {
+            let names = [by.to_owned(), part].into_iter();
+            names.chain(metrics.iter().map(|m| shown(m, m.value(values)))).collect()
+        };
+        point.parts().map(row).collect::<Vec<Vec<String>>>()
+    };
+    let rows: Vec<GridRow<'_>> =
+        results.points.iter().flat_map(|p| of_point(p).into_iter().map(move |r| (p, r))).collect();
+    let heads = metrics.iter().map(Named::head);
+    (!rows.is_empty())
+        .then(|| Grid::of_points("Parts of the requests", &["By", "Part"], heads, rows))
 }
 
 /// Percentiles, each of a hundred, of every distribution: a row a point and metric.
 pub(crate) fn percentiles(results: &Results, percentiles: &[f64]) -> Grid {
-    let mut head: Vec<String> =
-        ["Deployment", "Load", "Level", "Metric"].map(str::to_owned).into_iter().collect();
-    head.extend(percentiles.iter().map(|p| percentile::name_of(*p)));
-    head.push("Trust".to_owned());
-    let (mut rows, mut trust) = (Vec::new(), Vec::new());
+    let row = |point: &PointResult, name: &str| {
+        let of = |p: &f64| cell(&Named::new(&percentile_key(name, *p)), point);
+        [name.to_owned()].into_iter().chain(percentiles.iter().map(of)).collect()
+    };
+    let mut rows: Vec<GridRow<'_>> = Vec::new();
     for point in &results.points {
-        for (name, value) in &point.metrics {
-            let MetricValue::Distribution(_) = value else { continue };
-            let place = [&point.deployment, &point.load, &point.level, name];
-            let mut row: Vec<String> = place.map(String::clone).into_iter().collect();
-            let of = |p: &f64| cell(&Named::new(&percentile_key(name, *p)), point);
-            row.extend(percentiles.iter().map(of));
-            row.push(trust_word(point.trust.level).to_owned());
-            rows.push(row);
-            trust.push(point.trust.level);
-        }
+        let is_distribution =
+            |(_, value): &(&String, &MetricValue)| matches!(value, MetricValue::Distribution(_));
+        let named = point.metrics.iter().filter(is_distribution);
+        rows.extend(named.map(|(name, _)| (point, row(point, name))));
     }
-    Grid { title: "Percentiles".to_owned(), head, names: 4, rows, trust }
+    let heads = percentiles.iter().map(|p| percentile::name_of(*p));
+    Grid::of_points("Percentiles", &["Metric"], heads, rows)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::TrialView;
 use super::catalogue::{output_tokens, output_tps_steady};
 use crate::telemetry::energy::EnergyUse;
 use crate::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, Usage};
-use crate::telemetry::{Flaw, FlawKind, Part};
+use crate::telemetry::{Part, Quantity};
 use std::collections::BTreeMap;
 
 pub(super) fn mean(values: &[f64]) -> f64 {
@@ -39,25 +39,14 @@ pub(super) fn gpus(
     of: fn(&GpuUse) -> Option<f64>,
     over: fn(&[f64]) -> f64,
 ) -> Option<f64> {
-    let given = given(t.usage?);
-    let values: Vec<f64> = given.map(of).collect::<Option<_>>()?;
-    (!values.is_empty() && !is_missing(t.usage?, " gpu ")).then(|| over(&values))
-}
-
-fn given(usage: &Usage) -> impl Iterator<Item = &GpuUse> {
-    usage.gpus.iter().filter(|gpu| gpu.role.is_some())
-}
-
-/// Whether a device whose name holds `text` was to be read and was not.
-fn is_missing(usage: &Usage, text: &str) -> bool {
-    let is = |flaw: &Flaw| flaw.kind == FlawKind::DeviceMissing && flaw.device.contains(text);
-    usage.flaws.iter().any(is)
+    let values: Vec<f64> = t.usage?.given_gpus().map(of).collect::<Option<_>>()?;
+    (!values.is_empty() && !t.usage?.misses(Quantity::Power)).then(|| over(&values))
 }
 
 /// (max - min) / max of the memory in use, within an instance; the largest.
 pub(super) fn memory_imbalance(t: &TrialView<'_>) -> Option<f64> {
     let mut by_instance: BTreeMap<Option<u32>, Vec<f64>> = BTreeMap::new();
-    for gpu in given(t.usage?) {
+    for gpu in t.usage?.given_gpus() {
         by_instance.entry(gpu.instance).or_default().push(gpu.memory_bytes?.mean);
     }
     let of_instance = |used: &Vec<f64>| {
@@ -80,9 +69,7 @@ pub(super) fn hosts(
 
 /// The hosts of the deployment, where all of them were read.
 fn serving(usage: &Usage) -> Option<impl Iterator<Item = &HostUse>> {
-    let missing =
-        |flaw: &Flaw| flaw.kind == FlawKind::DeviceMissing && flaw.quantity.starts_with("cpu");
-    let all = !usage.flaws.iter().any(missing);
+    let all = !usage.misses(Quantity::CpuBusy);
     all.then(|| usage.hosts.iter().filter(|host| host.serves))
 }
 

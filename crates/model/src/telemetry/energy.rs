@@ -107,8 +107,7 @@ pub(super) fn of_gpus<'a>(
             Ok(energy) => energy.disagreement(),
             Err(flaw) => Some(*flaw),
         };
-        let quantity = Quantity::Power.name().to_owned();
-        flaws.extend(flaw.map(|kind| Flaw { device: name, quantity, kind }));
+        flaws.extend(flaw.map(|kind| Flaw { device: name, quantity: Quantity::Power, kind }));
         match energy {
             Ok(energy) => sum.add(&energy, role),
             Err(_) => is_whole = false,

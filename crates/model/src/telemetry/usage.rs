@@ -287,6 +287,24 @@ pub struct Usage {
     pub absent: Vec<Absent>,
 }
 
+impl Usage {
+    /// The GPUs that the deployment was given.
+    pub fn given_gpus(&self) -> impl Iterator<Item = &GpuUse> {
+        self.gpus.iter().filter(|gpu| gpu.role.is_some())
+    }
+
+    /// Network interfaces and RDMA ports.
+    pub fn all_links(&self) -> impl Iterator<Item = &LinkUse> {
+        self.links.iter().chain(&self.rdma)
+    }
+
+    /// Whether something was to be read for `quantity` and was not.
+    pub fn misses(&self, quantity: Quantity) -> bool {
+        let is = |f: &Flaw| f.quantity == quantity && f.kind == FlawKind::DeviceMissing;
+        self.flaws.iter().any(is)
+    }
+}
+
 /// What `telemetry` says of `window`. `busy_floor_pct` is the utilisation of seed 4's number.
 pub fn usage(
     telemetry: &Telemetry,
@@ -353,7 +371,6 @@ impl<'a> Look<'a> {
         match of(series, self) {
             Ok(value) => Some(value),
             Err(kind) => {
-                let quantity = quantity.name().to_owned();
                 self.flaws.push(Flaw { device: name_of(device), quantity, kind });
                 None
             }
@@ -490,7 +507,7 @@ impl<'a> Look<'a> {
         for host in self.allocated.hosts.iter().filter(|h| !read.contains(h.as_str())) {
             self.flaws.push(Flaw {
                 device: host.clone(),
-                quantity: Quantity::CpuBusy.name().to_owned(),
+                quantity: Quantity::CpuBusy,
                 kind: FlawKind::DeviceMissing,
             });
         }

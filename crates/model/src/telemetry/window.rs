@@ -5,7 +5,7 @@
 //! that part of the window is not covered. A value is given only where readings cover the window and have
 //! no hole that a change could hide in.
 
-use super::{Reading, Series};
+use super::{Quantity, Reading, Series};
 use crate::units::{Nanos, significant};
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ pub struct Flaw {
     /// The device, as `localhost gpu 0`.
     pub device: String,
     /// The quantity.
-    pub quantity: String,
+    pub quantity: Quantity,
     /// What is wrong.
     #[serde(flatten)]
     pub kind: FlawKind,

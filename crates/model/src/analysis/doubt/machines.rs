@@ -1,7 +1,7 @@
 //! Doubts from what the machines did meanwhile.
 
 use super::{Seen, percent, reason};
-use crate::telemetry::usage::{GpuUse, LinkUse};
+use crate::telemetry::usage::GpuUse;
 use crate::telemetry::{Flaw, FlawKind, Quantity, Usage};
 use crate::trust::{Reason, TrustLevel};
 use crate::units::significant;
@@ -21,10 +21,6 @@ fn usages<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Usage> {
     seen.usages.iter().flatten()
 }
 
-fn given(usage: &Usage) -> impl Iterator<Item = &GpuUse> {
-    usage.gpus.iter().filter(|gpu| gpu.role.is_some())
-}
-
 fn name(gpu: &GpuUse) -> String {
     gpu.index.map_or_else(|| gpu.host.clone(), |index| format!("{} GPU {index}", gpu.host))
 }
@@ -32,7 +28,7 @@ fn name(gpu: &GpuUse) -> String {
 /// A GPU that is held down by its power or its heat is not the GPU that was bought.
 pub(super) fn held_down(seen: &Seen<'_>) -> Option<Reason> {
     let all = usages(seen)
-        .flat_map(given)
+        .flat_map(Usage::given_gpus)
         .flat_map(|gpu| gpu.held_down_pct.iter().map(move |(why, share)| (name(gpu), why, *share)));
     let (gpu, why, share) = all.max_by(|a, b| a.2.total_cmp(&b.2))?;
     let level = if why == "power cap" { TrustLevel::Sound } else { TrustLevel::Caution };
@@ -56,7 +52,7 @@ pub(super) fn slow_gpu(seen: &Seen<'_>) -> Option<Reason> {
         Some((name(gpu), gpu.role, gpu.sm_clock_mhz.filter(|_| at_work)?.mean))
     };
     let slowest = |usage: &Usage| {
-        let clocks: Vec<_> = given(usage).filter_map(clock).collect();
+        let clocks: Vec<_> = usage.given_gpus().filter_map(clock).collect();
         let slow = clocks.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;
         // Another role is another kind of work.
         let alike = clocks.iter().filter(|c| c.1 == slow.1).map(|c| c.2);
@@ -78,11 +74,7 @@ pub(super) fn slow_gpu(seen: &Seen<'_>) -> Option<Reason> {
 
 /// A full link is a finding about the deployment, and no fault of the measurement.
 pub(super) fn link_full(seen: &Seen<'_>) -> Option<Reason> {
-    let links = |usage: &'_ Usage| {
-        let all: Vec<LinkUse> = usage.links.iter().chain(&usage.rdma).cloned().collect();
-        all
-    };
-    let shares = usages(seen).flat_map(links).filter_map(|link| {
+    let shares = usages(seen).flat_map(Usage::all_links).filter_map(|link| {
         let share = link.peak_share()?;
         Some((format!("{} of {}", link.name, link.host), share))
     });
@@ -115,7 +107,7 @@ pub(super) fn memory_full(seen: &Seen<'_>) -> Option<Reason> {
 }
 
 fn power_flaws<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Flaw> {
-    let of_power = |flaw: &&Flaw| flaw.quantity == Quantity::Power.name();
+    let of_power = |flaw: &&Flaw| flaw.quantity == Quantity::Power;
     usages(seen).flat_map(|u| &u.flaws).filter(of_power)
 }
 
