@@ -20,12 +20,14 @@ use serde::{Deserialize, Serialize};
 mod histogram;
 mod maps;
 mod reading;
+mod said;
 mod snapshot;
 mod watch;
 mod word;
 
 pub use histogram::{Histogram, Quantile};
 pub use reading::{EngineReadings, InstanceReading, Reading, gap};
+pub use said::Said;
 pub use snapshot::Snapshot;
 pub use watch::Watch;
 pub use word::{Kind, Word};
@@ -88,6 +90,21 @@ pub enum Part {
     Engine,
     /// What stands before the engines, and counts whole requests.
     Frontend,
+}
+
+impl Part {
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Frontend => "frontend",
+        }
+    }
+
+    /// Reads the name used in files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Engine, Self::Frontend].into_iter().find(|part| part.name() == name)
+    }
 }
 
 #[cfg(test)]

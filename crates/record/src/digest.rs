@@ -18,6 +18,9 @@ struct Digests {
     /// Absent where the machines were not watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     telemetry_sha256: Option<String>,
+    /// Absent where the engines were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    engines_sha256: Option<String>,
 }
 
 fn of(path: &Path) -> Result<String, RecordError> {
@@ -26,9 +29,13 @@ fn of(path: &Path) -> Result<String, RecordError> {
 
 /// Remembers the tables that lie in `dir` under their temporary names.
 pub(crate) fn remember(dir: &Path) -> Result<(), RecordError> {
-    let telemetry = dir.join(layout::TELEMETRY);
+    let of_any = |name| {
+        let path = dir.join(name);
+        path.exists().then(|| of(&path)).transpose()
+    };
     let digests = Digests {
-        telemetry_sha256: telemetry.exists().then(|| of(&telemetry)).transpose()?,
+        telemetry_sha256: of_any(layout::TELEMETRY)?,
+        engines_sha256: of_any(layout::ENGINES)?,
         requests_sha256: of(&file::temporary(&dir.join(layout::REQUESTS)))?,
         tokens_sha256: of(&file::temporary(&dir.join(layout::TOKENS)))?,
     };
@@ -54,10 +61,21 @@ pub(crate) fn verify(dir: &Path) -> Result<(), RecordError> {
 /// # Errors
 /// When they are not, or nothing vouches for them.
 pub(crate) fn verify_telemetry(dir: &Path) -> Result<(), RecordError> {
-    let path = dir.join(layout::TELEMETRY);
-    match read(dir)?.telemetry_sha256 {
-        Some(sealed) => compare(&path, &sealed),
-        None => Err(RecordError::damaged(&path, "it was not there when its trial was sealed")),
+    vouched(&dir.join(layout::TELEMETRY), read(dir)?.telemetry_sha256)
+}
+
+/// The same of what the engines said.
+///
+/// # Errors
+/// When it is not what was sealed, or nothing vouches for it.
+pub(crate) fn verify_engines(dir: &Path) -> Result<(), RecordError> {
+    vouched(&dir.join(layout::ENGINES), read(dir)?.engines_sha256)
+}
+
+fn vouched(path: &Path, sealed: Option<String>) -> Result<(), RecordError> {
+    match sealed {
+        Some(sealed) => compare(path, &sealed),
+        None => Err(RecordError::damaged(path, "it was not there when its trial was sealed")),
     }
 }
 

@@ -38,10 +38,12 @@ pub const SEGMENT: &str = "requests.open.jsonl";
 pub const REQUESTS: &str = "requests.parquet";
 /// Token arrivals of a sealed trial.
 pub const TOKENS: &str = "tokens.parquet";
-/// SHA-256 of the two tables, as sealed.
+/// SHA-256 of the tables, as sealed.
 pub const DIGESTS: &str = "sealed.json";
-/// Readings of machines and engines.
+/// Readings of machines.
 pub const TELEMETRY: &str = "telemetry.parquet";
+/// What the engines said, look by look.
+pub const ENGINES: &str = "engines.parquet";
 /// Metrics page of the engines before and after.
 pub const ENGINE_METRICS: &str = "engine.prom";
 

@@ -9,6 +9,7 @@
 //! This room reads no clock and starts nothing: instants come in through `model::clock::Clock`.
 
 mod digest;
+mod engines;
 mod error;
 mod file;
 pub mod layout;

@@ -4,6 +4,7 @@
 //! that names it.
 
 use crate::digest;
+use crate::engines;
 use crate::error::RecordError;
 use crate::file;
 use crate::layout;
@@ -16,6 +17,7 @@ use crate::trial::{TrialFile, TrialInfo, TrialState};
 use crate::version::StoreFormat;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use scalebeam_model::analysis::{self, MeasuredPoint};
+use scalebeam_model::engine_metrics::Said;
 use scalebeam_model::plan::{PLAN_FORMAT, Plan, PointPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
 use std::collections::{BTreeMap, VecDeque};
@@ -230,6 +232,14 @@ impl TrialReader {
     /// When its phases were; absent for a partial trial.
     pub fn info(&self) -> Option<&TrialInfo> {
         self.file.as_ref()?.ended.as_ref().map(|e| &e.info)
+    }
+
+    /// What the engines said at each look at them while it was measured; empty where nobody looked.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn engine_looks(&self) -> Result<Vec<Vec<Said>>, RecordError> {
+        engines::read(&self.dir)
     }
 
     /// Reads its records, from wherever they are.

@@ -13,6 +13,7 @@ use crate::segment::SegmentWriter;
 use crate::trial::{Ended, TrialFile, TrialInfo, TrialState};
 use crate::version::StoreFormat;
 use scalebeam_model::clock::Clock;
+use scalebeam_model::engine_metrics::Said;
 use scalebeam_model::plan::{Plan, PointPlan, TrialPlan};
 use scalebeam_model::request::RequestRecord;
 use scalebeam_model::telemetry::Telemetry;
@@ -260,6 +261,14 @@ impl TrialWriter {
     /// When the file cannot be written.
     pub fn telemetry(&self, telemetry: &Telemetry) -> Result<(), RecordError> {
         crate::telemetry::write(&self.dir, telemetry)
+    }
+
+    /// Keeps what the engines said at each look at them meanwhile.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn engine_looks(&self, looks: &[Vec<Said>]) -> Result<(), RecordError> {
+        crate::engines::write(&self.dir, looks)
     }
 
     /// Keeps the engines' pages of metrics from before and after the measurement.

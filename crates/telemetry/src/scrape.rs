@@ -9,10 +9,9 @@
 //! Who reads a page knows keys and certificates, and this room knows neither: [`Pages`] is given.
 
 use scalebeam_model::clock::Clock;
-use scalebeam_model::engine_metrics::{EngineReadings, Snapshot, Watch, Word};
+use scalebeam_model::engine_metrics::{EngineReadings, Said, Snapshot, Watch, Word};
 use scalebeam_model::plan::MetricsTarget;
 use scalebeam_model::units::Nanos;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
@@ -59,19 +58,6 @@ impl Page {
         let page = self.body.as_deref().map(Snapshot::read);
         page.and_then(|p| p.number(Word::Running)).is_some_and(|n| n > 0.0)
     }
-}
-
-/// What one target said at one look.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said {
-    /// Position of the target.
-    pub target: usize,
-    /// When it was asked, and when its answer was there: what it said was true at some instant in between.
-    pub asked_at: Nanos,
-    /// See `asked_at`.
-    pub answered_at: Nanos,
-    /// Its numbers, of counters since its start; absent where it did not answer.
-    pub numbers: Option<BTreeMap<Word, f64>>,
 }
 
 /// What came of it all.
@@ -194,15 +180,24 @@ impl<P: Pages> State<P> {
     }
 
     fn sample(&mut self, pages: &[Page]) {
-        let said = self.watches.iter_mut().zip(pages).enumerate().map(|(target, (watch, page))| {
+        let targets = &self.scraper.targets;
+        let said = self.watches.iter_mut().zip(pages).zip(targets).enumerate();
+        let said = said.map(|(at, ((watch, page), target))| {
             let snapshot = page.body.as_deref().map(Snapshot::read);
-            let (is_asked, is_had) = (self.answering.contains(&target), snapshot.is_some());
+            let (is_asked, is_had) = (self.answering.contains(&at), snapshot.is_some());
             let numbers = is_asked.then(|| watch.sample(snapshot)).filter(|_| is_had);
-            Said { target, asked_at: page.asked_at, answered_at: page.answered_at, numbers }
+            Said {
+                instance: target.name.clone(),
+                part: target.part,
+                role: target.role,
+                asked_at: page.asked_at,
+                answered_at: page.answered_at,
+                numbers,
+            }
         });
         let look: Vec<Said> = said.collect();
-        let parts = self.scraper.targets.iter().map(|t| t.part);
-        self.scraped.readings.add_look(parts.zip(look.iter().map(|s| s.numbers.as_ref())));
+        let parts = look.iter().map(|said| (said.part, said.numbers.as_ref()));
+        self.scraped.readings.add_look(parts);
         self.scraped.looks.push(look);
     }
 

@@ -344,6 +344,9 @@ impl Job {
         if readings.instances.iter().any(|instance| instance.reads > 0) {
             self.writer.keep_engine_pages(&scraped.pages).map_err(Lost::Record)?;
         }
+        if !scraped.looks.is_empty() {
+            self.writer.engine_looks(&scraped.looks).map_err(Lost::Record)?;
+        }
         info.preemptions = readings.risen(Word::Preemptions).ok().map(whole);
         info.engines = Some(readings);
         Ok(())

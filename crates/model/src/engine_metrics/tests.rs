@@ -297,3 +297,15 @@ proptest! {
         prop_assert!(found.high.is_none_or(|high| truth <= high), "{:?} {}", found, truth);
     }
 }
+
+#[test]
+fn names_in_files_are_those_of_the_results() {
+    for word in Word::ALL {
+        assert_eq!(serde_json::to_value(word).unwrap(), word.name());
+        assert_eq!(Word::from_name(word.name()), Some(word));
+    }
+    for part in [Part::Engine, Part::Frontend] {
+        assert_eq!(serde_json::to_value(part).unwrap(), part.name());
+        assert_eq!(Part::from_name(part.name()), Some(part));
+    }
+}

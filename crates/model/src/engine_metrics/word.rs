@@ -108,6 +108,40 @@ impl Word {
         Self::FrontendE2e,
     ];
 
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Queued => "queued",
+            Self::KvUsage => "kv_usage",
+            Self::Preemptions => "preemptions",
+            Self::PrefixHits => "prefix_hits",
+            Self::PrefixQueries => "prefix_queries",
+            Self::PromptTokens => "prompt_tokens",
+            Self::GenerationTokens => "generation_tokens",
+            Self::RequestsDone => "requests_done",
+            Self::KvReceivedBytes => "kv_received_bytes",
+            Self::KvTransfersFailed => "kv_transfers_failed",
+            Self::IterationTokens => "iteration_tokens",
+            Self::Ttft => "ttft",
+            Self::Itl => "itl",
+            Self::E2e => "e2e",
+            Self::QueueTime => "queue_time",
+            Self::PrefillTime => "prefill_time",
+            Self::DecodeTime => "decode_time",
+            Self::KvTransferTime => "kv_transfer_time",
+            Self::FrontendInFlight => "frontend_in_flight",
+            Self::FrontendQueued => "frontend_queued",
+            Self::FrontendTtft => "frontend_ttft",
+            Self::FrontendE2e => "frontend_e2e",
+        }
+    }
+
+    /// Reads the name used in files.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|word| word.name() == name)
+    }
+
     /// How it is to be understood.
     pub const fn kind(self) -> Kind {
         match self {
