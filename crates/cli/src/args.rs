@@ -111,7 +111,8 @@ pub(crate) enum Command {
         scalebeam report runs/20260101T000000Z-name --define guidellm,aiperf --json\n  \
         scalebeam report runs/20260101T000000Z-name --percentiles 50,99.9\n  \
         scalebeam report runs/20260101T000000Z-name --histogram ttft_ms,itl_ms > histogram.csv\n  \
-        scalebeam report runs/20260101T000000Z-name --records jsonl | jq .finish_reason")]
+        scalebeam report runs/20260101T000000Z-name --records jsonl | jq .finish_reason\n  \
+        scalebeam report runs/20260101T000000Z-name --samples > samples.csv")]
     Report(ReportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(
@@ -503,6 +504,10 @@ pub(crate) struct ReportArgs {
     /// Print every request, warm-up included, in place of the tables; write no report
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["format", "define", "json", "percentiles"])]
     pub(crate) records: Option<RecordsArg>,
+    /// Print what each GPU and each machine did second by second beside what its engine did, as CSV for
+    /// fitting a model of power, in place of the tables; write no report
+    #[arg(long, conflicts_with_all = ["format", "define", "json", "percentiles", "histogram", "records"])]
+    pub(crate) samples: bool,
     /// Print the numbers as another tool defines and names them, in place of the tables; several
     /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]

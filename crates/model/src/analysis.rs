@@ -1,7 +1,7 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
-use crate::engine_metrics::EngineReadings;
+use crate::engine_metrics::{EngineReadings, Said};
 use crate::floor::Floor;
 use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials, steady};
 use crate::plan::{Plan, PointPlan};
@@ -9,10 +9,12 @@ use crate::request::RequestRecord;
 use crate::results::{
     Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
 };
+use crate::telemetry::samples::{self, Sample};
 use crate::telemetry::{Allocated, Telemetry, Usage, Window, usage};
 use crate::units::Nanos;
 use std::collections::BTreeMap;
 
+pub mod account;
 pub mod compare;
 mod doubt;
 pub mod expect;
@@ -178,6 +180,7 @@ fn point(
     };
     let metrics = with_asked(&views);
     let trust = doubt::doubts(&context, measured, &metrics, &usages, frame);
+    let account = account::account(&metrics, &usages);
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for failure in all().filter_map(|r| r.failure.as_ref()) {
         *failures.entry(failure.class.name().to_owned()).or_default() += 1;
@@ -200,6 +203,7 @@ fn point(
         outcomes: outcomes(all()),
         failures,
         slo: context.slo.map(|slo| slo::result(slo, &measured.trials)),
+        account,
         trust,
         trials: measured
             .trials
@@ -220,16 +224,40 @@ fn point(
 /// What the machines did in the measured part of a trial.
 fn machines(plan: &Plan, context: &PointContext<'_>, trial: &TrialRecords) -> Option<Usage> {
     let telemetry = trial.facts.telemetry.as_ref()?;
-    let view = trial.view(context);
-    let is_steady = plan.telemetry.steady;
-    let window = match is_steady {
-        true => steady(&view).map(|(from, to)| Window { from, to }).ok()?,
-        false => view.window()?,
-    };
-    let allocated = plan.deployment(context.deployment);
-    let allocated = allocated.map(|d| Allocated::of(d, &plan.hosts)).unwrap_or_default();
+    let window = watched_window(plan, context, trial)?;
+    let allocated = allocated(plan, context);
     let usage = usage::usage(telemetry, window, &allocated, plan.telemetry.busy_floor_pct);
-    Some(Usage { is_steady, ..usage })
+    Some(Usage { is_steady: plan.telemetry.steady, ..usage })
+}
+
+/// The part of a trial that machines are looked at in.
+fn watched_window(plan: &Plan, context: &PointContext<'_>, trial: &TrialRecords) -> Option<Window> {
+    let view = trial.view(context);
+    match plan.telemetry.steady {
+        true => steady(&view).map(|(from, to)| Window { from, to }).ok(),
+        false => view.window(),
+    }
+}
+
+fn allocated(plan: &Plan, context: &PointContext<'_>) -> Allocated {
+    let deployment = plan.deployment(context.deployment);
+    deployment.map(|d| Allocated::of(d, &plan.hosts)).unwrap_or_default()
+}
+
+/// What each GPU and each machine of a trial did step by step, beside what the engines said at `looks`; empty
+/// where no machine was watched.
+pub fn samples(
+    plan: &Plan,
+    point: &PointPlan,
+    trial: &TrialRecords,
+    looks: &[Vec<Said>],
+) -> Vec<Sample> {
+    let context = context(plan, point);
+    let window = watched_window(plan, &context, trial);
+    let Some((telemetry, window)) = trial.facts.telemetry.as_ref().zip(window) else {
+        return Vec::new();
+    };
+    samples::samples(telemetry, looks, window, &allocated(plan, &context))
 }
 
 fn outcomes<'a>(records: impl Iterator<Item = &'a RequestRecord>) -> BTreeMap<String, u64> {

@@ -230,6 +230,11 @@ impl Role {
         }
     }
 
+    /// What instance `index` of this role is called: `prefill 0`.
+    pub fn instance_name(self, index: u32) -> String {
+        format!("{} {index}", self.name())
+    }
+
     /// Reads the name in the file.
     pub fn from_name(name: &str) -> Option<Self> {
         let all = [Self::Aggregated, Self::Prefill, Self::Decode];
@@ -607,7 +612,7 @@ impl DeploymentPlan {
 
     /// One of an instance, and of one whose data-parallel ranks have several servers one of each server.
     fn instance_targets(&self, instance: &InstancePlan) -> Vec<MetricsTarget> {
-        let name = format!("{} {}", instance.role.name(), instance.index);
+        let name = instance.role.instance_name(instance.index);
         let target = |name: String, url: Option<String>| MetricsTarget {
             name,
             url,

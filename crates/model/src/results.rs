@@ -3,6 +3,7 @@
 //! Computed from records by [`crate::metrics`], never stored instead of them: the file can be deleted
 //! and made again with `scalebeam report RUN`.
 
+use crate::analysis::account::Account;
 use crate::engine_metrics::InstanceReading;
 use crate::metrics::Timeline;
 use crate::plan::{Level, Mode};
@@ -177,6 +178,9 @@ pub struct PointResult {
     /// Whether it meets its service-level objective, where the load has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloResult>,
+    /// Where it went: what its machines did, and what its time to the first token held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
     /// Whether the numbers can be relied on.
     pub trust: Trust,
     /// Each repeat.

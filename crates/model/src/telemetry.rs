@@ -9,6 +9,7 @@ use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 
 pub mod energy;
+pub mod samples;
 pub mod usage;
 pub mod window;
 

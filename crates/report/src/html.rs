@@ -31,6 +31,8 @@ struct Page<'a> {
     charts: Vec<Picture>,
     grids: Vec<Grid>,
     objectives: Vec<(String, bool, String)>,
+    /// Point, and where it went.
+    accounts: Vec<(String, String)>,
     failures: Vec<(String, String)>,
     skipped: Vec<SkippedRow<'a>>,
     comparisons: Vec<Vec<String>>,
@@ -147,6 +149,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
         doubts: doubts(input),
         missing: absences,
         objectives: table::objectives(results),
+        accounts: table::accounts(results),
         failures: table::failures(results),
         skipped: results.skipped.iter().map(skipped).collect(),
         broken,

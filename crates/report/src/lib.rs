@@ -25,6 +25,7 @@ mod png;
 mod profile;
 mod ran;
 mod records;
+mod samples;
 mod spec;
 mod svg;
 mod table;
@@ -45,6 +46,7 @@ pub use png::png;
 pub use records::{
     Place, PointHistogram, RecordFormat, RecordWriter, histograms_csv, histograms_json,
 };
+pub use samples::SampleWriter;
 pub use spec::{Format, Kind, Profile, ReportInput, ReportSpec};
 pub use svg::svg;
 pub use text::{terminal, terminal_percentiles, terminal_table};

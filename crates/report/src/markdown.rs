@@ -128,6 +128,13 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             escaped(doubt.next_step)
         );
     }
+    let accounts = table::accounts(results);
+    if !accounts.is_empty() {
+        out.push_str("\n## Where it went\n\n");
+    }
+    for (point, text) in accounts {
+        let _ = writeln!(out, "- **{}** {}", escaped(&point), escaped(&text));
+    }
     let failures = table::failures(results);
     if !failures.is_empty() {
         out.push_str("\n## Failures\n\n");

@@ -33,7 +33,7 @@ pub struct Place<'a> {
     pub trial: u32,
 }
 
-const PLACE: [&str; 4] = ["deploy", "load", "level", "trial"];
+pub(crate) const PLACE: [&str; 4] = ["deploy", "load", "level", "trial"];
 
 type Cell = fn(&RequestRecord) -> String;
 
@@ -79,7 +79,7 @@ fn instant(at: Option<Nanos>) -> String {
     optional(at.map(|n| n.0))
 }
 
-fn optional<T: ToString>(value: Option<T>) -> String {
+pub(crate) fn optional<T: ToString>(value: Option<T>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
 }
 

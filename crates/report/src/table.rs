@@ -284,6 +284,15 @@ pub(crate) fn failures(results: &Results) -> Vec<(String, String)> {
     results.points.iter().filter_map(row).collect()
 }
 
+/// Where each point went: the point, and its account in sentences.
+pub(crate) fn accounts(results: &Results) -> Vec<(String, String)> {
+    let row = |p: &PointResult| {
+        let text = p.account.as_ref()?.text();
+        Some((format!("{}/{}/{}", p.deployment, p.load, p.level), text))
+    };
+    results.points.iter().filter_map(row).collect()
+}
+
 /// Points with a service-level objective: the point, whether it meets it, and what it comes down to.
 pub(crate) fn objectives(results: &Results) -> Vec<(String, bool, String)> {
     let row = |p: &PointResult| {

@@ -150,6 +150,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
         turns: BTreeMap::new(),
         by_target: Vec::new(),
         slo: None,
+        account: None,
         trust,
         trials: [(1, 0.97), (2, 1.0), (3, 1.04)].into_iter().map(trial).collect(),
     }

@@ -4,11 +4,14 @@ use crate::args::{RecordsArg, ReportArgs};
 use crate::campaign::outcome::{self, Shown};
 use crate::exit::{Failure, Status};
 use crate::printer;
+use scalebeam_model::analysis;
 use scalebeam_model::metrics::{self, METRICS, Metric};
+use scalebeam_model::plan::PointPlan;
 use scalebeam_model::request::{Phase, RequestRecord};
 use scalebeam_model::stats::histogram::Histogram;
-use scalebeam_record::{RecordError, RunReader};
-use scalebeam_report::{Format, Place, PointHistogram, RecordFormat, RecordWriter};
+use scalebeam_model::telemetry::samples::Sample;
+use scalebeam_record::{RecordError, RunReader, TrialReader};
+use scalebeam_report::{Format, Place, PointHistogram, RecordFormat, RecordWriter, SampleWriter};
 use std::ops::ControlFlow;
 
 /// By how much a value may lie from the middle of its bucket, relative to itself.
@@ -17,6 +20,9 @@ const HISTOGRAM_ERROR: f64 = 0.01;
 pub(super) fn run(args: &ReportArgs) -> Result<Status, Failure> {
     if let Some(format) = args.records {
         return records(&RunReader::open(&args.run)?, format);
+    }
+    if args.samples {
+        return samples(&RunReader::open(&args.run)?);
     }
     if !args.histogram.is_empty() {
         return histograms(args);
@@ -57,6 +63,50 @@ fn records(reader: &RunReader, format: RecordsArg) -> Result<Status, Failure> {
     failure.map_or(Ok(Status::Ok), |f| Err(f.into()))
 }
 
+/// What the machines did, trial by trial.
+fn samples(reader: &RunReader) -> Result<Status, Failure> {
+    let plan = reader.plan();
+    let mut failure = None;
+    printer::stream(|out| {
+        let mut out = SampleWriter::new(plan, out)?;
+        for point in plan.every_point() {
+            let found = match samples_of(reader, point) {
+                Ok(found) => found,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
+            for (trial, samples) in found {
+                out.write(place(point, trial), &samples)?;
+            }
+        }
+        out.finish()
+    });
+    failure.map_or(Ok(Status::Ok), |f| Err(f.into()))
+}
+
+/// By number of the trial.
+fn samples_of(
+    reader: &RunReader,
+    point: &PointPlan,
+) -> Result<Vec<(u32, Vec<Sample>)>, RecordError> {
+    let looks = reader.trials(point)?;
+    let mut out = Vec::new();
+    for trial in reader.measured_trials(point)? {
+        let of_trial = looks.iter().find(|t| t.number() == Some(trial.number));
+        let looks = of_trial.map(TrialReader::engine_looks).transpose()?.unwrap_or_default();
+        let samples = analysis::samples(reader.plan(), point, &trial, &looks);
+        out.push((trial.number, samples));
+    }
+    Ok(out)
+}
+
+fn place(point: &PointPlan, trial: u32) -> Place<'_> {
+    let level = &point.level.label;
+    Place { deployment: &point.deployment, load: &point.load, level, trial }
+}
+
 /// Every record of the run, in the order of the plan; those of searches come last.
 fn each(
     reader: &RunReader,
@@ -64,13 +114,8 @@ fn each(
 ) -> Result<(), RecordError> {
     for point in reader.plan().every_point() {
         for trial in reader.trials(point)? {
-            let place = Place {
-                deployment: &point.deployment,
-                load: &point.load,
-                level: &point.level.label,
-                // A trial that was killed before it could say its number has no records.
-                trial: trial.number().unwrap_or(0),
-            };
+            // A trial that was killed before it could say its number has no records.
+            let place = place(point, trial.number().unwrap_or(0));
             let mut is_enough = false;
             trial.each(&mut |record| {
                 let flow = take(place, record);

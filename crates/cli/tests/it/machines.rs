@@ -80,3 +80,50 @@ fn a_reading_every_ten_milliseconds_is_refused() {
     let said = Lab::new(&text).say("check", &[]).expect_code(2);
     assert!(said.stderr.contains("machines are read every 100 ms"), "{}", said.stderr);
 }
+
+#[test]
+fn what_machines_and_engines_did_is_kept_look_by_look_and_given_step_by_step() {
+    let load = LOAD.replace("20x", "60x");
+    let lab = Lab::new(&(emulated(&["one"], "ttft = \"20ms\", itl = \"10ms\"", &load) + TELEMETRY));
+    let results = lab.say("run", &["--json"]).expect_code(0).json();
+    let account = &results["points"][0]["account"];
+    assert_eq!(account["roles"][0]["role"], "aggregated", "{account:#}");
+    assert!(account["roles"][0]["cpu_cores"].as_f64().unwrap() > 0.0, "{account:#}");
+    let host = &usage(&results)["hosts"][0];
+    let (foreign, cores) = (host["foreign_cores"].as_f64(), host["cores"].as_f64());
+    assert!(foreign.unwrap() >= 0.0 && foreign < cores, "{host:#}");
+    assert!(lab.run_dir().join("points/one/l/c4/1/engines.parquet").is_file());
+
+    let run = lab.run_dir().display().to_string();
+    let csv = crate::support::say(["report", &run, "--samples"]).expect_code(0).stdout;
+    let mut lines = csv.lines();
+    assert_eq!(
+        lines.next().unwrap(),
+        "deploy,load,level,trial,at_s,seconds,host,device,index,gpu,instance,role,tp,pp,dp,power_w,\
+         power_limit_w,counted_power_w,gpu_busy_pct,sm_active_pct,tensor_active_pct,dram_active_pct,\
+         sm_clock_mhz,temperature_c,gpu_memory_bytes,cpu_pct,running,queued,kv_usage,\
+         prompt_tokens_per_s,output_tokens_per_s"
+    );
+    let steps: Vec<&str> = lines.collect();
+    // A minute's worth of answers of 20 ms + 10 ms a token, four at a time.
+    assert!(steps.len() >= 2, "{csv}");
+    for (i, step) in steps.iter().enumerate() {
+        let start = format!("one,l,c4,1,{i},1,box,host,,,,,,,,,");
+        assert!(step.starts_with(&start), "{step} does not begin with {start}");
+    }
+}
+
+#[test]
+fn looks_at_engines_that_were_changed_afterwards_are_not_believed() {
+    let lab = Lab::new(&(emulated(&["one"], "ttft = \"5ms\", itl = \"1ms\"", LOAD) + TELEMETRY));
+    lab.say("run", &[]).expect_code(0);
+    let file = lab.run_dir().join("points/one/l/c4/1/engines.parquet");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let run = lab.run_dir().display().to_string();
+    let said = crate::support::say(["report", &run, "--samples"]).expect_code(2);
+    assert!(said.stderr.contains("SHA-256 differs"), "{}", said.stderr);
+    crate::support::say(["report", &run]).expect_code(0);
+}

@@ -31,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 35] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 37] = [
         nothing_measured,
         failures,
         time_outs,
@@ -63,6 +63,8 @@ pub(super) fn doubts(
         around::instrument_floor,
         machines::held_down,
         machines::slow_gpu,
+        machines::clock_drop,
+        machines::foreign_load,
         machines::link_full,
         machines::memory_full,
         machines::energy_doubtful,

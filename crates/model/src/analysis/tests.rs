@@ -18,6 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use std::collections::BTreeSet;
 
 mod doubts;
+mod machines;
 
 pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {

@@ -420,6 +420,13 @@ pub const METRICS: &[Metric] = &[
         of: Of::Trial(|t| machines::gpus(t, |g| g.busy_pct.map(|p| p.max / 100.0), machines::max)),
     },
     Metric {
+        name: "gpu_util.imbalance",
+        unit: "",
+        better: Better::Lower,
+        doc: "(max - min) / max of the mean share of busy time over the GPUs of one instance; the largest over the instances",
+        of: Of::Trial(machines::busy_imbalance),
+    },
+    Metric {
         name: "gpu_mem",
         unit: "%",
         better: Better::Neither,

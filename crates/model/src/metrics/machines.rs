@@ -45,9 +45,18 @@ pub(super) fn gpus(
 
 /// (max - min) / max of the memory in use, within an instance; the largest.
 pub(super) fn memory_imbalance(t: &TrialView<'_>) -> Option<f64> {
+    imbalance(t, |gpu| gpu.memory_bytes)
+}
+
+/// The same of the share of the time in which a GPU was busy.
+pub(super) fn busy_imbalance(t: &TrialView<'_>) -> Option<f64> {
+    imbalance(t, |gpu| gpu.busy_pct)
+}
+
+fn imbalance(t: &TrialView<'_>, of: fn(&GpuUse) -> Option<MeanMax>) -> Option<f64> {
     let mut by_instance: BTreeMap<Option<u32>, Vec<f64>> = BTreeMap::new();
     for gpu in t.usage?.given_gpus() {
-        by_instance.entry(gpu.instance).or_default().push(gpu.memory_bytes?.mean);
+        by_instance.entry(gpu.instance).or_default().push(of(gpu)?.mean);
     }
     let of_instance = |used: &Vec<f64>| {
         let (most, least) = (max(used), used.iter().copied().fold(f64::INFINITY, f64::min));

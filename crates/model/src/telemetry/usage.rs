@@ -55,7 +55,8 @@ impl Allocated {
         Self { hosts, gpus }
     }
 
-    fn gpu(&self, device: &Device) -> Option<&AllocatedGpu> {
+    /// The GPU that `device` is, where the deployment was given it.
+    pub fn of_device(&self, device: &Device) -> Option<&AllocatedGpu> {
         self.gpus.iter().find(|gpu| gpu.host == device.host && Some(gpu.id) == device.index)
     }
 }
@@ -129,6 +130,10 @@ pub struct HostUse {
     /// Share of the time in which some task waited for a core, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_pressure_pct: Option<MeanMax>,
+    /// Cores that were in use by what is neither of this run nor of its load generator: all in use minus those
+    /// of the processes that were read. Absent where a process has no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_cores: Option<f64>,
     /// Share of memory that is not available, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_pct: Option<MeanMax>,
@@ -313,11 +318,14 @@ pub fn usage(
     busy_floor_pct: Option<f64>,
 ) -> Usage {
     let mut look = Look { telemetry, window, allocated, flaws: Vec::new() };
-    let hosts = look.each(Part::Host, Look::host);
+    let mut hosts = look.each(Part::Host, Look::host);
     let links = look.each(Part::Nic, Look::link);
     let rdma = look.each(Part::Rdma, Look::link);
     let processes = look.each(Part::Process, Look::process);
     let gpus = look.each(Part::Gpu, Look::gpu);
+    for host in &mut hosts {
+        host.foreign_cores = foreign_cores(host, &processes);
+    }
     look.name_missing_hosts();
     let energy = look.energy();
     let busy = busy_floor_pct.and_then(|floor| look.busy_samples(floor));
@@ -333,6 +341,16 @@ pub fn usage(
         flaws: look.flaws,
         absent: telemetry.absent.clone(),
     }
+}
+
+/// What is in use on `host` beyond `processes`. Counts of processes end at other instants than those of the
+/// machine, so that a small difference may fall below zero.
+fn foreign_cores(host: &HostUse, processes: &[ProcessUse]) -> Option<f64> {
+    let mut mine = processes.iter().filter(|p| p.host == host.host).peekable();
+    mine.peek()?;
+    let ours: f64 = mine.map(|p| p.cpu_cores.map(|c| c.mean)).sum::<Option<_>>()?;
+    let busy = host.cores? * host.cpu_pct?.mean / 100.0;
+    Some((busy - ours).max(0.0))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -417,6 +435,7 @@ impl<'a> Look<'a> {
             cpu_pct: self.rate(device, Quantity::CpuBusy, 1.0).and_then(of_cores),
             cpu_stolen_pct: self.rate(device, Quantity::CpuStolen, 1.0).and_then(of_cores),
             cpu_pressure_pct: self.rate(device, Quantity::CpuPressure, 100.0),
+            foreign_cores: None,
             memory_pct: memory.zip(total).map(|(used, all)| used.scaled(100.0 / all)),
             memory_bytes: memory,
             tcp_resent_pct: resent
@@ -450,7 +469,7 @@ impl<'a> Look<'a> {
     }
 
     fn gpu(&mut self, device: &Device) -> GpuUse {
-        let allocated = self.allocated.gpu(device);
+        let allocated = self.allocated.of_device(device);
         let total = self.gauge(device, Quantity::GpuMemoryTotal).map(|m| m.max);
         let memory = self.gauge(device, Quantity::GpuMemoryUsed);
         let power = self.gauge(device, Quantity::Power);
@@ -541,7 +560,9 @@ impl<'a> Look<'a> {
         for gpu in self.telemetry.devices(Part::Gpu) {
             let both = self.telemetry.of(gpu, Quantity::Power);
             let both = both.zip(self.telemetry.of(gpu, Quantity::GpuBusy));
-            let (Some((power, busy)), Some(_)) = (both, self.allocated.gpu(gpu)) else { continue };
+            let (Some((power, busy)), Some(_)) = (both, self.allocated.of_device(gpu)) else {
+                continue;
+            };
             let is_busy = |at: u64| self.nearest(busy, Nanos(at)).is_some_and(|busy| busy > floor);
             samples.extend(self.inside(power).filter(|(at, _)| is_busy(*at)).map(|(_, w)| w));
         }

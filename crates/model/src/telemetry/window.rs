@@ -138,7 +138,19 @@ type Knot = (f64, f64);
 /// # Errors
 /// Says why the readings give no number.
 pub fn gauge(series: &Series, window: Window, interval: Nanos) -> Result<GaugeStat, FlawKind> {
-    let knots = knots(&series.readings, window, interval)?;
+    gauge_of(&series.readings, window, interval)
+}
+
+/// The same of readings that belong to no series.
+///
+/// # Errors
+/// Says why the readings give no number.
+pub fn gauge_of(
+    readings: &[Reading],
+    window: Window,
+    interval: Nanos,
+) -> Result<GaugeStat, FlawKind> {
+    let knots = knots(readings, window, interval)?;
     let integral: f64 = pairs(&knots).map(|((t0, v0), (t1, v1))| (t1 - t0) * (v0 + v1) / 2.0).sum();
     let covered = span(&knots);
     let values = || knots.iter().map(|(_, v)| *v);
@@ -156,7 +168,28 @@ pub fn gauge(series: &Series, window: Window, interval: Nanos) -> Result<GaugeSt
 /// # Errors
 /// Says why the readings give no number.
 pub fn counter(series: &Series, window: Window, interval: Nanos) -> Result<CounterStat, FlawKind> {
-    let knots = knots(&series.readings, window, interval)?;
+    counter_of(&series.readings, window, interval)
+}
+
+/// The readings in and around a window that is short beside all of them: what is further away says nothing of it.
+pub fn around(readings: &[Reading], window: Window) -> &[Reading] {
+    // One beyond each border is needed, and a few may have taken too long to be of use.
+    const BEYOND: usize = 4;
+    let begin = readings.partition_point(|r| r.at() <= window.from).saturating_sub(BEYOND);
+    let end = readings.partition_point(|r| r.at() < window.to) + BEYOND;
+    readings.get(begin..end.min(readings.len())).unwrap_or_default()
+}
+
+/// The same of readings that belong to no series.
+///
+/// # Errors
+/// Says why the readings give no number.
+pub fn counter_of(
+    readings: &[Reading],
+    window: Window,
+    interval: Nanos,
+) -> Result<CounterStat, FlawKind> {
+    let knots = knots(readings, window, interval)?;
     if pairs(&knots).any(|((_, v0), (_, v1))| v1 < v0) {
         return Err(FlawKind::CounterReset);
     }

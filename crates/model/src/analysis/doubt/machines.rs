@@ -1,7 +1,7 @@
 //! Doubts from what the machines did meanwhile.
 
 use super::{Seen, percent, reason};
-use crate::telemetry::usage::GpuUse;
+use crate::telemetry::usage::{GpuUse, HostUse};
 use crate::telemetry::{Flaw, FlawKind, Quantity, Usage};
 use crate::trust::{Reason, TrustLevel};
 use crate::units::significant;
@@ -12,6 +12,12 @@ const HELD_DOWN_PCT: f64 = 10.0;
 const SLOW_CLOCK: f64 = 0.9;
 /// Clocks of GPUs that do little say nothing.
 const AT_WORK_PCT: f64 = 20.0;
+/// Below this a clock may fall because there was nothing to do.
+const MOSTLY_AT_WORK_PCT: f64 = 80.0;
+/// Of all cores of a machine: less is what every system does by itself.
+const FOREIGN: f64 = 0.1;
+/// Above this a core is not free at the moment when it is wanted.
+const CROWDED_PCT: f64 = 70.0;
 /// A link that carried this much of its speed between two readings was full for a part of that time.
 const FULL_LINK: f64 = 0.9;
 /// With less memory left than this, something is being pushed out.
@@ -41,6 +47,52 @@ pub(super) fn held_down(seen: &Seen<'_>) -> Option<Reason> {
                 significant(share)
             ),
             "look at power limit and cooling of the machine before you compare with another",
+        )
+    })
+}
+
+/// A clock that falls while the work goes on makes the end of a measurement slower than its begin.
+pub(super) fn clock_drop(seen: &Seen<'_>) -> Option<Reason> {
+    let fallen = |gpu: &GpuUse| {
+        let clock = gpu.sm_clock_mhz?;
+        let is_at_work = gpu.busy_pct.is_some_and(|busy| busy.mean >= MOSTLY_AT_WORK_PCT);
+        // Why is known then, and told.
+        let is_explained = gpu.held_down_pct.values().any(|share| *share >= HELD_DOWN_PCT);
+        let is_lower = clock.mean < SLOW_CLOCK * clock.max;
+        (is_at_work && is_lower && !is_explained).then(|| (name(gpu), clock))
+    };
+    let (gpu, clock) = usages(seen).flat_map(Usage::given_gpus).find_map(fallen)?;
+    Some(reason(
+        "clock_drop",
+        TrustLevel::Caution,
+        format!(
+            "the clock of {gpu} was {} MHz on average and {} at most, and its driver names no reason: it was not as fast all of the time",
+            significant(clock.mean),
+            significant(clock.max)
+        ),
+        "warm up for longer, or lock its clocks (nvidia-smi --lock-gpu-clocks) for a comparison",
+    ))
+}
+
+/// What else runs on a machine takes from what is measured: cores and caches where they are idle, time where
+/// they are not.
+pub(super) fn foreign_load(seen: &Seen<'_>) -> Option<Reason> {
+    let share = |h: &HostUse| Some((h.host.clone(), h.foreign_cores?, h.cores?, h.cpu_pct?.mean));
+    let all = usages(seen).flat_map(|u| &u.hosts).filter_map(share);
+    let (host, foreign, cores, busy) = all.max_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2)))?;
+    let is_felt = busy >= CROWDED_PCT;
+    (foreign / cores > FOREIGN).then(|| {
+        reason(
+            "foreign_load",
+            if is_felt { TrustLevel::Caution } else { TrustLevel::Sound },
+            format!(
+                "{} of the {} cores of {host} were in use by something that is not of this run, and {} % of all: {}",
+                significant(foreign),
+                significant(cores),
+                significant(busy),
+                if is_felt { "it took time from what was measured" } else { "there was room for both" }
+            ),
+            "end what else runs there, or measure on a machine of its own",
         )
     })
 }

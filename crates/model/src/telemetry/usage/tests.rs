@@ -108,6 +108,28 @@ fn cores_memory_and_network_of_a_host_are_shares_and_rates() {
 }
 
 #[test]
+fn cores_that_are_in_use_by_others_are_all_but_those_of_the_run() {
+    let host = device(Part::Host, "node1", None);
+    let engine = device(Part::Process, "a/0/engine 4711", None);
+    let elsewhere = Device { host: "node2".into(), ..engine.clone() };
+    let mut all = vec![
+        series(&host, Quantity::CpuAll, |t| 8.0 * f64::from(t)),
+        series(&host, Quantity::CpuBusy, |t| 3.0 * f64::from(t)),
+        series(&elsewhere, Quantity::ProcessCpu, f64::from),
+    ];
+    assert_eq!(of(&telemetry(all.clone()), &[]).hosts[0].foreign_cores, None, "none was read here");
+    all.push(series(&engine, Quantity::ProcessCpu, |t| 1.75 * f64::from(t)));
+    let foreign = of(&telemetry(all.clone()), &[]).hosts[0].foreign_cores.unwrap();
+    assert!((foreign - 1.25).abs() < 1e-9, "{foreign}");
+    // One that began within the window has no mean, and what it used would be called another's.
+    let late = device(Part::Process, "a/0/worker 4712", None);
+    let mut begun = series(&late, Quantity::ProcessCpu, f64::from);
+    begun.readings.drain(..8);
+    all.push(begun);
+    assert_eq!(of(&telemetry(all), &[]).hosts[0].foreign_cores, None);
+}
+
+#[test]
 fn seed_four_s_number_is_the_mean_of_the_busy_samples() {
     let gpu = device(Part::Gpu, "GPU-0", Some(0));
     let is_busy = |t: u32| (4..6).contains(&t);
