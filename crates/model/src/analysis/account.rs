@@ -94,6 +94,9 @@ pub(super) fn account(metrics: &Metrics, usages: &[Option<Usage>]) -> Option<Acc
     (account != Account::default()).then_some(account)
 }
 
+/// What carried no more had no part in it.
+const LEAST_GBPS: f64 = 1e-3;
+
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -164,7 +167,7 @@ fn first_token(metrics: &Metrics) -> Option<FirstToken> {
 fn fullest_link(usages: &[&Usage]) -> Option<FullestLink> {
     let all = usages.iter().flat_map(|u| u.all_links()).filter(|link| link.name != "lo");
     let by_fullness = |a: &FullestLink, b: &FullestLink| a.rank().total_cmp(&b.rank());
-    all.filter_map(FullestLink::of).max_by(by_fullness)
+    all.filter_map(FullestLink::of).filter(|l| l.gbps.max >= LEAST_GBPS).max_by(by_fullness)
 }
 
 impl FullestLink {

@@ -92,6 +92,8 @@ fn a_link_without_a_speed_is_told_only_where_no_other_says_its_own() {
     assert!(text(&usage).ends_with("it does not say its speed."), "{}", text(&usage));
     usage.links.push(link("eth1", 0.1, Some(10.0)));
     assert!(text(&usage).starts_with("The fullest link, eth1"), "{}", text(&usage));
+    let quiet = Usage { links: vec![link("eth0", 1e-4, Some(10.0))], ..Usage::default() };
+    assert_eq!(account(&Metrics::new(), &[Some(quiet)]), None, "a quiet link is not told");
 }
 
 #[test]
