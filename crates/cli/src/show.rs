@@ -151,6 +151,9 @@ fn gate(gate: &Gate) -> String {
             format!("{asked} at each of {} servers behind the entry", servers.len())
         }
         Gate::Workers { path, expected } => format!("{expected} workers well by GET {path}"),
+        Gate::Application { name, replicas, .. } => {
+            format!("application {name} of Ray Serve runs with {replicas} replicas")
+        }
         Gate::Instances { expected } => {
             let of = expected.iter().map(|(role, n)| format!("{n} {role}"));
             format!("instances: {}", of.collect::<Vec<_>>().join(", "))

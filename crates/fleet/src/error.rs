@@ -300,6 +300,18 @@ pub enum FleetError {
         /// Instances expected.
         expected: String,
     },
+    /// Ray Serve has given up an application.
+    #[error(
+        "deployment '{deployment}': Ray Serve could not deploy application {application}: {said}"
+    )]
+    NotDeployed {
+        /// The deployment.
+        deployment: String,
+        /// The application.
+        application: String,
+        /// What Ray says.
+        said: String,
+    },
     /// Decode instances compute the prompts that prefill instances were to compute for them.
     #[error(
         "deployment '{deployment}' is not split: {instances} answered and was sent no key-value bytes, so \
@@ -400,6 +412,10 @@ impl FleetError {
             }
             Self::InstanceCount { .. } => {
                 "see the logs of the missing workers, or correct replicas/workers".to_owned()
+            }
+            Self::NotDeployed { .. } => {
+                "correct args, params or place by what Ray says there; the log of the application has more"
+                    .to_owned()
             }
             Self::NothingMoved { .. } => {
                 "see the decode instance's log for NIXL; both pools need the same \

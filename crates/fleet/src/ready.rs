@@ -12,6 +12,7 @@ mod progress;
 mod ranks;
 mod ray;
 mod routed;
+mod serve;
 mod start;
 
 use crate::error::FleetError;
@@ -22,6 +23,7 @@ use progress::Watch;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, GateKind, Platform, Role};
 use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::Api;
+use serve::Wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -217,6 +219,11 @@ impl Wait<'_> {
                 notes = self.servers(servers, path.as_deref(), model.as_deref(), doing).await?;
             }
             Gate::Workers { path, expected } => self.workers(path, *expected, doing).await?,
+            Gate::Application { serve, host, dashboard, name, deployment, replicas } => {
+                let replicas = *replicas;
+                let wanted = Wanted { serve, host, dashboard, name, deployment, replicas };
+                self.application(wanted, doing).await?;
+            }
             Gate::Instances { expected } => notes.extend(self.instances(expected, doing).await?),
             Gate::Completion { apis } => {
                 for entry in &self.plan.entries {
@@ -476,6 +483,7 @@ const fn reached(gate: &Gate) -> Option<State> {
         | Gate::Ranks { .. }
         | Gate::Servers { .. }
         | Gate::Workers { .. }
+        | Gate::Application { .. }
         | Gate::BlocksMoved { .. } => None,
     }
 }

@@ -97,8 +97,14 @@ fn plain(text: &str) -> String {
     text.chars().map(keep).collect()
 }
 
-/// Starts a process; `secrets` are the values of the variables that it inherits.
-pub(crate) fn start(intent: &Intent, dir: &str, secrets: &BTreeMap<String, String>) -> String {
+/// Starts a process, which reads `files` of its directory; `secrets` are the values of the variables that it
+/// inherits.
+pub(crate) fn start(
+    intent: &Intent,
+    files: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, String>,
+) -> String {
+    let dir = intent.scratch.as_deref().unwrap_or_default();
     let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
     let mut script = format!("{COMMON}\nbase={}\ndir={}\n", quote(base), quote(dir));
     let _ = writeln!(script, "file={}", quote(&file(dir, &intent.process)));
@@ -116,6 +122,12 @@ pub(crate) fn start(intent: &Intent, dir: &str, secrets: &BTreeMap<String, Strin
     export(PROCESS_MARKER, &intent.process);
     let words = std::iter::once(&intent.program).chain(&intent.args).map(|w| quote(w));
     let _ = writeln!(script, "set -- {}", words.collect::<Vec<_>>().join(" "));
+    script.push_str("write_files() {\n:\n");
+    for (name, text) in files {
+        let path = format!("{dir}/{}", plain(name));
+        let _ = writeln!(script, "printf %s {} > {} || return 1", quote(text), quote(&path));
+    }
+    script.push_str("}\n");
     script + START
 }
 

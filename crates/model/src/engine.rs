@@ -4,8 +4,8 @@
 //! this file. Nothing here does IO: an engine turns a shape into command lines.
 
 use crate::plan::{
-    EngineKind, EnvValue, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, RankLauncher,
-    Role, StartGate,
+    EngineKind, EnvValue, Gate, HostPlan, InstancePlan, ModelPlan, Platform, PortPlan, ProcessPlan,
+    RankLauncher, Role, StartGate,
 };
 use std::collections::BTreeMap;
 
@@ -113,6 +113,8 @@ pub struct ProcessDraft {
     pub rank: u32,
     /// What it is started after, where the start of those before it is not enough.
     pub after: Option<StartGate>,
+    /// Files that it reads, by their names in `{scratch}`; written there just before it is started.
+    pub files: BTreeMap<String, String>,
 }
 
 /// How an engine is asked to empty its prefix cache.
@@ -223,6 +225,12 @@ pub trait Engine: Sync + std::fmt::Debug {
     /// and the load generator balances over them.
     fn has_own_entry(&self) -> bool {
         false
+    }
+
+    /// How instances are counted where the engine tells elsewhere than at an entry: by a program that is asked on
+    /// a host of `processes`.
+    fn count_gate(&self, _processes: &[ProcessPlan], _instances: &[InstancePlan]) -> Option<Gate> {
+        None
     }
 
     /// The router that stands before instances of these roles as the deployment's entry, where scalebeam starts

@@ -357,6 +357,10 @@ pub struct ProcessPlan {
     /// What it is started after. Without it, it is started as soon as those before it in the plan were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<StartGate>,
+    /// Texts of files that it reads, by their names in the deployment's directory on its host (`{scratch}`);
+    /// written there just before it is started, word for word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 /// What must hold before a process is started, asked on a host where earlier processes of the plan run.
@@ -382,6 +386,9 @@ pub enum StartGate {
         nodes: Vec<RayNode>,
     },
 }
+
+/// Name of the port on which a raylet shows what the engines on its node count.
+pub const RAY_METRICS: &str = "ray-metrics";
 
 /// A node of a Ray cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -435,6 +442,21 @@ pub enum Gate {
         path: String,
         /// Expected number.
         expected: u32,
+    },
+    /// An application of Ray Serve runs with this many replicas, by `serve status` on a host of the plan.
+    Application {
+        /// The program `serve`, as the plan names it.
+        serve: String,
+        /// The host where it is asked.
+        host: String,
+        /// Base URL of the cluster's dashboard, as that host sees it.
+        dashboard: String,
+        /// Name of the application.
+        name: String,
+        /// Its deployment whose replicas are the instances.
+        deployment: String,
+        /// Expected number.
+        replicas: u32,
     },
     /// This many instances of each role answer.
     Instances {
@@ -590,6 +612,10 @@ impl DeploymentPlan {
     /// Where its engines, and what stands before them, say what they count. Of an instance its own address, also
     /// behind a router: at an address that several share each page would be of another.
     pub fn metrics_targets(&self) -> Vec<MetricsTarget> {
+        let nodes = self.ray_nodes();
+        if !nodes.is_empty() {
+            return nodes;
+        }
         let mut targets: Vec<MetricsTarget> = match self.platform {
             Platform::External => {
                 self.entries.iter().map(|e| self.entry(e, Part::Engine)).collect()
@@ -600,6 +626,27 @@ impl DeploymentPlan {
             targets.extend(self.entries.iter().map(|entry| self.entry(entry, Part::Frontend)));
         }
         targets
+    }
+
+    /// Nodes of a Ray cluster whose raylets show what is counted on them: each its engines, and the first what
+    /// stands before them too. That page is of Ray's own agent, so no engine is asked twice.
+    fn ray_nodes(&self) -> Vec<MetricsTarget> {
+        let page = |process: &ProcessPlan| {
+            let port = process.ports.iter().find(|port| port.name == RAY_METRICS)?;
+            Some((process.host.clone(), format!("http://{}:{}", port.addr, port.port)))
+        };
+        let pages: Vec<(String, String)> = self.processes.iter().filter_map(page).collect();
+        let target = |name: String, url: &String, part: Part| MetricsTarget {
+            name,
+            url: Some(url.clone()),
+            part,
+            role: Role::Aggregated,
+        };
+        let engines =
+            pages.iter().map(|(host, url)| target(format!("node {host}"), url, Part::Engine));
+        let frontend =
+            pages.iter().take(1).map(|(_, url)| target("frontend".to_owned(), url, Part::Frontend));
+        engines.chain(frontend).collect()
     }
 
     fn entry(&self, entry: &EntryPlan, part: Part) -> MetricsTarget {

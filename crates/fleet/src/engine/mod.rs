@@ -18,6 +18,7 @@ mod emulated;
 mod llama_cpp;
 mod lmdeploy;
 mod openai;
+mod ray;
 mod ray_serve;
 mod router;
 mod sglang;
@@ -324,5 +325,6 @@ fn draft(what: &str, place: Place<'_>, program: &str, args: Vec<String>, env: En
         gpus: place.ids.to_vec(),
         rank: place.rank,
         after: None,
+        files: BTreeMap::new(),
     }
 }

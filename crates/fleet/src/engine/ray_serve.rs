@@ -1,15 +1,39 @@
-//! Ray Serve LLM: an application of a Ray cluster. Derived for the plan; not brought up by this version.
+//! Ray Serve LLM, as Ray 2.60 has it: an application of a Ray cluster, whose replicas are the instances.
 //!
-//! The application is shown as `serve run` would be given it; on KubeRay the same configuration is the
-//! `serveConfigV2` of a RayService.
+//! On hosts of the file the cluster is the plan's own: a raylet a host with the GPUs that instances have there, and
+//! `serve run` of a file beside the head. Which replica gets which of these GPUs is Ray's choice. On KubeRay the
+//! same configuration is the `serveConfigV2` of a RayService.
+//!
+//! Ray lists the model before a replica has loaded it, and `serve run` goes on when an application could not be
+//! deployed: `serve status` tells, which needs the cluster's dashboard.
+//!
+//! Extra ports: 0 Ray's client server, 1 the dashboard, from 2 on the nodes' pages of metrics.
 
-use super::{HUB_ENV, anywhere, draft, entry_port, only_on, places, port, reach_addr};
-use scalebeam_model::engine::{Engine, LaunchRequest, ParamSpec, ProcessDraft};
-use scalebeam_model::plan::{EngineKind, Platform};
+use super::ray::{self, CLIENT_PORT, Cluster, Watched};
+use super::{
+    HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, integer,
+    only_on, places, port, reach_addr, set, text, vllm,
+};
+use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
+use scalebeam_model::plan::{
+    EngineKind, Gate, HostPlan, InstancePlan, Platform, ProcessPlan, Role,
+};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug)]
 pub(super) struct RayServe;
+
+const IMPORT_PATH: &str = "ray.serve.llm:build_openai_app";
+/// What the process of the application is called, and the file that it reads.
+const APP: &str = "app";
+const CONFIG: &str = "serve.json";
+/// Names of the application, and of its deployment whose replicas are the instances. Ray puts its class before
+/// that, and else a form of the model's name behind.
+const APPLICATION: &str = "llms";
+const DEPLOYMENT: &str = "instances";
+const DASHBOARD: &str = "dashboard";
+const DASHBOARD_PORT: u16 = 8265;
+const METRICS_PORT: u16 = 8080;
 
 impl Engine for RayServe {
     fn kind(&self) -> EngineKind {
@@ -17,13 +41,30 @@ impl Engine for RayServe {
     }
 
     fn owned_flags(&self) -> &'static [(&'static str, &'static str)] {
-        super::vllm::OWNED
+        vllm::OWNED
     }
 
     fn params(&self) -> &'static [ParamSpec] {
-        &[]
+        &[
+            ParamSpec {
+                name: "bin",
+                kind: ParamKind::Text,
+                doc: "path of the serve program, for example of a venv; ray is beside it",
+            },
+            ParamSpec {
+                name: "ray_port",
+                kind: ParamKind::Integer,
+                doc: "port of the Ray head; 6379 by default",
+            },
+            ParamSpec {
+                name: "ingress_replicas",
+                kind: ParamKind::Integer,
+                doc: "processes that take requests and pass them on; one an instance by default",
+            },
+        ]
     }
 
+    /// That of its proxy says nothing of the application.
     fn health_path(&self) -> Option<&'static str> {
         Some("/v1/models")
     }
@@ -33,11 +74,25 @@ impl Engine for RayServe {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        only_on(&[Platform::Kuberay, Platform::External], self.kind(), platform)
+        use Platform::{External, Kuberay, Local, Ssh};
+        only_on(&[Local, Ssh, Kuberay, External], self.kind(), platform)
     }
 
     fn has_own_entry(&self) -> bool {
         true
+    }
+
+    fn count_gate(&self, processes: &[ProcessPlan], instances: &[InstancePlan]) -> Option<Gate> {
+        let port = processes.iter().flat_map(|p| &p.ports).find(|port| port.name == DASHBOARD)?;
+        let app = processes.iter().find(|p| p.files.contains_key(CONFIG))?;
+        Some(Gate::Application {
+            serve: app.program.clone(),
+            host: app.host.clone(),
+            dashboard: format!("http://{}:{}", port.addr, port.port),
+            name: APPLICATION.to_owned(),
+            deployment: format!("LLMServer:{DEPLOYMENT}"),
+            replicas: u32::try_from(instances.len()).unwrap_or(u32::MAX),
+        })
     }
 
     /// Replicas are Ray Serve's own, so one application stands for all instances.
@@ -46,42 +101,159 @@ impl Engine for RayServe {
     }
 
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
-        if request.platform == Platform::External {
-            return Ok(Vec::new());
+        match request.platform {
+            Platform::External => Ok(Vec::new()),
+            platform if platform.places_processes() => on_own_cluster(request),
+            _ => Ok(vec![on_their_cluster(request)?]),
         }
-        let anywhere = anywhere(request.platform);
-        let hosts = places(request, &anywhere)?;
-        let Some(first) = hosts.first().copied() else { return Ok(Vec::new()) };
-        let place = super::Place { ids: &[], ..first };
-        let config = Value::Array(vec![config(request, hosts.len())]);
-        let args = vec![
-            "run".to_owned(),
-            "ray.serve.llm:build_openai_app".to_owned(),
-            format!("llm_configs={config}"),
-        ];
-        let mut process = draft("app", place, "serve", args, super::Env::new());
-        process.ports.push(port("http", &reach_addr(request, place.host), entry_port(request)));
-        Ok(vec![process])
     }
 }
 
-fn config(request: &LaunchRequest<'_>, nodes: usize) -> Value {
-    let mut config = json!({
+/// The application as `serve run` would be given it, where an operator makes the cluster.
+fn on_their_cluster(request: &LaunchRequest<'_>) -> Result<ProcessDraft, String> {
+    let anywhere = anywhere(request.platform);
+    let hosts = places(request, &anywhere)?;
+    let host = hosts.first().map_or(&anywhere, |place| place.host);
+    let mut config = config(request);
+    if hosts.len() > 1 {
+        config["placement_group_config"] = placement(request, "PACK");
+    }
+    let config = Value::Array(vec![config]);
+    let args = vec!["run".to_owned(), IMPORT_PATH.to_owned(), format!("llm_configs={config}")];
+    let place = Place { rank: 0, host, ids: &[] };
+    let mut process = draft(APP, place, "serve", args, super::Env::new());
+    process.ports.push(port("http", &reach_addr(request, host), entry_port(request)));
+    Ok(process)
+}
+
+/// Raylets on the hosts of all instances, and the application beside the head.
+fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+    check(request)?;
+    let anywhere = anywhere(request.platform);
+    let shares = shares(request, control_host(request, &anywhere)?)?;
+    let ranked = (0..).zip(&shares);
+    let hosts: Vec<Place<'_>> =
+        ranked.map(|(rank, (host, ids))| Place { rank, host, ids }).collect();
+    ray::check_addresses(request, &hosts)?;
+    let Some(head) = hosts.first().copied() else { return Ok(Vec::new()) };
+    let cluster = Cluster {
+        program: ray::beside(program(request), "ray"),
+        head,
+        port: ray::head_port(request, 0),
+        client_port: extra_port(request, 0, CLIENT_PORT),
+        watched: Some(Watched {
+            dashboard: extra_port(request, 1, DASHBOARD_PORT),
+            metrics: extra_port(request, 2, METRICS_PORT),
+        }),
+    };
+    let raylet = |place: &Place<'_>| {
+        let mut raylet = cluster.raylet(*place, vllm::environment(request, *place, true));
+        if place.rank == head.rank {
+            // The proxy is an actor: it ends with its raylet, and not with the process that asked for it.
+            let http = port("http", &reach_addr(request, head.host), entry_port(request));
+            raylet.ports.push(http);
+        }
+        raylet
+    };
+    let raylets = hosts.iter().map(raylet);
+    Ok(raylets.chain([application(request, &cluster, &hosts)]).collect())
+}
+
+fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
+    text(request.params, "bin").unwrap_or("serve")
+}
+
+fn check(request: &LaunchRequest<'_>) -> Result<(), String> {
+    let instance = request.instance;
+    if request.pools.iter().any(|i| i.role != Role::Aggregated) {
+        return Err("prefill and decode pools of Ray Serve are not brought up by this version: use engine = \
+                    \"vllm\" or \"dynamo-vllm\""
+            .to_owned());
+    }
+    if instance.dp > 1 {
+        return Err("an instance of Ray Serve has no dp: say replicas instead".to_owned());
+    }
+    let shape = |i: &InstancePlan| (i.tp, i.pp, i.place.len() > 1);
+    match request.pools.iter().any(|i| shape(i) != shape(instance)) {
+        true => Err("replicas of Ray Serve are alike: give all instances one shape".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Every host of the cluster, `head` first, with the GPUs that instances have there.
+fn shares<'a>(
+    request: &'a LaunchRequest<'_>,
+    head: &'a HostPlan,
+) -> Result<Vec<(&'a HostPlan, Vec<u32>)>, String> {
+    let mut shares: Vec<(&HostPlan, Vec<u32>)> = vec![(head, Vec::new())];
+    for place in request.pools.iter().flat_map(|i| &i.place) {
+        let host = request.hosts.get(&place.host);
+        let host = host.ok_or_else(|| format!("host {} is not in the plan", place.host))?;
+        match shares.iter_mut().find(|(known, _)| known.name == host.name) {
+            Some((_, ids)) => ids.extend(&place.ids),
+            None => shares.push((host, place.ids.clone())),
+        }
+    }
+    Ok(shares)
+}
+
+fn application(
+    request: &LaunchRequest<'_>,
+    cluster: &Cluster<'_>,
+    hosts: &[Place<'_>],
+) -> ProcessDraft {
+    let place = Place { ids: &[], ..cluster.head };
+    let mut env = vllm::environment(request, place, true);
+    set(&mut env, "RAY_ADDRESS", cluster.address());
+    let args = vec!["run".to_owned(), format!("{{scratch}}/{CONFIG}")];
+    let mut app = draft(APP, place, program(request), args, env);
+    app.files.insert(CONFIG.to_owned(), serve_config(request, place.host).to_string());
+    app.after = Some(cluster.is_whole(hosts));
+    app
+}
+
+/// What `serve run` reads: one proxy, on the head, and the application.
+fn serve_config(request: &LaunchRequest<'_>, head: &HostPlan) -> Value {
+    let mut config = config(request);
+    let is_spread = request.instance.place.len() > 1;
+    config["placement_group_config"] =
+        placement(request, if is_spread { "PACK" } else { "STRICT_PACK" });
+    config["deployment_config"]["name"] = DEPLOYMENT.into();
+    let ingress = integer(request.params, "ingress_replicas").unwrap_or(request.instances.into());
+    json!({
+        "proxy_location": "HeadOnly",
+        "http_options": { "host": bind_addr(request, head), "port": entry_port(request) },
+        "applications": [{
+            "name": APPLICATION,
+            "route_prefix": "/",
+            "import_path": IMPORT_PATH,
+            "args": {
+                "llm_configs": [config],
+                // Raylets offer a CPU a GPU, and these would take them from the replicas.
+                "ingress_deployment_config": {
+                    "num_replicas": ingress,
+                    "ray_actor_options": { "num_cpus": 0 },
+                },
+            },
+        }],
+    })
+}
+
+/// A bundle a GPU of an instance.
+fn placement(request: &LaunchRequest<'_>, strategy: &str) -> Value {
+    let gpus = usize::try_from(request.instance.gpus()).unwrap_or(0);
+    json!({ "strategy": strategy, "bundles": vec![json!({ "GPU": 1 }); gpus] })
+}
+
+fn config(request: &LaunchRequest<'_>) -> Value {
+    json!({
         "model_loading_config": {
             "model_id": request.model.served,
             "model_source": request.model.id,
         },
         "engine_kwargs": engine_kwargs(request),
         "deployment_config": { "num_replicas": request.instances },
-    });
-    if nodes > 1 {
-        let bundle = json!({ "GPU": 1 });
-        config["placement_group_config"] = json!({
-            "strategy": "PACK",
-            "bundles": vec![bundle; usize::try_from(request.instance.gpus()).unwrap_or(0)],
-        });
-    }
-    config
+    })
 }
 
 /// The user's flags as keyword arguments: `--max-num-seqs 32` is `max_num_seqs: 32`.

@@ -161,6 +161,9 @@ fn render(drafts: &[ProcessDraft]) -> String {
         for p in &d.ports {
             let _ = writeln!(out, "  listens: {} {}:{}", p.name, p.addr, p.port);
         }
+        for (name, text) in &d.files {
+            let _ = writeln!(out, "  file {name}: {text}");
+        }
         let _ = writeln!(out, "  {} {}", d.program, d.args.join(" "));
     }
     out
@@ -523,11 +526,27 @@ fn ray_serve() {
         case.model.dtype = Some("bfloat16".into());
         case
     };
+    let mut two = Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1);
+    let worker = host("worker", "10.200.0.2", true);
+    two.hosts.insert("worker".to_owned(), worker);
+    let other = HostGpus { host: "worker".into(), ids: vec![2, 3] };
+    two.others.push(InstancePlan { index: 1, place: vec![other], ..two.instance.clone() });
+    (two.instances, two.instance.port) = (2, 8001);
+    let two = two.params("bin = \"/opt/ray/bin/serve\"\nray_port = 7000\ningress_replicas = 3");
+    let spans = Case::new(&[("n2", "0"), ("n3", "0")]).shape(1, 2, 1);
+    let mut unlike = Case::new(&[("n2", "0,1")]).shape(2, 1, 1);
+    unlike.others.push(InstancePlan { index: 1, tp: 1, ..unlike.instance.clone() });
     let text = book(
         EngineKind::RayServeLlm,
         &[
             ("four replicas (seed 2)", seed2(&[("head", "0,1,2,3")])),
             ("across nodes (seed 2)", seed2(&[("head", "0,1"), ("worker", "0,1")])),
+            ("two replicas on two hosts over ssh", two),
+            ("one replica over two loopback hosts", spans),
+            ("an address that Ray replaces", Case::new(&[("box", "0")])),
+            ("data-parallel ranks", Case::new(&[("n2", "0,1")]).shape(1, 1, 2)),
+            ("a prefill pool", Case::new(&[("n2", "0")]).role(Role::Prefill)),
+            ("instances of two shapes", unlike),
         ],
     );
     insta::assert_snapshot!(text);
@@ -566,7 +585,7 @@ fn what_this_version_brings_up() {
     dynamo-vllm: local, ssh, dgd, external
     dynamo-sglang: dgd, external
     dynamo-mocker: local, ssh, dgd, external
-    ray-serve-llm: kuberay, external
+    ray-serve-llm: local, ssh, kuberay, external
     llama.cpp: local, ssh, external
     lmdeploy: external
     command: local, ssh, external

@@ -195,7 +195,7 @@ pub(super) fn model_flags(args: &mut Args, request: &LaunchRequest<'_>) {
         .unless_given(user, &["--max-model-len"], model.max_len);
 }
 
-fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
+pub(super) fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
     let mut env = Env::new();
     visible_gpus(&mut env, request, place.ids);
     if request.platform.places_processes() {

@@ -172,6 +172,7 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         stage,
         grace: plan.stop.grace,
     })))?;
+    scratch::write(&process.files, at)?;
 
     let mut child = command_of(&executable, (&process.id, &env), &mark, out, err)
         .spawn()

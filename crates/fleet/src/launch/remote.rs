@@ -131,7 +131,7 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
     let dir = remote::dir_of(&seen.base, &mark, &plan.name);
     let intent = intent(plan, process, seen, &mark, &shell, &dir);
     ctx.journal.write(Event::ProcessIntent(Box::new(intent.clone())))?;
-    let identity = match begin(&intent, &dir, &shell, seen, &ctx.journal).await {
+    let identity = match begin(&intent, &process.files, &shell, seen, &ctx.journal).await {
         Ok(identity) => identity,
         Err(error) => {
             // It may run all the same, where only the answer was lost.
@@ -214,7 +214,7 @@ fn intent(
 /// Starts what `intent` says; who it is by then.
 async fn begin(
     intent: &Intent,
-    dir: &str,
+    files: &BTreeMap<String, String>,
     shell: &Shell,
     seen: &Seen,
     journal: &Journal,
@@ -222,7 +222,7 @@ async fn begin(
     let inherited = intent.env.iter().filter(|(_, v)| matches!(v, EnvValue::Inherit { .. }));
     let secrets: BTreeMap<String, String> =
         inherited.filter_map(|(k, _)| Some((k.clone(), std::env::var(k).ok()?))).collect();
-    let ran = shell.run(&remote::start(intent, dir, &secrets), ASK_LIMIT).await;
+    let ran = shell.run(&remote::start(intent, files, &secrets), ASK_LIMIT).await;
     // Where the answer was lost it may run: the journal has its intent, and its marks find it.
     let ran = ran.map_err(|e| cannot_ask(&intent.host, " to start a process", e))?;
     let Some((pid, pgid, start_ticks)) = remote::parse_start(&ran.stdout) else {

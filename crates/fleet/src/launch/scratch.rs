@@ -34,6 +34,22 @@ pub(super) fn fill_env(
     env.iter().map(|(name, value)| (name.clone(), filled(value))).collect()
 }
 
+/// Writes `files` into the directory `scratch` of this machine, where they are this user's alone.
+///
+/// # Errors
+/// The first that cannot be written.
+pub(super) fn write(files: &BTreeMap<String, String>, scratch: &str) -> Result<(), FleetError> {
+    for (name, text) in files {
+        let path = Path::new(scratch).join(name);
+        std::fs::write(&path, text).map_err(|source| FleetError::File {
+            action: "write",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
 /// The directory on this machine for `plan`, where one of its processes asks for it. Not in the run
 /// directory: that may lie on a network's disk, which etcd for one does not bear.
 ///

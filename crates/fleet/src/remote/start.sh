@@ -1,5 +1,5 @@
 # Starts one process, detached, in a session of its own, and says who it is.
-# Given: base, dir, file, and the variables of the process, exported; its words as arguments.
+# Given: base, dir, file, write_files, and the variables of the process, exported; its words as arguments.
 
 umask 077
 mkdir -p "$base" 2>/dev/null
@@ -8,7 +8,7 @@ if [ -L "$base" ] || [ ! -d "$base" ] || [ ! -O "$base" ]; then
     echo "$base is there and is not a directory of this user" >&2
     exit 73
 fi
-mkdir -p "$dir" && : > "$file.log" || exit 73
+mkdir -p "$dir" && : > "$file.log" && write_files || exit 73
 rm -f "$file.id" "$file.exit"
 
 # The one that waits leads the group, ignores what is sent to the group, and outlives the program only

@@ -17,6 +17,11 @@ fn mark(dir: &Path) -> Mark {
     Mark { run: "run 1".into(), dir: dir.display().to_string() }
 }
 
+/// The directory of the deployment on its host.
+fn home(dir: &Path) -> String {
+    dir.join("base/run").display().to_string()
+}
+
 fn intent(dir: &Path, process: &str, words: &[&str]) -> Intent {
     Intent {
         run: mark(dir).run,
@@ -26,7 +31,7 @@ fn intent(dir: &Path, process: &str, words: &[&str]) -> Intent {
         process: process.into(),
         host: "far".into(),
         ssh: Some("far".into()),
-        scratch: None,
+        scratch: Some(home(dir)),
         program: words[0].into(),
         args: words[1..].iter().map(|w| (*w).to_owned()).collect(),
         env: BTreeMap::new(),
@@ -39,8 +44,8 @@ fn intent(dir: &Path, process: &str, words: &[&str]) -> Intent {
 
 /// Starts `words` as process `name`: its pid, start time and file.
 async fn started(dir: &Path, name: &str, words: &[&str]) -> (i32, u64, String) {
-    let home = dir.join("base/run").display().to_string();
-    let ran = run(&start(&intent(dir, name, words), &home, &BTreeMap::new())).await;
+    let home = home(dir);
+    let ran = run(&start(&intent(dir, name, words), &BTreeMap::new(), &BTreeMap::new())).await;
     let (pid, pgid, ticks) = parse_start(&ran.stdout).unwrap_or_else(|| panic!("{ran:?}"));
     assert_eq!(pid, pgid, "it leads its group");
     (pid, ticks, file(&home, name))
@@ -81,22 +86,31 @@ async fn a_process_is_followed_to_its_end_and_its_status_is_known() {
 async fn any_word_and_any_value_arrives_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let odd = "it's $HOME `x` \"q\" \\ \n* ü";
+    let conf = format!("{}/a.conf", home(dir.path()));
     let mut wish = intent(
         dir.path(),
         "d/0/serve",
-        &["sh", "-c", "printf '%s|%s|' \"$1\" \"$ODD\"; printenv SECRET", "x", odd],
+        &[
+            "sh",
+            "-c",
+            "printf '%s|%s|' \"$1\" \"$ODD\"; printenv SECRET; cat \"$2\"",
+            "x",
+            odd,
+            &conf,
+        ],
     );
     wish.env.insert("ODD".into(), EnvValue::Set(odd.into()));
     wish.env.insert("SECRET".into(), EnvValue::INHERIT);
     wish.env.insert("not a name".into(), EnvValue::Set("1".into()));
-    let home = dir.path().join("base/run").display().to_string();
+    let home = home(dir.path());
     let secrets = BTreeMap::from([("SECRET".to_owned(), "s3cret'".to_owned())]);
-    let ran = run(&start(&wish, &home, &secrets)).await;
+    let files = BTreeMap::from([("a.conf".to_owned(), odd.to_owned())]);
+    let ran = run(&start(&wish, &files, &secrets)).await;
     let (pid, _, ticks) = parse_start(&ran.stdout).unwrap();
     let file = file(&home, "d/0/serve");
     run(&follow(&file, pid, ticks, 0)).await;
     let log = run(&rest(&file, pid, ticks, 0)).await.stdout;
-    assert_eq!(log, format!("{odd}|{odd}|s3cret'\n"));
+    assert_eq!(log, format!("{odd}|{odd}|s3cret'\n{odd}"));
 }
 
 #[tokio::test]
@@ -192,6 +206,7 @@ async fn a_host_is_looked_at_before_anything_starts_on_it() {
         rank: 0,
         log: String::new(),
         after: None,
+        files: BTreeMap::new(),
     };
     let (there, absent) = (process("sleep", port), process("no-such-program", 1));
     let seen = parse_look(&run(&look(&[&there, &absent])).await.stdout).unwrap();
@@ -208,8 +223,8 @@ async fn a_host_is_looked_at_before_anything_starts_on_it() {
 async fn a_directory_that_is_somebody_else_s_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/tmp", dir.path().join("base")).unwrap();
-    let home = dir.path().join("base/run").display().to_string();
-    let ran = run(&start(&intent(dir.path(), "d/0/x", &["true"]), &home, &BTreeMap::new())).await;
+    let none = BTreeMap::new();
+    let ran = run(&start(&intent(dir.path(), "d/0/x", &["true"]), &none, &none)).await;
     assert_eq!(parse_start(&ran.stdout), None);
     assert!(ran.stderr.contains("not a directory of this user"), "{ran:?}");
 }

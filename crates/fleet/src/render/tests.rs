@@ -123,6 +123,7 @@ fn process(env: BTreeMap<String, EnvValue>, args: Vec<String>) -> ProcessPlan {
         rank: 0,
         log: String::new(),
         after: None,
+        files: BTreeMap::new(),
     }
 }
 

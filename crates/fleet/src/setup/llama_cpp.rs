@@ -287,6 +287,7 @@ mod tests {
             rank: 0,
             log: "logs/x.log".into(),
             after: None,
+            files: BTreeMap::new(),
         }
     }
 

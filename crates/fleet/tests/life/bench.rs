@@ -172,6 +172,7 @@ pub(crate) fn process(id: &str, program: &str, args: &[&str]) -> ProcessPlan {
         rank: 0,
         log: format!("logs/{}.log", id.replace('/', "-")),
         after: None,
+        files: BTreeMap::new(),
     }
 }
 

@@ -58,7 +58,9 @@ impl Gate {
             Self::Http { .. } => GateKind::Health,
             Self::Log { .. } => GateKind::Log,
             Self::ModelListed { .. } | Self::Servers { .. } => GateKind::Models,
-            Self::Instances { .. } | Self::Workers { .. } => GateKind::Instances,
+            Self::Application { .. } | Self::Instances { .. } | Self::Workers { .. } => {
+                GateKind::Instances
+            }
             Self::Completion { .. } | Self::Ranks { .. } => GateKind::Completion,
             Self::BlocksMoved { .. } => GateKind::Blocks,
         })

@@ -356,6 +356,7 @@ impl Ctx<'_> {
             rank: draft.rank,
             log: format!("logs/{name}/{part}-{}.log", draft.what),
             after: draft.after,
+            files: draft.files,
         }
     }
 
@@ -504,6 +505,10 @@ impl Ctx<'_> {
         let is_asked = !processes.is_empty() && spec.log.is_none();
         let own = self.engine.health_path().filter(|_| is_asked).map(str::to_owned);
         gates.extend(spec.log.map(|text| Gate::Log { text }));
+        // Before its instances are there, such an entry knows no path.
+        let own_count = self.engine.count_gate(processes, instances);
+        let is_counted = own_count.is_some();
+        gates.extend(own_count);
         let health = spec.health.or(own);
         let model = (spec.models != Some(false)).then(|| self.model.served.clone());
         gates.extend(self.servers_answer(instances, processes, health.as_ref(), model.as_ref()));
@@ -512,7 +517,7 @@ impl Ctx<'_> {
         gates.extend(model.filter(|_| is_listed).map(|model| Gate::ModelListed { model }));
         match self.router {
             Some(router) => gates.extend(workers(router, instances)),
-            None if expected.is_empty() => {}
+            None if expected.is_empty() || is_counted => {}
             None => gates.push(Gate::Instances { expected }),
         }
         if spec.probe != Some(ProbeKind::Health) {

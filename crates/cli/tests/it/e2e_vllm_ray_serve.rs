@@ -1,0 +1,51 @@
+//! A real Ray Serve LLM over a real Ray cluster of two nodes, with a real vLLM in each replica.
+
+use crate::support::{Lab, marked_processes, root, setting};
+use std::path::Path;
+
+/// `experiments/real-ray-serve.toml` with what is installed here.
+fn lab() -> Lab {
+    let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
+    let vllm = setting("SCALEBEAM_E2E_VLLM");
+    let serve = Path::new(&vllm).with_file_name("serve").display().to_string();
+    Lab::new(
+        &text
+            .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
+            .replace("/path/to/serve", &serve),
+    )
+}
+
+/// Both replicas are waited for and answer, each by the page of its node's own agent; then nothing is left, of the
+/// detached actors and of what Ray wrote either.
+#[test]
+#[ignore = "needs a real vLLM with Ray Serve; ci/test --all runs it"]
+fn two_replicas_on_two_nodes_are_counted_weighed_and_gone() {
+    let lab = lab();
+    let tmp = lab.dir.path().join("t");
+    std::fs::create_dir(&tmp).unwrap();
+    let mut command = lab.command("run");
+    command.args(["--deploy", "two", "--json"]).env("TMPDIR", &tmp);
+    let said = crate::support::Said::from(command.output().unwrap());
+    // A dozen processes on two cores: whether such a point is to be trusted is not asked here.
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    assert!(said.stderr.contains("application llms of Ray Serve: 0 of 2 replicas"), "{said:?}");
+    let results = said.json();
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 32, "{point:#}");
+    assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    both_nodes_count_requests(&point["trials"][0]);
+    assert_eq!(marked_processes(&lab.runs()), []);
+    let left: Vec<_> = std::fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[track_caller]
+fn both_nodes_count_requests(trial: &serde_json::Value) {
+    let engines = trial["engines"].as_array().unwrap();
+    for node in ["node a", "node b"] {
+        let engine = engines.iter().find(|e| e["name"] == node);
+        let engine = engine.unwrap_or_else(|| panic!("no {node}: {engines:#?}"));
+        let done = engine["values"]["requests_done"]["counter"]["risen"].as_f64();
+        assert!(done > Some(0.0), "{engine:#}");
+    }
+}
