@@ -92,12 +92,12 @@ impl Engine for LlamaCpp {
     fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {
         // Pools are refused with the instances.
         let is_whole = roles.iter().all(|role| *role == Role::Aggregated);
-        router::before(roles, params).filter(|_| is_whole)
+        router::before(roles, params, router::Handover::Answer).filter(|_| is_whole)
     }
 
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
         let is_whole = request.pools.iter().all(|i| i.role == Role::Aggregated);
-        if is_whole { router::processes(request) } else { Ok(Vec::new()) }
+        if is_whole { router::processes(request, router::Handover::Answer) } else { Ok(Vec::new()) }
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

@@ -1,11 +1,11 @@
 //! What stands before instances that have no frontend of their own: before prefill and decode pools our own
 //! two-step routing (`scalebeam route`) or a router that the file names; before whole copies one that the file
-//! names, and else nothing. It is a process of the deployment, on the host of its first instance or of `infra`,
-//! and its one entry.
+//! names, and else nothing. Before SGLang's pools stands its own router, which alone takes part in its handing over of
+//! prompts. It is a process of the deployment, on the host of its first instance or of `infra`, and its one entry.
 
 use super::{
     Args, Env, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, given,
-    port, reach_addr, text,
+    port, reach_addr, sglang, text,
 };
 use scalebeam_model::engine::{
     LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
@@ -15,8 +15,8 @@ use scalebeam_model::plan::{InstancePlan, Role};
 pub(super) const ROUTER: ParamSpec = ParamSpec {
     name: "router",
     kind: ParamKind::Text,
-    doc: "what stands before the instances: vllm-router, sglang-router (before whole copies), or scalebeam, \
-          the default before prefill and decode pools",
+    doc: "what stands before the instances: vllm-router, sglang-router, or scalebeam, the default before \
+          prefill and decode pools of vLLM",
 };
 pub(super) const ROUTER_BIN: ParamSpec = ParamSpec {
     name: "router_bin",
@@ -46,6 +46,15 @@ const OWNED: &[&str] = &[
     "--prometheus-port",
 ];
 
+/// How prompts are handed from prefill to decode, which a router takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handover {
+    /// By what the first server answers to the second, as vLLM's connectors do.
+    Answer,
+    /// By a place to meet that both are told, as SGLang does.
+    Bootstrap,
+}
+
 /// A router that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -55,8 +64,9 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(params: &Params) -> Result<Self, String> {
+    fn of(params: &Params, handover: Handover) -> Result<Self, String> {
         match text(params, ROUTER.name) {
+            None if handover == Handover::Bootstrap => Ok(Self::SglangRouter),
             None | Some("scalebeam") => Ok(Self::Ours),
             Some(VLLM_ROUTER) => Ok(Self::VllmRouter),
             Some(SGLANG_ROUTER) => Ok(Self::SglangRouter),
@@ -77,14 +87,18 @@ impl Kind {
         }
     }
 
-    fn check(self, is_split: bool) -> Result<(), String> {
-        match (self, is_split) {
-            (Self::Ours, false) => {
+    fn check(self, handover: Handover, is_split: bool) -> Result<(), String> {
+        match (self, handover, is_split) {
+            (Self::Ours, _, false) => {
                 Err("scalebeam's own router is for prefill and decode pools: without a \
                                         router requests are spread over whole copies by `balance`"
                     .to_owned())
             }
-            (Self::SglangRouter, true) => Err(format!(
+            (Self::Ours | Self::VllmRouter, Handover::Bootstrap, true) => Err(format!(
+                "prefill and decode pools of SGLang meet at a place that only its own router tells them: leave \
+                 router out, or say \"{SGLANG_ROUTER}\""
+            )),
+            (Self::SglangRouter, Handover::Answer, true) => Err(format!(
                 "{SGLANG_ROUTER} hands prompts over by SGLang's bootstrap, which vLLM does not take part in: \
                  leave router out, or say \"{VLLM_ROUTER}\""
             )),
@@ -93,16 +107,20 @@ impl Kind {
     }
 }
 
-/// Whether a request to empty the prefix cache reaches every instance.
-pub(super) fn passes_on_resets(params: &Params) -> bool {
+/// Whether a request to empty the prefix cache reaches every instance: SGLang's router knows SGLang's.
+pub(super) fn passes_on_resets(params: &Params, handover: Handover) -> bool {
+    let knows = |kind| match handover {
+        Handover::Answer => kind == Kind::Ours,
+        Handover::Bootstrap => kind == Kind::SglangRouter,
+    };
     // A name that is not known is refused elsewhere.
-    Kind::of(params).is_ok_and(|kind| kind == Kind::Ours)
+    Kind::of(params, handover).is_ok_and(knows)
 }
 
 /// The router before instances of these roles, where there is one.
-pub(super) fn before(roles: &[Role], params: &Params) -> Option<RouterFacts> {
+pub(super) fn before(roles: &[Role], params: &Params, handover: Handover) -> Option<RouterFacts> {
     let is_named = text(params, ROUTER.name).is_some();
-    let kind = Kind::of(params).unwrap_or(Kind::Ours);
+    let kind = Kind::of(params, handover).unwrap_or(Kind::Ours);
     (is_named || is_split(roles)).then(|| kind.facts())
 }
 
@@ -125,13 +143,16 @@ pub(super) fn check_roles(roles: &[Role]) -> Result<(), String> {
 }
 
 /// The router of the deployment, where it has one.
-pub(super) fn processes(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
+pub(super) fn processes(
+    request: &LaunchRequest<'_>,
+    handover: Handover,
+) -> Result<Vec<ProcessDraft>, String> {
     let roles: Vec<Role> = request.pools.iter().map(|i| i.role).collect();
-    if before(&roles, request.params).is_none() {
+    if before(&roles, request.params, handover).is_none() {
         return Ok(Vec::new());
     }
     match request.platform.places_processes() {
-        true => process(request, &roles).map(|process| vec![process]),
+        true => process(request, &roles, handover).map(|process| vec![process]),
         // What pools can do there is said with the platform.
         false if is_split(&roles) => Ok(Vec::new()),
         false => Err(format!(
@@ -142,10 +163,14 @@ pub(super) fn processes(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>
     }
 }
 
-fn process(request: &LaunchRequest<'_>, roles: &[Role]) -> Result<ProcessDraft, String> {
+fn process(
+    request: &LaunchRequest<'_>,
+    roles: &[Role],
+    handover: Handover,
+) -> Result<ProcessDraft, String> {
     check_roles(roles)?;
-    let kind = Kind::of(request.params)?;
-    kind.check(is_split(roles))?;
+    let kind = Kind::of(request.params, handover)?;
+    kind.check(handover, is_split(roles))?;
     let user = flags(request.params);
     if let Some(flag) = OWNED.iter().find(|flag| given(&user, &[flag])) {
         return Err(format!("router_args must not have {flag}: the shape decides it"));
@@ -159,10 +184,10 @@ fn process(request: &LaunchRequest<'_>, roles: &[Role]) -> Result<ProcessDraft, 
     let mut args = match kind {
         Kind::Ours => Args::new(&["route"]),
         Kind::VllmRouter => vllm_router(&user, metrics, is_split(roles)),
-        Kind::SglangRouter => sglang_router(&user, metrics),
+        Kind::SglangRouter => sglang_router(&user, metrics, is_split(roles)),
     };
     args.pair("--host", bind_addr(request, host)).pair("--port", at);
-    workers(&mut args, request)?;
+    workers(&mut args, request, handover)?;
     args.user(&user);
     let mut process = draft("router", place, program, args.done(), Env::new());
     process.ports.push(port("http", &reach_addr(request, host), at));
@@ -192,8 +217,11 @@ fn vllm_router(user: &[String], metrics: u16, is_split: bool) -> Args {
     args
 }
 
-fn sglang_router(user: &[String], metrics: u16) -> Args {
+fn sglang_router(user: &[String], metrics: u16, is_split: bool) -> Args {
     let mut args = Args::new(&["launch"]);
+    if is_split {
+        args.flag("--pd-disaggregation");
+    }
     // Told to end, it would wait three minutes for requests that nobody waits for any more.
     args.unless_given(user, &["--shutdown-grace-period-secs"], Some(5))
         .pair("--prometheus-host", "127.0.0.1");
@@ -224,7 +252,7 @@ fn flags(params: &Params) -> Vec<String> {
     list.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
-fn workers(args: &mut Args, request: &LaunchRequest<'_>) -> Result<(), String> {
+fn workers(args: &mut Args, request: &LaunchRequest<'_>, handover: Handover) -> Result<(), String> {
     if request.pools.iter().all(|i| i.role == Role::Aggregated) {
         args.flag("--worker-urls");
     }
@@ -235,6 +263,9 @@ fn workers(args: &mut Args, request: &LaunchRequest<'_>) -> Result<(), String> {
                 Role::Decode => args.pair("--decode", url),
                 Role::Aggregated => args.flag(&url),
             };
+            if handover == Handover::Bootstrap && instance.role == Role::Prefill {
+                args.flag(&sglang::bootstrap_port_of(request, instance).to_string());
+            }
         }
     }
     Ok(())

@@ -384,15 +384,33 @@ fn llama_cpp() {
 
 #[test]
 fn sglang() {
-    let two = Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")]).ssh().shape(8, 1, 1);
+    let two = || Case::new(&[("head", "0,1,2,3"), ("worker", "0,1,2,3")]).ssh().shape(8, 1, 1);
+    let pools = |params: &str| {
+        let mut case = Case::new(&[("n2", "0")]).role(Role::Prefill).params(params);
+        case.instance.port = 30_001;
+        let like = |index, role| InstancePlan {
+            index,
+            role,
+            port: case.instance.port + u16::try_from(index).unwrap(),
+            ..case.instance.clone()
+        };
+        case.others = vec![like(1, Role::Prefill), like(2, Role::Decode)];
+        case.instances = 3;
+        // Those right after the instances'.
+        case.extra = (9049..9065).collect();
+        case
+    };
     let pool = |role| Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1).role(role);
     let text = book(
         EngineKind::Sglang,
         &[
             ("one host", Case::new(&[("head", "0,1")]).ssh().shape(2, 1, 1)),
-            ("two hosts", two),
+            ("two hosts", two()),
             ("a prefill pool", pool(Role::Prefill)),
             ("a decode pool", pool(Role::Decode)),
+            ("two prefill and one decode behind its router", pools("")),
+            ("pools behind a router that does not know them", pools("router = \"vllm-router\"")),
+            ("a Ray cluster", two().launcher(RankLauncher::Ray)),
         ],
     );
     insta::assert_snapshot!(text);
@@ -581,7 +599,7 @@ fn what_this_version_brings_up() {
     }
     insta::assert_snapshot!(text, @r"
     vllm: local, ssh, slurm, k8s, lws, modal, skypilot, external
-    sglang: k8s, lws, modal, skypilot, external
+    sglang: local, ssh, k8s, lws, modal, skypilot, external
     dynamo-vllm: local, ssh, dgd, external
     dynamo-sglang: dgd, external
     dynamo-mocker: local, ssh, dgd, external

@@ -9,6 +9,7 @@
 mod data_parallel;
 mod ray;
 
+use super::router::Handover;
 use super::{
     Args, Env, HUB_ENV, Place, anywhere, bind_addr, draft, extra_port, head_addr, node_rank,
     only_on, own_addr, own_ip, places, port, rank_interface, reach_addr, router, set, text,
@@ -98,7 +99,7 @@ impl Engine for Vllm {
     /// tell.
     fn cache_reset(&self, params: &Params) -> Option<CacheReset> {
         // A router of somebody else would ask one of the instances, if any.
-        router::passes_on_resets(params).then_some(CacheReset {
+        router::passes_on_resets(params, Handover::Answer).then_some(CacheReset {
             env: &[("VLLM_SERVER_DEV_MODE", "1")],
             ..CacheReset::post("/reset_prefix_cache")
         })
@@ -115,7 +116,7 @@ impl Engine for Vllm {
     }
 
     fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {
-        router::before(roles, params)
+        router::before(roles, params, Handover::Answer)
     }
 
     /// Since 0.10; before that it is not looked at, and any rank answers.
@@ -128,7 +129,7 @@ impl Engine for Vllm {
     }
 
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
-        router::processes(request)
+        router::processes(request, Handover::Answer)
     }
 
     fn processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {

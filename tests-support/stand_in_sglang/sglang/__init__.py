@@ -1,0 +1,1 @@
+"""Where the stand-in for SGLang is."""
