@@ -28,6 +28,7 @@ mod floor;
 mod guard;
 mod machines;
 pub(crate) mod outcome;
+mod pages;
 mod prepare;
 mod progress;
 pub(crate) mod reach;

@@ -4,6 +4,8 @@
 //! secret headers are marked sensitive and never part of an error.
 
 use crate::error::{FleetError, in_words};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -15,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use scalebeam_model::api::{ALPN_HTTP2, HttpVersion};
 use scalebeam_model::plan::DeploymentPlan;
+use scalebeam_model::telemetry::PagePlan;
 use scalebeam_model::workload::Api;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -88,6 +91,18 @@ impl Client {
             Self::with_secrets(deployment.api_key_env.as_deref(), &deployment.headers_env, api)?;
         let ca_file = deployment.ca_file.as_ref().map(|file| base.join(file));
         Ok(Self { ca_file, version: deployment.http, ..secrets })
+    }
+
+    /// A client for a page of another program.
+    pub(crate) fn of_page(page: &PagePlan, base: &Path) -> Result<Self, FleetError> {
+        let mut client = Self::with_secrets(None, &page.headers_env, Api::Chat)?;
+        if let (Some(user), Some(variable)) = (&page.user, &page.password_env) {
+            let password = secret(variable, "the password")?;
+            let basic = format!("Basic {}", BASE64.encode(format!("{user}:{password}")));
+            client.headers.push((http::header::AUTHORIZATION, value(variable, basic)?));
+        }
+        client.ca_file = page.ca_file.as_ref().map(|file| base.join(file));
+        Ok(client)
     }
 
     fn with_secrets(

@@ -1,9 +1,10 @@
 //! The pages on which engines count what they do.
 
 use crate::error::FleetError;
-use crate::http::Client;
+use crate::http::{Client, check_url};
 use crate::launch::manner;
 use scalebeam_model::plan::DeploymentPlan;
+use scalebeam_model::telemetry::PagePlan;
 use std::path::Path;
 
 /// Reads pages of metrics, as the deployment's gates are asked: with its key, headers and certificates.
@@ -24,6 +25,38 @@ impl MetricsPages {
     pub async fn read(&self, base_url: &str) -> Option<String> {
         let answer = self.0.get(&format!("{}/metrics", root(base_url))).await.ok()?;
         (answer.status == 200 && !answer.is_html()).then_some(answer.body)
+    }
+}
+
+/// Reads one page of another program.
+#[derive(Debug)]
+pub struct Page {
+    client: Client,
+    url: String,
+}
+
+impl Page {
+    /// As `plan` says it; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// When the address cannot be asked, or a variable that the plan names is not set.
+    pub fn new(plan: &PagePlan, base: &Path) -> Result<Self, FleetError> {
+        let (url, _) = plan.url.split_once('#').unwrap_or((&plan.url, ""));
+        check_url(url)?;
+        Ok(Self { client: Client::of_page(plan, base)?, url: url.to_owned() })
+    }
+
+    /// What it says now.
+    ///
+    /// # Errors
+    /// Says why it says nothing. Waits as long as the server does.
+    pub async fn read(&self) -> Result<String, String> {
+        let answer = self.client.get(&self.url).await.map_err(|e| e.to_string())?;
+        match answer.status {
+            200 => Ok(answer.body),
+            401 | 403 => Err(format!("{}: check user and password", answer.summary())),
+            _ => Err(answer.summary()),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod check;
 pub mod diagnostic;
 mod extend;
 pub mod pace;
+mod pages;
 pub mod place;
 mod search;
 pub mod values;
@@ -31,6 +32,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Problem};
 pub use pace::{
     ArrivalSpec, CancelSpec, RateProfileKind, RateProfileSpec, RateStepSpec, ThinkSpec, WindowSpec,
 };
+pub use pages::{PageAccess, PageSpec};
 pub use search::{SearchEnd, SearchSpec};
 pub use values::{Count, Dur, Levels, Rates};
 
@@ -741,6 +743,12 @@ pub struct TelemetrySpec {
     /// Prometheus servers that already watch the hosts.
     #[serde(default)]
     pub prometheus: Vec<String>,
+    /// Ask this machine's management controller for its power, by `ipmitool`; default: where there is one.
+    #[serde(default)]
+    pub ipmi: Option<bool>,
+    /// Power resources of hosts' management controllers, by host.
+    #[serde(default)]
+    pub redfish: BTreeMap<String, PageSpec>,
     /// What a point's readings are integrated over; default `measure`.
     #[serde(default)]
     pub window: Option<WindowKind>,
@@ -761,6 +769,8 @@ impl TelemetrySpec {
             engine: self.engine.unwrap_or(default.engine),
             steady: self.window == Some(WindowKind::Steady),
             busy_floor_pct: self.seed4_util_floor,
+            ipmi: self.ipmi,
+            pages: self.page_plans(),
         }
     }
 }

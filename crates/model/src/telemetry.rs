@@ -7,13 +7,17 @@
 use crate::plan::Role;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
+pub mod controller;
 pub mod energy;
+pub mod host_energy;
 pub mod samples;
 pub mod usage;
 pub mod window;
 
 pub use energy::{Energy, EnergyUse};
+pub use host_energy::{HostEnergy, HostPower, PowerBy};
 pub use usage::{Allocated, Usage};
 pub use window::{CounterStat, Flaw, FlawKind, GaugeStat, Window};
 
@@ -156,12 +160,14 @@ pub enum Part {
     Gpu,
     /// A package of cores, or its memory, with an energy counter.
     Package,
+    /// A whole machine with everything in it, as its management controller tells.
+    Chassis,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Host, Self::Nic, Self::Rdma, Self::Process, Self::Gpu, Self::Package];
+    pub const ALL: [Self; 7] =
+        [Self::Host, Self::Nic, Self::Rdma, Self::Process, Self::Gpu, Self::Package, Self::Chassis];
 
     /// The name used in files.
     pub const fn name(self) -> &'static str {
@@ -172,6 +178,7 @@ impl Part {
             Self::Process => "process",
             Self::Gpu => "gpu",
             Self::Package => "package",
+            Self::Chassis => "chassis",
         }
     }
 
@@ -255,6 +262,14 @@ impl Telemetry {
         self.series.iter().find(|s| s.quantity == quantity && s.device == *device)
     }
 
+    /// How often things of a kind were to be read.
+    pub fn cadence(&self, part: Part) -> Nanos {
+        match part {
+            Part::Chassis => self.interval.max(CONTROLLER_INTERVAL),
+            _ => self.interval,
+        }
+    }
+
     /// Things of a kind, in order.
     pub fn devices(&self, part: Part) -> Vec<&Device> {
         let mut devices: Vec<&Device> =
@@ -284,6 +299,54 @@ pub struct TelemetryPlan {
     /// Seed 4's power number is given too: the mean of the samples above this utilisation, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_floor_pct: Option<f64>,
+    /// `ipmitool` is asked for the power of the machine; where it is not said, if there is a controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipmi: Option<bool>,
+    /// Pages of other programs that are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PagePlan>,
+}
+
+/// Whose a page is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum PageKind {
+    /// A power resource of a machine's management controller.
+    Redfish,
+}
+
+impl PageKind {
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redfish => "redfish",
+        }
+    }
+}
+
+/// A page of another program that says something of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PagePlan {
+    /// Host in the file, or `localhost`.
+    pub host: String,
+    /// Whose page it is.
+    pub kind: PageKind,
+    /// Its address.
+    pub url: String,
+    /// Who asks, where it wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The environment variable that holds that user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_env: Option<String>,
+    /// Headers whose values are in environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers_env: BTreeMap<String, String>,
+    /// Certificates to trust beside the system's, relative to the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
 }
 
 impl TelemetryPlan {
@@ -296,6 +359,9 @@ impl TelemetryPlan {
 /// Between two readings, where the file does not say.
 pub const INTERVAL: Nanos = Nanos::from_secs(1);
 
+/// From look to look at a machine's management controller, which may take a second to answer.
+pub const CONTROLLER_INTERVAL: Nanos = Nanos::from_secs(5);
+
 impl Default for TelemetryPlan {
     fn default() -> Self {
         Self {
@@ -306,6 +372,8 @@ impl Default for TelemetryPlan {
             engine: true,
             steady: false,
             busy_floor_pct: None,
+            ipmi: None,
+            pages: Vec::new(),
         }
     }
 }

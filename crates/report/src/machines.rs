@@ -8,7 +8,7 @@ use scalebeam_model::results::{PointResult, Results};
 use scalebeam_model::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, ProcessUse, Usage};
 
 /// Columns of the table of machines: mean, then largest.
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "CPU (%)",
     "CPU max (%)",
     "Memory (%)",
@@ -21,6 +21,7 @@ const HEAD: [&str; 12] = [
     "GPU busy max (%)",
     "GPU memory (%)",
     "GPU power (W)",
+    "Host power, GPUs included (W)",
 ];
 
 /// A row a host of a point; absent where no machine was watched.
@@ -79,8 +80,15 @@ fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
     out.extend(of_gpus(|g| g.busy_pct));
     let [memory, _] = of_gpus(|g| g.memory_pct);
     let [watts, _] = over(usages(point).filter_map(power));
-    out.extend([memory, watts]);
+    out.extend([memory, watts, host_power(point, host)]);
     out
+}
+
+/// Mean over the trials; absent where it is not known of every machine.
+fn host_power(point: &PointResult, host: &str) -> Option<f64> {
+    let all = usages(point).filter_map(|u| u.host_energy.as_ref()).flat_map(|e| &e.by_host);
+    let mine: Vec<f64> = all.filter(|h| h.host == host).map(|h| h.mean_w).collect();
+    (!mine.is_empty()).then(|| mine.iter().sum::<f64>() / mine.len() as f64)
 }
 
 /// Everything that leaves or enters a host: interfaces but loopback, and RDMA ports.

@@ -52,13 +52,33 @@ pub const METRICS: &[Metric] = &[
     metric("rps_per_gpu", "Requests per GPU", "req/s/GPU", "req/s/GPU"),
     metric("output_tps_per_user", "Throughput per user", "tok/s/user", "tok/s/user"),
     metric("interactivity_tps", "User interactivity", "interactivity", "tok/s/user"),
-    metric("output_tps_per_kw", "Power efficiency", "tok/s/kW", "tok/s/kW"),
-    metric("joules_per_output_token", "Energy per output token", "J/out tok", "J/token"),
-    metric("joules_per_token", "Energy per token", "J/tok", "J/token"),
-    metric("joules_per_request", "Energy per request", "J/req", "J"),
-    metric("joules_per_good_request", "Energy per good request", "J/good req", "J"),
+    metric("output_tps_per_kw", "Power efficiency, GPU power only", "tok/s/kW (GPU)", "tok/s/kW"),
+    metric(
+        "joules_per_output_token",
+        "Energy per output token, GPU power only",
+        "GPU J/out tok",
+        "J/token",
+    ),
+    metric("joules_per_token", "Energy per token, GPU power only", "GPU J/tok", "J/token"),
+    metric("joules_per_request", "Energy per request, GPU power only", "GPU J/req", "J"),
+    metric(
+        "joules_per_good_request",
+        "Energy per good request, GPU power only",
+        "GPU J/good req",
+        "J",
+    ),
     metric("energy_j", "Energy of the GPUs", "J", "J"),
     metric("power_w", "Power of the GPUs", "GPU W", "W"),
+    metric("host_output_tps_per_kw", "Power efficiency, with hosts", "tok/s/kW (all)", "tok/s/kW"),
+    metric(
+        "host_joules_per_output_token",
+        "Energy per output token, with hosts",
+        "J/out tok",
+        "J/token",
+    ),
+    metric("host_joules_per_token", "Energy per token, with hosts", "J/tok", "J/token"),
+    metric("host_energy_j", "Energy of GPUs and hosts", "J (all)", "J"),
+    metric("host_power_w", "Power of GPUs and hosts", "all W", "W"),
     metric("busy_sample_power_w", "Power of a busy GPU, by samples", "busy W", "W"),
     metric("gpu_util", "GPU busy", "GPU %", "%"),
     metric("gpu_mem", "GPU memory", "GPU mem %", "%"),
@@ -226,7 +246,9 @@ impl Named {
         let completed = point.ended(Outcome::Completed);
         let is_token_time = ["ttft", "ttfo", "tpot", "itl", "interactivity"];
         let base = self.base.as_str();
-        let why = if base.contains("power") || base.contains("joule") || base.ends_with("_per_kw") {
+        let why = if base.starts_with("host_") {
+            "the power of the hosts is not known"
+        } else if base.contains("power") || base.contains("joule") || base.ends_with("_per_kw") {
             "no power data"
         } else if completed == 0 {
             "no request was completed"

@@ -5,14 +5,17 @@
 //! that is not there is absent with its reason. What readings mean is found in `model`.
 //!
 //! **Invariants.** Nothing here changes a machine: no setting, no reset, no file. A reading carries the time
-//! before it was asked for and after it was there, by the one clock that the caller gives. Reading never
-//! waits for what is read by longer than the call takes.
+//! before it was asked for and after it was there, by the one clock that the caller gives. What takes long
+//! to answer is asked on a thread of its own ([`poll`]).
 
+mod controller;
 mod gpu;
 mod host;
 mod network;
 mod package;
+pub mod poll;
 mod process;
+mod program;
 mod readings;
 pub mod scrape;
 mod watch;

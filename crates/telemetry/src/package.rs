@@ -6,6 +6,7 @@
 use crate::readings::{Readings, Roots, Source, device, number};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::{Device, Part, Quantity};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Every zone that has a counter.
@@ -37,16 +38,28 @@ impl Packages {
             }
             match std::fs::read_to_string(&counter) {
                 Ok(_) => zones.extend(Zone::open(host, &path, counter)),
-                Err(e) => refused = Some(format!("cannot read {}: {e}", counter.display())),
+                Err(e) => refused = Some(why_unread(&counter, &e)),
             }
         }
         zones.sort_by(|a, b| a.device.cmp(&b.device));
         match (zones.is_empty(), refused) {
-            (false, _) => Ok(Self(zones)),
-            (true, Some(why)) => Err(why),
+            // A sum over some of the zones is not the sum.
+            (_, Some(why)) => Err(why),
+            (false, None) => Ok(Self(zones)),
             (true, None) => Err(format!("{} has no energy counter", dir.display())),
         }
     }
+}
+
+/// Since CVE-2020-8694 only root may read these counters, which many take for a machine without them.
+fn why_unread(counter: &Path, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            ": only root may; 'chmod -R a+r /sys/class/powercap' as root lets others until the next start"
+        }
+        _ => "",
+    };
+    format!("cannot read {}: {error}{hint}", counter.display())
 }
 
 impl Zone {
@@ -121,5 +134,18 @@ mod tests {
         let joules: Vec<f64> = found.series[0].readings.iter().map(|r| r.value).collect();
         assert_eq!(joules, [999.5, 1000.5, 1001.5]);
         assert_eq!(found.series[0].device.name, "intel-rapl:0 package-0");
+    }
+    #[test]
+    fn counters_that_only_root_may_read_are_absent_with_what_to_do() {
+        let denied = std::io::Error::from(ErrorKind::PermissionDenied);
+        let why = why_unread(Path::new("/sys/class/powercap/intel-rapl:0/energy_uj"), &denied);
+        assert!(why.contains("intel-rapl:0/energy_uj") && why.contains("only root may"), "{why}");
+        // A zone that cannot be read leaves none: what is left would look like the whole.
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots { sys: tree.path().to_owned(), ..Roots::default() };
+        zone(tree.path(), "intel-rapl:0", "package-0", "1");
+        std::fs::create_dir_all(tree.path().join("class/powercap/intel-rapl:1/energy_uj")).unwrap();
+        let why = Packages::open(&roots, "a").unwrap_err();
+        assert!(why.starts_with("cannot read ") && why.contains("intel-rapl:1"), "{why}");
     }
 }

@@ -3,19 +3,30 @@
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
 use scalebeam_model::units::Nanos;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Something that can be read again and again.
 pub trait Source: std::fmt::Debug {
+    /// A measurement begins: as [`Source::read`], and what reads by itself begins to.
+    fn begin(&mut self, clock: &dyn Clock, out: &mut Readings) {
+        self.read(clock, out);
+    }
+
     /// Reads it once. What is not there this time is left out.
     fn read(&mut self, clock: &dyn Clock, out: &mut Readings);
+
+    /// The measurement has ended: as [`Source::read`], of a time that is not before now.
+    fn end(&mut self, clock: &dyn Clock, out: &mut Readings) {
+        self.read(clock, out);
+    }
 }
 
 /// Readings so far.
 #[derive(Debug, Default)]
 pub struct Readings {
     by_device: BTreeMap<Device, BTreeMap<Quantity, Vec<Reading>>>,
+    absent: BTreeSet<Absent>,
 }
 
 impl Readings {
@@ -33,8 +44,14 @@ impl Readings {
         }
     }
 
-    /// Everything, with what could not be read.
-    pub fn finish(self, interval: Nanos, absent: Vec<Absent>) -> Telemetry {
+    /// Notes that something could not be read, once.
+    pub(crate) fn absent(&mut self, absent: Absent) {
+        self.absent.insert(absent);
+    }
+
+    /// Everything, with what could not be read: `absent`, and what was noted.
+    pub fn finish(self, interval: Nanos, mut absent: Vec<Absent>) -> Telemetry {
+        absent.extend(self.absent);
         let of_device = |(device, quantities): (Device, BTreeMap<Quantity, Vec<Reading>>)| {
             let series =
                 move |(quantity, readings)| Series { device: device.clone(), quantity, readings };

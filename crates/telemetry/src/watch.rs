@@ -1,10 +1,12 @@
 //! The thread that reads every source before, during and after a measurement.
 
+use crate::controller;
 use crate::gpu::nvml::{self, Gpus};
 use crate::gpu::smi::Smi;
 use crate::host::Host;
 use crate::network::{Interfaces, RdmaPorts};
 use crate::package::Packages;
+use crate::poll::{Poll, Poller};
 use crate::process::{Processes, Watched};
 use crate::readings::{Readings, Roots, Source};
 use nvml_wrapper::Nvml;
@@ -48,9 +50,21 @@ impl Watch {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(config: WatchConfig, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        Self::start_with(config, clock, Vec::new())
+    }
+
+    /// The same; `polls` are asked too.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start_with(
+        config: WatchConfig,
+        clock: Arc<dyn Clock>,
+        polls: Vec<Poll>,
+    ) -> std::io::Result<Self> {
         let (asks, asked) = channel();
         let thread = std::thread::Builder::new().name("telemetry".to_owned());
-        let thread = thread.spawn(move || serve(&config, &clock, &asked))?;
+        let thread = thread.spawn(move || serve(&config, &clock, &asked, polls))?;
         Ok(Self { asks: Some(asks), thread: Some(thread) })
     }
 
@@ -87,21 +101,32 @@ impl Drop for Watch {
 }
 
 /// The thread's life.
-fn serve(config: &WatchConfig, clock: &Arc<dyn Clock>, asked: &Receiver<Ask>) {
+fn serve(config: &WatchConfig, clock: &Arc<dyn Clock>, asked: &Receiver<Ask>, polls: Vec<Poll>) {
     let mut absent = Absences { host: &config.host, all: Vec::new() };
     let nvml = if config.plan.gpu { load_nvml(&mut absent) } else { None };
     let mut sources = sources(config, nvml.as_ref(), clock, &mut absent);
+    for poll in polls {
+        let (host, what) = (poll.host.clone(), poll.what.clone());
+        match Poller::start(poll, clock) {
+            Ok(poller) => sources.push(boxed(poller)),
+            Err(why) => absent.all.push(Absent { host, what, why }),
+        }
+    }
     while let Ok(ask) = asked.recv() {
         match ask {
             Ask::Begin(begun) => {
                 let mut readings = Readings::default();
-                read_all(&mut sources, clock.as_ref(), &mut readings);
+                for source in &mut sources {
+                    source.begin(clock.as_ref(), &mut readings);
+                }
                 let _ = begun.send(());
                 let Some(ended) = read_until_end(config, clock, asked, &mut sources, &mut readings)
                 else {
                     return;
                 };
-                read_all(&mut sources, clock.as_ref(), &mut readings);
+                for source in &mut sources {
+                    source.end(clock.as_ref(), &mut readings);
+                }
                 let _ = ended.send(readings.finish(config.plan.interval, absent.all.clone()));
             }
             Ask::End(ended) => drop(ended),
@@ -185,6 +210,9 @@ fn sources<'n>(
         sources.extend(read.map(boxed));
         let read = absent.found("power of the processors", Packages::open(&roots, host));
         sources.extend(read.map(boxed));
+        let ipmi = controller::ipmi(host, plan.ipmi, clock);
+        let ipmi = ipmi.and_then(|poll| Poller::start(poll, clock));
+        sources.extend(absent.found("power by IPMI", ipmi).map(boxed));
         let watched = config.watched.clone();
         sources.extend(watched.map(|w| boxed(Processes::new(&roots, host, w))));
     }

@@ -1,6 +1,6 @@
 //! Watching the machines of a deployment while it is measured.
 
-use super::Campaign;
+use super::{Campaign, pages};
 use crate::exit::Failure;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, ProcessPlan, Role};
@@ -38,8 +38,10 @@ impl Machines {
                 own_name: Some(OWN_NAME.to_owned()),
             }),
         };
-        let unread = unread(campaign, deployment, &config.host);
-        let watch = Watch::start(config, Arc::clone(&campaign.clock));
+        let mut unread = unread(campaign, deployment, &config.host);
+        let (polls, unasked) = pages::polls(campaign.loaded);
+        unread.extend(unasked);
+        let watch = Watch::start_with(config, Arc::clone(&campaign.clock), polls);
         let watch = watch.map_err(|e| Failure::internal(format!("cannot watch machines: {e}")))?;
         Ok(Self { watch, unread })
     }

@@ -31,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 37] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 38] = [
         nothing_measured,
         failures,
         time_outs,
@@ -69,6 +69,7 @@ pub(super) fn doubts(
         machines::memory_full,
         machines::energy_doubtful,
         machines::energy_absent,
+        machines::gpu_power_only,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =

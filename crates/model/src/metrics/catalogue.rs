@@ -572,6 +572,46 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "host_power_w",
+        unit: "W",
+        better: Better::Lower,
+        doc: "mean power of the deployment's machines: all of each by its controller, else processors, memory and the GPUs that were given; absent where one has none",
+        of: Of::Trial(|t| machines::host_energy(t).map(|e| e.mean_w)),
+    },
+    Metric {
+        name: "host_energy_j",
+        unit: "J",
+        better: Better::Lower,
+        doc: "energy of the deployment's machines over the measured time, GPUs included and counted once",
+        of: Of::Trial(|t| machines::host_energy(t).map(|e| e.joules)),
+    },
+    Metric {
+        name: "host_joules_per_output_token",
+        unit: "J/token",
+        better: Better::Lower,
+        doc: "host_power_w / output_tps: energy of GPUs and machines over output tokens of completed requests",
+        of: Of::Trial(|t| Some(machines::host_energy(t)?.mean_w / some(machines::output_tps(t)?)?)),
+    },
+    Metric {
+        name: "host_joules_per_token",
+        unit: "J/token",
+        better: Better::Lower,
+        doc: "host_energy_j / prompt and output tokens of completed requests",
+        of: Of::Trial(|t| {
+            let tokens = output_tokens(t)? + total(t, |r| r.prompt_tokens)?;
+            Some(machines::whole_host_energy(t)?.joules / some(tokens)?)
+        }),
+    },
+    Metric {
+        name: "host_output_tps_per_kw",
+        unit: "tokens/s/kW",
+        better: Better::Higher,
+        doc: "output_tps / (host_power_w / 1000): over the power of GPUs and machines, where that of every machine is known",
+        of: Of::Trial(|t| {
+            Some(machines::output_tps(t)? / (some(machines::host_energy(t)?.mean_w)? / 1e3))
+        }),
+    },
+    Metric {
         name: "busy_sample_power_w",
         unit: "W",
         better: Better::Neither,

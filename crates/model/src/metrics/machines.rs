@@ -3,6 +3,7 @@
 use super::TrialView;
 use super::catalogue::{output_tokens, output_tps_steady};
 use crate::telemetry::energy::EnergyUse;
+use crate::telemetry::host_energy::HostEnergy;
 use crate::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, Usage};
 use crate::telemetry::{Part, Quantity};
 use std::collections::BTreeMap;
@@ -23,6 +24,16 @@ pub(super) fn energy<'a>(t: &TrialView<'a>) -> Option<&'a EnergyUse> {
 /// The same, where it is of all of the measured time.
 pub(super) fn whole_energy<'a>(t: &TrialView<'a>) -> Option<&'a EnergyUse> {
     t.usage.filter(|u| !u.is_steady)?.energy.as_ref()
+}
+
+/// Energy of the GPUs and of the machines around them.
+pub(super) fn host_energy<'a>(t: &TrialView<'a>) -> Option<&'a HostEnergy> {
+    t.usage?.host_energy.as_ref()
+}
+
+/// The same, where it is of all of the measured time.
+pub(super) fn whole_host_energy<'a>(t: &TrialView<'a>) -> Option<&'a HostEnergy> {
+    t.usage.filter(|u| !u.is_steady)?.host_energy.as_ref()
 }
 
 /// Output tokens per second of the time that the energy is of.

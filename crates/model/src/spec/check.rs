@@ -31,6 +31,7 @@ pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
     }
     unique("deploy", experiment.deploy.iter().map(|d| &d.name), &mut problems);
     telemetry(experiment.telemetry.as_ref(), &mut problems);
+    super::pages::check(experiment, &mut problems);
     problems.extend(experiment.limit.iter().flat_map(|l| l.limit().check()));
     asks::check(experiment, &mut problems);
     if problems.is_empty() {

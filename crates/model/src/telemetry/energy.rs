@@ -50,9 +50,10 @@ pub fn of_device(
     let power = [Quantity::Power, Quantity::PowerInstant];
     let series = power.into_iter().find_map(|q| telemetry.of(device, q));
     let series = series.ok_or(FlawKind::DeviceMissing)?;
-    let power = window::gauge(series, window, telemetry.interval)?;
+    let cadence = telemetry.cadence(device.part);
+    let power = window::gauge(series, window, cadence)?;
     let counted = telemetry.of(device, Quantity::Energy);
-    let counted = counted.and_then(|s| window::counter(s, window, telemetry.interval).ok());
+    let counted = counted.and_then(|s| window::counter(s, window, cadence).ok());
     Ok(Energy {
         joules: power.integral,
         counted_joules: counted.map(|c| c.delta),

@@ -215,7 +215,11 @@ mod tests {
 
     fn given() -> Allocated {
         let gpu = AllocatedGpu { host: "node1".into(), id: 0, instance: 1, role: Role::Decode };
-        Allocated { hosts: BTreeSet::from(["node1".to_owned()]), gpus: vec![gpu] }
+        Allocated {
+            hosts: BTreeSet::from(["node1".to_owned()]),
+            gpus: vec![gpu],
+            ..Allocated::default()
+        }
     }
 
     fn value(sample: &Sample, column: &str) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! What the machines of a deployment did over the window of a trial.
 
 use super::energy::{self, EnergyUse};
+use super::host_energy::{self, HostEnergy};
 use super::window::{self, CounterStat, Flaw, FlawKind, GaugeStat, Window};
 use super::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
 use crate::plan::{DeploymentPlan, HostGpus, HostPlan, Platform, Role};
@@ -28,6 +29,8 @@ pub struct Allocated {
     pub hosts: BTreeSet<String>,
     /// In the order of their numbers.
     pub gpus: Vec<AllocatedGpu>,
+    /// Its engine emulates what it runs on, whose watts then are not its own.
+    pub is_emulated: bool,
 }
 
 impl Allocated {
@@ -52,7 +55,7 @@ impl Allocated {
         gpus.sort();
         gpus.dedup_by(|a, b| (&a.host, a.id) == (&b.host, b.id));
         let hosts = deployment.processes.iter().map(|p| name(&p.host)).collect();
-        Self { hosts, gpus }
+        Self { hosts, gpus, is_emulated: !is_real }
     }
 
     /// The GPU that `device` is, where the deployment was given it.
@@ -280,6 +283,9 @@ pub struct Usage {
     /// Energy of the GPUs that the deployment was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy: Option<EnergyUse>,
+    /// Energy of the GPUs and of the machines around them, where the power of every machine is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_energy: Option<HostEnergy>,
     /// Seed 4's own number: the mean of the power samples of the window above a utilisation, over the GPUs
     /// that have any; watts of one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,6 +334,7 @@ pub fn usage(
     }
     look.name_missing_hosts();
     let energy = look.energy();
+    let host_energy = host_energy::of_hosts(telemetry, allocated, window, &mut look.flaws);
     let busy = busy_floor_pct.and_then(|floor| look.busy_samples(floor));
     Usage {
         is_steady: false,
@@ -337,6 +344,7 @@ pub fn usage(
         processes,
         gpus,
         energy,
+        host_energy,
         busy_sample_power_w: busy,
         flaws: look.flaws,
         absent: telemetry.absent.clone(),

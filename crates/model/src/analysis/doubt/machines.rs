@@ -2,7 +2,7 @@
 
 use super::{Seen, percent, reason};
 use crate::telemetry::usage::{GpuUse, HostUse};
-use crate::telemetry::{Flaw, FlawKind, Quantity, Usage};
+use crate::telemetry::{Absent, Flaw, FlawKind, Quantity, Usage};
 use crate::trust::{Reason, TrustLevel};
 use crate::units::significant;
 
@@ -191,4 +191,25 @@ pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
             "read power more often ([telemetry] interval), or measure for longer",
         )
     })
+}
+
+/// What is made of GPU power alone is not what the machines took, which costs as much to feed.
+pub(super) fn gpu_power_only(seen: &Seen<'_>) -> Option<Reason> {
+    let usage = usages(seen).find(|u| u.energy.is_some() && u.host_energy.is_none())?;
+    let is_of_power = |absent: &&Absent| absent.what.starts_with("power ");
+    let unread: Vec<String> = usage
+        .absent
+        .iter()
+        .filter(is_of_power)
+        .map(|a| format!("{} of {}: {}", a.what, a.host, a.why))
+        .collect();
+    let why = if unread.is_empty() { String::new() } else { format!(" ({})", unread.join("; ")) };
+    Some(reason(
+        "gpu_power_only",
+        TrustLevel::Sound,
+        format!(
+            "GPU power only: energy and what is divided by it leave out processors, memory and fans, since the power of the machines is not known{why}"
+        ),
+        "let RAPL be read, or name the machine's controller: [telemetry.redfish.HOST], or ipmi = true",
+    ))
 }

@@ -28,7 +28,8 @@ fn given(ids: &[u32]) -> Allocated {
         instance: 0,
         role: Role::Aggregated,
     };
-    Allocated { hosts: BTreeSet::from(["node1".to_owned()]), gpus: ids.iter().map(gpu).collect() }
+    let hosts = BTreeSet::from(["node1".to_owned()]);
+    Allocated { hosts, gpus: ids.iter().map(gpu).collect(), is_emulated: false }
 }
 
 fn of(telemetry: &Telemetry, ids: &[u32]) -> Usage {

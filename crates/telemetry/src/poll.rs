@@ -1,0 +1,224 @@
+//! What takes long to answer and is asked seldom: pages of other programs, programs of the system.
+//!
+//! A thread of its own asks, so that no other source waits: once when a measurement begins, at every interval
+//! meanwhile, and once when it ends. For the first and the last answer the measurement waits, since they are its
+//! borders, but no longer than [`PATIENCE`].
+
+use crate::readings::{Readings, Source};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::telemetry::{Absent, Device, Quantity};
+use scalebeam_model::units::Nanos;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Who has not answered by then is not waited for.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Values of devices that one answer tells.
+pub type Told = Vec<(Device, Vec<(Quantity, f64)>)>;
+
+/// Gets an answer and reads it; says in words why there is none.
+pub type Ask = Box<dyn FnMut() -> Result<Told, String> + Send>;
+
+/// Something to ask now and then.
+pub struct Poll {
+    /// The host that it tells of.
+    pub host: String,
+    /// What is absent where it does not answer, as `power by IPMI`.
+    pub what: String,
+    /// From question to question.
+    pub interval: Nanos,
+    /// Asks once, and ends by itself.
+    pub ask: Ask,
+}
+
+impl std::fmt::Debug for Poll {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poll").field("host", &self.host).field("what", &self.what).finish()
+    }
+}
+
+/// What the thread is told. A round is a measurement: answers of an earlier one are not believed.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Begin(u64),
+    End,
+}
+
+#[derive(Debug)]
+struct Answer {
+    round: u64,
+    is_last: bool,
+    from: Nanos,
+    to: Nanos,
+    told: Result<Told, String>,
+}
+
+/// A running poll.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    host: String,
+    what: String,
+    round: u64,
+    orders: Sender<Order>,
+    answers: Receiver<Answer>,
+}
+
+impl Poller {
+    /// Starts its thread, which asks nothing before a measurement begins.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub(crate) fn start(poll: Poll, clock: &Arc<dyn Clock>) -> Result<Self, String> {
+        let (orders, ordered) = channel();
+        let (sender, answers) = channel();
+        let (host, what) = (poll.host.clone(), poll.what.clone());
+        let clock = Arc::clone(clock);
+        let thread = std::thread::Builder::new().name("poll".to_owned());
+        let asker = Asker { poll, clock, answers: sender };
+        // It ends at the first order that does not come, once its question is answered.
+        thread.spawn(move || asker.serve(&ordered)).map_err(|e| e.to_string())?;
+        Ok(Self { host, what, round: 0, orders, answers })
+    }
+
+    /// Waits for an answer of this round that is the last one, or any where `is_last` is false.
+    fn wait(&self, is_last: bool, out: &mut Readings) {
+        while let Ok(answer) = self.answers.recv_timeout(PATIENCE) {
+            let is_it = answer.round == self.round && (answer.is_last || !is_last);
+            self.keep(answer, out);
+            if is_it {
+                return;
+            }
+        }
+        let waited = PATIENCE.as_secs();
+        out.absent(self.absence(format!("there was no answer within {waited} s")));
+    }
+
+    fn keep(&self, answer: Answer, out: &mut Readings) {
+        if answer.round != self.round {
+            return;
+        }
+        match answer.told {
+            Ok(told) => {
+                for (device, values) in told {
+                    out.add(&device, answer.from, answer.to, &values);
+                }
+            }
+            Err(why) => out.absent(self.absence(why)),
+        }
+    }
+
+    fn absence(&self, why: String) -> Absent {
+        Absent { host: self.host.clone(), what: self.what.clone(), why }
+    }
+}
+
+impl Source for Poller {
+    fn begin(&mut self, _: &dyn Clock, out: &mut Readings) {
+        self.round += 1;
+        // Without the thread nothing answers, and that is told.
+        let _ = self.orders.send(Order::Begin(self.round));
+        self.wait(false, out);
+    }
+
+    fn read(&mut self, _: &dyn Clock, out: &mut Readings) {
+        for answer in self.answers.try_iter() {
+            self.keep(answer, out);
+        }
+    }
+
+    fn end(&mut self, _: &dyn Clock, out: &mut Readings) {
+        let _ = self.orders.send(Order::End);
+        self.wait(true, out);
+    }
+}
+
+struct Asker {
+    poll: Poll,
+    clock: Arc<dyn Clock>,
+    answers: Sender<Answer>,
+}
+
+impl Asker {
+    /// The thread's life.
+    fn serve(mut self, ordered: &Receiver<Order>) {
+        while let Ok(order) = ordered.recv() {
+            if let Order::Begin(round) = order
+                && self.measure(round, ordered).is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Asks until the measurement ends; nothing where nobody listens any more.
+    fn measure(&mut self, round: u64, ordered: &Receiver<Order>) -> Option<()> {
+        let mut due = self.clock.now();
+        loop {
+            match ordered.recv_timeout((due - self.clock.now()).to_std()) {
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Order::End) => return self.ask(round, true),
+                Ok(Order::Begin(next)) => return self.measure(next, ordered),
+                Err(RecvTimeoutError::Timeout) => self.ask(round, false)?,
+            }
+            // Who answers slowly is asked more seldom, and never twice at once.
+            due = self.clock.now().max(due + self.poll.interval);
+        }
+    }
+
+    fn ask(&mut self, round: u64, is_last: bool) -> Option<()> {
+        let from = self.clock.now();
+        let told = (self.poll.ask)();
+        let to = self.clock.now();
+        self.answers.send(Answer { round, is_last, from, to, told }).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readings::device;
+    use scalebeam_model::clock::ManualClock;
+    use scalebeam_model::telemetry::{Part, Telemetry};
+
+    fn poller(mut ask: impl FnMut() -> Result<f64, String> + Send + 'static) -> Poller {
+        let (host, what) = ("a".to_owned(), "power".to_owned());
+        let chassis = device("a", Part::Chassis, "bmc");
+        let ask = move || ask().map(|w| vec![(chassis.clone(), vec![(Quantity::Power, w)])]);
+        let poll = Poll { host, what, interval: Nanos::from_secs(3_600), ask: Box::new(ask) };
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+        Poller::start(poll, &clock).unwrap()
+    }
+
+    fn measured(poller: &mut Poller) -> Telemetry {
+        let (clock, mut out) = (ManualClock::default(), Readings::default());
+        poller.begin(&clock, &mut out);
+        poller.read(&clock, &mut out);
+        poller.end(&clock, &mut out);
+        out.finish(Nanos::from_secs(1), Vec::new())
+    }
+
+    #[test]
+    fn a_measurement_lies_between_two_answers_of_its_own() {
+        let mut asked = 0.0;
+        let mut poller = poller(move || {
+            asked += 1.0;
+            Ok(asked)
+        });
+        for want in [[1.0, 2.0], [3.0, 4.0]] {
+            let found = measured(&mut poller);
+            let values: Vec<f64> = found.series[0].readings.iter().map(|r| r.value).collect();
+            assert_eq!(values, want);
+            assert_eq!(found.absent, []);
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_answer_is_told_once() {
+        let found = measured(&mut poller(|| Err("HTTP 401".to_owned())));
+        assert_eq!(found.series, []);
+        let whys: Vec<&str> = found.absent.iter().map(|a| a.why.as_str()).collect();
+        assert_eq!(whys, ["HTTP 401"]);
+    }
+}
