@@ -51,7 +51,19 @@ impl Page {
     /// # Errors
     /// Says why it says nothing. Waits as long as the server does.
     pub async fn read(&self) -> Result<String, String> {
-        let answer = self.client.get(&self.url).await.map_err(|e| e.to_string())?;
+        self.read_below("").await
+    }
+
+    /// What the page at `path` below its address says, as [`Page::read`].
+    ///
+    /// # Errors
+    /// Says why it says nothing.
+    pub async fn read_below(&self, path: &str) -> Result<String, String> {
+        let url = match path.is_empty() {
+            true => self.url.clone(),
+            false => format!("{}{path}", self.url.trim_end_matches('/')),
+        };
+        let answer = self.client.get(&url).await.map_err(|e| e.to_string())?;
         match answer.status {
             200 => Ok(answer.body),
             401 | 403 => Err(format!("{}: check user and password", answer.summary())),

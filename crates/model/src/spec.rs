@@ -740,15 +740,21 @@ pub struct TelemetrySpec {
     /// Read the engines' own metrics.
     #[serde(default)]
     pub engine: Option<bool>,
-    /// Prometheus servers that already watch the hosts.
+    /// Prometheus servers that already watch the hosts: asked once, after each measurement.
     #[serde(default)]
-    pub prometheus: Vec<String>,
+    pub prometheus: Vec<PageSpec>,
     /// Ask this machine's management controller for its power, by `ipmitool`; default: where there is one.
     #[serde(default)]
     pub ipmi: Option<bool>,
     /// Power resources of hosts' management controllers, by host.
     #[serde(default)]
     pub redfish: BTreeMap<String, PageSpec>,
+    /// Pages of dcgm-exporter, by host.
+    #[serde(default)]
+    pub dcgm: BTreeMap<String, PageSpec>,
+    /// Pages of node_exporter, by host.
+    #[serde(default)]
+    pub node_exporter: BTreeMap<String, PageSpec>,
     /// What a point's readings are integrated over; default `measure`.
     #[serde(default)]
     pub window: Option<WindowKind>,

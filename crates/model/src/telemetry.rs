@@ -9,10 +9,14 @@ use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub mod civil;
 pub mod controller;
 pub mod energy;
+pub mod exporter;
 pub mod host_energy;
+pub mod prometheus;
 pub mod samples;
+pub mod table;
 pub mod usage;
 pub mod window;
 
@@ -221,6 +225,9 @@ impl Reading {
     }
 }
 
+/// Values of devices that one answer tells.
+pub type Told = Vec<(Device, Vec<(Quantity, f64)>)>;
+
 /// Everything that was read of one quantity of one thing, in order of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
@@ -230,6 +237,17 @@ pub struct Series {
     pub quantity: Quantity,
     /// The values.
     pub readings: Vec<Reading>,
+}
+
+impl Series {
+    /// The value that was read nearest to `at`, where that is of the same look, when looks come every `interval`.
+    pub fn near(&self, at: Nanos, interval: Nanos) -> Option<f64> {
+        let next = self.readings.partition_point(|r| r.at() < at);
+        let around = next.saturating_sub(1)..(next + 1).min(self.readings.len());
+        let away = |r: &Reading| r.at().0.abs_diff(at.0);
+        let nearest = self.readings.get(around)?.iter().min_by_key(|r| away(r))?;
+        (away(nearest) <= interval.0 / 2).then_some(nearest.value)
+    }
 }
 
 /// Something that could not be read.
@@ -315,6 +333,12 @@ pub struct TelemetryPlan {
 pub enum PageKind {
     /// A power resource of a machine's management controller.
     Redfish,
+    /// GPUs, by dcgm-exporter.
+    Dcgm,
+    /// A machine, by node_exporter.
+    NodeExporter,
+    /// Both of all hosts, by a Prometheus server that keeps them.
+    Prometheus,
 }
 
 impl PageKind {
@@ -322,6 +346,9 @@ impl PageKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Redfish => "redfish",
+            Self::Dcgm => "dcgm",
+            Self::NodeExporter => "node_exporter",
+            Self::Prometheus => "prometheus",
         }
     }
 }

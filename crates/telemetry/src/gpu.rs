@@ -1,5 +1,7 @@
-//! GPUs of NVIDIA: by the driver's own library where it can be loaded, else by `nvidia-smi`.
+//! GPUs: of NVIDIA by the driver's own library where it can be loaded, of AMD by what the kernel shows, else by the
+//! program of their maker.
 
+pub(crate) mod amd;
 pub(crate) mod nvml;
 pub(crate) mod smi;
 

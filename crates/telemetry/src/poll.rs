@@ -6,7 +6,7 @@
 
 use crate::readings::{Readings, Source};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::{Absent, Device, Quantity};
+use scalebeam_model::telemetry::{Absent, Told};
 use scalebeam_model::units::Nanos;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,9 +14,6 @@ use std::time::Duration;
 
 /// Who has not answered by then is not waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Values of devices that one answer tells.
-pub type Told = Vec<(Device, Vec<(Quantity, f64)>)>;
 
 /// Gets an answer and reads it; says in words why there is none.
 pub type Ask = Box<dyn FnMut() -> Result<Told, String> + Send>;
@@ -180,7 +177,7 @@ mod tests {
     use super::*;
     use crate::readings::device;
     use scalebeam_model::clock::ManualClock;
-    use scalebeam_model::telemetry::{Part, Telemetry};
+    use scalebeam_model::telemetry::{Part, Quantity, Telemetry};
 
     fn poller(mut ask: impl FnMut() -> Result<f64, String> + Send + 'static) -> Poller {
         let (host, what) = ("a".to_owned(), "power".to_owned());

@@ -44,6 +44,11 @@ impl Readings {
         }
     }
 
+    /// The GPUs that were read.
+    pub(crate) fn devices_of_gpus(&self) -> BTreeSet<Device> {
+        self.by_device.keys().filter(|d| d.part == Part::Gpu).cloned().collect()
+    }
+
     /// Notes that something could not be read, once.
     pub(crate) fn absent(&mut self, absent: Absent) {
         self.absent.insert(absent);

@@ -1,6 +1,7 @@
 //! The thread that reads every source before, during and after a measurement.
 
 use crate::controller;
+use crate::gpu::amd::Cards;
 use crate::gpu::nvml::{self, Gpus};
 use crate::gpu::smi::Smi;
 use crate::host::Host;
@@ -11,6 +12,7 @@ use crate::process::{Processes, Watched};
 use crate::readings::{Readings, Roots, Source};
 use nvml_wrapper::Nvml;
 use scalebeam_model::clock::Clock;
+use scalebeam_model::telemetry::table::Maker;
 use scalebeam_model::telemetry::{Absent, Telemetry, TelemetryPlan};
 use scalebeam_model::units::Nanos;
 use std::sync::Arc;
@@ -227,7 +229,7 @@ fn boxed<'n>(source: impl Source + 'n) -> Box<dyn Source + 'n> {
     Box::new(source)
 }
 
-/// By the library, else by the program that comes with it.
+/// By the library or the kernel, else by the program of their maker.
 fn gpus<'n>(
     config: &WatchConfig,
     nvml: Option<&'n Nvml>,
@@ -240,8 +242,24 @@ fn gpus<'n>(
         Some(Err(why)) => absent.note("GPUs by NVML", why),
         None => {}
     }
-    let smi = Smi::start(&config.host, config.plan.interval, clock);
-    absent.found("GPUs by nvidia-smi", smi).map(boxed)
+    let program = |maker| Smi::start(maker, &config.host, config.plan.interval, clock);
+    if let Some(smi) = absent.found("GPUs by nvidia-smi", program(Maker::Nvidia)) {
+        return Some(boxed(smi));
+    }
+    if let Some(cards) = Cards::open(&Roots::default(), &config.host) {
+        // In a guest the kernel shows a card, and its sensors are the host's.
+        let by_program = (!cards.tell_power()).then(|| program(Maker::Amd));
+        let by_program = by_program.and_then(|smi| absent.found("power of GPUs by amd-smi", smi));
+        return Some(by_program.map_or_else(|| boxed(cards), boxed));
+    }
+    let others = [Maker::Intel, Maker::Gaudi].map(program);
+    let whys: Vec<String> = others.iter().filter_map(|o| o.as_ref().err().cloned()).collect();
+    let found = others.into_iter().find_map(Result::ok);
+    if found.is_none() {
+        let why = format!("no card of AMD in /sys/class/drm; {}", whys.join("; "));
+        absent.note("GPUs of other makers", why);
+    }
+    found.map(boxed)
 }
 
 #[cfg(test)]

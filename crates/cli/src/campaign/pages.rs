@@ -2,18 +2,42 @@
 
 use crate::experiment::Loaded;
 use scalebeam_fleet::Page;
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::HostPlan;
 use scalebeam_model::telemetry::controller::redfish_watts;
+use scalebeam_model::telemetry::exporter::{self, Exporter};
+use scalebeam_model::telemetry::prometheus::{self, HostNames};
+use scalebeam_model::telemetry::usage::THIS_MACHINE;
 use scalebeam_model::telemetry::{
-    Absent, CONTROLLER_INTERVAL, Device, PageKind, PagePlan, Part, Quantity,
+    Absent, CONTROLLER_INTERVAL, Device, PageKind, PagePlan, Part, Quantity, Series, Telemetry,
+    Told,
 };
 use scalebeam_model::units::Nanos;
-use scalebeam_telemetry::poll::{PATIENCE, Poll, Told};
+use scalebeam_telemetry::poll::{PATIENCE, Poll};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// One poll a page that the file names; what cannot be asked at all is absent.
-pub(super) fn polls(loaded: &Loaded) -> (Vec<Poll>, Vec<Absent>) {
+/// Exporters gather anew for each page, and a page oftener than this is a load of its own.
+const PAGE_INTERVAL: Nanos = Nanos::from_secs(1);
+
+/// One poll a page that the file names; what cannot be asked at all is absent. `here` is what readings of this machine
+/// are called.
+pub(super) fn polls(loaded: &Loaded, here: &str) -> (Vec<Poll>, Vec<Absent>) {
     let (mut polls, mut absent) = (Vec::new(), Vec::new());
-    for plan in &loaded.plan.telemetry.pages {
+    let pages = loaded.plan.telemetry.pages.iter();
+    for plan in pages.filter(|p| p.kind != PageKind::Prometheus) {
+        let mut plan = plan.clone();
+        if plan.host == THIS_MACHINE {
+            here.clone_into(&mut plan.host);
+        }
+        if is_read_twice(&plan, here, loaded) {
+            let why = "this machine is read by scalebeam itself; set host = false to use the page";
+            let (host, what, why) = (plan.host.clone(), what(&plan), why.to_owned());
+            absent.push(Absent { host, what, why });
+            continue;
+        }
+        let plan = &plan;
         match poll(plan, loaded) {
             Ok(poll) => polls.push(poll),
             Err(why) => absent.push(Absent { host: plan.host.clone(), what: what(plan), why }),
@@ -22,9 +46,23 @@ pub(super) fn polls(loaded: &Loaded) -> (Vec<Poll>, Vec<Absent>) {
     (polls, absent)
 }
 
+/// Whether `host` is a GPU's host whose GPUs a page tells, in place of its driver.
+pub(super) fn tells_gpus_of(loaded: &Loaded, host: &str) -> bool {
+    let is = |p: &PagePlan| p.host == host || p.host == THIS_MACHINE;
+    loaded.plan.telemetry.pages.iter().any(|p| p.kind == PageKind::Dcgm && is(p))
+}
+
+/// Counts of the same thing by two readers, one among the other, would look like counters that were set back.
+fn is_read_twice(plan: &PagePlan, here: &str, loaded: &Loaded) -> bool {
+    plan.kind == PageKind::NodeExporter && plan.host == here && loaded.plan.telemetry.host
+}
+
 fn what(plan: &PagePlan) -> String {
     match plan.kind {
         PageKind::Redfish => "power by Redfish".to_owned(),
+        PageKind::Dcgm => "GPUs by dcgm-exporter".to_owned(),
+        PageKind::NodeExporter => "the machine by node_exporter".to_owned(),
+        PageKind::Prometheus => "hosts by Prometheus".to_owned(),
     }
 }
 
@@ -45,6 +83,7 @@ fn interval(plan: &PagePlan, loaded: &Loaded) -> Nanos {
     let asked = loaded.plan.telemetry.interval;
     match plan.kind {
         PageKind::Redfish => asked.max(CONTROLLER_INTERVAL),
+        PageKind::Dcgm | PageKind::NodeExporter | PageKind::Prometheus => asked.max(PAGE_INTERVAL),
     }
 }
 
@@ -55,6 +94,10 @@ fn read(plan: &PagePlan, body: &str) -> Result<Told, String> {
             let (_, pointer) = plan.url.split_once('#').unwrap_or_default();
             Ok(vec![(chassis(&plan.host), vec![(Quantity::Power, redfish_watts(body, pointer)?)])])
         }
+        PageKind::Dcgm => exporter::read(Exporter::Dcgm, &plan.host, body),
+        PageKind::NodeExporter => exporter::read(Exporter::Node, &plan.host, body),
+        // Its answers are of a time that is over: see `history`.
+        PageKind::Prometheus => Ok(Vec::new()),
     }
 }
 
@@ -66,4 +109,94 @@ fn chassis(host: &str) -> Device {
         index: None,
         role: None,
     }
+}
+
+/// What Prometheus servers kept of the hosts `names` over the readings of `telemetry` is added to it. Blocks.
+pub(super) fn history(history: &History, telemetry: &mut Telemetry) {
+    for (plan, page) in &history.servers {
+        let found = history.ask(page, telemetry);
+        match found {
+            Ok(series) => add(series, telemetry),
+            Err(why) => {
+                telemetry.absent.push(Absent { host: plan.host.clone(), what: what(plan), why });
+            }
+        }
+    }
+}
+
+/// Prometheus servers, and what is asked of them.
+#[derive(Debug)]
+pub(super) struct History {
+    servers: Vec<(PagePlan, Result<Page, String>)>,
+    hosts: Vec<HostNames>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+}
+
+impl History {
+    pub(super) fn new(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Self {
+        let servers = loaded.plan.telemetry.pages.iter().filter(|p| p.kind == PageKind::Prometheus);
+        let open = |plan: &PagePlan| {
+            let page = Page::new(plan, &loaded.base).map_err(|e| e.to_string());
+            (plan.clone(), page)
+        };
+        let names =
+            |host: &HostPlan| HostNames { host: host.name.clone(), also: vec![host.addr.clone()] };
+        Self {
+            servers: servers.map(open).collect(),
+            hosts: loaded.plan.hosts.iter().map(names).collect(),
+            clock: Arc::clone(clock),
+            runtime: Handle::current(),
+        }
+    }
+
+    fn ask(
+        &self,
+        page: &Result<Page, String>,
+        telemetry: &Telemetry,
+    ) -> Result<Vec<Series>, String> {
+        let page = page.as_ref().map_err(Clone::clone)?;
+        let times = || telemetry.series.iter().flat_map(|s| &s.readings).map(|r| r.at());
+        let (from, to) = times().min().zip(times().max()).ok_or("nothing else was read")?;
+        // The epoch's time at zero of the run's clock.
+        let unix = self.clock.unix_now() - self.clock.now();
+        let query = range(unix + from, unix + to, telemetry.interval);
+        let body = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, page.read_below(&query)).await });
+        let late = |_| format!("there was no answer within {} s", PATIENCE.as_secs());
+        prometheus::read(&body.map_err(late)??, &self.hosts, unix)
+    }
+}
+
+/// Path and query behind a server's address; a little more than from `from` to `to`, whose borders lie between values.
+fn range(from: Nanos, to: Nanos, interval: Nanos) -> String {
+    let step = interval.max(PAGE_INTERVAL);
+    let (from, to) = (from.0.saturating_sub(step.0), to.0.saturating_add(step.0));
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let query = percent_encoded(&prometheus::query());
+    format!(
+        "/api/v1/query_range?query={query}&start={:.3}&end={:.3}&step={:.3}",
+        seconds(from),
+        seconds(to),
+        step.as_secs_f64()
+    )
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encoded = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'~' => {
+            char::from(b).to_string()
+        }
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
+
+/// A host that is read by itself already is not read twice.
+fn add(series: Vec<Series>, telemetry: &mut Telemetry) {
+    let read: BTreeSet<(String, Part)> =
+        telemetry.series.iter().map(|s| (s.device.host.clone(), s.device.part)).collect();
+    let is_new = |s: &Series| !read.contains(&(s.device.host.clone(), s.device.part));
+    telemetry.series.extend(series.into_iter().filter(is_new));
 }

@@ -26,6 +26,7 @@ mod kube;
 mod limit;
 mod machines;
 mod plan;
+mod power;
 mod render;
 mod report;
 mod route;

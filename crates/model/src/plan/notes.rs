@@ -1,7 +1,7 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, Platform, PointPlan};
-use crate::spec::{Experiment, ProfileKind, ReportKind, WorkloadSpec};
+use crate::spec::{Experiment, ProfileKind, ReportKind, TelemetrySpec, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
@@ -162,18 +162,12 @@ fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<
     };
     let elsewhere =
         experiment.host.values().any(|h| h.ssh.is_some()) || deployments.iter().any(in_cluster);
-    if experiment.telemetry.is_some() && elsewhere {
+    let is_told = experiment.telemetry.as_ref().is_some_and(TelemetrySpec::names_pages);
+    if experiment.telemetry.is_some() && elsewhere && !is_told {
         out.push(note(
             "telemetry".to_owned(),
             "this version reads only the machine that it runs on: metrics of CPU, GPU, network and power of other hosts will be absent".to_owned(),
-            "they are shown as n/a, never as 0",
-        ));
-    }
-    if experiment.telemetry.as_ref().is_some_and(|t| !t.prometheus.is_empty()) {
-        out.push(note(
-            "telemetry.prometheus".to_owned(),
-            "this version does not ask Prometheus servers yet".to_owned(),
-            "what they would give is shown as n/a, never as 0",
+            "name what runs on them in [telemetry.node_exporter], [telemetry.dcgm] or prometheus; else they are shown as n/a, never as 0",
         ));
     }
     let undrawn = |kind| matches!(kind, ReportKind::Scaling | ReportKind::Fairness);

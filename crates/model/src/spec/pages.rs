@@ -49,24 +49,40 @@ impl PageSpec {
 impl TelemetrySpec {
     /// Every page that the file names, by kind and host.
     fn each_page(&self) -> impl Iterator<Item = (PageKind, &String, PageAccess)> {
-        let kinds = [(PageKind::Redfish, &self.redfish)];
+        let kinds = [
+            (PageKind::Redfish, &self.redfish),
+            (PageKind::Dcgm, &self.dcgm),
+            (PageKind::NodeExporter, &self.node_exporter),
+        ];
         kinds.into_iter().flat_map(|(kind, pages)| {
             pages.iter().map(move |(host, page)| (kind, host, page.access()))
         })
     }
 
-    /// The same, as a plan has them.
+    /// Whether exporters or servers tell of hosts.
+    pub(crate) fn names_pages(&self) -> bool {
+        !(self.prometheus.is_empty() && self.dcgm.is_empty() && self.node_exporter.is_empty())
+    }
+
+    /// The same, as a plan has them, and the servers that watch all hosts.
     pub(super) fn page_plans(&self) -> Vec<PagePlan> {
-        let plan = |(kind, host, access): (PageKind, &String, PageAccess)| PagePlan {
-            host: host.clone(),
-            kind,
-            url: access.url,
-            user: access.user,
-            password_env: access.password_env,
-            headers_env: access.headers_env,
-            ca_file: access.ca_file,
-        };
-        self.each_page().map(plan).collect()
+        let servers = self.prometheus.iter().map(|server| {
+            access_plan(PageKind::Prometheus, THIS_MACHINE.to_owned(), server.access())
+        });
+        let of_hosts = self.each_page().map(|(kind, host, a)| access_plan(kind, host.clone(), a));
+        of_hosts.chain(servers).collect()
+    }
+}
+
+fn access_plan(kind: PageKind, host: String, access: PageAccess) -> PagePlan {
+    PagePlan {
+        host,
+        kind,
+        url: access.url,
+        user: access.user,
+        password_env: access.password_env,
+        headers_env: access.headers_env,
+        ca_file: access.ca_file,
     }
 }
 
@@ -81,15 +97,24 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
             let hint = format!("name a [host.NAME] of this file, or \"{THIS_MACHINE}\"");
             problems.push(Problem::new(&path, why, hint));
         }
-        if !["http://", "https://"].iter().any(|scheme| access.url.starts_with(scheme)) {
-            let why = format!("'{}' is no address of a page", access.url);
-            problems.push(Problem::new(format!("{path}.url"), why, example(kind)));
-        }
-        if access.user.is_some() != access.password_env.is_some() {
-            let why = "user and password_env go together".to_owned();
-            let hint = "user = \"reader\", password_env = \"BMC_PASSWORD\": the password itself is never written";
-            problems.push(Problem::new(path, why, hint));
-        }
+        check_access(&path, &access, example(kind), problems);
+    }
+    let servers = experiment.telemetry.iter().flat_map(|t| t.prometheus.iter().enumerate());
+    for (i, server) in servers {
+        let path = format!("telemetry.prometheus[{i}]");
+        check_access(&path, &server.access(), example(PageKind::Prometheus), problems);
+    }
+}
+
+fn check_access(path: &str, access: &PageAccess, example: &str, problems: &mut Vec<Problem>) {
+    if !["http://", "https://"].iter().any(|scheme| access.url.starts_with(scheme)) {
+        let why = format!("'{}' is no address of a page", access.url);
+        problems.push(Problem::new(format!("{path}.url"), why, example));
+    }
+    if access.user.is_some() != access.password_env.is_some() {
+        let why = "user and password_env go together".to_owned();
+        let hint = "user = \"reader\", password_env = \"BMC_PASSWORD\": the password itself is never written";
+        problems.push(Problem::new(path, why, hint));
     }
 }
 
@@ -97,5 +122,8 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
 const fn example(kind: PageKind) -> &'static str {
     match kind {
         PageKind::Redfish => "url = \"https://BMC/redfish/v1/Chassis/1/Power\"",
+        PageKind::Dcgm => "\"http://HOST:9400/metrics\"",
+        PageKind::NodeExporter => "\"http://HOST:9100/metrics\"",
+        PageKind::Prometheus => "prometheus = [\"http://SERVER:9090\"]",
     }
 }

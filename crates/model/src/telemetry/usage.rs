@@ -3,7 +3,7 @@
 use super::energy::{self, EnergyUse};
 use super::host_energy::{self, HostEnergy};
 use super::window::{self, CounterStat, Flaw, FlawKind, GaugeStat, Window};
-use super::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
+use super::{Absent, Device, Part, Quantity, Series, Telemetry};
 use crate::plan::{DeploymentPlan, HostGpus, HostPlan, Platform, Role};
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
@@ -540,15 +540,6 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The value that was read nearest to `at`, where that is of the same look at the machine.
-    fn nearest(&self, series: &Series, at: Nanos) -> Option<f64> {
-        let next = series.readings.partition_point(|r| r.at() < at);
-        let around = next.saturating_sub(1)..(next + 1).min(series.readings.len());
-        let away = |r: &Reading| r.at().0.abs_diff(at.0);
-        let nearest = series.readings.get(around)?.iter().min_by_key(|r| away(r))?;
-        (away(nearest) <= self.telemetry.interval.0 / 2).then_some(nearest.value)
-    }
-
     fn energy(&mut self) -> Option<EnergyUse> {
         let read = self.telemetry.devices(Part::Gpu);
         if read.is_empty() {
@@ -571,7 +562,9 @@ impl<'a> Look<'a> {
             let (Some((power, busy)), Some(_)) = (both, self.allocated.of_device(gpu)) else {
                 continue;
             };
-            let is_busy = |at: u64| self.nearest(busy, Nanos(at)).is_some_and(|busy| busy > floor);
+            let is_busy = |at: u64| {
+                busy.near(Nanos(at), self.telemetry.interval).is_some_and(|busy| busy > floor)
+            };
             samples.extend(self.inside(power).filter(|(at, _)| is_busy(*at)).map(|(_, w)| w));
         }
         (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)

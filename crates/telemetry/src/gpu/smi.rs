@@ -1,43 +1,53 @@
-//! GPUs by `nvidia-smi`, where its library cannot be loaded: one process that prints a table every interval,
-//! not one process an interval.
+//! GPUs by their maker's program, where its library or the kernel does not tell: one process that prints a table
+//! every interval, not one process an interval.
 
-use super::device;
+use crate::poll::PATIENCE;
 use crate::readings::{Readings, Source};
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::{Device, Quantity};
+use scalebeam_model::telemetry::Device;
+use scalebeam_model::telemetry::table::{Maker, Row, Table};
 use scalebeam_model::units::Nanos;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Its name; found in `PATH`.
-const PROGRAM: &str = "nvidia-smi";
+/// Columns that are asked for. A driver that does not know one of them refuses the table, so only those that every
+/// one since 2016 knows.
+const NVIDIA: &str = "index,uuid,utilization.gpu,utilization.memory,memory.used,memory.total,\
+    power.draw,enforced.power.limit,temperature.gpu,clocks.current.sm,clocks.current.memory";
+const GAUDI: &str =
+    "index,uuid,utilization.aip,memory.used,memory.total,power.draw,temperature.aip";
+/// Utilisation, power, frequency, temperature of the chip, energy, memory's bandwidth and memory in use.
+const INTEL: &str = "0,1,2,3,8,17,18";
 
-/// Columns, what they are, and what a number in them is multiplied with. A driver that does not know one of
-/// them refuses the table, so only those are asked for that every one since 2016 knows.
-const COLUMNS: &[(&str, Quantity, f64)] = &[
-    ("utilization.gpu", Quantity::GpuBusy, 1.0),
-    ("utilization.memory", Quantity::GpuMemoryBusy, 1.0),
-    ("memory.used", Quantity::GpuMemoryUsed, MIB),
-    ("memory.total", Quantity::GpuMemoryTotal, MIB),
-    ("power.draw", Quantity::Power, 1.0),
-    ("enforced.power.limit", Quantity::PowerLimit, 1.0),
-    ("temperature.gpu", Quantity::Temperature, 1.0),
-    ("clocks.current.sm", Quantity::SmClock, 1.0),
-    ("clocks.current.memory", Quantity::MemoryClock, 1.0),
-];
-
-const MIB: f64 = 1_048_576.0;
-
-/// A row, and when it was printed.
-type Row = (Device, Nanos, Vec<(Quantity, f64)>);
-
-/// The running program.
+/// A running program.
 #[derive(Debug)]
 pub(crate) struct Smi {
     child: Child,
-    rows: Receiver<Row>,
+    rows: Receiver<(Row, Nanos)>,
+}
+
+/// The program of `maker` with what makes it print every `interval`.
+fn command(maker: Maker, interval: Nanos) -> Option<Command> {
+    let millis = (interval.0 / 1_000_000).max(100).to_string();
+    // Those that count in seconds print each second at the most.
+    let seconds = (interval.0 / 1_000_000_000).max(1).to_string();
+    let query = format!("--query-gpu={NVIDIA}");
+    let (program, args): (&str, Vec<&str>) = match maker {
+        Maker::Nvidia => ("nvidia-smi", vec![&query, "--format=csv", "-lms", &millis]),
+        Maker::Amd => {
+            ("amd-smi", vec!["metric", "-p", "-c", "-t", "-u", "-m", "-w", &seconds, "--csv"])
+        }
+        Maker::Intel => ("xpu-smi", vec!["dump", "-d", "-1", "-m", INTEL, "-i", &seconds]),
+        Maker::Gaudi => ("hl-smi", vec!["-Q", GAUDI, "-f", "csv", "-l", &seconds]),
+        Maker::Seed4 | Maker::SrtSlurm => return None,
+    };
+    let mut command = Command::new(program);
+    // One of them is written in Python, which holds back what goes to a pipe.
+    command.args(args).env("PYTHONUNBUFFERED", "1");
+    Some(command)
 }
 
 impl Smi {
@@ -46,26 +56,25 @@ impl Smi {
     /// # Errors
     /// Says why it cannot be used.
     pub(crate) fn start(
+        maker: Maker,
         host: &str,
         interval: Nanos,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let names: Vec<&str> = COLUMNS.iter().map(|(name, ..)| *name).collect();
-        let mut child = Command::new(PROGRAM)
-            .arg(format!("--query-gpu=index,uuid,{}", names.join(",")))
-            .arg("--format=csv")
-            .args(["-lms", &(interval.0 / 1_000_000).max(100).to_string()])
+        let mut command = command(maker, interval).ok_or("there is no such program")?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|e| format!("{PROGRAM}: {e}"))?;
-        let out = child.stdout.take().ok_or_else(|| format!("{PROGRAM} has no output"))?;
+            .map_err(|e| format!("{program}: {e}"))?;
+        let out = child.stdout.take().ok_or_else(|| format!("{program} has no output"))?;
         let (sender, rows) = channel();
         let (host, clock) = (host.to_owned(), Arc::clone(clock));
-        let follow = move || follow(out, &host, clock.as_ref(), &sender);
-        let thread = std::thread::Builder::new().name("nvidia-smi".to_owned());
-        thread.spawn(follow).map_err(|e| format!("cannot follow {PROGRAM}: {e}"))?;
+        let follow = move || follow(out, Table::new(maker), &host, clock.as_ref(), &sender);
+        let thread = std::thread::Builder::new().name(program.clone());
+        thread.spawn(follow).map_err(|e| format!("cannot follow {program}: {e}"))?;
         Ok(Self { child, rows })
     }
 }
@@ -79,62 +88,56 @@ impl Drop for Smi {
 }
 
 impl Source for Smi {
+    /// Of what it printed since the last measurement only the newest row of each GPU is of use; where there is none,
+    /// the first is waited for.
+    fn begin(&mut self, _: &dyn Clock, out: &mut Readings) {
+        let mut newest: BTreeMap<Device, (Row, Nanos)> = BTreeMap::new();
+        for (row, at) in self.rows.try_iter() {
+            newest.insert(row.device.clone(), (row, at));
+        }
+        if newest.is_empty() {
+            let first = self.rows.recv_timeout(PATIENCE).ok();
+            newest.extend(first.map(|(row, at)| (row.device.clone(), (row, at))));
+        }
+        for (row, at) in newest.into_values() {
+            out.add(&row.device, at, at, &row.values);
+        }
+    }
+
     fn read(&mut self, _: &dyn Clock, out: &mut Readings) {
-        for (device, at, values) in self.rows.try_iter() {
-            out.add(&device, at, at, &values);
+        for (row, at) in self.rows.try_iter() {
+            out.add(&row.device, at, at, &row.values);
+        }
+    }
+
+    /// Waits for a row of each GPU that is not of a time before the end.
+    fn end(&mut self, clock: &dyn Clock, out: &mut Readings) {
+        let end = clock.now();
+        let mut open = out.devices_of_gpus();
+        while !open.is_empty() {
+            let Ok((row, at)) = self.rows.recv_timeout(PATIENCE) else { return };
+            out.add(&row.device, at, at, &row.values);
+            if at >= end {
+                open.remove(&row.device);
+            }
         }
     }
 }
 
 /// Hands on what the program prints until it ends or nobody listens.
-fn follow(out: ChildStdout, host: &str, clock: &dyn Clock, rows: &Sender<Row>) {
-    let mut table = Table::default();
+fn follow(
+    out: ChildStdout,
+    mut table: Table,
+    host: &str,
+    clock: &dyn Clock,
+    rows: &Sender<(Row, Nanos)>,
+) {
     for line in BufReader::new(out).lines() {
         let Ok(line) = line else { return };
-        if let Some((device, values)) = table.row(host, &line)
-            && rows.send((device, clock.now(), values)).is_err()
+        if let Some(row) = table.row(host, &line)
+            && rows.send((row, clock.now())).is_err()
         {
             return;
         }
     }
 }
-
-/// A table whose first line names its columns.
-#[derive(Debug, Default)]
-struct Table {
-    columns: Vec<String>,
-}
-
-impl Table {
-    /// The values of a line. `[N/A]` and its like are left out: absent, not zero.
-    fn row(&mut self, host: &str, line: &str) -> Option<(Device, Vec<(Quantity, f64)>)> {
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-        if cells.contains(&"uuid") {
-            // `utilization.gpu [%]`; the program may print its head again.
-            let name = |cell: &&str| cell.split(' ').next().unwrap_or_default().to_owned();
-            self.columns = cells.iter().map(name).collect();
-            return None;
-        }
-        if cells.len() != self.columns.len() {
-            return None;
-        }
-        let cell = |name: &str| {
-            let at = self.columns.iter().position(|c| c == name)?;
-            cells.get(at).copied()
-        };
-        let device = device(host, cell("index")?.parse().ok()?, cell("uuid")?);
-        let value = |(name, quantity, unit): &(&str, Quantity, f64)| {
-            Some((*quantity, amount(cell(name)?)? * unit))
-        };
-        Some((device, COLUMNS.iter().filter_map(value).collect()))
-    }
-}
-
-/// `72.19 W`, `345 MHz`, `36`, `[N/A]`.
-fn amount(cell: &str) -> Option<f64> {
-    let number: f64 = cell.split(' ').next()?.parse().ok()?;
-    number.is_finite().then_some(number)
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,165 @@
+//! Power of GPUs and hosts through the binary: stand-ins of the makers' programs, and a controller's page.
+
+use crate::support::{Lab, free_port, root};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// As a driver of branch 580 prints it with `-lms`: a head once, a row a GPU a look.
+const NVIDIA_SMI: &str = r#"#!/bin/sh
+case "$*" in *-lms*) ;; *) exit 9 ;; esac
+echo "index, uuid, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], power.draw [W], enforced.power.limit [W], temperature.gpu, clocks.current.sm [MHz], clocks.current.memory [MHz]"
+while sleep 0.1; do
+  echo "0, GPU-a, 98 %, 41 %, 72113 MiB, 81559 MiB, 612.50 W, 700.00 W, 61, 1755 MHz, 2619 MHz"
+  echo "1, GPU-b, 0 %, 0 %, 4 MiB, 81559 MiB, 87.50 W, 700.00 W, 30, 345 MHz, 2619 MHz"
+done
+"#;
+
+const IPMITOOL: &str = r#"#!/bin/sh
+[ "$*" = "dcmi power reading" ] || exit 1
+echo "
+    Instantaneous power reading:                   1400 Watts
+    Minimum during sampling period:                  12 Watts
+    Power reading state is:                   activated
+"
+"#;
+
+/// Two GPUs of this machine, one of them idle, before a server that answers in known times.
+fn experiment(telemetry: &str) -> Lab {
+    let script = root().join("tests-support/truth_server.py");
+    let port = free_port();
+    Lab::new(&format!(
+        "schema = 1\nname = \"power\"\n[model]\nid = \"plain\"\n[host.box]\ngpus = 2\ngpu = \"H100-SXM-80G\"\n\
+         [[deploy]]\nname = \"mine\"\nplatform = \"local\"\nengine = \"command\"\nport = {port}\n\
+         tp = 2\nplace = [\"box:0-1\"]\n\
+         args = [\"-B\", \"{}\", \"--host={{host}}\", \"--port\", \"{{port}}\", \"--ttft-ms\", \"20\", \"--itl-ms\", \"10\"]\n\
+         params = {{ program = \"python3\" }}\nstop = {{ grace = \"5s\" }}\n\
+         ready = {{ timeout = \"60s\", health = \"/health\" }}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 32\nforce_len = true\nseed = 1\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 4\nrequests = 20\nwarmup = 4\nrepeats = 1\n\
+         [output]\nformats = [\"json\", \"csv\", \"md\"]\n\
+         [telemetry]\ninterval = \"100ms\"\nseed4_util_floor = 5.0\n{telemetry}\n",
+        script.display()
+    ))
+}
+
+fn stand_in(dir: &Path, name: &str, text: &str) {
+    let file = dir.join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs with the stand-ins `programs` in front of all others.
+fn run(lab: &Lab, programs: &[(&str, &str)]) -> Value {
+    let dir = lab.dir.path().join("programs");
+    std::fs::create_dir(&dir).unwrap();
+    for (name, text) in programs {
+        stand_in(&dir, name, text);
+    }
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+    let mut command = lab.command("run");
+    command.args(["--json", "--no-doctor"]).env("PATH", path).env("BMC_PASSWORD", "sesame");
+    let said: crate::support::Said = command.output().unwrap().into();
+    said.expect_code(0).json()
+}
+
+fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value:#}"))
+}
+
+#[track_caller]
+fn close(found: f64, want: f64) {
+    assert!((found / want - 1.0).abs() < 1e-9, "{found} is not {want}");
+}
+
+#[test]
+fn known_power_of_a_program_alone_gives_exact_energy() {
+    let lab = experiment("");
+    let results = run(&lab, &[("nvidia-smi", NVIDIA_SMI)]);
+    let point = &results["points"][0];
+    let usage = &point["trials"][0]["usage"];
+    let energy = &usage["energy"];
+    assert_eq!(energy["gpus"], 2, "the idle one is paid for too: {usage:#}");
+    close(number(energy, "mean_w"), 700.0);
+    close(number(energy, "joules"), 700.0 * number(energy, "seconds"));
+    let metrics = &point["metrics"];
+    close(number(metrics, "busy_sample_power_w"), 612.5);
+    close(number(metrics, "output_tps_per_kw"), number(metrics, "output_tps") / 0.7);
+    assert_eq!(metrics["host_energy_j"], Value::Null, "{metrics:#}");
+    let reasons = point["trust"]["reasons"].as_array().unwrap();
+    let only = reasons.iter().find(|r| r["code"] == "gpu_power_only");
+    let only = only.unwrap_or_else(|| panic!("{reasons:#?}"));
+    assert!(only["message"].as_str().unwrap().contains("power by IPMI"), "{only:#}");
+    let md = std::fs::read_to_string(lab.run_dir().join("results.md")).unwrap();
+    assert!(md.contains("612.5") || md.contains("700"), "{md}");
+}
+
+#[test]
+fn a_machine_that_its_controller_weighs_has_its_gpus_inside() {
+    let lab = experiment("ipmi = true\n");
+    let results = run(&lab, &[("nvidia-smi", NVIDIA_SMI), ("ipmitool", IPMITOOL)]);
+    let point = &results["points"][0];
+    let usage = &point["trials"][0]["usage"];
+    close(number(&usage["energy"], "mean_w"), 700.0);
+    close(number(&usage["host_energy"], "mean_w"), 1_400.0);
+    let metrics = &point["metrics"];
+    close(number(metrics, "host_output_tps_per_kw"), number(metrics, "output_tps") / 1.4);
+    let reasons = point["trust"]["reasons"].to_string();
+    assert!(!reasons.contains("gpu_power_only"), "{reasons}");
+}
+
+/// A controller that wants to know who asks, as they all do. It ends with the test's process.
+fn controller() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 2048];
+            let n = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..n]).to_lowercase();
+            // "reader:sesame"
+            let is_known = request.contains("authorization: basic cmvhzgvyonnlc2ftzq==");
+            let is_there = request.starts_with("get /redfish/v1/chassis/1/power ");
+            let (status, body) = match is_known && is_there {
+                true => ("200 OK", r#"{"PowerControl": [{"PowerConsumedWatts": 1250.0}]}"#),
+                false => ("401 Unauthorized", "{}"),
+            };
+            let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n");
+            let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}/redfish/v1/Chassis/1/Power")
+}
+
+#[test]
+fn redfish_is_asked_with_a_password_that_only_the_environment_holds() {
+    let page = format!("[telemetry.redfish.box]\nurl = \"{}\"\n", controller());
+    let known = "user = \"reader\"\npassword_env = \"BMC_PASSWORD\"\n";
+    let lab = experiment(&(page.clone() + known));
+    let results = run(&lab, &[("nvidia-smi", NVIDIA_SMI)]);
+    let usage = &results["points"][0]["trials"][0]["usage"];
+    close(number(&usage["host_energy"], "mean_w"), 1_250.0);
+    assert_eq!(usage["host_energy"]["by_host"][0]["counted"][0], "chassis redfish");
+    for file in ["plan.json", "results.json"] {
+        let text = std::fs::read_to_string(lab.run_dir().join(file)).unwrap();
+        assert!(!text.contains("sesame"), "{file}");
+    }
+
+    let stranger = experiment(&page);
+    let results = run(&stranger, &[("nvidia-smi", NVIDIA_SMI)]);
+    let usage = &results["points"][0]["trials"][0]["usage"];
+    assert_eq!(usage["host_energy"], Value::Null);
+    assert!(usage["absent"].to_string().contains("HTTP 401"), "{usage:#}");
+}
+
+#[test]
+fn half_a_credential_and_hosts_that_nobody_knows_are_refused() {
+    let text = "[telemetry.redfish.bx]\nurl = \"bmc/Power\"\nuser = \"reader\"\n";
+    let said = experiment(text).say("check", &[]).expect_code(2);
+    for why in ["there is no host 'bx'", "'bmc/Power' is no address", "go together"] {
+        assert!(said.stderr.contains(why), "{why}: {}", said.stderr);
+    }
+}

@@ -1,0 +1,182 @@
+//! What a Prometheus server kept of hosts: the answer to a query of a range, of the series that exporters show.
+
+use super::exporter::{self, Exporter, series_names};
+use super::{Device, Quantity, Reading, Series};
+use crate::units::Nanos;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Labels that may say which host a series is of; `instance` comes last, since behind a proxy it is the proxy's.
+const HOST_LABELS: [&str; 5] = ["Hostname", "nodename", "node", "host", "instance"];
+
+/// A host of the plan, and what a server may call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNames {
+    /// What readings call it.
+    pub host: String,
+    /// Its address, and other names.
+    pub also: Vec<String>,
+}
+
+impl HostNames {
+    /// `node1:9400` and `node1.cluster.local` are `node1`.
+    fn is(&self, label: &str) -> bool {
+        let name = label.rsplit_once(':').map_or(label, |(name, _)| name).trim_matches(['[', ']']);
+        let is = |known: &String| {
+            name == known
+                || name.strip_prefix(known.as_str()).is_some_and(|rest| {
+                    rest.starts_with('.') && known.parse::<std::net::IpAddr>().is_err()
+                })
+        };
+        is(&self.host) || self.also.iter().any(is)
+    }
+}
+
+/// The query of all series that are read.
+pub fn query() -> String {
+    let names = [series_names(Exporter::Dcgm), series_names(Exporter::Node)].concat();
+    format!("{{__name__=~\"{}\"}}", names.join("|"))
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    status: String,
+    error: Option<String>,
+    data: Option<Data>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Data {
+    result: Vec<Found>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    metric: BTreeMap<String, String>,
+    /// Seconds since the epoch, and the value as text.
+    values: Vec<(f64, String)>,
+}
+
+/// Readings of `hosts` in the answer to a query of a range. `unix` is the epoch's time at zero of the run's clock: times
+/// are the server's, and as true as its clock.
+///
+/// # Errors
+/// Says why there is none: no answer of such a server, an error of its own, no host that is known.
+pub fn read(body: &str, hosts: &[HostNames], unix: Nanos) -> Result<Vec<Series>, String> {
+    let answer: Answer =
+        serde_json::from_str(body).map_err(|e| format!("it is no answer to a query: {e}"))?;
+    let data = match (answer.status.as_str(), answer.data) {
+        ("success", Some(data)) => data,
+        _ => return Err(answer.error.unwrap_or_else(|| "the query failed".to_owned())),
+    };
+    let mut found: BTreeMap<(Device, Quantity), Vec<Reading>> = BTreeMap::new();
+    for ((host, at), page) in pages(&data, hosts) {
+        let Some(at) = at.checked_sub(unix.0).map(Nanos) else { continue };
+        for exporter in [Exporter::Dcgm, Exporter::Node] {
+            // Of an exporter that the host does not run there is nothing on its page.
+            for (device, values) in exporter::read(exporter, &host, &page).unwrap_or_default() {
+                for (quantity, value) in values {
+                    let readings = found.entry((device.clone(), quantity)).or_default();
+                    readings.push(Reading { from: at, to: at, value });
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err("it has no series of a host of this file".to_owned());
+    }
+    let series = |((device, quantity), readings)| Series { device, quantity, readings };
+    Ok(found.into_iter().map(series).collect())
+}
+
+/// What the exporters of each host showed at each time, as the pages that they were, in order of time.
+fn pages(data: &Data, hosts: &[HostNames]) -> BTreeMap<(String, u64), String> {
+    let mut pages: BTreeMap<(String, u64), String> = BTreeMap::new();
+    for series in &data.result {
+        let label = |name: &&str| series.metric.get(*name);
+        let known = |label: &String| hosts.iter().find(|h| h.is(label));
+        let host = HOST_LABELS.iter().filter_map(label).find_map(known);
+        let (Some(host), Some(name)) = (host, series.metric.get("__name__")) else { continue };
+        let labels: Vec<String> = series
+            .metric
+            .iter()
+            .filter(|(label, _)| *label != "__name__")
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+            .collect();
+        for (at, value) in &series.values {
+            let Some(at) = super::civil::parse(&format!("{at:.3}")) else { continue };
+            let page = pages.entry((host.host.clone(), at.0)).or_default();
+            // A string takes all that is written to it.
+            let _ = writeln!(page, "{name}{{{}}} {value}", labels.join(","));
+        }
+    }
+    pages
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Part;
+
+    fn hosts() -> Vec<HostNames> {
+        let host = |host: &str, also: &str| HostNames {
+            host: host.to_owned(),
+            also: vec![also.to_owned()],
+        };
+        vec![host("node1", "10.0.0.1"), host("node2", "10.0.0.2")]
+    }
+
+    fn answer() -> String {
+        serde_json::json!({"status": "success", "data": {"resultType": "matrix", "result": [
+            {"metric": {"__name__": "DCGM_FI_DEV_POWER_USAGE", "gpu": "0", "UUID": "GPU-a",
+                "Hostname": "node1.cluster.local", "instance": "10.9.9.9:9400"},
+             "values": [[1_789_948_800.0, "512.5"], [1_789_948_801.0, "NaN"], [1_789_948_802.0, "500"]]},
+            {"metric": {"__name__": "node_cpu_seconds_total", "cpu": "0", "mode": "user",
+                "instance": "10.0.0.2:9100"}, "values": [[1_789_948_800.5, "70.25"]]},
+            {"metric": {"__name__": "node_cpu_seconds_total", "cpu": "0", "mode": "user",
+                "instance": "10.0.0.22:9100"}, "values": [[1_789_948_800.5, "1"]]},
+        ]}})
+        .to_string()
+    }
+
+    #[test]
+    fn series_of_known_hosts_are_read_as_their_exporters_pages() {
+        let unix = Nanos::from_secs(1_789_948_700);
+        let found = read(&answer(), &hosts(), unix).unwrap();
+        let of = |part: Part, quantity: Quantity| {
+            let is = |s: &&Series| s.device.part == part && s.quantity == quantity;
+            found.iter().find(is).unwrap()
+        };
+        let power = of(Part::Gpu, Quantity::Power);
+        assert_eq!((power.device.host.as_str(), power.device.index), ("node1", Some(0)));
+        let values: Vec<(f64, f64)> =
+            power.readings.iter().map(|r| (r.from.as_secs_f64(), r.value)).collect();
+        assert_eq!(values, [(100.0, 512.5), (102.0, 500.0)], "what was no number is missing");
+        let cpu = of(Part::Host, Quantity::CpuBusy);
+        assert_eq!(cpu.device.host, "node2");
+        assert!((cpu.readings[0].value - 70.25).abs() < 1e-12);
+        assert_eq!(cpu.readings.len(), 1, "10.0.0.22 is another host");
+    }
+
+    #[test]
+    fn why_there_is_nothing_is_told() {
+        let error = r#"{"status": "error", "errorType": "bad_data", "error": "exceeded maximum resolution"}"#;
+        let nobody = r#"{"status": "success", "data": {"result": []}}"#;
+        for (body, why) in [
+            (error, "maximum resolution"),
+            (nobody, "no series of a host"),
+            ("<html>", "no answer"),
+        ] {
+            assert!(read(body, &hosts(), Nanos::ZERO).unwrap_err().contains(why), "{body}");
+        }
+        assert!(
+            query().starts_with("{__name__=~\"DCGM_FI_")
+                && query().contains("|node_cpu_seconds_total")
+        );
+    }
+}
