@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod import;
 mod route;
 mod serve;
 
+pub(crate) use import::ImportArgs;
 pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
 
@@ -112,8 +114,16 @@ pub(crate) enum Command {
         scalebeam report runs/20260101T000000Z-name --percentiles 50,99.9\n  \
         scalebeam report runs/20260101T000000Z-name --histogram ttft_ms,itl_ms > histogram.csv\n  \
         scalebeam report runs/20260101T000000Z-name --records jsonl | jq .finish_reason\n  \
-        scalebeam report runs/20260101T000000Z-name --samples > samples.csv")]
+        scalebeam report runs/20260101T000000Z-name --samples > samples.csv\n  \
+        scalebeam report runs/20260101T000000Z-name --power-logs logs")]
     Report(ReportArgs),
+    /// Read power logs that other tools left
+    #[command(after_help = "Examples:\n  scalebeam import power_log_1gpu_20260101_000000.csv\n  \
+        scalebeam import power_log_*.csv --results benchmark_gpu_users_results.json\n  \
+        scalebeam import gpu_metrics.csv --results result.json --json\n  \
+        scalebeam import samples.csv --from 2026-01-01T00:10:00 --to 2026-01-01T00:12:00\n\n\
+        Times without a zone are taken as UTC. Each number stands with what speaks against it.")]
+    Import(ImportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(
         after_help = "Examples:\n  scalebeam up experiment.toml --deploy tp4\n  scalebeam down experiment.toml"
@@ -506,8 +516,11 @@ pub(crate) struct ReportArgs {
     pub(crate) records: Option<RecordsArg>,
     /// Print what each GPU and each machine did second by second beside what its engine did, as CSV for
     /// fitting a model of power, in place of the tables; write no report
-    #[arg(long, conflicts_with_all = ["format", "define", "json", "percentiles", "histogram", "records"])]
+    #[arg(long, conflicts_with_all = ["format", "define", "json", "percentiles", "histogram", "records", "power_logs"])]
     pub(crate) samples: bool,
+    /// Write the power of each trial's GPUs as seed 4's power_log_{n}gpu_{time}.csv into this directory; write no report
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["format", "define", "records", "percentiles", "histogram", "json"])]
+    pub(crate) power_logs: Option<PathBuf>,
     /// Print the numbers as another tool defines and names them, in place of the tables; several
     /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]

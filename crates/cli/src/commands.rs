@@ -8,7 +8,9 @@ mod bench;
 mod check;
 mod doctor;
 mod down;
+mod import;
 mod plan;
+mod power_logs;
 mod report;
 mod route;
 mod run;
@@ -30,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Selftest(args) => selftest::run(&args),
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Setup(args) => setup::run(&args),

@@ -14,6 +14,8 @@ pub mod controller;
 pub mod energy;
 pub mod exporter;
 pub mod host_energy;
+pub mod log_results;
+pub mod power_log;
 pub mod prometheus;
 pub mod samples;
 pub mod table;

@@ -20,6 +20,7 @@ use scalebeam_model::analysis::{self, MeasuredPoint};
 use scalebeam_model::engine_metrics::Said;
 use scalebeam_model::plan::{PLAN_FORMAT, Plan, PointPlan};
 use scalebeam_model::request::{Phase, RequestRecord};
+use scalebeam_model::telemetry::Telemetry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -240,6 +241,14 @@ impl TrialReader {
     /// When the file is damaged.
     pub fn engine_looks(&self) -> Result<Vec<Vec<Said>>, RecordError> {
         engines::read(&self.dir)
+    }
+
+    /// What was read of machines meanwhile; nothing where they were not watched.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn telemetry(&self) -> Result<Option<Telemetry>, RecordError> {
+        telemetry::read(&self.dir)
     }
 
     /// Reads its records, from wherever they are.

@@ -24,6 +24,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<Status, Failure> {
     if args.samples {
         return samples(&RunReader::open(&args.run)?);
     }
+    if let Some(dir) = &args.power_logs {
+        return super::power_logs::write(&RunReader::open(&args.run)?, dir);
+    }
     if !args.histogram.is_empty() {
         return histograms(args);
     }

@@ -225,9 +225,10 @@ fn an_endpoint_that_is_not_there_is_told_at_once() {
 
 #[test]
 fn help_has_examples_for_every_command() {
-    for command in
-        ["check", "plan", "run", "bench", "serve", "report", "up", "down", "setup", "selftest"]
-    {
+    for command in [
+        "check", "plan", "run", "bench", "serve", "report", "import", "up", "down", "setup",
+        "selftest",
+    ] {
         let said = say([command, "--help"]).expect_code(0);
         assert!(said.stdout.contains("Examples:"), "{command}");
         assert!(said.stdout.contains(&format!("scalebeam {command}")), "{command}");

@@ -1,6 +1,6 @@
 //! Power of GPUs and hosts through the binary: stand-ins of the makers' programs, and a controller's page.
 
-use crate::support::{Lab, free_port, root};
+use crate::support::{Lab, free_port, root, say};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -108,6 +108,44 @@ fn a_machine_that_its_controller_weighs_has_its_gpus_inside() {
     close(number(metrics, "host_output_tps_per_kw"), number(metrics, "output_tps") / 1.4);
     let reasons = point["trust"]["reasons"].to_string();
     assert!(!reasons.contains("gpu_power_only"), "{reasons}");
+}
+
+#[test]
+fn power_goes_out_as_seed_four_logs_it_and_comes_back() {
+    let lab = experiment("");
+    let results = run(&lab, &[("nvidia-smi", NVIDIA_SMI)]);
+    let (run_dir, logs) = (lab.run_dir().display().to_string(), lab.dir.path().join("logs"));
+    let logs = logs.display().to_string();
+    let said = say(["report", &run_dir, "--power-logs", &logs]).expect_code(0);
+    let file = said.stdout.trim();
+    let name = file.rsplit('/').next().unwrap();
+    assert!(name.starts_with("power_log_2gpu_20") && name.ends_with(".csv"), "{name}");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (head, rows) = text.split_once('\n').unwrap();
+    assert_eq!(
+        head,
+        "timestamp,gpu_id,power_draw_w,temperature_c,gpu_util_pct,mem_util_pct,mem_used_mb"
+    );
+    assert!(rows.lines().any(|row| row.ends_with(",0,612.50,61,98,41,72113")), "{rows}");
+
+    let tps = number(&results["points"][0]["metrics"], "output_tps");
+    let seed4 = serde_json::json!([{ "n_gpu": 2, "n_users": 4, "config_label": "2GPU/4U", "throughput_total": tps }]);
+    let file_of_results = lab.dir.path().join("benchmark_gpu_users_results.json");
+    std::fs::write(&file_of_results, seed4.to_string()).unwrap();
+    let file_of_results = file_of_results.display().to_string();
+    let imported =
+        say(["import", file, "--results", &file_of_results, "--json"]).expect_code(0).json();
+    close(number(&imported["logs"][0]["whole"], "power_w"), 700.0);
+    close(number(&imported["logs"][0]["whole"], "busy_sample_power_w"), 612.5);
+    let point = &imported["points"][0];
+    close(number(point, "output_tps_per_kw"), tps / 0.7);
+    close(number(point, "seed4_output_tps_per_kw"), tps / 1.225);
+    assert_eq!(point["flaws"][0]["code"], "one_power_for_all_levels", "{point:#}");
+    let shown = say(["import", file, "--results", &file_of_results]).expect_code(0).stdout;
+    assert!(shown.contains("GPU power only") && shown.contains("busy_sample_power_w"), "{shown}");
+
+    let no_log = say(["import", &file_of_results]).expect_code(2);
+    assert!(no_log.stderr.contains("is no power log"), "{}", no_log.stderr);
 }
 
 /// A controller that wants to know who asks, as they all do. It ends with the test's process.
