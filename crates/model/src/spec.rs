@@ -761,6 +761,9 @@ pub struct TelemetrySpec {
     /// Also give seed 4's power number: the mean of samples above this utilisation in percent.
     #[serde(default)]
     pub seed4_util_floor: Option<f64>,
+    /// The scalebeam that is carried to other hosts; default: the one that runs. A path on this machine.
+    #[serde(default)]
+    pub agent: Option<String>,
 }
 
 impl TelemetrySpec {
@@ -777,6 +780,7 @@ impl TelemetrySpec {
             busy_floor_pct: self.seed4_util_floor,
             ipmi: self.ipmi,
             pages: self.page_plans(),
+            agent: self.agent.clone(),
         }
     }
 }

@@ -9,7 +9,9 @@ use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub mod agent;
 pub mod civil;
+pub mod clocks;
 pub mod controller;
 pub mod energy;
 pub mod exporter;
@@ -22,6 +24,7 @@ pub mod table;
 pub mod usage;
 pub mod window;
 
+pub use clocks::HostClock;
 pub use energy::{Energy, EnergyUse};
 pub use host_energy::{HostEnergy, HostPower, PowerBy};
 pub use usage::{Allocated, Usage};
@@ -195,7 +198,7 @@ impl Part {
 }
 
 /// A thing that was read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Device {
     /// Its host, by its name in the file.
     pub host: String,
@@ -274,9 +277,18 @@ pub struct Telemetry {
     pub series: Vec<Series>,
     /// What is not among them, and why.
     pub absent: Vec<Absent>,
+    /// Clocks of other hosts against ours: their readings are in our time, as wide as these are uncertain.
+    pub clocks: Vec<HostClock>,
 }
 
 impl Telemetry {
+    /// Adds the readings of another host.
+    pub fn join(&mut self, other: Self) {
+        self.series.extend(other.series);
+        self.absent.extend(other.absent);
+        self.clocks.extend(other.clocks);
+    }
+
     /// The readings of `quantity` of `device`.
     pub fn of(&self, device: &Device, quantity: Quantity) -> Option<&Series> {
         self.series.iter().find(|s| s.quantity == quantity && s.device == *device)
@@ -319,6 +331,9 @@ pub struct TelemetryPlan {
     /// Seed 4's power number is given too: the mean of the samples above this utilisation, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_floor_pct: Option<f64>,
+    /// The program that is carried to other hosts, where it is not this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// `ipmitool` is asked for the power of the machine; where it is not said, if there is a controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipmi: Option<bool>,
@@ -403,6 +418,7 @@ impl Default for TelemetryPlan {
             busy_floor_pct: None,
             ipmi: None,
             pages: Vec::new(),
+            agent: None,
         }
     }
 }

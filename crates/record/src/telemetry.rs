@@ -20,16 +20,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 const INTERVAL_KEY: &str = "scalebeam.interval_ns";
+const CLOCKS_KEY: &str = "scalebeam.clocks";
 const UNITS: &str = "*_at: ns of the session's monotonic clock (see manifest.json), before a value was asked \
     for and after it was there; value: in the unit at the end of metric's name; absent is null, never 0";
 
 /// Writes the readings of the trial in `dir`.
 pub(crate) fn write(dir: &Path, telemetry: &Telemetry) -> Result<(), RecordError> {
     let path = dir.join(layout::TELEMETRY);
-    let notes = vec![
+    let mut notes = vec![
         (INTERVAL_KEY, telemetry.interval.0.to_string()),
         ("scalebeam.units", UNITS.to_owned()),
     ];
+    if !telemetry.clocks.is_empty() {
+        notes.push((CLOCKS_KEY, serde_json::to_string(&telemetry.clocks).unwrap_or_default()));
+    }
     let mut table = Table::new(&path, notes, &["from_at", "to_at"]);
     table.write(&rows(telemetry)?)?;
     table.close()?;
@@ -100,6 +104,11 @@ fn read_file(path: &Path) -> Result<Telemetry, RecordError> {
     let interval = notes.get(INTERVAL_KEY).and_then(|text| text.parse().ok()).map(Nanos);
     let interval =
         interval.ok_or_else(|| RecordError::damaged(path, "it does not say its interval"))?;
+    let clocks = match notes.get(CLOCKS_KEY) {
+        None => Vec::new(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|_| RecordError::damaged(path, "its clocks of hosts cannot be read"))?,
+    };
     let mut found: BTreeMap<(Device, Quantity), Vec<Reading>> = BTreeMap::new();
     let mut absent = Vec::new();
     let failed = RecordError::parquet("read", path);
@@ -119,7 +128,7 @@ fn read_file(path: &Path) -> Result<Telemetry, RecordError> {
         .into_iter()
         .map(|((device, quantity), readings)| Series { device, quantity, readings })
         .collect();
-    Ok(Telemetry { interval, series, absent })
+    Ok(Telemetry { interval, series, absent, clocks })
 }
 
 /// Columns of a batch.
@@ -182,6 +191,7 @@ impl<'a> Rows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scalebeam_model::telemetry::HostClock;
 
     fn telemetry() -> Telemetry {
         let gpu = Device {
@@ -215,6 +225,13 @@ mod tests {
                 host: "node1".into(),
                 what: "power of the host".into(),
                 why: "no RAPL".into(),
+            }],
+            clocks: vec![HostClock {
+                host: "node1".into(),
+                offset_s: 1234.5,
+                drift_ppm: Some(-3.0),
+                bound_s: 0.000_25,
+                stepped_s: None,
             }],
         }
     }

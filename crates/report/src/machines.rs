@@ -5,6 +5,7 @@ use crate::error::ReportError;
 use crate::number::{ABSENT, plain};
 use crate::table::{Grid, GridRow};
 use scalebeam_model::results::{PointResult, Results};
+use scalebeam_model::telemetry::HostClock;
 use scalebeam_model::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, ProcessUse, Usage};
 
 /// Columns of the table of machines: mean, then largest.
@@ -24,22 +25,38 @@ const HEAD: [&str; 13] = [
     "Host power, GPUs included (W)",
 ];
 
+/// Columns of the clocks of other hosts, where there are any: as they were at the last trial of the point, but
+/// for the bound, which is the widest.
+const CLOCK_HEAD: [&str; 3] = ["Clock ahead (s)", "Clock drift (ppm)", "Clock bound (ms)"];
+
 /// A row a host of a point; absent where no machine was watched.
 pub(crate) fn grid(results: &Results) -> Option<Grid> {
+    let has_clocks = results.points.iter().flat_map(usages).any(|u| !u.clocks.is_empty());
     let row = |point: &PointResult, host: String| {
         let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
-        let numbers: Vec<String> = numbers(point, &host).into_iter().map(shown).collect();
+        let clocks = has_clocks.then(|| clock(point, &host)).into_iter().flatten();
+        let numbers = numbers(point, &host).into_iter().chain(clocks).map(shown);
+        let numbers: Vec<String> = numbers.collect();
         [host].into_iter().chain(numbers).collect()
     };
     let of_point = |p| hosts(p).into_iter().map(move |host| (p, row(p, host)));
     let rows: Vec<GridRow<'_>> = results.points.iter().flat_map(of_point).collect();
-    let heads = HEAD.map(str::to_owned);
+    let clock_heads = if has_clocks { CLOCK_HEAD.as_slice() } else { &[] };
+    let heads = HEAD.iter().chain(clock_heads).map(|head| (*head).to_owned());
     let title = "Machines, while they were measured";
     (!rows.is_empty()).then(|| Grid::of_points(title, &["Host"], heads, rows))
 }
 
 fn usages(point: &PointResult) -> impl Iterator<Item = &Usage> + Clone {
     point.trials.iter().filter_map(|t| t.usage.as_ref())
+}
+
+/// Offset in seconds, drift in parts per million, bound in milliseconds.
+fn clock(point: &PointResult, host: &str) -> [Option<f64>; 3] {
+    let clocks = || usages(point).flat_map(|u| &u.clocks).filter(|c| c.host == host);
+    let last = clocks().last();
+    let bound = clocks().map(|c| c.bound_s * 1e3).reduce(f64::max);
+    [last.map(|c| c.offset_s), last.and_then(|c| c.drift_ppm), bound]
 }
 
 fn hosts(point: &PointResult) -> Vec<String> {
@@ -138,7 +155,22 @@ fn rows(usage: &Usage) -> Vec<Row> {
     let rdma = usage.rdma.iter().flat_map(|l| link_rows("rdma", l));
     let gpus = usage.gpus.iter().flat_map(gpu_rows);
     let processes = usage.processes.iter().flat_map(process_rows);
-    hosts.chain(links).chain(rdma).chain(gpus).chain(processes).collect()
+    let clocks = usage.clocks.iter().flat_map(clock_rows);
+    hosts.chain(links).chain(rdma).chain(gpus).chain(processes).chain(clocks).collect()
+}
+
+/// One number is all that there is of each: it stands for the mean and for the largest.
+fn clock_rows(clock: &HostClock) -> Vec<Row> {
+    let only = |n: f64| MeanMax { mean: n, max: n };
+    numbered(
+        &[&clock.host, "clock", &clock.host, ""],
+        &[
+            ("offset_s", Some(only(clock.offset_s))),
+            ("drift_ppm", clock.drift_ppm.map(only)),
+            ("bound_s", Some(only(clock.bound_s))),
+            ("stepped_s", clock.stepped_s.map(only)),
+        ],
+    )
 }
 
 fn numbered(place: &[&str; 4], values: &[(&str, Option<MeanMax>)]) -> Vec<Row> {

@@ -8,7 +8,9 @@
 //! before it was asked for and after it was there, by the one clock that the caller gives. What takes long
 //! to answer is asked on a thread of its own ([`poll`]).
 
+pub mod agent;
 mod controller;
+pub mod far;
 mod gpu;
 mod host;
 mod network;

@@ -54,6 +54,11 @@ impl Readings {
         self.absent.insert(absent);
     }
 
+    /// Takes the values out; what could not be read stays until the end.
+    pub(crate) fn take_values(&mut self) -> Self {
+        Self { by_device: std::mem::take(&mut self.by_device), absent: BTreeSet::new() }
+    }
+
     /// Everything, with what could not be read: `absent`, and what was noted.
     pub fn finish(self, interval: Nanos, mut absent: Vec<Absent>) -> Telemetry {
         absent.extend(self.absent);
@@ -63,8 +68,33 @@ impl Readings {
             quantities.into_iter().map(series).collect::<Vec<_>>()
         };
         let series = self.by_device.into_iter().flat_map(of_device).collect();
-        Telemetry { interval, series, absent }
+        Telemetry { interval, series, absent, ..Telemetry::default() }
     }
+
+    /// What was read of each device at each time, in order of time.
+    pub(crate) fn looks(self) -> Vec<Look> {
+        let mut looks = Vec::new();
+        for (device, quantities) in self.by_device {
+            let mut at: BTreeMap<(Nanos, Nanos), BTreeMap<Quantity, f64>> = BTreeMap::new();
+            for (quantity, readings) in quantities {
+                for Reading { from, to, value } in readings {
+                    at.entry((from, to)).or_default().insert(quantity, value);
+                }
+            }
+            let look = |((from, to), values)| Look { device: device.clone(), from, to, values };
+            looks.extend(at.into_iter().map(look));
+        }
+        looks
+    }
+}
+
+/// What was read of a device at one time.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) device: Device,
+    pub(crate) from: Nanos,
+    pub(crate) to: Nanos,
+    pub(crate) values: BTreeMap<Quantity, f64>,
 }
 
 /// Where the kernel tells of itself; another place in tests.

@@ -30,6 +30,9 @@ pub struct WatchConfig {
     pub watched: Option<Watched>,
 }
 
+/// Takes what each look at the machine gave, in place of the end.
+pub(crate) type Tap = Box<dyn FnMut(Readings) + Send>;
+
 /// A watch over this machine. Nothing is read between measurements.
 #[derive(Debug)]
 pub struct Watch {
@@ -52,7 +55,7 @@ impl Watch {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(config: WatchConfig, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        Self::start_with(config, clock, Vec::new())
+        Self::begin_thread(config, clock, Vec::new(), None)
     }
 
     /// The same; `polls` are asked too.
@@ -64,9 +67,27 @@ impl Watch {
         clock: Arc<dyn Clock>,
         polls: Vec<Poll>,
     ) -> std::io::Result<Self> {
+        Self::begin_thread(config, clock, polls, None)
+    }
+
+    /// As [`Watch::start`]; a tap is given everything as soon as it was read, and the end has nothing of it.
+    pub(crate) fn tapped(
+        config: WatchConfig,
+        clock: Arc<dyn Clock>,
+        tap: Tap,
+    ) -> std::io::Result<Self> {
+        Self::begin_thread(config, clock, Vec::new(), Some(tap))
+    }
+
+    fn begin_thread(
+        config: WatchConfig,
+        clock: Arc<dyn Clock>,
+        polls: Vec<Poll>,
+        tap: Option<Tap>,
+    ) -> std::io::Result<Self> {
         let (asks, asked) = channel();
         let thread = std::thread::Builder::new().name("telemetry".to_owned());
-        let thread = thread.spawn(move || serve(&config, &clock, &asked, polls))?;
+        let thread = thread.spawn(move || serve(&config, &clock, &asked, polls, tap))?;
         Ok(Self { asks: Some(asks), thread: Some(thread) })
     }
 
@@ -103,7 +124,13 @@ impl Drop for Watch {
 }
 
 /// The thread's life.
-fn serve(config: &WatchConfig, clock: &Arc<dyn Clock>, asked: &Receiver<Ask>, polls: Vec<Poll>) {
+fn serve(
+    config: &WatchConfig,
+    clock: &Arc<dyn Clock>,
+    asked: &Receiver<Ask>,
+    polls: Vec<Poll>,
+    mut tap: Option<Tap>,
+) {
     let mut absent = Absences { host: &config.host, all: Vec::new() };
     let nvml = if config.plan.gpu { load_nvml(&mut absent) } else { None };
     let mut sources = sources(config, nvml.as_ref(), clock, &mut absent);
@@ -118,17 +145,17 @@ fn serve(config: &WatchConfig, clock: &Arc<dyn Clock>, asked: &Receiver<Ask>, po
         match ask {
             Ask::Begin(begun) => {
                 let mut readings = Readings::default();
-                for source in &mut sources {
-                    source.begin(clock.as_ref(), &mut readings);
-                }
+                let mut look = |moment, readings: &mut Readings| {
+                    read_all(&mut sources, moment, clock.as_ref(), readings);
+                    tap.iter_mut().for_each(|tap| tap(readings.take_values()));
+                };
+                look(Moment::Begin, &mut readings);
                 let _ = begun.send(());
-                let Some(ended) = read_until_end(config, clock, asked, &mut sources, &mut readings)
+                let Some(ended) = read_until_end(config, clock, asked, &mut look, &mut readings)
                 else {
                     return;
                 };
-                for source in &mut sources {
-                    source.end(clock.as_ref(), &mut readings);
-                }
+                look(Moment::End, &mut readings);
                 let _ = ended.send(readings.finish(config.plan.interval, absent.all.clone()));
             }
             Ask::End(ended) => drop(ended),
@@ -141,7 +168,7 @@ fn read_until_end(
     config: &WatchConfig,
     clock: &Arc<dyn Clock>,
     asked: &Receiver<Ask>,
-    sources: &mut [Box<dyn Source + '_>],
+    look: &mut impl FnMut(Moment, &mut Readings),
     readings: &mut Readings,
 ) -> Option<Sender<Telemetry>> {
     let interval = Nanos(config.plan.interval.0.max(1));
@@ -160,16 +187,33 @@ fn read_until_end(
         if now < due {
             continue;
         }
-        read_all(sources, clock.as_ref(), readings);
+        look(Moment::Between, readings);
         // Who was suspended does not catch up: what was missed is a gap.
         let missed = (clock.now() - due).0 / interval.0;
         due += Nanos(interval.0.saturating_mul(missed + 1));
     }
 }
 
-fn read_all(sources: &mut [Box<dyn Source + '_>], clock: &dyn Clock, readings: &mut Readings) {
+/// When in a measurement a source is read.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    Begin,
+    Between,
+    End,
+}
+
+fn read_all(
+    sources: &mut [Box<dyn Source + '_>],
+    moment: Moment,
+    clock: &dyn Clock,
+    readings: &mut Readings,
+) {
     for source in sources {
-        source.read(clock, readings);
+        match moment {
+            Moment::Begin => source.begin(clock, readings),
+            Moment::Between => source.read(clock, readings),
+            Moment::End => source.end(clock, readings),
+        }
     }
 }
 

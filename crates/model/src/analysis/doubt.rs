@@ -31,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 38] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 39] = [
         nothing_measured,
         failures,
         time_outs,
@@ -70,6 +70,7 @@ pub(super) fn doubts(
         machines::energy_doubtful,
         machines::energy_absent,
         machines::gpu_power_only,
+        machines::clock_uncertain,
     ];
     // Of a trial that was cut short in its warm-up there is nothing else to say.
     let looked_at =

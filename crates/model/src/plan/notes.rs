@@ -160,13 +160,11 @@ fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<
     let in_cluster = |d: &DeploymentPlan| {
         !matches!(d.platform, Platform::Local | Platform::External | Platform::Ssh)
     };
-    let elsewhere =
-        experiment.host.values().any(|h| h.ssh.is_some()) || deployments.iter().any(in_cluster);
     let is_told = experiment.telemetry.as_ref().is_some_and(TelemetrySpec::names_pages);
-    if experiment.telemetry.is_some() && elsewhere && !is_told {
+    if experiment.telemetry.is_some() && deployments.iter().any(in_cluster) && !is_told {
         out.push(note(
             "telemetry".to_owned(),
-            "this version reads only the machine that it runs on: metrics of CPU, GPU, network and power of other hosts will be absent".to_owned(),
+            "this version reads the machine that it runs on and hosts that it reaches by ssh: CPU, GPU, network and power of a cluster's hosts will be absent".to_owned(),
             "name what runs on them in [telemetry.node_exporter], [telemetry.dcgm] or prometheus; else they are shown as n/a, never as 0",
         ));
     }

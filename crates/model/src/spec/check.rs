@@ -90,6 +90,10 @@ fn telemetry(spec: Option<&TelemetrySpec>, problems: &mut Vec<Problem>) {
         let why = "a utilisation is between 0 and 100 percent".to_owned();
         problems.push(Problem::new("telemetry.seed4_util_floor", why, "seed 4 has 5.0"));
     }
+    if spec.agent.as_ref().is_some_and(|path| path.trim().is_empty()) {
+        let why = "the path of a program is empty".to_owned();
+        problems.push(Problem::new("telemetry.agent", why, "leave it out for this scalebeam"));
+    }
 }
 
 fn price(path: &str, price: Option<f64>, problems: &mut Vec<Problem>) {

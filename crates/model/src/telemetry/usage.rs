@@ -3,7 +3,7 @@
 use super::energy::{self, EnergyUse};
 use super::host_energy::{self, HostEnergy};
 use super::window::{self, CounterStat, Flaw, FlawKind, GaugeStat, Window};
-use super::{Absent, Device, Part, Quantity, Series, Telemetry};
+use super::{Absent, Device, HostClock, Part, Quantity, Series, Telemetry};
 use crate::plan::{DeploymentPlan, HostGpus, HostPlan, Platform, Role};
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
@@ -296,6 +296,9 @@ pub struct Usage {
     /// What could not be read at all, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Absent>,
+    /// Clocks of other hosts against that of the load generator.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<HostClock>,
 }
 
 impl Usage {
@@ -333,6 +336,7 @@ pub fn usage(
         host.foreign_cores = foreign_cores(host, &processes);
     }
     look.name_missing_hosts();
+    look.name_uncertain_clocks();
     let energy = look.energy();
     let host_energy = host_energy::of_hosts(telemetry, allocated, window, &mut look.flaws);
     let busy = busy_floor_pct.and_then(|floor| look.busy_samples(floor));
@@ -348,6 +352,7 @@ pub fn usage(
         busy_sample_power_w: busy,
         flaws: look.flaws,
         absent: telemetry.absent.clone(),
+        clocks: telemetry.clocks.clone(),
     }
 }
 
@@ -537,6 +542,16 @@ impl<'a> Look<'a> {
                 quantity: Quantity::CpuBusy,
                 kind: FlawKind::DeviceMissing,
             });
+        }
+    }
+
+    /// Readings whose time is known worse than they lie apart say nothing of the moments of a load.
+    fn name_uncertain_clocks(&mut self) {
+        let interval = self.telemetry.interval.as_secs_f64();
+        for clock in self.telemetry.clocks.iter().filter(|c| c.bound_s > interval) {
+            let kind = FlawKind::ClockUncertain { bound_s: clock.bound_s };
+            let device = clock.host.clone();
+            self.flaws.push(Flaw { device, quantity: Quantity::CpuBusy, kind });
         }
     }
 

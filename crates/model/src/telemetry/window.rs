@@ -52,6 +52,11 @@ pub enum FlawKind {
     Impossible,
     /// The device was to be read and was not.
     DeviceMissing,
+    /// The clock of its host is known worse than readings lie apart.
+    ClockUncertain {
+        /// By how much a time may be wrong either way, in seconds.
+        bound_s: f64,
+    },
     /// Two ways to find the same number disagree.
     Disagrees {
         /// The number / what the other way gives.
@@ -69,6 +74,7 @@ impl FlawKind {
             Self::CounterReset => "counter_reset",
             Self::Impossible => "impossible",
             Self::DeviceMissing => "device_missing",
+            Self::ClockUncertain { .. } => "clock_uncertain",
             Self::Disagrees { .. } => "disagrees",
         }
     }
@@ -86,6 +92,9 @@ impl FlawKind {
             Self::CounterReset => "its counter began anew".to_owned(),
             Self::Impossible => "a reading is impossible".to_owned(),
             Self::DeviceMissing => "it was not read".to_owned(),
+            Self::ClockUncertain { bound_s } => {
+                format!("its clock may be off by {} s", significant(*bound_s))
+            }
             Self::Disagrees { ratio } => format!(
                 "the integral of its power is {} times what its energy counter says",
                 significant(*ratio)

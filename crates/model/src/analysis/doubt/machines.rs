@@ -213,3 +213,19 @@ pub(super) fn gpu_power_only(seen: &Seen<'_>) -> Option<Reason> {
         "let RAPL be read, or name the machine's controller: [telemetry.redfish.HOST], or ipmi = true",
     ))
 }
+
+/// What a host did cannot be laid over the load where its clock is not known.
+pub(super) fn clock_uncertain(seen: &Seen<'_>) -> Option<Reason> {
+    let uncertain = |flaw: &&Flaw| matches!(flaw.kind, FlawKind::ClockUncertain { .. });
+    let flaw = usages(seen).flat_map(|u| &u.flaws).find(uncertain)?;
+    Some(reason(
+        "clock_uncertain",
+        TrustLevel::Caution,
+        format!(
+            "the clock of {} is known worse than readings lie apart: {}",
+            flaw.device,
+            flaw.kind.text()
+        ),
+        "look whether the host slept or its link was slow, and measure again",
+    ))
+}

@@ -18,7 +18,7 @@ fn series(device: &Device, quantity: Quantity, of: impl Fn(u32) -> f64) -> Serie
 }
 
 fn telemetry(series: Vec<Series>) -> Telemetry {
-    Telemetry { interval: SECOND, series, absent: Vec::new() }
+    Telemetry { interval: SECOND, series, ..Telemetry::default() }
 }
 
 fn given(ids: &[u32]) -> Allocated {
