@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod agent;
 mod import;
 mod route;
 mod serve;
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use import::ImportArgs;
 pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
@@ -82,6 +84,12 @@ pub(crate) enum Command {
         streamed or not; /health lists the workers that answer, /metrics counts."
     )]
     Route(RouteArgs),
+    /// Read this machine for a scalebeam elsewhere, which brings and asks it by itself
+    #[command(after_help = "Examples:\n  scalebeam agent /tmp/agent\n  \
+        scalebeam agent --attach /tmp/agent\n\n\
+        A run starts one on each host that it reaches by ssh, and takes it away again. Nothing is written but into \
+        its directory. It speaks JSON, an object a line; what it read is in agent.spool.")]
+    Agent(AgentArgs),
     /// Say what the instrument is worth on this machine
     #[command(
         after_help = "Examples:\n  scalebeam selftest\n  scalebeam selftest --streams 64,1000 --json\n  \

@@ -8,6 +8,7 @@ use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, Signals, reached};
 use crate::{printer, settings};
+use scalebeam_fleet::agent::Carried;
 use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::{Context, Running, bring_up};
 use scalebeam_model::clock::Clock;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+mod agents;
 mod doctor;
 mod engines;
 mod fingerprint;
@@ -279,7 +281,7 @@ impl<'a> Campaign<'a> {
         searches: Vec<Search<'_>>,
     ) -> Result<(), Failure> {
         let outcome = bring_up(deployment, &self.context, &self.on_fleet()).await;
-        let running = match outcome {
+        let mut running = match outcome {
             Ok(running) => running,
             Err(error) => {
                 self.display.clear();
@@ -295,8 +297,9 @@ impl<'a> Campaign<'a> {
         // Where it answers may be known only now.
         let entries = running.endpoints().to_vec();
         let measured = DeploymentPlan { entries, ..deployment.clone() };
+        let agents = agents::carry(self, deployment, &mut running).await;
         let ended = match fingerprint::keep(self, deployment, &running).await {
-            Ok(()) => self.points(&measured, &running, left, searches).await,
+            Ok(()) => self.points(&measured, &running, agents, left, searches).await,
             Err(failure) => Err(failure),
         };
         self.take_down(deployment, running, &ended).await;
@@ -321,10 +324,11 @@ impl<'a> Campaign<'a> {
         &mut self,
         deployment: &DeploymentPlan,
         running: &Running,
+        agents: Vec<Carried>,
         left: &[(PointPlan, TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<Ended, Failure> {
-        let mut bench = trial::Bench::new(self, deployment)?;
+        let mut bench = trial::Bench::new(self, deployment, agents)?;
         for (point, trial) in left {
             let ended = self.trial(running, &mut bench, point, trial).await?;
             if !matches!(ended, Ended::Whole) {

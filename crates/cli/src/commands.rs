@@ -4,6 +4,7 @@ use crate::args::{Command, SchemaOf};
 use crate::exit::{Failure, Status};
 use crate::printer;
 
+mod agent;
 mod bench;
 mod check;
 mod doctor;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),

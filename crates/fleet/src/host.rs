@@ -9,9 +9,11 @@
 use rustix::process::{Pid, Signal};
 use scalebeam_model::plan::{HostPlan, Platform};
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -194,26 +196,83 @@ impl Shell {
         }
     }
 
+    /// Runs `script`, which ends its lines and says `go` once it wants the bytes of `file` by its standard input.
+    ///
+    /// # Errors
+    /// As [`Shell::run`], or when `file` cannot be read.
+    pub(crate) async fn send(
+        &self,
+        script: &str,
+        file: &Path,
+        limit: Duration,
+    ) -> Result<Ran, ShellError> {
+        let child = self.start(Stdio::piped(), Stdio::piped())?;
+        let leader = child.id();
+        match tokio::time::timeout(limit, self.send_to(child, script, file)).await {
+            Ok(ran) => ran,
+            Err(_) => {
+                end_group(leader);
+                Err(ShellError::TimedOut { host: self.name().to_owned(), limit })
+            }
+        }
+    }
+
+    async fn send_to(
+        &self,
+        mut child: Child,
+        script: &str,
+        file: &Path,
+    ) -> Result<Ran, ShellError> {
+        let pipe = |source| ShellError::Pipe { host: self.name().to_owned(), source };
+        let mut bytes = tokio::fs::File::open(file).await.map_err(pipe)?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let sending = async {
+            let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return };
+            // One that ends before it has read everything says why by its status.
+            let _ = stdin.write_all(script.as_bytes()).await;
+            let mut lines = tokio::io::BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line == "go" {
+                    let _ = tokio::io::copy(&mut bytes, &mut stdin).await;
+                    break;
+                }
+            }
+            let _ = stdin.shutdown().await;
+        };
+        let (out, ()) = tokio::join!(child.wait_with_output(), sending);
+        let out = out.map_err(pipe)?;
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        self.check(out.status, &stderr)?;
+        Ok(Ran { status: out.status.code(), stdout: String::new(), stderr })
+    }
+
     /// Starts a shell that takes its script by standard input. It ends when the value is dropped.
     pub(crate) fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, ShellError> {
-        let (program, mut command) = match self {
-            Self::Here => {
-                let mut sh = Command::new("sh");
-                sh.arg("-s");
-                ("sh", sh)
-            }
-            Self::Ssh(host) => {
-                let mut ssh = Command::new("ssh");
-                // `--`: a name that begins with a dash is no option. `exec`: no shell of the user's own
-                // in between, whichever it is.
-                ssh.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]);
-                ("ssh", ssh)
-            }
-        };
+        let mut command = Command::from(self.command());
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
+        command.kill_on_drop(true);
+        command.spawn().map_err(|source| ShellError::Start { program: self.program(), source })
+    }
+
+    const fn program(&self) -> &'static str {
+        match self {
+            Self::Here => "sh",
+            Self::Ssh(_) => "ssh",
+        }
+    }
+
+    /// What starts a shell that takes its script by standard input.
+    pub(crate) fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(self.program());
+        match self {
+            Self::Here => command.arg("-s"),
+            // `--`: a name that begins with a dash is no option. `exec`: no shell of the user's own in
+            // between, whichever it is.
+            Self::Ssh(host) => command.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]),
+        };
         // A group of its own: Ctrl-C is for scalebeam, which has yet to take things down over it.
-        command.process_group(0).kill_on_drop(true);
-        command.spawn().map_err(|source| ShellError::Start { program, source })
+        command.process_group(0);
+        command
     }
 }
 
@@ -289,6 +348,21 @@ mod tests {
         let ran = Shell::Here.run("echo out; echo err >&2; exit 7", LIMIT).await.unwrap();
         let expected = Ran { status: Some(7), stdout: "out\n".into(), stderr: "err\n".into() };
         assert_eq!(ran, expected);
+    }
+
+    #[tokio::test]
+    async fn bytes_are_sent_once_they_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        // Whatever a shell reads ahead must not be taken from it.
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        std::fs::write(&from, &bytes).unwrap();
+        let script = format!("t() {{ echo go; head -c 300000 > {}; }}\nt\n", to.display());
+        let ran = Shell::Here.send(&script, &from, LIMIT).await.unwrap();
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
+        assert!(std::fs::read(&to).unwrap() == bytes);
+        let ran = Shell::Here.send("echo no >&2; exit 3\n", &from, LIMIT).await.unwrap();
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(3), "no\n"));
     }
 
     #[tokio::test]

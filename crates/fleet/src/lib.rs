@@ -9,6 +9,7 @@
 //!   time, boot and group or marker agree with what was recorded ([`process`]).
 //! - Secrets are passed on by name: no value of an inherited variable reaches a file or an argv.
 
+pub mod agent;
 pub mod doctor;
 pub mod engine;
 pub mod failure;

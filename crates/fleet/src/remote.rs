@@ -22,6 +22,8 @@ const REST: &str = include_str!("remote/rest.sh");
 const END: &str = include_str!("remote/end.sh");
 const END_TAIL: &str = include_str!("remote/end_tail.sh");
 const CLEAN: &str = include_str!("remote/clean.sh");
+const AGENT_LOOK: &str = include_str!("remote/agent_look.sh");
+const AGENT_TAKE: &str = include_str!("remote/agent_take.sh");
 
 /// What a host said when it was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -282,6 +284,57 @@ fn parse_said(line: &str) -> Option<Said> {
 pub(crate) fn clean(dir: &str) -> String {
     let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
     format!("{COMMON}\nbase={}\ndir={}\n{CLEAN}", quote(base), quote(dir))
+}
+
+/// What a host said when it was looked at for an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentSeen {
+    pub(crate) host: Seen,
+    /// What `uname -sm` says.
+    pub(crate) system: String,
+    /// The very program is there, under the same path.
+    pub(crate) has_it: bool,
+}
+
+/// Looks at a host that is to have an agent, and for the program of it.
+pub(crate) fn agent_look(path: &str, size: u64, digest: &str) -> String {
+    let given = format!("path={}\nsize={size}\ndigest={}\n", quote(path), quote(digest));
+    format!("{}{given}{AGENT_LOOK}", look(&[]))
+}
+
+/// What [`agent_look`] printed; nothing where it is not the answer of our script.
+pub(crate) fn parse_agent_look(text: &str) -> Option<AgentSeen> {
+    let host = parse_look(text)?;
+    let system = text.lines().find_map(|l| l.strip_prefix("system "))?.trim().to_owned();
+    Some(AgentSeen { host, system, has_it: text.lines().any(|l| l == "has it") })
+}
+
+/// Takes a program of `size` bytes to `path` in `dir`.
+pub(crate) fn agent_take(dir: &str, path: &str, size: u64, digest: &str) -> String {
+    let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
+    let [base, dir, program, digest] = [base, dir, path, digest].map(quote);
+    let given =
+        format!("base={base}\ndir={dir}\nprogram={program}\nsize={size}\ndigest={digest}\n");
+    format!("{given}{AGENT_TAKE}")
+}
+
+/// Whether the program at `path` can run on a host.
+pub(crate) fn agent_prove(path: &str) -> String {
+    format!("{} --version\n", quote(path))
+}
+
+/// Becomes a way to the agent that `intent` started in `dir`.
+pub(crate) fn agent_attach(intent: &Intent, dir: &str) -> String {
+    let mut script = String::new();
+    for (name, value) in [
+        (RUN_MARKER, &intent.run),
+        (DIR_MARKER, &intent.run_dir),
+        (PROCESS_MARKER, &intent.process),
+    ] {
+        let _ = writeln!(script, "{name}={}; export {name}", quote(value));
+    }
+    let _ = writeln!(script, "exec {} agent --attach {}", quote(&intent.program), quote(dir));
+    script
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Watching the machines of a deployment while it is measured.
 
+use super::agents::ByDoor;
 use super::{Campaign, pages};
 use crate::exit::Failure;
+use scalebeam_fleet::agent::Carried;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, ProcessPlan, Role};
+use scalebeam_model::telemetry::agent::Watching;
 use scalebeam_model::telemetry::usage::{machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
+use scalebeam_telemetry::far::FarWatch;
 use scalebeam_telemetry::{Watch, WatchConfig, Watched};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +20,11 @@ const OWN_NAME: &str = "load generator";
 /// What is absent of a host that nothing is read of.
 const THE_MACHINE: &str = "the machine";
 
-/// The watch over this machine, and what is not watched.
+/// The watch over this machine and over others, and what is not watched.
 #[derive(Debug)]
 pub(super) struct Machines {
     watch: Watch,
+    far: Vec<FarWatch>,
     /// What servers kept of them meanwhile.
     history: pages::History,
     /// Hosts of the deployment that nothing is read of.
@@ -27,41 +32,61 @@ pub(super) struct Machines {
 }
 
 impl Machines {
-    /// Watches this machine while `deployment` is measured.
+    /// Watches this machine, and those that an agent was carried to, while `deployment` is measured.
     pub(super) fn watch(
         campaign: &Campaign<'_>,
         deployment: &DeploymentPlan,
+        carried: Vec<Carried>,
     ) -> Result<Self, Failure> {
         let plan = &campaign.loaded.plan;
-        let here = this_machine(deployment, &plan.hosts);
-        let by_page = pages::tells_gpus_of(campaign.loaded, here);
-        let config = WatchConfig {
-            host: here.to_owned(),
-            plan: TelemetryPlan { gpu: plan.telemetry.gpu && !by_page, ..plan.telemetry.clone() },
-            watched: Some(Watched {
-                marker: format!("{DIR_MARKER}={}", campaign.context.mark().dir),
-                id_variable: PROCESS_MARKER.to_owned(),
-                roles: roles(deployment),
-                own_name: Some(OWN_NAME.to_owned()),
-            }),
+        let here = this_machine(deployment, &plan.hosts).to_owned();
+        let of_host = |host: &str| Watching {
+            host: host.to_owned(),
+            plan: asked_of(campaign, host, host == here),
+            marker: format!("{DIR_MARKER}={}", campaign.context.mark().dir),
+            id_variable: PROCESS_MARKER.to_owned(),
+            roles: roles(deployment),
         };
-        let mut unread = unread(campaign, deployment, &config.host);
-        let (polls, unasked) = pages::polls(campaign.loaded, &config.host);
+        let fail = |e: std::io::Error| Failure::internal(format!("cannot watch machines: {e}"));
+        let mut why = BTreeMap::new();
+        let mut far = Vec::new();
+        for Carried { host, door } in carried {
+            match door {
+                Ok(door) => far.push((host, door)),
+                Err(reason) => drop(why.insert(host, reason)),
+            }
+        }
+        let watched: Vec<&str> = far.iter().map(|(host, _)| host.as_str()).collect();
+        let mut unread = unread(campaign, deployment, &here, &watched, &why);
+        let (polls, unasked) = pages::polls(campaign.loaded, &here, &watched);
         unread.extend(unasked);
-        let watch = Watch::start_with(config, Arc::clone(&campaign.clock), polls);
-        let watch = watch.map_err(|e| Failure::internal(format!("cannot watch machines: {e}")))?;
+        let watch = |(host, door)| {
+            let reach = Box::new(ByDoor(door));
+            FarWatch::start(of_host(host), reach, Arc::clone(&campaign.clock))
+        };
+        let far = far.iter().map(|(host, door)| watch((host.as_str(), door.clone())));
+        let far = far.collect::<Result<_, _>>().map_err(fail)?;
+        let clock = Arc::clone(&campaign.clock);
+        let watch = Watch::start_with(own(of_host(&here)), clock, polls).map_err(fail)?;
         let history = pages::History::new(campaign.loaded, &campaign.clock);
-        Ok(Self { watch, history, unread })
+        Ok(Self { watch, far, history, unread })
     }
 
-    /// Everything is read for the first time when this returns.
+    /// Everything is read for the first time when this returns, but for hosts that do not answer.
     pub(super) fn begin(&self) {
+        let begun: Vec<_> = self.far.iter().map(FarWatch::begin).collect();
         self.watch.begin();
+        for host in begun {
+            // One whose thread has ended says so at the end.
+            let _ = host.wait();
+        }
     }
 
     /// What was read since the begin.
     pub(super) fn end(&self) -> Option<Telemetry> {
+        let ended: Vec<_> = self.far.iter().map(FarWatch::end).collect();
         let mut telemetry = self.watch.end()?;
+        ended.into_iter().filter_map(|host| host.wait()).for_each(|host| telemetry.join(host));
         pages::history(&self.history, &mut telemetry);
         let unread = self.unread.iter().filter(|absent| !is_read(absent, &telemetry));
         let unread: Vec<Absent> = unread.cloned().collect();
@@ -76,6 +101,20 @@ fn is_read(absent: &Absent, telemetry: &Telemetry) -> bool {
     absent.what == THE_MACHINE && hosts.iter().any(|d| d.host == absent.host)
 }
 
+/// What is read of a host; where a page tells its GPUs, its driver is not asked too.
+fn asked_of(campaign: &Campaign<'_>, host: &str, is_here: bool) -> TelemetryPlan {
+    let plan = &campaign.loaded.plan.telemetry;
+    let by_page = pages::tells_gpus_of(campaign.loaded, host, is_here);
+    TelemetryPlan { gpu: plan.gpu && !by_page, ..plan.clone() }
+}
+
+/// The watch over this machine, which is its own load generator's.
+fn own(watching: Watching) -> WatchConfig {
+    let Watching { host, plan, marker, id_variable, roles } = watching;
+    let own_name = Some(OWN_NAME.to_owned());
+    WatchConfig { host, plan, watched: Some(Watched { marker, id_variable, roles, own_name }) }
+}
+
 /// What each process of the plan does, where it works for an instance.
 fn roles(deployment: &DeploymentPlan) -> BTreeMap<String, Role> {
     let role = |p: &ProcessPlan| {
@@ -85,17 +124,26 @@ fn roles(deployment: &DeploymentPlan) -> BTreeMap<String, Role> {
     deployment.processes.iter().filter_map(role).collect()
 }
 
-/// Hosts of the deployment that are not this machine.
-fn unread(campaign: &Campaign<'_>, deployment: &DeploymentPlan, here: &str) -> Vec<Absent> {
+/// Hosts of the deployment that are neither this machine nor watched, with the reason where it is known.
+fn unread(
+    campaign: &Campaign<'_>,
+    deployment: &DeploymentPlan,
+    here: &str,
+    watched: &[&str],
+    why: &BTreeMap<String, String>,
+) -> Vec<Absent> {
     let hosts = &campaign.loaded.plan.hosts;
     let names = deployment.processes.iter().map(|p| machine(deployment, hosts, &p.host));
-    let mut others: Vec<&str> = names.filter(|name| *name != here).collect();
+    let mut others: Vec<&str> =
+        names.filter(|name| *name != here && !watched.contains(name)).collect();
     others.sort_unstable();
     others.dedup();
+    let unknown =
+        || format!("no agent is carried to hosts of platform {} yet", deployment.platform.name());
     let absent = |host: &&str| Absent {
         host: (*host).to_owned(),
         what: THE_MACHINE.to_owned(),
-        why: "this version reads only the machine that it runs on".to_owned(),
+        why: why.get(*host).cloned().unwrap_or_else(unknown),
     };
     others.iter().map(absent).collect()
 }

@@ -22,8 +22,8 @@ use tokio::runtime::Handle;
 const PAGE_INTERVAL: Nanos = Nanos::from_secs(1);
 
 /// One poll a page that the file names; what cannot be asked at all is absent. `here` is what readings of this machine
-/// are called.
-pub(super) fn polls(loaded: &Loaded, here: &str) -> (Vec<Poll>, Vec<Absent>) {
+/// are called, and `watched` are hosts that an agent reads.
+pub(super) fn polls(loaded: &Loaded, here: &str, watched: &[&str]) -> (Vec<Poll>, Vec<Absent>) {
     let (mut polls, mut absent) = (Vec::new(), Vec::new());
     let pages = loaded.plan.telemetry.pages.iter();
     for plan in pages.filter(|p| p.kind != PageKind::Prometheus) {
@@ -31,8 +31,9 @@ pub(super) fn polls(loaded: &Loaded, here: &str) -> (Vec<Poll>, Vec<Absent>) {
         if plan.host == THIS_MACHINE {
             here.clone_into(&mut plan.host);
         }
-        if is_read_twice(&plan, here, loaded) {
-            let why = "this machine is read by scalebeam itself; set host = false to use the page";
+        let is_ours = plan.host == here || watched.contains(&plan.host.as_str());
+        if is_ours && is_of_machine(&plan) && loaded.plan.telemetry.host {
+            let why = "the machine is read by scalebeam itself; set host = false to use the page";
             let (host, what, why) = (plan.host.clone(), what(&plan), why.to_owned());
             absent.push(Absent { host, what, why });
             continue;
@@ -47,14 +48,14 @@ pub(super) fn polls(loaded: &Loaded, here: &str) -> (Vec<Poll>, Vec<Absent>) {
 }
 
 /// Whether `host` is a GPU's host whose GPUs a page tells, in place of its driver.
-pub(super) fn tells_gpus_of(loaded: &Loaded, host: &str) -> bool {
-    let is = |p: &PagePlan| p.host == host || p.host == THIS_MACHINE;
+pub(super) fn tells_gpus_of(loaded: &Loaded, host: &str, is_here: bool) -> bool {
+    let is = |p: &PagePlan| p.host == host || (is_here && p.host == THIS_MACHINE);
     loaded.plan.telemetry.pages.iter().any(|p| p.kind == PageKind::Dcgm && is(p))
 }
 
 /// Counts of the same thing by two readers, one among the other, would look like counters that were set back.
-fn is_read_twice(plan: &PagePlan, here: &str, loaded: &Loaded) -> bool {
-    plan.kind == PageKind::NodeExporter && plan.host == here && loaded.plan.telemetry.host
+fn is_of_machine(plan: &PagePlan) -> bool {
+    plan.kind == PageKind::NodeExporter
 }
 
 fn what(plan: &PagePlan) -> String {

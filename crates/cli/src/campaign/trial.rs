@@ -8,6 +8,7 @@ use crate::interrupt::{Asked, reached};
 use crate::machine::{Cores, cpu_share};
 use crate::settings;
 use scalebeam_fleet::Running;
+use scalebeam_fleet::agent::Carried;
 use scalebeam_load::{
     Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, Turns, probe, run_phase,
 };
@@ -50,6 +51,7 @@ impl Bench {
     pub(super) fn new(
         campaign: &Campaign<'_>,
         deployment: &DeploymentPlan,
+        agents: Vec<Carried>,
     ) -> Result<Self, Failure> {
         let (loaded, prepared) = (campaign.loaded, &campaign.prepared);
         let endpoint = |api| Ok((api, Arc::new(reach::endpoint(loaded, deployment, api)?)));
@@ -60,7 +62,7 @@ impl Bench {
             clock: Arc::clone(&campaign.clock),
             words: BTreeMap::new(),
             engines: Engines::new(loaded, deployment, &campaign.clock),
-            machines: Arc::new(Machines::watch(campaign, deployment)?),
+            machines: Arc::new(Machines::watch(campaign, deployment, agents)?),
         })
     }
 

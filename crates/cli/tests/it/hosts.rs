@@ -27,7 +27,7 @@ struct Host {
 
 /// Runs `words` as root's shell would; panics with what it said.
 #[track_caller]
-fn sh(script: &str) {
+pub(crate) fn sh(script: &str) {
     let out = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
 }
@@ -59,7 +59,7 @@ impl Hosts {
         lab
     }
 
-    fn namespace(&self, name: &str) -> String {
+    pub(crate) fn namespace(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
@@ -203,6 +203,13 @@ impl Hosts {
         std::fs::create_dir_all(&dir).unwrap();
         sh(&format!("mount -t tmpfs -o size=4m tmpfs {}", dir.display()));
         self.disks.push(dir);
+    }
+
+    /// A disk with these mount options for the temporary files of host `name`, which nobody else sees.
+    pub(crate) fn disk_of(&self, name: &str, options: &str) {
+        let sshd = self.hosts.iter().find(|h| h.name == name).unwrap().sshd.id();
+        let dir = self.tmp(name);
+        sh(&format!("nsenter -t {sshd} -m mount -t tmpfs -o {options} tmpfs {}", dir.display()));
     }
 
     /// Where temporary files of host `name` go: hosts share this machine's file system.

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 mod faults;
+mod machines;
+mod readings;
 
 const LOAD: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 80\nwarmup = 4\n";
 
@@ -99,7 +101,8 @@ fn ssh_two_hosts_are_weighed_and_left_as_they_were() {
         assert!(text.contains("listening"), "{log}: {text}");
     }
     let journal = std::fs::read_to_string(dir.join("journal.jsonl")).unwrap();
-    assert_eq!(journal.matches("\"process_gone\"").count(), 2, "{journal}");
+    // Two engines, and an agent beside each.
+    assert_eq!(journal.matches("\"process_gone\"").count(), 4, "{journal}");
     assert_eq!(journal.matches("\"port_released\"").count(), 2, "{journal}");
 }
 

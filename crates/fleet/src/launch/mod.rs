@@ -20,13 +20,14 @@ pub(crate) use log::Search;
 pub(crate) use managed::{Held, Manager, Removal, ToolError};
 pub(crate) use spawned::Spawned;
 
+use crate::agent::{self, AgentProgram, Carried};
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::http::{self, Client};
 use crate::journal::{Event, Journal};
 use crate::process::Mark;
 use crate::ready;
-use crate::teardown::{self, TeardownReport};
+use crate::teardown::{self, Target, TeardownReport};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Gate, Plan, Platform, ProcessPlan};
 use scalebeam_model::units::Nanos;
@@ -166,6 +167,8 @@ pub struct Running {
     deployment: String,
     entries: Vec<EntryPlan>,
     processes: Vec<Spawned>,
+    /// Telemetry agents on hosts; that one ends is no death of the deployment.
+    agents: Vec<Target>,
     deaths: watch::Receiver<Option<usize>>,
     /// What a platform was given that starts processes itself.
     held: Option<Held>,
@@ -198,6 +201,7 @@ pub async fn bring_up(
         deployment: plan.name.clone(),
         entries: plan.entries.clone(),
         processes: Vec::new(),
+        agents: Vec::new(),
         deaths,
         held: None,
         notes: Vec::new(),
@@ -453,6 +457,19 @@ impl Running {
         self.processes.iter().map(Spawned::public).collect()
     }
 
+    /// Brings a telemetry agent to every host that is reached by ssh. A host that cannot have one says why.
+    pub async fn carry_agents(
+        &mut self,
+        plan: &DeploymentPlan,
+        program: &Arc<AgentProgram>,
+    ) -> Vec<Carried> {
+        let placed = agent::carry(plan, program, &self.ctx).await;
+        let (carried, targets): (Vec<_>, Vec<_>) =
+            placed.into_iter().map(|placed| (placed.carried, placed.target)).unzip();
+        self.agents.extend(targets.into_iter().flatten());
+        carried
+    }
+
     /// Whether every process still runs.
     ///
     /// # Errors
@@ -500,8 +517,9 @@ impl Running {
             let _ = process.record_members(&self.ctx.journal);
         }
         let mark = self.ctx.mark();
-        let targets: Vec<_> =
+        let mut targets: Vec<_> =
             self.processes.iter().map(|p| p.target(&self.deployment, &mark, grace)).collect();
+        targets.append(&mut self.agents);
         let mut report = teardown::take_down(&targets, Some(&self.ctx.journal)).await;
         for process in &self.processes {
             process.settled().await;

@@ -4,6 +4,7 @@ use super::*;
 use crate::host::{Ran, Shell};
 use crate::journal::Stage;
 use scalebeam_model::units::Nanos;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -237,4 +238,49 @@ fn runs_of_one_name_have_directories_of_their_own() {
     assert_ne!(of("/a", "d"), of("/b", "d"));
     assert_ne!(of("/a", "d"), of("/a", "e"));
     assert_eq!(of("/a", "d/../x").len(), "/tmp/b/".len() + 8);
+}
+
+#[tokio::test]
+async fn a_host_says_whether_the_very_program_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("it's a program");
+    let at = path.display().to_string();
+    std::fs::write(&path, "abc").unwrap();
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let seen = async |size, digest: &str| {
+        let ran = Shell::Here.run(&agent_look(&at, size, digest), LIMIT).await.unwrap();
+        parse_agent_look(&ran.stdout).unwrap()
+    };
+    assert!(!seen(3, digest).await.has_it, "nobody may execute it");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let found = seen(3, digest).await;
+    assert!(found.has_it && found.system.starts_with("Linux "), "{found:?}");
+    assert!(!found.host.boot_id.is_empty());
+    assert!(!seen(4, digest).await.has_it && !seen(3, "00").await.has_it);
+    assert_eq!(parse_agent_look("boot 1\nbase /tmp\n"), None);
+}
+
+#[tokio::test]
+async fn a_program_comes_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    std::fs::write(&from, "#!/bin/sh\necho scalebeam 1\n").unwrap();
+    let base = dir.path().join("base").display().to_string();
+    let (to, path) = (format!("{base}/r1"), format!("{base}/r1/a b"));
+    let size = std::fs::metadata(&from).unwrap().len();
+    let wrong = Shell::Here.send(&agent_take(&to, &path, size, "00"), &from, LIMIT).await.unwrap();
+    assert_eq!(wrong.status, Some(74), "{wrong:?}");
+    assert!(wrong.stderr.contains("other bytes came"), "{wrong:?}");
+    let short = agent_take(&to, &path, size + 1, "00");
+    let short = Shell::Here.send(&short, &from, LIMIT).await.unwrap();
+    assert!(short.stderr.contains("bytes came"), "{short:?}");
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 0, "nothing is left of it");
+    let sum = run(&format!("sha256sum {}", quote(&from.display().to_string()))).await;
+    let digest = sum.stdout[..64].to_owned();
+    let came =
+        Shell::Here.send(&agent_take(&to, &path, size, &digest), &from, LIMIT).await.unwrap();
+    assert_eq!((came.status, came.stderr.as_str()), (Some(0), ""));
+    let proof = Shell::Here.run(&agent_prove(&path), LIMIT).await.unwrap();
+    assert_eq!(proof.stdout, "scalebeam 1\n");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
 }

@@ -1,0 +1,213 @@
+//! Telemetry agents on hosts that are reached by ssh: carried there, started, and ways to them.
+//!
+//! **Invariants.** An agent is a process of the run like any other: its intent is in the journal, on the
+//! disk, before anything of it is on its host, it carries the run's marks, and what it writes lies in the
+//! deployment's directory there, so teardown needs nothing else to remove it. A host that cannot have one is
+//! told with the reason; no run fails for it.
+
+mod door;
+mod program;
+
+pub use door::{Door, Way};
+pub use program::AgentProgram;
+
+use crate::host::{Shell, ShellError, side_by_side};
+use crate::journal::{Event, Intent, Stage};
+use crate::launch::Context;
+use crate::process::Identity;
+use crate::remote::{self, AgentSeen};
+use crate::teardown::Target;
+use scalebeam_model::plan::DeploymentPlan;
+use scalebeam_model::units::Nanos;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For one question to a host.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
+/// For the program on its way to a host.
+const COPY_LIMIT: Duration = Duration::from_secs(120);
+/// An agent ends at once when it is told to.
+const GRACE: Nanos = Nanos::from_secs(2);
+
+/// A host, and the way to its agent, or why it has none.
+#[derive(Debug)]
+pub struct Carried {
+    /// Host in the file.
+    pub host: String,
+    /// The way, or the reason with a hint.
+    pub door: Result<Door, String>,
+}
+
+/// What came of one host.
+pub(crate) struct Placed {
+    pub(crate) carried: Carried,
+    /// What there is to take down.
+    pub(crate) target: Option<Target>,
+}
+
+/// The id of the agent of `deployment` on `host`.
+pub fn agent_id(deployment: &str, host: &str) -> String {
+    format!("{deployment}/agent/{host}")
+}
+
+/// Brings an agent to every host of `plan` that is reached by ssh, all of them at once.
+pub(crate) async fn carry(
+    plan: &DeploymentPlan,
+    program: &Arc<AgentProgram>,
+    ctx: &Context,
+) -> Vec<Placed> {
+    let hosts: BTreeSet<&str> = plan.processes.iter().map(|p| p.host.as_str()).collect();
+    let far = hosts.into_iter().filter(|host| ctx.shell(plan, host) != Shell::Here);
+    let of = |host: &str| Carry {
+        host: host.to_owned(),
+        shell: ctx.shell(plan, host),
+        deployment: plan.name.clone(),
+        program: Arc::clone(program),
+        ctx: ctx.clone(),
+    };
+    let (hosts, work): (Vec<String>, Vec<_>) =
+        far.map(|host| (host.to_owned(), of(host).carry())).unzip();
+    let placed = side_by_side(work).await;
+    let broke_off = |host: String| Placed {
+        carried: Carried { host, door: Err("bringing an agent there broke off".to_owned()) },
+        target: None,
+    };
+    hosts.into_iter().zip(placed).map(|(host, p)| p.unwrap_or_else(|| broke_off(host))).collect()
+}
+
+/// One agent on its way to one host.
+struct Carry {
+    host: String,
+    shell: Shell,
+    deployment: String,
+    program: Arc<AgentProgram>,
+    ctx: Context,
+}
+
+impl Carry {
+    async fn carry(self) -> Placed {
+        let (mut target, host) = (None, self.host.clone());
+        let door = self.place(&mut target).await;
+        Placed { carried: Carried { host, door }, target }
+    }
+
+    async fn place(&self, target: &mut Option<Target>) -> Result<Door, String> {
+        let seen = self.look().await?;
+        let mark = self.ctx.mark();
+        let dir = remote::dir_of(&seen.host.base, &mark, &self.deployment);
+        // Two hosts of the file may be one machine.
+        let own = remote::file(&dir, &format!("agent-{}", self.host));
+        let copied = format!("{own}.program");
+        let path = if seen.has_it { self.program.path().to_owned() } else { copied };
+        let intent = self.intent(&seen, &dir, &path, &own);
+        let journal = &self.ctx.journal;
+        journal.write(Event::ProcessIntent(Box::new(intent.clone()))).map_err(|e| e.to_string())?;
+        *target = Some(Target::of_intent(&intent));
+        let started = self.start(&intent, &dir, &path, &seen).await;
+        let identity = started.inspect_err(|reason| {
+            let (process, reason) = (intent.process.clone(), reason.clone());
+            // A journal that cannot be written is told by whoever must write it.
+            let _ = journal.write(Event::ProcessFailed { process, reason });
+        })?;
+        let event = Event::ProcessStarted {
+            process: intent.process.clone(),
+            pid: identity.pid,
+            pgid: identity.pgid,
+            start_ticks: identity.start_ticks,
+            boot_id: identity.boot_id.clone(),
+        };
+        journal.write(event).map_err(|e| e.to_string())?;
+        if let Some(target) = target {
+            target.known.insert(identity.leader());
+            target.leader = Some(identity);
+        }
+        Ok(Door::new(self.shell.clone(), remote::agent_attach(&intent, &own)))
+    }
+
+    async fn look(&self) -> Result<AgentSeen, String> {
+        let program = &self.program;
+        let script = remote::agent_look(program.path(), program.size(), program.digest());
+        let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
+        let seen = remote::parse_agent_look(&ran.stdout);
+        let seen =
+            seen.ok_or("its shell gave no answer that can be read: it needs a POSIX sh and /proc")?;
+        if !seen.host.lacks.is_empty() {
+            return Err(format!("it lacks {}", seen.host.lacks.join(", ")));
+        }
+        self.program.fits(&seen.system)?;
+        Ok(seen)
+    }
+
+    fn cannot_ask(&self, error: &ShellError) -> String {
+        format!("it cannot be asked: {error}; {}", error.hint())
+    }
+
+    fn intent(&self, seen: &AgentSeen, dir: &str, path: &str, own: &str) -> Intent {
+        let mark = self.ctx.mark();
+        let process = agent_id(&self.deployment, &self.host);
+        Intent {
+            run: mark.run,
+            run_dir: mark.dir,
+            boot_id: seen.host.boot_id.clone(),
+            deployment: self.deployment.clone(),
+            host: self.host.clone(),
+            ssh: Some(self.shell.name().to_owned()),
+            scratch: Some(dir.to_owned()),
+            program: path.to_owned(),
+            args: ["agent", "--id", &process, own].map(str::to_owned).to_vec(),
+            env: BTreeMap::new(),
+            ports: Vec::new(),
+            log: String::new(),
+            stage: Stage::Infra,
+            grace: GRACE,
+            process,
+        }
+    }
+
+    /// Brings the program there where it is not, proves that it runs, and starts it.
+    async fn start(
+        &self,
+        intent: &Intent,
+        dir: &str,
+        path: &str,
+        seen: &AgentSeen,
+    ) -> Result<Identity, String> {
+        if !seen.has_it {
+            self.copy(dir, path).await?;
+        }
+        self.prove(path).await?;
+        let script = remote::start(intent, dir, &BTreeMap::new());
+        let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
+        let started = remote::parse_start(&ran.stdout);
+        let (pid, pgid, start_ticks) =
+            started.ok_or_else(|| format!("its agent did not come up: {}", ran.stderr.trim()))?;
+        Ok(Identity { pid, pgid, start_ticks, boot_id: seen.host.boot_id.clone() })
+    }
+
+    async fn copy(&self, dir: &str, path: &str) -> Result<(), String> {
+        let program = &self.program;
+        let script = remote::agent_take(dir, path, program.size(), program.digest());
+        let sent = self.shell.send(&script, std::path::Path::new(program.path()), COPY_LIMIT).await;
+        let ran = sent.map_err(|e| format!("copying scalebeam there failed: {e}; {}", e.hint()))?;
+        if ran.status == Some(0) {
+            return Ok(());
+        }
+        let said = ran.stderr.trim().replace('\n', "; ");
+        Err(format!("copying scalebeam there failed: {said}; make room, or give it another TMPDIR"))
+    }
+
+    /// The same program may be for another C library, or lie where nothing may be executed.
+    async fn prove(&self, path: &str) -> Result<(), String> {
+        let script = remote::agent_prove(path);
+        let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
+        if ran.status == Some(0) && ran.stdout.contains("scalebeam ") {
+            return Ok(());
+        }
+        let said = ran.stderr.lines().next_back().unwrap_or("it said nothing").trim().to_owned();
+        Err(format!(
+            "scalebeam does not run there ({said}); name one that does, as a static build, by \
+             telemetry.agent in the file"
+        ))
+    }
+}
