@@ -177,7 +177,7 @@ impl Carry {
             self.copy(dir, path).await?;
         }
         self.prove(path).await?;
-        let script = remote::start(intent, dir, &BTreeMap::new());
+        let script = remote::start(intent, &BTreeMap::new(), &BTreeMap::new());
         let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
         let started = remote::parse_start(&ran.stdout);
         let (pid, pgid, start_ticks) =

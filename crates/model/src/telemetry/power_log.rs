@@ -100,7 +100,7 @@ fn gathered(rows: &[Row]) -> Result<Telemetry, String> {
     if !series.iter().any(|s| s.quantity == Quantity::Power) {
         return Err("it has no row with a time and a power".to_owned());
     }
-    Ok(Telemetry { interval: interval(&series), series, absent: Vec::new() })
+    Ok(Telemetry { interval: interval(&series), series, ..Telemetry::default() })
 }
 
 /// The median step of power; a second where there is none.

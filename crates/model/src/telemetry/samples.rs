@@ -238,7 +238,7 @@ mod tests {
                 series(Part::Host, Quantity::CpuBusy, |s| 2.0 * f64::from(s)),
                 series(Part::Host, Quantity::CpuAll, |s| 8.0 * f64::from(s)),
             ],
-            absent: Vec::new(),
+            ..Telemetry::default()
         };
         let window = Window { from: at(2), to: Nanos(at(5).0 + 500_000_000) };
         let samples = samples(&telemetry, &looks(), window, &given());

@@ -44,7 +44,8 @@ fn reason_of(code: &str, rows: &[Row]) -> Option<crate::trust::Reason> {
     let mut trial = trial(1, 60, 100_000, 0);
     let series = rows.iter().map(|(device, quantity, of)| series(*device, *quantity, *of));
     let interval = Nanos::from_secs(1);
-    trial.facts.telemetry = Some(Telemetry { interval, series: series.collect(), absent: vec![] });
+    trial.facts.telemetry =
+        Some(Telemetry { interval, series: series.collect(), ..Telemetry::default() });
     let mut given = deployment("a", 1);
     given.engine = EngineKind::Vllm;
     given.instances = vec![InstancePlan {

@@ -40,7 +40,7 @@ fn given(gpus: &[u32]) -> Allocated {
 }
 
 fn of(series: Vec<Series>, allocated: &Allocated) -> (Option<HostEnergy>, Vec<Flaw>) {
-    let telemetry = Telemetry { interval: Nanos::from_secs(1), series, absent: Vec::new() };
+    let telemetry = Telemetry { interval: Nanos::from_secs(1), series, ..Telemetry::default() };
     let window = Window { from: Nanos::from_secs(2), to: Nanos::from_secs(12) };
     let mut flaws = Vec::new();
     (of_hosts(&telemetry, allocated, window, &mut flaws), flaws)

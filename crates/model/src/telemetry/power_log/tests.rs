@@ -95,7 +95,7 @@ fn what_was_not_told_is_an_empty_cell() {
     let at = Nanos::from_secs(1);
     let readings = vec![Reading { from: at, to: at, value: 99.5 }];
     let series = vec![Series { device, quantity: Quantity::Power, readings }];
-    let telemetry = Telemetry { interval: Nanos::from_secs(1), series, absent: Vec::new() };
+    let telemetry = Telemetry { interval: Nanos::from_secs(1), series, ..Telemetry::default() };
     let (_, text) = seed4(&telemetry, Nanos::ZERO).unwrap();
     assert_eq!(text.lines().nth(1).unwrap(), "1970-01-01T00:00:01.000000,3,99.50,,,,");
 }
