@@ -26,6 +26,10 @@ pub const BEGIN_WAIT: Nanos = Nanos::from_secs(10);
 /// What has not come so long after the end is given up: longer than a broken connection takes to be noticed
 /// and made again.
 pub const END_WAIT: Nanos = Nanos::from_secs(40);
+/// Who could not be reached for so long is not waited for: [`LOST_WAIT`] is for what is on its way already.
+const LOST_AFTER: Nanos = Nanos::from_secs(20);
+/// The wait for a machine that was lost.
+const LOST_WAIT: Nanos = Nanos::from_secs(1);
 /// Between two attempts to reach a machine.
 const RETRY_EVERY: Nanos = Nanos::from_secs(2);
 /// So that an agent that is not asked anything knows that it is not forgotten.
@@ -113,6 +117,7 @@ impl FarWatch {
             burst: None,
             measure: 0,
             phase: Phase::Idle,
+            lost_at: None,
             retry_at: Nanos::ZERO,
             beat_at: Nanos::ZERO,
             trouble: None,
@@ -183,6 +188,8 @@ struct Far {
     burst: Option<Burst>,
     measure: u64,
     phase: Phase,
+    /// Since when its agent cannot be reached.
+    lost_at: Option<Nanos>,
     retry_at: Nanos,
     beat_at: Nanos,
     /// What is wrong at present.
@@ -235,8 +242,18 @@ impl Far {
         self.retry_at = now + RETRY_EVERY;
         match self.connect() {
             Ok(live) => self.link = Some(live),
-            Err(why) => self.trouble = Some(Trouble { why, is_final: false }),
+            Err(why) => {
+                self.lost_at.get_or_insert(now);
+                self.trouble = Some(Trouble { why, is_final: false });
+            }
         }
+    }
+
+    /// How long to wait for an answer that may take `most`.
+    fn patience(&self, most: Nanos) -> Nanos {
+        let now = self.clock.now();
+        let is_lost = self.lost_at.is_some_and(|since| now.since(since) >= LOST_AFTER);
+        now + if is_lost { LOST_WAIT } else { most }
     }
 
     /// Makes a connection, whose lines come as events.
@@ -277,12 +294,12 @@ impl Far {
         self.time.forget_but_last();
         // What came behind the end of the last measurement is none of this one.
         drop(self.received.readings(self.watching.plan.interval));
-        self.phase = Phase::Beginning(answer, self.clock.now() + BEGIN_WAIT);
+        self.phase = Phase::Beginning(answer, self.patience(BEGIN_WAIT));
         self.ask(&Ask::Begin { measure: self.measure });
     }
 
     fn end(&mut self, answer: Sender<Telemetry>) {
-        self.phase = Phase::Ending(answer, self.clock.now() + END_WAIT);
+        self.phase = Phase::Ending(answer, self.patience(END_WAIT));
         self.ask(&Ask::End { measure: self.measure });
     }
 
@@ -317,6 +334,7 @@ impl Far {
         if let Some(live) = self.link.as_mut() {
             live.is_up = true;
         }
+        self.lost_at = None;
         self.ask(&Ask::From { byte: self.received.next_byte() });
         if pid.is_none() {
             return;
@@ -357,6 +375,7 @@ impl Far {
         self.burst = None;
         let Some(mut live) = self.link.take() else { return };
         let said = live.link.carrier.last_words();
+        self.lost_at.get_or_insert(self.clock.now());
         if self.trouble.as_ref().is_some_and(|t| t.is_final) {
             return;
         }

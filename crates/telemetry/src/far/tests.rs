@@ -209,10 +209,18 @@ fn who_cannot_be_reached_is_absent_with_the_reason() {
         }
     }
     let watching = Watching { host: "node1".into(), ..Watching::default() };
-    let watch = FarWatch::start(watching, Box::new(Nobody), Arc::new(Waiting::default())).unwrap();
-    watch.begin().wait().unwrap();
-    let found = watch.end().wait().unwrap();
-    assert_eq!(found.absent[0].why, "ssh node1: no route");
+    let clock = Arc::new(Waiting::default());
+    let watch = FarWatch::start(watching, Box::new(Nobody), clock.clone()).unwrap();
+    let measured = || {
+        let before = clock.now();
+        watch.begin().wait().unwrap();
+        let found = watch.end().wait().unwrap();
+        assert_eq!(found.absent[0].why, "ssh node1: no route");
+        clock.now() - before
+    };
+    assert!(measured() > BEGIN_WAIT);
+    // It has been lost for long by now, and is not waited for.
+    assert!(measured() < BEGIN_WAIT + BEGIN_WAIT);
 }
 
 /// A clock that goes on by a second at each look.

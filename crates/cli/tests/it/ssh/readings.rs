@@ -133,11 +133,14 @@ impl Truth {
 
     /// By how much its total grew in a second, from `from` to `to`.
     fn rate(&self, from: Nanos, to: Nanos) -> f64 {
-        let lines = json_lines(&self.said);
-        let at = |n: Nanos| {
-            let line = lines.iter().find(|l| l["at"].as_f64().unwrap() >= n.as_secs_f64()).unwrap();
-            (line["at"].as_f64().unwrap(), line["total"].as_f64().unwrap())
+        let first_at = |n: Nanos| {
+            let line = json_lines(&self.said)
+                .into_iter()
+                .find(|l| l["at"].as_f64().unwrap() >= n.as_secs_f64())?;
+            Some((line["at"].as_f64().unwrap(), line["total"].as_f64().unwrap()))
         };
+        wait_for("what it did by then", || first_at(to).is_some());
+        let at = |n| first_at(n).unwrap();
         let ((t0, n0), (t1, n1)) = (at(from), at(to));
         (n1 - n0) / (t1 - t0)
     }
