@@ -569,6 +569,18 @@ fn slurm_gpus_that_no_node_has_are_refused_at_once() {
 #[test]
 #[ignore = "needs a real vLLM, root and Slurm; ci/test --all runs it"]
 fn vllm_as_a_job_over_two_nodes() {
+    weigh_vllm("tp2-mp");
+}
+
+/// A pipeline over two nodes that Ray joins: the second raylet waits for the head, the server for both. What raylets
+/// started ends with the job.
+#[test]
+#[ignore = "needs a real vLLM, root and Slurm; ci/test --all runs it"]
+fn vllm_as_a_job_over_two_nodes_that_ray_joins() {
+    weigh_vllm("pp2-ray");
+}
+
+fn weigh_vllm(deployment: &str) {
     let cluster = Cluster::new();
     let text = std::fs::read_to_string(root().join("experiments/real-vllm-slurm.toml")).unwrap();
     let text = text
@@ -576,7 +588,7 @@ fn vllm_as_a_job_over_two_nodes() {
         .replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"));
     let file = cluster.path("vllm.toml");
     std::fs::write(&file, text).unwrap();
-    let more = ["--json", "--deploy", "tp2-mp"];
+    let more = ["--json", "--deploy", deployment];
     let said = cluster.run(&file.display().to_string(), &more);
     // Two engines and the client on two cores: whether such a point is to be trusted is not asked here.
     assert!(matches!(said.code, Some(0 | 3)), "{said:?}");

@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** A raylet offers what the plan gives it, so Ray guesses neither GPUs nor CPUs. Ray's
 //! workers have the environment of their raylet, so what ranks need is set on each. What Ray writes is in
-//! the deployment's directory.
+//! the deployment's directory, where it has one.
 //!
 //! The head's port, that of its client server (which Ray always starts) and what is read are the plan's, so that
 //! clusters on one host do not meet; all other ports are free ones of Ray's choice.
@@ -16,6 +16,9 @@ use serde_json::json;
 const HEAD_PORT: u16 = 6379;
 /// Where clients of Ray connect that are not of the cluster, unless the plan has a free port.
 pub(super) const CLIENT_PORT: u16 = 10_001;
+
+/// Name of the dashboard's port.
+pub(super) const DASHBOARD: &str = "dashboard";
 
 /// A program of Ray, as it was installed with `program`, which the plan names.
 pub(super) fn beside(program: &str, name: &str) -> String {
@@ -64,6 +67,12 @@ pub(super) struct Watched {
     pub(super) metrics: u16,
 }
 
+impl Watched {
+    fn metrics_of(self, place: Place<'_>) -> u16 {
+        self.metrics.saturating_add(u16::try_from(place.rank).unwrap_or(0))
+    }
+}
+
 /// The cluster that the raylets of a deployment make.
 pub(super) struct Cluster<'a> {
     /// The program `ray`.
@@ -73,6 +82,8 @@ pub(super) struct Cluster<'a> {
     pub(super) client_port: u16,
     /// Where nobody reads it there is no dashboard.
     pub(super) watched: Option<Watched>,
+    /// Whether the deployment has a directory of its own on its hosts, where Ray then writes.
+    pub(super) has_scratch: bool,
 }
 
 impl Cluster<'_> {
@@ -85,28 +96,49 @@ impl Cluster<'_> {
     pub(super) fn raylet(&self, place: Place<'_>, mut env: Env) -> ProcessDraft {
         // Told to end, it would wait half a minute for requests that nobody waits for any more.
         set(&mut env, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", 0);
-        let is_head = place.rank == self.head.rank;
+        if self.watched.is_some() {
+            // Every ten seconds, a short measurement would be over before its counts are on the page.
+            set(&mut env, "RAY_metrics_report_interval_ms", 1_000);
+        }
+        let what = format!("ray{}", place.rank);
+        let mut raylet = draft(&what, place, &self.program, self.start(place), env);
+        let listens = |name, number| port(name, &place.host.addr, number);
+        if self.is_head(place) {
+            raylet
+                .ports
+                .extend([listens("ray", self.port), listens("ray-client", self.client_port)]);
+            let dashboard = self.watched.map(|at| port(DASHBOARD, "127.0.0.1", at.dashboard));
+            raylet.ports.extend(dashboard);
+        } else {
+            // It would give up on a head that is slow to come.
+            let (host, port) = (self.head.host.name.clone(), self.port);
+            raylet.after = Some(StartGate::Listening { host, port });
+        }
+        raylet.ports.extend(self.watched.map(|at| listens(RAY_METRICS, at.metrics_of(place))));
+        raylet
+    }
+
+    fn is_head(&self, place: Place<'_>) -> bool {
+        place.rank == self.head.rank
+    }
+
+    /// The arguments of `ray` that start the raylet of a node.
+    fn start(&self, place: Place<'_>) -> Vec<String> {
         let mut args = Args::new(&["start"]);
-        if is_head {
+        if self.is_head(place) {
             args.flag("--head")
                 .pair("--port", self.port)
                 .pair("--ray-client-server-port", self.client_port)
                 .pair("--include-dashboard", self.watched.is_some())
                 .pair("--dashboard-host", "127.0.0.1");
+            if let Some(at) = self.watched {
+                args.pair("--dashboard-port", at.dashboard);
+            }
         } else {
             args.pair("--address", self.address());
         }
-        let metrics = self.watched.map(|at| {
-            let rank = u16::try_from(place.rank).unwrap_or(0);
-            at.metrics.saturating_add(rank)
-        });
-        if let Some(at) = self.watched.filter(|_| is_head) {
-            args.pair("--dashboard-port", at.dashboard);
-        }
-        if let Some(metrics) = metrics {
-            args.pair("--metrics-export-port", metrics);
-            // Every ten seconds, a short measurement would be over before its counts are on the page.
-            set(&mut env, "RAY_metrics_report_interval_ms", 1_000);
+        if let Some(at) = self.watched {
+            args.pair("--metrics-export-port", at.metrics_of(place));
         }
         args.pair("--node-ip-address", &place.host.addr)
             .pair("--num-gpus", place.ids.len())
@@ -115,26 +147,12 @@ impl Cluster<'_> {
             .pair("--resources", json!({ resource_of(place): 1 }))
             // Its own range for workers, which may hold the ports above, is not taken.
             .pair("--min-worker-port", 0)
-            .pair("--max-worker-port", 0)
-            .pair("--temp-dir", "{scratch}")
-            .flag("--disable-usage-stats")
-            .flag("--block");
-        let what = format!("ray{}", place.rank);
-        let mut raylet = draft(&what, place, &self.program, args.done(), env);
-        let listens = |name, number| port(name, &place.host.addr, number);
-        if is_head {
-            raylet
-                .ports
-                .extend([listens("ray", self.port), listens("ray-client", self.client_port)]);
-            let dashboard = self.watched.map(|at| port("dashboard", "127.0.0.1", at.dashboard));
-            raylet.ports.extend(dashboard);
-        } else {
-            // It would give up on a head that is slow to come.
-            let (host, port) = (self.head.host.name.clone(), self.port);
-            raylet.after = Some(StartGate::Listening { host, port });
+            .pair("--max-worker-port", 0);
+        if self.has_scratch {
+            args.pair("--temp-dir", "{scratch}");
         }
-        raylet.ports.extend(metrics.map(|number| listens(RAY_METRICS, number)));
-        raylet
+        args.flag("--disable-usage-stats").flag("--block");
+        args.done()
     }
 
     /// That every one of `hosts` has joined with its GPUs.

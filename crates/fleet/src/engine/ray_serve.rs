@@ -9,7 +9,7 @@
 //!
 //! Extra ports: 0 Ray's client server, 1 the dashboard, from 2 on the nodes' pages of metrics.
 
-use super::ray::{self, CLIENT_PORT, Cluster, Watched};
+use super::ray::{self, CLIENT_PORT, Cluster, DASHBOARD, Watched};
 use super::{
     HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, integer,
     only_on, places, port, reach_addr, set, text, vllm,
@@ -31,7 +31,6 @@ const CONFIG: &str = "serve.json";
 /// that, and else a form of the model's name behind.
 const APPLICATION: &str = "llms";
 const DEPLOYMENT: &str = "instances";
-const DASHBOARD: &str = "dashboard";
 const DASHBOARD_PORT: u16 = 8265;
 const METRICS_PORT: u16 = 8080;
 
@@ -145,6 +144,7 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
             dashboard: extra_port(request, 1, DASHBOARD_PORT),
             metrics: extra_port(request, 2, METRICS_PORT),
         }),
+        has_scratch: true,
     };
     let raylet = |place: &Place<'_>| {
         let mut raylet = cluster.raylet(*place, vllm::environment(request, *place, true));

@@ -13,7 +13,7 @@ use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
 use crate::host::quote;
-use scalebeam_model::plan::{EngineKind, ProcessPlan, RankLauncher};
+use scalebeam_model::plan::{EngineKind, ProcessPlan, RankLauncher, StartGate};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -42,6 +42,27 @@ step() {
 }
 "#;
 
+/// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
+/// steps before has ended, it ends the job, whose comment says which. Every raylet offers a resource of its own.
+const GATES: &str = r#"until_holds() {
+  local steps=$1
+  shift
+  until "$@"; do
+    (($(jobs -pr | wc -l) >= steps)) || exit 1
+    sleep 1
+  done
+}
+listens() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
+ray_has() {
+  local node=$1 resource said
+  said=$(srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$node" "$2" status --address "$3" 2>/dev/null) || return 1
+  shift 3
+  for resource; do
+    grep -q "/[0-9.]* $resource\$" <<<"$said" || return 1
+  done
+}
+"#;
+
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
     let nodes = Nodes::new(subject);
@@ -52,11 +73,15 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     }
     body.push_str("set -eo pipefail\n");
     body.push_str(STEP);
+    if subject.deployment.processes.iter().any(|p| p.after.is_some()) {
+        body.push_str(GATES);
+    }
     for line in subject.list("setup") {
         body.push_str(line);
         body.push('\n');
     }
-    for process in &subject.deployment.processes {
+    for (started, process) in subject.deployment.processes.iter().enumerate() {
+        body.push_str(&gate(subject, process, started)?);
         body.push_str(&step(subject, process, &nodes));
     }
     body.push_str("wait -n\n");
@@ -71,10 +96,9 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
     subject.only_servers()?;
     let d = subject.deployment;
-    if d.launcher == Some(RankLauncher::Ray) {
-        let hint =
-            "set launcher = \"mp\": steps start at once, and a Ray cluster must be there before";
-        return Err(subject.cannot("launcher ray is not rendered", hint));
+    if d.launcher == Some(RankLauncher::Ray) && d.image.is_some() {
+        let hint = "set launcher = \"mp\", or leave image out: whether the cluster is whole is asked outside";
+        return Err(subject.cannot("launcher ray in containers is not rendered", hint));
     }
     if d.engine == EngineKind::LlamaCpp && d.processes.len() > d.instances.len() {
         let hint =
@@ -155,6 +179,31 @@ fn gpus_per_node(subject: &Subject<'_>) -> u64 {
     let named = ids.max().map(|last| u64::from(*last) + 1);
     let each = d.instances.iter().map(|i| k8s::gpus(subject, i)).max();
     named.or(each).unwrap_or(0)
+}
+
+/// Waits for what `process` is started after, behind `started` steps.
+fn gate(
+    subject: &Subject<'_>,
+    process: &ProcessPlan,
+    started: usize,
+) -> Result<String, RenderError> {
+    let Some(gate) = &process.after else { return Ok(String::new()) };
+    let words = match gate {
+        StartGate::Listening { host, port } => {
+            let host = subject.plan.hosts.iter().find(|h| h.name == *host).ok_or_else(|| {
+                let hint =
+                    "this is a defect of scalebeam; please report it with the experiment file";
+                subject.cannot(format!("host {host} is not in the plan"), hint)
+            })?;
+            vec!["listens".to_owned(), quote(&host.addr), port.to_string()]
+        }
+        StartGate::RayCluster { ray, head, address, nodes } => {
+            let asked = [head, ray, address].map(|word| quote(word));
+            let resources = nodes.iter().map(|node| quote(&node.resource));
+            std::iter::once("ray_has".to_owned()).chain(asked).chain(resources).collect()
+        }
+    };
+    Ok(format!("until_holds {started} {}\n", words.join(" ")))
 }
 
 fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> String {

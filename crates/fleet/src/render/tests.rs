@@ -206,7 +206,7 @@ fn what_a_platform_cannot_serve_is_said_with_a_way_out() {
         "platform = \"modal\"\nengine = \"vllm\"\nversion = \"1\"",
         "platform = \"modal\"\nengine = \"vllm\"\nversion = \"1\"\ngpu = \"H100\"\nparams = { max_containers = 3 }",
         "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
-        "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"ray\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
+        "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"ray\"\nimage = \"i\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
         "platform = \"slurm\"\nengine = \"dynamo-vllm\"",
         "platform = \"skypilot\"\nengine = \"vllm\"\nversion = \"1\"\nreplicas = 2\ngpu = \"H100\"",
     ];

@@ -25,6 +25,7 @@ pub(super) fn over_hosts(
         port: ray::head_port(request, request.instance.index),
         client_port: extra_port(request, 0, CLIENT_PORT),
         watched: None,
+        has_scratch: request.platform.places_processes(),
     };
     let raylet = |place: &Place<'_>| cluster.raylet(*place, environment(request, *place, true));
     let raylets = hosts.iter().map(raylet);
