@@ -27,8 +27,9 @@ fn the_seeds_expand_to_what_they_mean() {
         ("quickstart", 3, 6),
         ("real-cpu", 3, 6),
         ("real-vllm-cpu", 7, 14),
-        ("real-vllm-slurm", 3, 3),
+        ("real-vllm-slurm", 4, 4),
         ("real-vllm-ssh", 3, 3),
+        ("real-ray-serve", 2, 2),
         ("real-vllm-dp", 4, 4),
         ("real-vllm-pd", 3, 3),
         ("real-dynamo", 2, 4),
@@ -136,7 +137,7 @@ fn a_balance_over_ranks_that_has_nothing_to_spread_is_refused() {
     FILE:59:1: deploy[2].dp_balance: dp_balance = "hybrid" is not planned on platform slurm
       hint: use platform = "local" or "ssh", or replicas in place of dp
     FILE:55:1: deploy[2].params.bin: unknown parameter 'bin' of sglang
-      hint: known here are python
+      hint: known here are python, router, router_bin, router_args
     FILE:60:1: deploy[2].dp_balance: engine sglang does not say what spreads over ranks
       hint: leave it out; it is vLLM's
       hint: known are internal, hybrid, external

@@ -2,7 +2,7 @@
 //! them. What is started on a host binds its addresses; a link can be cut and a host can be killed.
 
 use crate::support::{Said, scalebeam, wait_for};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -217,6 +217,16 @@ impl Hosts {
         self.path(&format!("tmp_{name}"))
     }
 
+    /// The same as the host sees it, whose disk it may be.
+    pub(crate) fn tmp_seen_there(&self, name: &str) -> PathBuf {
+        let sshd = self.hosts.iter().find(|h| h.name == name).unwrap().sshd.id();
+        let dir = self.tmp(name);
+        let there = Path::new("/proc").join(sshd.to_string()).join("root");
+        let there = there.join(dir.strip_prefix("/").unwrap());
+        // A host that is gone sees nothing.
+        if there.is_dir() { there } else { dir }
+    }
+
     /// Command lines of what runs on host `name`, whoever started it, apart from sshd.
     pub(crate) fn processes(&self, name: &str) -> Vec<String> {
         let out =
@@ -234,7 +244,8 @@ impl Hosts {
 
     /// What is left on the hosts of what was written there.
     pub(crate) fn remote_files(&self) -> Vec<PathBuf> {
-        let dirs = self.hosts.iter().map(|h| std::fs::read_dir(self.tmp(h.name)).unwrap());
+        let dirs =
+            self.hosts.iter().map(|h| std::fs::read_dir(self.tmp_seen_there(h.name)).unwrap());
         dirs.flat_map(|dir| dir.map(|e| e.unwrap().path())).collect()
     }
 }

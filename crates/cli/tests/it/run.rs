@@ -229,7 +229,7 @@ fn every_load_mode_sends_what_it_says() {
 
 #[test]
 fn what_cannot_be_run_yet_says_so_before_anything_starts() {
-    for (engine, platform) in [("lmdeploy", "local"), ("sglang", "ssh"), ("emulated", "k8s")] {
+    for (engine, platform) in [("lmdeploy", "local"), ("lmdeploy", "ssh"), ("emulated", "k8s")] {
         let text = format!(
             "schema = 1\nname = \"later\"\n[model]\nid = \"m\"\n[host.a]\naddr = \"127.0.0.1\"\nssh = \"a\"\n\
              gpus = 1\n[[deploy]]\nname = \"one\"\nplatform = \"{platform}\"\nengine = \"{engine}\"\n\

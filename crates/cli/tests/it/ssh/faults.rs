@@ -125,7 +125,7 @@ fn strike(fault: Fault, live: &Live, hosts: &Hosts) -> Struck {
             let squatter = Some(hosts.start_on("b", &["python3", "-c", SQUAT]));
             return Struck { squatter, ..Struck::default() };
         }
-        Fault::HostDiskFull => return fill(&hosts.tmp("b")),
+        Fault::HostDiskFull => return fill(&hosts.tmp_seen_there("b")),
         Fault::OwnDiskFull => return fill(&runs(hosts)),
     }
     Struck::default()
@@ -148,7 +148,7 @@ fn live_through(fault: Fault, delay_ms: u64) {
     let load = "mode = \"closed\"\nconcurrency = 4\nrequests = 400\nwarmup = 4\ntimeout = \"5s\"\n";
     let file = experiment(&hosts, &["a", "b"], "ttft = \"20ms\", itl = \"4ms\"", load);
     hosts.small_disk(runs(&hosts));
-    hosts.small_disk(hosts.tmp("b"));
+    hosts.disk_of("b", "size=4m");
     let mut live = Live::start(&hosts, &file.display().to_string());
     std::thread::sleep(Duration::from_millis(delay_ms));
     let struck = strike(fault, &live, &hosts);
