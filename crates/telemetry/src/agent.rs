@@ -245,9 +245,10 @@ impl Agent {
 }
 
 fn of(watching: Watching) -> WatchConfig {
-    let Watching { host, plan, marker, id_variable, roles } = watching;
+    let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
     let own_name = Some(AGENT_NAME.to_owned());
-    WatchConfig { host, plan, watched: Some(Watched { marker, id_variable, roles, own_name }) }
+    let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
+    WatchConfig { host, plan, watched: Some(watched) }
 }
 
 /// Writes what is read into the spool, devices by number.

@@ -8,7 +8,7 @@ use crate::readings::{Readings, Roots, Source};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::Role;
 use scalebeam_model::telemetry::{Device, Part, Quantity};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What tells processes of a deployment from all others.
@@ -20,6 +20,8 @@ pub struct Watched {
     pub id_variable: String,
     /// What the processes of a plan do, by their ids.
     pub roles: BTreeMap<String, Role>,
+    /// Ids of those that are on other hosts, whose processes may be seen here too.
+    pub elsewhere: BTreeSet<String>,
     /// What our own process is called, where it is to be read.
     pub own_name: Option<String>,
 }
@@ -78,6 +80,9 @@ impl Processes {
         }
         let id =
             variables.find_map(|v| v.strip_prefix(&self.watched.id_variable)?.strip_prefix('='))?;
+        if self.watched.elsewhere.contains(id) {
+            return None;
+        }
         let role = self.watched.roles.get(id).copied();
         Some(named(format!("{id} {pid} {}", stat.name), role))
     }
@@ -177,10 +182,12 @@ mod tests {
         put(tree.path(), 7, TEXT, "A=b\0RUN=r1\0PROCESS=a/0/engine\0");
         put(tree.path(), 8, TEXT, "RUN=r2\0PROCESS=a/0/engine\0");
         put(tree.path(), 9, TEXT, "");
+        put(tree.path(), 10, TEXT, "RUN=r1\0PROCESS=a/1/engine\0");
         let watched = Watched {
             marker: "RUN=r1".into(),
             id_variable: "PROCESS".into(),
             roles: BTreeMap::from([("a/0/engine".to_owned(), Role::Decode)]),
+            elsewhere: BTreeSet::from(["a/1/engine".to_owned()]),
             own_name: None,
         };
         let mut source = Processes::new(&roots, "node1", watched);

@@ -3,15 +3,15 @@
 use super::agents::ByDoor;
 use super::{Campaign, pages};
 use crate::exit::Failure;
-use scalebeam_fleet::agent::Carried;
+use scalebeam_fleet::agent::{Carried, agent_id};
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
-use scalebeam_model::plan::{DeploymentPlan, ProcessPlan, Role};
+use scalebeam_model::plan::{DeploymentPlan, HostPlan, ProcessPlan, Role};
 use scalebeam_model::telemetry::agent::Watching;
 use scalebeam_model::telemetry::usage::{machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
 use scalebeam_telemetry::far::FarWatch;
 use scalebeam_telemetry::{Watch, WatchConfig, Watched};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What our own process is called among those of a machine.
@@ -46,6 +46,7 @@ impl Machines {
             marker: format!("{DIR_MARKER}={}", campaign.context.mark().dir),
             id_variable: PROCESS_MARKER.to_owned(),
             roles: roles(deployment),
+            elsewhere: elsewhere(deployment, &plan.hosts, host),
         };
         let fail = |e: std::io::Error| Failure::internal(format!("cannot watch machines: {e}"));
         let mut why = BTreeMap::new();
@@ -110,9 +111,10 @@ fn asked_of(campaign: &Campaign<'_>, host: &str, is_here: bool) -> TelemetryPlan
 
 /// The watch over this machine, which is its own load generator's.
 fn own(watching: Watching) -> WatchConfig {
-    let Watching { host, plan, marker, id_variable, roles } = watching;
+    let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
     let own_name = Some(OWN_NAME.to_owned());
-    WatchConfig { host, plan, watched: Some(Watched { marker, id_variable, roles, own_name }) }
+    let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
+    WatchConfig { host, plan, watched: Some(watched) }
 }
 
 /// What each process of the plan does, where it works for an instance.
@@ -122,6 +124,15 @@ fn roles(deployment: &DeploymentPlan) -> BTreeMap<String, Role> {
         Some((p.id.clone(), is(p.instance?)?.role))
     };
     deployment.processes.iter().filter_map(role).collect()
+}
+
+/// Ids of the processes of the plan, and of agents, that are not on `host`.
+fn elsewhere(deployment: &DeploymentPlan, hosts: &[HostPlan], host: &str) -> BTreeSet<String> {
+    let is_other = |name: &str| machine(deployment, hosts, name) != host;
+    let processes = deployment.processes.iter().filter(|p| is_other(&p.host));
+    let agents = hosts.iter().filter(|h| is_other(&h.name));
+    let agents = agents.map(|h| agent_id(&deployment.name, &h.name));
+    processes.map(|p| p.id.clone()).chain(agents).collect()
 }
 
 /// Hosts of the deployment that are neither this machine nor watched, with the reason where it is known.

@@ -82,7 +82,35 @@ fn tp2_on_one_host_that_is_a_ray_cluster() {
 fn over_ssh_one_host_and_two() {
     let hosts = Hosts::new(&["a", "b"]);
     let results = weigh_over_ssh(&hosts, "real-vllm-ssh", &["one", "tp2-mp"]);
-    assert_eq!(results["points"].as_array().unwrap().len(), 2, "{results:#}");
+    let points = results["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2, "{results:#}");
+    for (point, ranks) in points.iter().zip([&["a"][..], &["a", "b"]]) {
+        watched_by_role(point, ranks);
+    }
+}
+
+/// What every rank did on its host: cores, memory, network, and its role.
+fn watched_by_role(point: &serde_json::Value, hosts: &[&str]) {
+    let usage = &point["trials"][0]["usage"];
+    let of = |what: &str, host: &str| -> Vec<serde_json::Value> {
+        let all = usage[what].as_array().cloned().unwrap_or_default();
+        all.into_iter().filter(|row| row["host"] == host).collect()
+    };
+    for host in hosts {
+        let machine = &of("hosts", host)[0];
+        assert!(machine["cpu_pct"]["mean"].as_f64().unwrap() > 0.0, "{usage:#}");
+        let works = |p: &&serde_json::Value| {
+            let cores = p["cpu_cores"]["mean"].as_f64();
+            p["role"] == "aggregated" && cores.is_some_and(|n| n > 0.0)
+        };
+        assert!(of("processes", host).iter().any(|p| works(&p)), "{host}: {usage:#}");
+        let sent = |l: &serde_json::Value| l["sent_gbps"]["mean"].as_f64().unwrap_or(0.0);
+        let links = of("links", host);
+        let eth0 = links.iter().find(|l| l["name"] == "eth0").unwrap();
+        assert!(sent(eth0) > 0.0, "{host}: {eth0}");
+        assert!(of("clocks", host)[0]["bound_s"].as_f64().unwrap() < 0.1, "{usage:#}");
+    }
+    assert!(point["account"]["roles"][0]["cpu_cores"].as_f64().unwrap() > 0.0, "{point:#}");
 }
 
 /// Seed 1's own way: over two hosts that a Ray cluster joins. Nothing of it is left, not of what raylets

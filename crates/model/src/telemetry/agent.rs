@@ -10,7 +10,7 @@ use super::{Absent, Device, Quantity, Reading, Series, Telemetry, TelemetryPlan}
 use crate::plan::Role;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of this protocol; another is not spoken to.
 pub const PROTOCOL: u32 = 1;
@@ -33,6 +33,9 @@ pub struct Watching {
     /// What the processes of the plan do, by their ids.
     #[serde(default)]
     pub roles: BTreeMap<String, Role>,
+    /// Ids of those that are on other hosts: containers of one machine may see each other's processes.
+    #[serde(default)]
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// To an agent.

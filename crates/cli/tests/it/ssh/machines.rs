@@ -1,6 +1,6 @@
 //! What is read of hosts that are reached by ssh: the agents there, and what becomes of them.
 //!
-//! Hosts of these tests share this machine's processes, so each of them sees those of all.
+//! Hosts of these tests share this machine's processes, so each of them could take those of all for its own.
 
 use super::{LOAD, Live, experiment, nothing_left, only_run, run_args, runs};
 use crate::hosts::Hosts;
@@ -105,6 +105,12 @@ fn ssh_every_host_is_watched_by_an_agent_that_goes_away() {
         let serve = named("pair/").unwrap_or_else(|| panic!("no engine in {processes:#?}"));
         assert_eq!(serve["role"], "aggregated", "{serve}");
         assert!(mean(&serve["memory_bytes"]) > 1e6, "{serve}");
+        let engines = processes.iter().filter(|p| p["role"] == "aggregated");
+        let mut ids: Vec<&str> =
+            engines.filter_map(|p| p["name"].as_str()?.split(' ').next()).collect();
+        ids.dedup();
+        let own = if host == "a" { "pair/0/serve" } else { "pair/1/serve" };
+        assert_eq!(ids, [own], "{processes:#?}");
         let own = named("telemetry agent").unwrap_or_else(|| panic!("no agent in {processes:#?}"));
         assert!(mean(&own["cpu_cores"]) < 0.5, "{own}");
         let clock = rows(usage, "clocks", host)[0];
