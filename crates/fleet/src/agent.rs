@@ -93,7 +93,7 @@ impl Carry {
     }
 
     async fn place(&self, target: &mut Option<Target>) -> Result<Door, String> {
-        let seen = self.look().await?;
+        let seen = self.unless_stopped(self.look()).await?;
         let mark = self.ctx.mark();
         let dir = remote::dir_of(&seen.host.base, &mark, &self.deployment);
         // Two hosts of the file may be one machine.
@@ -106,9 +106,10 @@ impl Carry {
         *target = Some(Target::of_intent(&intent));
         let started = self.start(&intent, &dir, &path, &seen).await;
         let identity = started.inspect_err(|reason| {
-            let (process, reason) = (intent.process.clone(), reason.clone());
+            // Not as a process that failed, of which nothing is left: it may run, where only the answer was lost.
+            let text = format!("{}: {reason}", intent.process);
             // A journal that cannot be written is told by whoever must write it.
-            let _ = journal.write(Event::ProcessFailed { process, reason });
+            let _ = journal.write(Event::Note { text });
         })?;
         let event = Event::ProcessStarted {
             process: intent.process.clone(),
@@ -174,9 +175,10 @@ impl Carry {
         seen: &AgentSeen,
     ) -> Result<Identity, String> {
         if !seen.has_it {
-            self.copy(dir, path).await?;
+            self.unless_stopped(self.copy(intent, dir, path)).await?;
         }
-        self.prove(path).await?;
+        self.unless_stopped(self.prove(intent, path)).await?;
+        // Not stopped any more: what it starts must not come up behind the teardown.
         let script = remote::start(intent, &BTreeMap::new(), &BTreeMap::new());
         let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
         let started = remote::parse_start(&ran.stdout);
@@ -185,9 +187,22 @@ impl Carry {
         Ok(Identity { pid, pgid, start_ticks, boot_id: seen.host.boot_id.clone() })
     }
 
-    async fn copy(&self, dir: &str, path: &str) -> Result<(), String> {
+    /// What comes of `work`, unless the run is stopped before.
+    async fn unless_stopped<T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, String>> + Send,
+    ) -> Result<T, String> {
+        tokio::select! {
+            biased;
+            () = self.ctx.cancelled() => Err("the run was stopped before".to_owned()),
+            done = work => done,
+        }
+    }
+
+    async fn copy(&self, intent: &Intent, dir: &str, path: &str) -> Result<(), String> {
         let program = &self.program;
-        let script = remote::agent_take(dir, path, program.size(), program.digest());
+        let script = remote::marks(intent)
+            + &remote::agent_take(dir, path, program.size(), program.digest());
         let sent = self.shell.send(&script, std::path::Path::new(program.path()), COPY_LIMIT).await;
         let ran = sent.map_err(|e| format!("copying scalebeam there failed: {e}; {}", e.hint()))?;
         if ran.status == Some(0) {
@@ -198,8 +213,8 @@ impl Carry {
     }
 
     /// The same program may be for another C library, or lie where nothing may be executed.
-    async fn prove(&self, path: &str) -> Result<(), String> {
-        let script = remote::agent_prove(path);
+    async fn prove(&self, intent: &Intent, path: &str) -> Result<(), String> {
+        let script = remote::marks(intent) + &remote::agent_prove(path);
         let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
         if ran.status == Some(0) && ran.stdout.contains("scalebeam ") {
             return Ok(());

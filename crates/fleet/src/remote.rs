@@ -325,16 +325,17 @@ pub(crate) fn agent_prove(path: &str) -> String {
 
 /// Becomes a way to the agent that `intent` started in `dir`.
 pub(crate) fn agent_attach(intent: &Intent, dir: &str) -> String {
-    let mut script = String::new();
-    for (name, value) in [
+    format!("{}exec {} agent --attach {}\n", marks(intent), quote(&intent.program), quote(dir))
+}
+
+/// Lines that put the marks of `intent` on whatever a script behind them starts.
+pub(crate) fn marks(intent: &Intent) -> String {
+    let marks = [
         (RUN_MARKER, &intent.run),
         (DIR_MARKER, &intent.run_dir),
         (PROCESS_MARKER, &intent.process),
-    ] {
-        let _ = writeln!(script, "{name}={}; export {name}", quote(value));
-    }
-    let _ = writeln!(script, "exec {} agent --attach {}", quote(&intent.program), quote(dir));
-    script
+    ];
+    marks.map(|(name, value)| format!("{name}={}; export {name}\n", quote(value))).concat()
 }
 
 #[cfg(test)]

@@ -104,6 +104,10 @@ quantities! {
     LinkSpeed = "link_speed_bits_per_s", Gauge;
     /// CPU time of a process, in user and kernel.
     ProcessCpu = "process_cpu_s", Counter;
+    /// Periods in which the control group of a process, which has a quota of cores, wanted to run.
+    QuotaPeriods = "quota_periods", Counter;
+    /// Those of them in which it had used up its quota, and waited.
+    QuotaWaits = "quota_waits", Counter;
     /// Resident memory of a process.
     ProcessMemory = "process_memory_bytes", Gauge;
     /// Share of the time in which any kernel ran on the GPU, over the driver's own period.

@@ -230,6 +230,10 @@ fn process_rows(process: &ProcessUse) -> Vec<Row> {
     let role = process.role.map_or("", |role| role.name());
     numbered(
         &[&process.host, "process", &process.name, role],
-        &[("cpu_cores", process.cpu_cores), ("memory_bytes", process.memory_bytes)],
+        &[
+            ("cpu_cores", process.cpu_cores),
+            ("memory_bytes", process.memory_bytes),
+            ("quota_waits_pct", process.quota_waits_pct.map(|n| MeanMax { mean: n, max: n })),
+        ],
     )
 }

@@ -281,7 +281,10 @@ impl Writer {
             });
             says.push(Say::Read { id, from, to, values });
         }
-        self.spool.append(&says);
+        // Devices of lines that were lost are told anew.
+        if !self.spool.append(&says) {
+            self.ids.clear();
+        }
     }
 
     fn is_own(&self, device: &Device) -> bool {

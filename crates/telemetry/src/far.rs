@@ -12,7 +12,7 @@ mod burst;
 use crate::agent::LINGER;
 use burst::Burst;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::{Ask, PROTOCOL, Received, Say, Watching, line};
+use scalebeam_model::telemetry::agent::{Ask, PROTOCOL, Received, Say, Watching, line, read};
 use scalebeam_model::telemetry::clocks::FarClock;
 use scalebeam_model::telemetry::{Absent, Telemetry};
 use scalebeam_model::units::Nanos;
@@ -304,6 +304,11 @@ impl Far {
     }
 
     fn line(&mut self, line: &[u8], at: Nanos) {
+        // What a login shell prints before the agent speaks is none of the spool.
+        let is_up = self.link.as_ref().is_some_and(|live| live.is_up);
+        if !is_up && !matches!(read::<Say>(line), Some(Say::Hello { .. })) {
+            return;
+        }
         let was = (self.received.has_begun(self.measure), self.received.has_ended(self.measure));
         match self.received.take(line) {
             Some(Say::Hello { protocol, version, pid }) => self.hello(protocol, &version, pid),
@@ -427,6 +432,9 @@ impl Far {
     fn telemetry(&mut self) -> Telemetry {
         let host = self.watching.host.clone();
         let mut found = self.received.readings(self.watching.plan.interval);
+        let times = found.series.iter().flat_map(|s| &s.readings).flat_map(|r| [r.from, r.to]);
+        let clock = self.time.summary(&host, times);
+        let is_timeless = clock.is_none() && !found.series.is_empty();
         for series in &mut found.series {
             series.readings.retain_mut(|reading| {
                 let ours = self.time.here(reading.from, reading.to);
@@ -434,7 +442,12 @@ impl Far {
             });
         }
         found.series.retain(|series| !series.readings.is_empty());
-        found.clocks.extend(self.time.summary(&host));
+        found.clocks.extend(clock);
+        if is_timeless {
+            let why = "its clock was never compared with ours, so its readings have no time";
+            let (host, what, why) = (host.clone(), "the machine".to_owned(), why.to_owned());
+            found.absent.push(Absent { host, what, why });
+        }
         if !self.received.has_ended(self.measure) {
             let why = self.trouble.as_ref().map(|trouble| trouble.why.clone());
             let why = why.unwrap_or_else(|| "its telemetry agent does not answer".to_owned());

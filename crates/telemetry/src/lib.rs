@@ -18,6 +18,7 @@ mod package;
 pub mod poll;
 mod process;
 mod program;
+mod quota;
 mod readings;
 pub mod scrape;
 mod watch;

@@ -112,10 +112,13 @@ impl Poller {
 }
 
 impl Source for Poller {
-    fn begin(&mut self, _: &dyn Clock, out: &mut Readings) {
+    fn before_begin(&mut self) {
         self.round += 1;
         // Without the thread nothing answers, and that is told.
         let _ = self.orders.send(Order::Begin(self.round));
+    }
+
+    fn begin(&mut self, _: &dyn Clock, out: &mut Readings) {
         self.wait(false, out);
     }
 
@@ -125,8 +128,11 @@ impl Source for Poller {
         }
     }
 
-    fn end(&mut self, _: &dyn Clock, out: &mut Readings) {
+    fn before_end(&mut self) {
         let _ = self.orders.send(Order::End);
+    }
+
+    fn end(&mut self, _: &dyn Clock, out: &mut Readings) {
         self.wait(true, out);
     }
 }
@@ -190,8 +196,10 @@ mod tests {
 
     fn measured(poller: &mut Poller) -> Telemetry {
         let (clock, mut out) = (ManualClock::default(), Readings::default());
+        poller.before_begin();
         poller.begin(&clock, &mut out);
         poller.read(&clock, &mut out);
+        poller.before_end();
         poller.end(&clock, &mut out);
         out.finish(Nanos::from_secs(1), Vec::new())
     }

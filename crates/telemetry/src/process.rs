@@ -4,6 +4,7 @@
 //! plan starts is started with, and which children inherit however they detach themselves.
 
 use crate::host::ticks_per_s;
+use crate::quota::Quota;
 use crate::readings::{Readings, Roots, Source};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::Role;
@@ -26,6 +27,13 @@ pub struct Watched {
     pub own_name: Option<String>,
 }
 
+/// A process that is watched.
+#[derive(Debug)]
+struct Ours {
+    device: Device,
+    quota: Option<Quota>,
+}
+
 /// A process, told from a later one with the same number.
 type Born = (u32, u64);
 
@@ -37,7 +45,7 @@ pub(crate) struct Processes {
     watched: Watched,
     own_pid: u32,
     /// What was found of each process that is there.
-    known: BTreeMap<Born, Option<Device>>,
+    known: BTreeMap<Born, Option<Ours>>,
     ticks_per_s: f64,
     page_bytes: f64,
 }
@@ -58,6 +66,11 @@ impl Processes {
     fn pids(&self) -> Vec<u32> {
         let entries = std::fs::read_dir(&self.roots.proc).into_iter().flatten().flatten();
         entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    fn ours(&self, pid: u32, stat: &Stat<'_>) -> Option<Ours> {
+        let device = self.device(pid, stat)?;
+        Some(Ours { device, quota: Quota::of(&self.roots, pid) })
     }
 
     /// The device that a process is, where it is one of ours.
@@ -98,20 +111,24 @@ impl Source for Processes {
             let to = clock.now();
             let Some(stat) = Stat::parse(&text) else { continue };
             let born = (pid, stat.started);
-            let device = match self.known.remove(&born) {
+            let ours = match self.known.remove(&born) {
                 // Between fork and exec it has its parent's environment and name.
-                Some(Some(found)) if found.name.ends_with(stat.name) => Some(found),
+                Some(Some(found)) if found.device.name.ends_with(stat.name) => Some(found),
                 Some(None) => None,
-                _ => self.device(pid, &stat),
+                _ => self.ours(pid, &stat),
             };
-            if let Some(device) = &device {
+            if let Some(Ours { device, quota }) = &ours {
                 let values = [
                     (Quantity::ProcessCpu, stat.cpu_ticks / self.ticks_per_s),
                     (Quantity::ProcessMemory, stat.resident_pages * self.page_bytes),
                 ];
                 out.add(device, from, to, &values);
+                let from = clock.now();
+                if let Some(counts) = quota.as_ref().and_then(Quota::read) {
+                    out.add(device, from, clock.now(), &counts);
+                }
             }
-            known.insert(born, device);
+            known.insert(born, ours);
         }
         self.known = known;
     }

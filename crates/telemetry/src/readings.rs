@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// Something that can be read again and again.
 pub trait Source: std::fmt::Debug {
+    /// A measurement is about to begin: what answers slowly is asked now, so that all are asked at once.
+    fn before_begin(&mut self) {}
+
+    /// The same of its end.
+    fn before_end(&mut self) {}
+
     /// A measurement begins: as [`Source::read`], and what reads by itself begins to.
     fn begin(&mut self, clock: &dyn Clock, out: &mut Readings) {
         self.read(clock, out);
@@ -42,11 +48,6 @@ impl Readings {
         for (quantity, value) in values {
             series.entry(*quantity).or_default().push(Reading { from, to, value: *value });
         }
-    }
-
-    /// The GPUs that were read.
-    pub(crate) fn devices_of_gpus(&self) -> BTreeSet<Device> {
-        self.by_device.keys().filter(|d| d.part == Part::Gpu).cloned().collect()
     }
 
     /// Notes that something could not be read, once.

@@ -149,7 +149,7 @@ fn serve(
                     read_all(&mut sources, moment, clock.as_ref(), readings);
                     tap.iter_mut().for_each(|tap| tap(readings.take_values()));
                 };
-                look(Moment::Begin, &mut readings);
+                begin(&mut look, &mut readings);
                 let _ = begun.send(());
                 let Some(ended) = read_until_end(config, clock, asked, &mut look, &mut readings)
                 else {
@@ -179,6 +179,7 @@ fn read_until_end(
             Ok(Ask::End(ended)) => return Some(ended),
             Ok(Ask::Begin(begun)) => {
                 *readings = Readings::default();
+                begin(look, readings);
                 let _ = begun.send(());
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -192,6 +193,13 @@ fn read_until_end(
         let missed = (clock.now() - due).0 / interval.0;
         due += Nanos(interval.0.saturating_mul(missed + 1));
     }
+}
+
+/// Reads everything for the first time. Who was read before the others has then waited for those that answer slowly, and
+/// is read again.
+fn begin(look: &mut impl FnMut(Moment, &mut Readings), readings: &mut Readings) {
+    look(Moment::Begin, readings);
+    look(Moment::Between, readings);
 }
 
 /// When in a measurement a source is read.
@@ -208,6 +216,13 @@ fn read_all(
     clock: &dyn Clock,
     readings: &mut Readings,
 ) {
+    for source in sources.iter_mut() {
+        match moment {
+            Moment::Begin => source.before_begin(),
+            Moment::Between => {}
+            Moment::End => source.before_end(),
+        }
+    }
     for source in sources {
         match moment {
             Moment::Begin => source.begin(clock, readings),
@@ -256,15 +271,18 @@ fn sources<'n>(
         sources.extend(read.map(boxed));
         let read = absent.found("power of the processors", Packages::open(&roots, host));
         sources.extend(read.map(boxed));
-        let ipmi = controller::ipmi(host, plan.ipmi, clock);
-        let ipmi = ipmi.and_then(|poll| Poller::start(poll, clock));
-        sources.extend(absent.found("power by IPMI", ipmi).map(boxed));
         let watched = config.watched.clone();
         sources.extend(watched.map(|w| boxed(Processes::new(&roots, host, w))));
     }
     if plan.rdma {
         let read = absent.found("InfiniBand and RoCE", RdmaPorts::open(&roots, host));
         sources.extend(read.map(boxed));
+    }
+    // Behind all others, which shall not wait for its answers.
+    if plan.host {
+        let ipmi = controller::ipmi(host, plan.ipmi, clock);
+        let ipmi = ipmi.and_then(|poll| Poller::start(poll, clock));
+        sources.extend(absent.found("power by IPMI", ipmi).map(boxed));
     }
     sources
 }

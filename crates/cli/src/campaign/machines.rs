@@ -58,8 +58,16 @@ impl Machines {
             }
         }
         let watched: Vec<&str> = far.iter().map(|(host, _)| host.as_str()).collect();
+        let serving: BTreeSet<&str> = deployment
+            .processes
+            .iter()
+            .map(|p| machine(deployment, &plan.hosts, &p.host))
+            .collect();
+        // Where a platform places processes nobody knows which hosts have them.
+        let is_placed = deployment.platform.places_processes();
+        let is_wanted = |host: &str| !is_placed || host == here || serving.contains(host);
         let mut unread = unread(campaign, deployment, &here, &watched, &why);
-        let (polls, unasked) = pages::polls(campaign.loaded, &here, &watched);
+        let (polls, unasked) = pages::polls(campaign.loaded, &here, &watched, &is_wanted);
         unread.extend(unasked);
         let watch = |(host, door)| {
             let reach = Box::new(ByDoor(door));
@@ -69,7 +77,7 @@ impl Machines {
         let far = far.collect::<Result<_, _>>().map_err(fail)?;
         let clock = Arc::clone(&campaign.clock);
         let watch = Watch::start_with(own(of_host(&here)), clock, polls).map_err(fail)?;
-        let history = pages::History::new(campaign.loaded, &campaign.clock);
+        let history = pages::History::new(campaign.loaded, &campaign.clock, &is_wanted);
         Ok(Self { watch, far, history, unread })
     }
 
@@ -106,7 +114,8 @@ fn is_read(absent: &Absent, telemetry: &Telemetry) -> bool {
 fn asked_of(campaign: &Campaign<'_>, host: &str, is_here: bool) -> TelemetryPlan {
     let plan = &campaign.loaded.plan.telemetry;
     let by_page = pages::tells_gpus_of(campaign.loaded, host, is_here);
-    TelemetryPlan { gpu: plan.gpu && !by_page, ..plan.clone() }
+    let by_node = pages::tells_machine_of(campaign.loaded, host, is_here);
+    TelemetryPlan { gpu: plan.gpu && !by_page, rdma: plan.rdma && !by_node, ..plan.clone() }
 }
 
 /// The watch over this machine, which is its own load generator's.

@@ -22,14 +22,22 @@ use tokio::runtime::Handle;
 const PAGE_INTERVAL: Nanos = Nanos::from_secs(1);
 
 /// One poll a page that the file names; what cannot be asked at all is absent. `here` is what readings of this machine
-/// are called, and `watched` are hosts that an agent reads.
-pub(super) fn polls(loaded: &Loaded, here: &str, watched: &[&str]) -> (Vec<Poll>, Vec<Absent>) {
+/// are called, `watched` are hosts that an agent reads, and hosts that are not wanted have no part in the deployment.
+pub(super) fn polls(
+    loaded: &Loaded,
+    here: &str,
+    watched: &[&str],
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> (Vec<Poll>, Vec<Absent>) {
     let (mut polls, mut absent) = (Vec::new(), Vec::new());
     let pages = loaded.plan.telemetry.pages.iter();
     for plan in pages.filter(|p| p.kind != PageKind::Prometheus) {
         let mut plan = plan.clone();
         if plan.host == THIS_MACHINE {
             here.clone_into(&mut plan.host);
+        }
+        if !is_wanted(&plan.host) {
+            continue;
         }
         let is_ours = plan.host == here || watched.contains(&plan.host.as_str());
         if is_ours && is_of_machine(&plan) && loaded.plan.telemetry.host {
@@ -58,6 +66,13 @@ fn is_of_machine(plan: &PagePlan) -> bool {
     plan.kind == PageKind::NodeExporter
 }
 
+/// Whether node_exporter tells of `host` in our place, its RDMA ports too.
+pub(super) fn tells_machine_of(loaded: &Loaded, host: &str, is_here: bool) -> bool {
+    let is = |p: &PagePlan| p.host == host || (is_here && p.host == THIS_MACHINE);
+    let plan = &loaded.plan.telemetry;
+    !plan.host && plan.pages.iter().any(|p| is_of_machine(p) && is(p))
+}
+
 fn what(plan: &PagePlan) -> String {
     match plan.kind {
         PageKind::Redfish => "power by Redfish".to_owned(),
@@ -71,11 +86,18 @@ fn poll(plan: &PagePlan, loaded: &Loaded) -> Result<Poll, String> {
     let page = Page::new(plan, &loaded.base).map_err(|e| e.to_string())?;
     let (runtime, plan) = (Handle::current(), plan.clone());
     let (host, what, interval) = (plan.host.clone(), what(&plan), interval(&plan, loaded));
+    let mut last = Told::new();
     // Its own thread asks, so that waiting for the answer holds nothing up.
-    let ask = move || {
+    let ask = move || -> Result<Told, String> {
         let body = runtime.block_on(async { tokio::time::timeout(PATIENCE, page.read()).await });
         let late = |_| format!("there was no answer within {} s", PATIENCE.as_secs());
-        read(&plan, &body.map_err(late)??)
+        let told = read(&plan, &body.map_err(late)??)?;
+        // It has not gathered anew since: old values are none of now.
+        if plan.kind == PageKind::Dcgm && told == last {
+            return Ok(Told::new());
+        }
+        last.clone_from(&told);
+        Ok(told)
     };
     Ok(Poll { host, what, interval, ask: Box::new(ask) })
 }
@@ -135,7 +157,11 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        loaded: &Loaded,
+        clock: &Arc<dyn Clock>,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> Self {
         let servers = loaded.plan.telemetry.pages.iter().filter(|p| p.kind == PageKind::Prometheus);
         let open = |plan: &PagePlan| {
             let page = Page::new(plan, &loaded.base).map_err(|e| e.to_string());
@@ -145,7 +171,7 @@ impl History {
             |host: &HostPlan| HostNames { host: host.name.clone(), also: vec![host.addr.clone()] };
         Self {
             servers: servers.map(open).collect(),
-            hosts: loaded.plan.hosts.iter().map(names).collect(),
+            hosts: loaded.plan.hosts.iter().filter(|h| is_wanted(&h.name)).map(names).collect(),
             clock: Arc::clone(clock),
             runtime: Handle::current(),
         }
@@ -170,18 +196,14 @@ impl History {
     }
 }
 
-/// Path and query behind a server's address; a little more than from `from` to `to`, whose borders lie between values.
+/// Path and query behind a server's address: values from a little before `from` until a little after `to`, with the
+/// times that the server took them at. An answer by steps would repeat old ones as if they were new.
 fn range(from: Nanos, to: Nanos, interval: Nanos) -> String {
     let step = interval.max(PAGE_INTERVAL);
     let (from, to) = (from.0.saturating_sub(step.0), to.0.saturating_add(step.0));
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    let query = percent_encoded(&prometheus::query());
-    format!(
-        "/api/v1/query_range?query={query}&start={:.3}&end={:.3}&step={:.3}",
-        seconds(from),
-        seconds(to),
-        step.as_secs_f64()
-    )
+    let millis = to.saturating_sub(from) / 1_000_000 + 1;
+    let query = percent_encoded(&format!("{}[{millis}ms]", prometheus::query()));
+    format!("/api/v1/query?query={query}&time={:.3}", to as f64 / 1e9)
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use crate::exit::{Failure, Status};
 use crate::printer;
-use scalebeam_model::telemetry::power_log;
+use scalebeam_model::telemetry::{Allocated, Device, Part, power_log};
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{RunReader, TrialReader};
 use std::collections::BTreeSet;
@@ -14,9 +14,12 @@ pub(super) fn write(reader: &RunReader, dir: &Path) -> Result<Status, Failure> {
         |e: std::io::Error| Failure::usage(format!("cannot write to {}: {e}", dir.display()));
     std::fs::create_dir_all(dir).map_err(fail)?;
     let mut taken = BTreeSet::new();
-    for point in reader.plan().every_point() {
+    let plan = reader.plan();
+    for point in plan.every_point() {
+        let given = plan.deployment(&point.deployment);
+        let given = given.map(|d| Allocated::of(d, &plan.hosts)).unwrap_or_default();
         for trial in reader.trials(point)? {
-            let Some((name, text)) = log(reader, &trial, &mut taken)? else { continue };
+            let Some((name, text)) = log(reader, &trial, &given, &mut taken)? else { continue };
             let path = dir.join(name);
             std::fs::write(&path, text).map_err(fail)?;
             printer::data(&format!("{}\n", path.display()));
@@ -33,9 +36,15 @@ pub(super) fn write(reader: &RunReader, dir: &Path) -> Result<Status, Failure> {
 fn log(
     reader: &RunReader,
     trial: &TrialReader,
+    given: &Allocated,
     taken: &mut BTreeSet<String>,
 ) -> Result<Option<(String, String)>, Failure> {
-    let Some(telemetry) = trial.telemetry()? else { return Ok(None) };
+    let Some(mut telemetry) = trial.telemetry()? else { return Ok(None) };
+    // The number of GPUs is in the name, and those of others on the machine are none of it.
+    if !given.gpus.is_empty() {
+        let is_given = |d: &Device| given.of_device(d).is_some();
+        telemetry.series.retain(|s| s.device.part != Part::Gpu || is_given(&s.device));
+    }
     let sessions = &reader.manifest().sessions;
     let session = trial.session().and_then(|n| sessions.get(usize::try_from(n).ok()?));
     // Without its session nobody knows what time it was.

@@ -8,7 +8,8 @@ const QUICK: &str =
 /// Codes of the doubts that do not depend on how busy this machine is.
 fn doubts_of_requests(point: &serde_json::Value) -> Vec<String> {
     let codes = point["trust"]["reasons"].as_array().unwrap().iter().map(|r| r["code"].as_str());
-    let of_machine = ["client_cpu", "foreign_load", "late", "cold_start", "merged_reads"];
+    let of_machine =
+        ["client_cpu", "cpu_throttled", "foreign_load", "late", "cold_start", "merged_reads"];
     codes.flatten().filter(|c| !of_machine.contains(c)).map(str::to_owned).collect()
 }
 

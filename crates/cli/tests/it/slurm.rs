@@ -597,6 +597,9 @@ fn weigh_vllm(deployment: &str) {
     assert_eq!(points.len(), 1, "{results:#}");
     assert_eq!(points[0]["metrics"]["success_rate"], 1.0, "{results:#}");
     cluster.nothing_is_left();
+    let of_ray = std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.file_name());
+    let of_ray = of_ray.filter(|name| name.to_string_lossy().starts_with("sb-ray-"));
+    assert_eq!(of_ray.collect::<Vec<_>>(), [""; 0], "what raylets wrote goes with them");
 }
 
 #[test]

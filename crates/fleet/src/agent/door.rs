@@ -17,6 +17,7 @@ pub struct Door {
 pub struct Way {
     child: Child,
     host: String,
+    is_over: bool,
 }
 
 impl Door {
@@ -34,7 +35,7 @@ impl Door {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(fail)?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        let way = Way { child, host: self.shell.name().to_owned() };
+        let way = Way { child, host: self.shell.name().to_owned(), is_over: false };
         let (Some(mut input), Some(output)) = (input, output) else {
             return Err("a process without input and output".to_owned());
         };
@@ -58,6 +59,10 @@ impl Way {
     }
 
     fn end(&mut self) {
+        // The number of a group that is over may be another's by now.
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
         crate::host::end_group(Some(self.child.id()));
         let _ = self.child.wait();
     }

@@ -150,13 +150,18 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
         let mut raylet = cluster.raylet(*place, vllm::environment(request, *place, true));
         if place.rank == head.rank {
             // The proxy is an actor: it ends with its raylet, and not with the process that asked for it.
-            let http = port("http", &reach_addr(request, head.host), entry_port(request));
+            let http = port("http", &reach_addr(request, head.host), proxy_port(request));
             raylet.ports.push(http);
         }
         raylet
     };
     let raylets = hosts.iter().map(raylet);
     Ok(raylets.chain([application(request, &cluster, &hosts)]).collect())
+}
+
+/// Where the one proxy listens, as the entry of the plan says.
+fn proxy_port(request: &LaunchRequest<'_>) -> u16 {
+    request.infra.and_then(|infra| infra.frontend).unwrap_or_else(|| entry_port(request))
 }
 
 fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
@@ -222,7 +227,7 @@ fn serve_config(request: &LaunchRequest<'_>, head: &HostPlan) -> Value {
     let ingress = integer(request.params, "ingress_replicas").unwrap_or(request.instances.into());
     json!({
         "proxy_location": "HeadOnly",
-        "http_options": { "host": bind_addr(request, head), "port": entry_port(request) },
+        "http_options": { "host": bind_addr(request, head), "port": proxy_port(request) },
         "applications": [{
             "name": APPLICATION,
             "route_prefix": "/",

@@ -7,7 +7,8 @@ use super::{Doing, Wait, begin};
 use crate::error::FleetError;
 use crate::host::{Ran, quote};
 use crate::process::{DIR_MARKER, PROCESS_MARKER, RUN_MARKER};
-use crate::remote::COMMON;
+use crate::remote::{self, COMMON};
+use scalebeam_model::plan::ProcessPlan;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,6 +19,9 @@ use tokio::time::MissedTickBehavior;
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The program takes seconds on a host that is busy with loading.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is before it was said by a login script.
+const ANSWER: &str = "scalebeam-asked-serve-status";
 
 /// The application that is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -70,12 +74,23 @@ impl Wait<'_> {
         let mark = self.ctx.mark();
         let asked = self.processes.iter().find(|p| p.plan().host == wanted.host);
         let id = asked.map_or("", |p| p.plan().id.as_str());
+        // Found, and let through, as the application's own process is.
+        let is_app = |p: &&ProcessPlan| p.host == wanted.host && p.program == wanted.serve;
+        let app = self.plan.processes.iter().find(is_app);
+        let given = app
+            .into_iter()
+            .flat_map(|p| &p.env)
+            .filter_map(|(name, value)| Some((name.as_str(), value.given()?)))
+            // A directory of the deployment is not for a question.
+            .filter(|(name, text)| remote::is_name(name) && !text.contains('{'));
         let marks =
             [(RUN_MARKER, mark.run.as_str()), (DIR_MARKER, &mark.dir), (PROCESS_MARKER, id)];
-        let exports =
-            marks.map(|(name, value)| format!("{name}={}; export {name}\n", quote(value)));
+        let exports: String = given
+            .chain(marks)
+            .map(|(name, value)| format!("{name}={}; export {name}\n", quote(value)))
+            .collect();
         let [serve, dashboard] = [wanted.serve, wanted.dashboard].map(quote);
-        format!("{COMMON}\n{}exec {serve} status --address {dashboard}\n", exports.concat())
+        format!("{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n")
     }
 }
 
@@ -117,7 +132,9 @@ fn judge(ran: &Ran, wanted: Wanted<'_>) -> Found {
         let last = last.unwrap_or_default().trim();
         return Found::NotYet(format!("`serve status` failed: {last}"));
     }
-    let Ok(status) = serde_saphyr::from_str::<Status>(&ran.stdout) else {
+    let said_before = ran.stdout.split_once(ANSWER);
+    let answer = said_before.map_or(ran.stdout.as_str(), |(_, answer)| answer);
+    let Ok(status) = serde_saphyr::from_str::<Status>(answer) else {
         return Found::NotYet("`serve status` printed what is not understood".to_owned());
     };
     let Some(application) = status.applications.get(wanted.name) else {

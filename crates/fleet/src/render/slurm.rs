@@ -52,13 +52,27 @@ const GATES: &str = r#"until_holds() {
     sleep 1
   done
 }
+# What Ray writes on a node is the job's, and goes with its raylet.
+export RAY_TMPDIR=/tmp/sb-ray-$SLURM_JOB_ID
+raylet='mkdir -p -m 700 "$RAY_TMPDIR" || exit; trap : TERM; "$@"; status=$?; rm -rf "$RAY_TMPDIR"; exit "$status"'
 listens() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
 ray_has() {
-  local node=$1 resource said
-  said=$(srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$node" "$2" status --address "$3" 2>/dev/null) || return 1
-  shift 3
-  for resource; do
-    grep -q "/[0-9.]* $resource\$" <<<"$said" || return 1
+  local node=$1 said resource resources=()
+  shift
+  while [[ $1 != -- ]]; do
+    resources+=("$1")
+    shift
+  done
+  shift
+  said=$(srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$node" "$@" 2>&1) || {
+    echo "waiting for Ray: ${said##*$'\n'}"
+    return 1
+  }
+  for resource in "${resources[@]}"; do
+    grep -q "/[0-9.]* $resource\$" <<<"$said" || {
+      echo "waiting for Ray: no $resource yet"
+      return 1
+    }
   done
 }
 "#;
@@ -198,9 +212,14 @@ fn gate(
             vec!["listens".to_owned(), quote(&host.addr), port.to_string()]
         }
         StartGate::RayCluster { ray, head, address, nodes } => {
-            let asked = [head, ray, address].map(|word| quote(word));
+            let first = ["ray_has".to_owned(), quote(head)];
             let resources = nodes.iter().map(|node| quote(&node.resource));
-            std::iter::once("ray_has".to_owned()).chain(asked).chain(resources).collect()
+            // Found as the steps find it, which have the plan's environment.
+            let given = process.env.iter().filter_map(|(name, value)| Some((name, value.given()?)));
+            let env = given.map(|(name, value)| quote(&format!("{name}={value}")));
+            let env = ["--".to_owned(), "env".to_owned()].into_iter().chain(env);
+            let asked = [ray.as_str(), "status", "--address", address.as_str()].map(quote);
+            first.into_iter().chain(resources).chain(env).chain(asked).collect()
         }
     };
     Ok(format!("until_holds {started} {}\n", words.join(" ")))
@@ -216,8 +235,11 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         Some(image) => format!(" --container-image={} --no-container-mount-home", quote(image)),
         None => String::new(),
     };
+    let is_raylet = subject.deployment.launcher == Some(RankLauncher::Ray)
+        && process.args.first().is_some_and(|arg| arg == "start");
+    let wrap = if is_raylet { "bash -c \"$raylet\" raylet " } else { "" };
     format!(
-        "step {} {} --nodelist={node}{container} \\\n  {} &\n",
+        "step {} {} --nodelist={node}{container} \\\n  {wrap}{} &\n",
         quote(&process.id),
         quote(&log),
         command(process)

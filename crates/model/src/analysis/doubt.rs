@@ -31,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 39] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 40] = [
         nothing_measured,
         failures,
         time_outs,
@@ -65,6 +65,7 @@ pub(super) fn doubts(
         machines::slow_gpu,
         machines::clock_drop,
         machines::foreign_load,
+        machines::cpu_throttled,
         machines::link_full,
         machines::memory_full,
         machines::energy_doubtful,

@@ -177,7 +177,13 @@ impl Received {
     fn keep(&mut self, say: Say) {
         match say {
             Say::Hello { .. } | Say::Pong { .. } => {}
-            Say::Begun { measure } => self.begun = Some(measure),
+            Say::Begun { measure } => {
+                // What could not be read in a measurement is told with that one.
+                if self.ended.is_some() {
+                    self.absent.retain(|absent| absent.what == "the machine");
+                }
+                self.begun = Some(measure);
+            }
             Say::Ended { measure } => self.ended = Some(measure),
             Say::Sealed { why } => self.sealed = Some(why),
             Say::Device { id, device } => drop(self.devices.insert(id, device)),

@@ -162,11 +162,13 @@ impl FarClock {
         Some((ours(from, -1)?, ours(to, 1)?))
     }
 
-    /// What is to be said of the clock of `host`; nothing where it was never asked.
-    pub fn summary(&self, host: &str) -> Option<HostClock> {
+    /// What is to be said of the clock of `host`, by which readings were taken at the times `read`; nothing where it was
+    /// never asked.
+    pub fn summary(&self, host: &str, read: impl Iterator<Item = Nanos>) -> Option<HostClock> {
         let (first, last) = (self.fixes.first()?, self.fixes.last()?);
         let whole_span = Leg { from: *first, to: *last };
-        let bounds = self.legs().map(|leg| leg.bound());
+        let read = read.filter_map(|far| Some(self.at(far)?.1));
+        let bounds = self.legs().map(|leg| leg.bound()).chain(read);
         let step =
             self.legs().filter_map(|leg| leg.step()).max_by(|a, b| a.abs().total_cmp(&b.abs()));
         Some(HostClock {

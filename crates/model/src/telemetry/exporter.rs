@@ -61,6 +61,9 @@ struct OfDevice {
     index: Option<String>,
     /// A label that only samples of a piece of the device have.
     piece: Option<String>,
+    /// Samples of one device say the same of it: the first is taken, and not their sum.
+    #[serde(default)]
+    once: bool,
     /// Quantities that such samples tell of the whole device.
     #[serde(default)]
     whole: Vec<Quantity>,
@@ -188,6 +191,9 @@ impl OfDevice {
     fn term(&self, quantity: Quantity, term: &Term, samples: &[&Sample<'_>]) -> Option<f64> {
         let mine = || samples.iter().filter(|s| term.is(s)).copied();
         let Some(piece) = &self.piece else {
+            if self.once {
+                return mine().next().map(|s| s.value);
+            }
             let values: Vec<f64> = mine().map(|s| s.value).collect();
             return (!values.is_empty()).then(|| values.iter().sum());
         };

@@ -168,7 +168,9 @@ fn zone(name: &str) -> Option<(&str, &str)> {
         // Its own name says which one it is.
         return Some(("", called));
     }
-    (called == "dram").then_some((place, called))
+    // The ways to a counter number what is inside of a package differently.
+    let package = place.split_once(':').map_or(place, |(package, _)| package);
+    (called == "dram").then_some((package, called))
 }
 
 #[cfg(test)]

@@ -228,8 +228,11 @@ pub fn seed4(telemetry: &Telemetry, unix: Nanos) -> Option<(String, String)> {
     let powers = || telemetry.series.iter().filter(|s| s.quantity == Quantity::Power);
     let gpus: Vec<&Series> = powers().filter(|s| s.device.part == Part::Gpu).collect();
     let mut rows: BTreeSet<(Nanos, u32, String)> = BTreeSet::new();
-    for power in &gpus {
+    let hosts: BTreeSet<&str> = gpus.iter().map(|s| s.device.host.as_str()).collect();
+    for (n, power) in (0u32..).zip(&gpus) {
         let Some(index) = power.device.index else { continue };
+        // Several hosts number theirs alike.
+        let index = if hosts.len() > 1 { n } else { index };
         for reading in &power.readings {
             let at = unix + reading.at();
             let more = SEED4.map(|(quantity, unit)| {

@@ -93,11 +93,17 @@ pub fn read(body: &str, hosts: &[HostNames], unix: Nanos) -> Result<Vec<Series>,
 /// What the exporters of each host showed at each time, as the pages that they were, in order of time.
 fn pages(data: &Data, hosts: &[HostNames]) -> BTreeMap<(String, u64), String> {
     let mut pages: BTreeMap<(String, u64), String> = BTreeMap::new();
+    let mut targets = BTreeMap::new();
     for series in &data.result {
         let label = |name: &&str| series.metric.get(*name);
         let known = |label: &String| hosts.iter().find(|h| h.is(label));
         let host = HOST_LABELS.iter().filter_map(label).find_map(known);
         let (Some(host), Some(name)) = (host, series.metric.get("__name__")) else { continue };
+        // A host that is scraped twice is read once.
+        let target = (series.metric.get("job"), series.metric.get("instance"));
+        if *targets.entry((host.host.as_str(), name.as_str())).or_insert(target) != target {
+            continue;
+        }
         let labels: Vec<String> = series
             .metric
             .iter()

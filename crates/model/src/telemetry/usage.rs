@@ -195,6 +195,10 @@ pub struct ProcessUse {
     /// Resident memory in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<MeanMax>,
+    /// Share of the periods in which its control group wanted to run and had used up its quota of cores, in
+    /// percent. Absent where it has no quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_waits_pct: Option<f64>,
 }
 
 /// A GPU.
@@ -472,12 +476,16 @@ impl<'a> Look<'a> {
     }
 
     fn process(&mut self, device: &Device) -> ProcessUse {
+        let waits = self.counter(device, Quantity::QuotaWaits).map(|c| c.delta);
+        let periods = self.counter(device, Quantity::QuotaPeriods).map(|c| c.delta);
+        let periods = periods.filter(|n| *n > 0.0);
         ProcessUse {
             host: device.host.clone(),
             name: device.name.clone(),
             role: device.role,
             cpu_cores: self.rate(device, Quantity::ProcessCpu, 1.0),
             memory_bytes: self.gauge(device, Quantity::ProcessMemory),
+            quota_waits_pct: waits.zip(periods).map(|(waits, periods)| 100.0 * waits / periods),
         }
     }
 
@@ -547,8 +555,9 @@ impl<'a> Look<'a> {
 
     /// Readings whose time is known worse than they lie apart say nothing of the moments of a load.
     fn name_uncertain_clocks(&mut self) {
-        let interval = self.telemetry.interval.as_secs_f64();
-        for clock in self.telemetry.clocks.iter().filter(|c| c.bound_s > interval) {
+        // A reading is twice as wide as the bound, and one that is too wide is of no use.
+        let most = window::widest(self.telemetry.interval).as_secs_f64() / 2.0;
+        for clock in self.telemetry.clocks.iter().filter(|c| c.bound_s > most) {
             let kind = FlawKind::ClockUncertain { bound_s: clock.bound_s };
             let device = clock.host.clone();
             self.flaws.push(Flaw { device, quantity: Quantity::CpuBusy, kind });

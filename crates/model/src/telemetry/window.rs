@@ -229,15 +229,20 @@ fn span(knots: &[Knot]) -> f64 {
     }
 }
 
+/// The longest time that a reading may be of.
+pub(super) fn widest(interval: Nanos) -> Nanos {
+    interval.max(Nanos::from_millis(200))
+}
+
 /// The readings inside the window, with its borders where these lie between two.
 fn knots(readings: &[Reading], window: Window, interval: Nanos) -> Result<Vec<Knot>, FlawKind> {
     if readings.iter().any(|r| !r.value.is_finite() || r.value < 0.0) {
         return Err(FlawKind::Impossible);
     }
     // Whoever took so long to read was suspended meanwhile, and the value may be of any time between.
-    let slow = interval.max(Nanos::from_millis(200));
+    let widest = widest(interval);
     let readings: Vec<Reading> =
-        readings.iter().filter(|r| r.to - r.from <= slow).copied().collect();
+        readings.iter().filter(|r| r.to - r.from <= widest).copied().collect();
     let readings = readings.as_slice();
     let begin = readings.partition_point(|r| r.at() <= window.from);
     let end = readings.partition_point(|r| r.at() < window.to);

@@ -37,10 +37,10 @@ impl Spool {
         Ok(Self { path: path.to_owned(), written, grown: Condvar::new() })
     }
 
-    /// Adds lines: all of them, or none and a line that says so with the next ones.
-    pub(super) fn append(&self, says: &[Say]) {
+    /// Adds lines: all of them, or none (then this is false) and a line that says so with the next ones.
+    pub(super) fn append(&self, says: &[Say]) -> bool {
         if says.is_empty() {
-            return;
+            return true;
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = written.lost.clone().map(|why| {
@@ -49,8 +49,11 @@ impl Spool {
         });
         let text: String = lost.into_iter().chain(says.iter().map(line)).collect();
         let len = written.len;
-        match written.file.write_all(text.as_bytes()) {
-            Ok(()) => (written.len, written.lost) = (len + text.len() as u64, None),
+        let is_written = match written.file.write_all(text.as_bytes()) {
+            Ok(()) => {
+                (written.len, written.lost) = (len + text.len() as u64, None);
+                true
+            }
             Err(error) => {
                 // A part of a line would damage the next one.
                 let _ = written
@@ -58,10 +61,12 @@ impl Spool {
                     .set_len(len)
                     .and_then(|()| written.file.seek(SeekFrom::Start(len)));
                 written.lost = Some(format!("they could not be written there: {error}"));
+                false
             }
-        }
+        };
         drop(written);
         self.grown.notify_all();
+        is_written
     }
 
     /// Wakes whoever waits, so that it looks whether it is still wanted.

@@ -7,7 +7,7 @@ use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::Device;
 use scalebeam_model::telemetry::table::{Maker, Row, Table};
 use scalebeam_model::units::Nanos;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -27,7 +27,12 @@ const INTEL: &str = "0,1,2,3,8,17,18";
 pub(crate) struct Smi {
     child: Child,
     rows: Receiver<(Row, Nanos)>,
+    /// GPUs that it told of in this measurement.
+    gpus: BTreeSet<Device>,
 }
+
+/// Rows of the end are waited for no longer than this, whoever still prints some.
+const END_LIMIT: Nanos = Nanos::from_secs(5);
 
 /// The program of `maker` with what makes it print every `interval`.
 fn command(maker: Maker, interval: Nanos) -> Option<Command> {
@@ -75,7 +80,7 @@ impl Smi {
         let follow = move || follow(out, Table::new(maker), &host, clock.as_ref(), &sender);
         let thread = std::thread::Builder::new().name(program.clone());
         thread.spawn(follow).map_err(|e| format!("cannot follow {program}: {e}"))?;
-        Ok(Self { child, rows })
+        Ok(Self { child, rows, gpus: BTreeSet::new() })
     }
 }
 
@@ -99,6 +104,7 @@ impl Source for Smi {
             let first = self.rows.recv_timeout(PATIENCE).ok();
             newest.extend(first.map(|(row, at)| (row.device.clone(), (row, at))));
         }
+        self.gpus = newest.keys().cloned().collect();
         for (row, at) in newest.into_values() {
             out.add(&row.device, at, at, &row.values);
         }
@@ -107,14 +113,16 @@ impl Source for Smi {
     fn read(&mut self, _: &dyn Clock, out: &mut Readings) {
         for (row, at) in self.rows.try_iter() {
             out.add(&row.device, at, at, &row.values);
+            self.gpus.insert(row.device);
         }
     }
 
     /// Waits for a row of each GPU that is not of a time before the end.
     fn end(&mut self, clock: &dyn Clock, out: &mut Readings) {
         let end = clock.now();
-        let mut open = out.devices_of_gpus();
-        while !open.is_empty() {
+        let mut open = std::mem::take(&mut self.gpus);
+        // One that falls out while others go on is not waited for.
+        while !open.is_empty() && clock.now() - end < END_LIMIT {
             let Ok((row, at)) = self.rows.recv_timeout(PATIENCE) else { return };
             out.add(&row.device, at, at, &row.values);
             if at >= end {

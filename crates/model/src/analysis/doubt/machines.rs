@@ -1,7 +1,7 @@
 //! Doubts from what the machines did meanwhile.
 
 use super::{Seen, percent, reason};
-use crate::telemetry::usage::{GpuUse, HostUse};
+use crate::telemetry::usage::{GpuUse, HostUse, ProcessUse};
 use crate::telemetry::{Absent, Flaw, FlawKind, Quantity, Usage};
 use crate::trust::{Reason, TrustLevel};
 use crate::units::significant;
@@ -14,6 +14,8 @@ const SLOW_CLOCK: f64 = 0.9;
 const AT_WORK_PCT: f64 = 20.0;
 /// Below this a clock may fall because there was nothing to do.
 const MOSTLY_AT_WORK_PCT: f64 = 80.0;
+/// Of the periods of a quota: below this a burst at a start is all that it may be.
+const WAITS_PCT: f64 = 5.0;
 /// Of all cores of a machine: less is what every system does by itself.
 const FOREIGN: f64 = 0.1;
 /// Above this a core is not free at the moment when it is wanted.
@@ -93,6 +95,24 @@ pub(super) fn foreign_load(seen: &Seen<'_>) -> Option<Reason> {
                 if is_felt { "it took time from what was measured" } else { "there was room for both" }
             ),
             "end what else runs there, or measure on a machine of its own",
+        )
+    })
+}
+
+/// A process that waits for its quota has fewer cores than the machine, and answers in steps of the period.
+pub(super) fn cpu_throttled(seen: &Seen<'_>) -> Option<Reason> {
+    let waits = |p: &ProcessUse| Some((format!("{} of {}", p.name, p.host), p.quota_waits_pct?));
+    let all = usages(seen).flat_map(|u| &u.processes).filter_map(waits);
+    let (process, share) = all.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (share > WAITS_PCT).then(|| {
+        reason(
+            "cpu_throttled",
+            TrustLevel::Caution,
+            format!(
+                "{process} had used up the CPU quota of its container in {} % of the periods in which it wanted to run, and waited for the next",
+                significant(share)
+            ),
+            "raise the CPU limit of the container, or leave it out",
         )
     })
 }
@@ -196,7 +216,8 @@ pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
 /// What is made of GPU power alone is not what the machines took, which costs as much to feed.
 pub(super) fn gpu_power_only(seen: &Seen<'_>) -> Option<Reason> {
     let usage = usages(seen).find(|u| u.energy.is_some() && u.host_energy.is_none())?;
-    let is_of_power = |absent: &&Absent| absent.what.starts_with("power ");
+    let serves = |host: &str| usage.hosts.iter().any(|h| h.serves && h.host == host);
+    let is_of_power = |absent: &&Absent| absent.what.starts_with("power ") && serves(&absent.host);
     let unread: Vec<String> = usage
         .absent
         .iter()

@@ -95,3 +95,16 @@ fn what_else_runs_on_a_machine_is_told_and_doubted_where_it_is_felt() {
     assert!(beside.message.starts_with("1.20 of the 8.00 cores of gpu1"), "{}", beside.message);
     assert_eq!(with_busy(|s| 6.4 * s).unwrap().level, TrustLevel::Caution);
 }
+
+#[test]
+fn a_process_that_waits_for_its_quota_is_doubted() {
+    let periods: Row = (ENGINE, Quantity::QuotaPeriods, |s| 10.0 * s);
+    let with_waits = |waits: fn(f64) -> f64| {
+        reason_of("cpu_throttled", &[periods, (ENGINE, Quantity::QuotaWaits, waits)])
+    };
+    let reason = with_waits(|s| 3.0 * s).unwrap();
+    assert_eq!(reason.level, TrustLevel::Caution);
+    assert!(reason.message.contains("in 30.0 % of the periods"), "{}", reason.message);
+    assert_eq!(with_waits(|s| 0.3 * s), None);
+    assert_eq!(reason_of("cpu_throttled", &[periods]), None, "nothing is known of its waits");
+}

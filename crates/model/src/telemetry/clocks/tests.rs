@@ -50,7 +50,7 @@ fn drift_is_found_between_bursts_and_a_span_is_widened_by_the_bound() {
     for at in [10.0, 70.0] {
         clock.learn(Fix::of(&[truth.ping(at * SECOND, 2e5, 2e5)]).unwrap());
     }
-    let told = clock.summary("node1").unwrap();
+    let told = clock.summary("node1", std::iter::empty()).unwrap();
     assert!((told.drift_ppm.unwrap() - 40.0).abs() < 7.0, "{told:?}");
     assert!(told.bound_s < 1.5e-3 && told.stepped_s.is_none(), "{told:?}");
     let at = 40.0 * SECOND;
@@ -66,7 +66,7 @@ fn a_host_that_slept_is_found_and_makes_its_readings_as_wide_as_that() {
     let after = Truth { offset_ns: 55e9, drift: 0.0 };
     clock.learn(Fix::of(&[before.ping(SECOND, 1e5, 1e5)]).unwrap());
     clock.learn(Fix::of(&[after.ping(61.0 * SECOND, 1e5, 1e5)]).unwrap());
-    let told = clock.summary("node1").unwrap();
+    let told = clock.summary("node1", std::iter::empty()).unwrap();
     assert!((told.stepped_s.unwrap() + 5.0).abs() < 1e-3, "{told:?}");
     assert!(told.bound_s > 5.0 && told.drift_ppm.is_none(), "{told:?}");
 }
@@ -74,13 +74,13 @@ fn a_host_that_slept_is_found_and_makes_its_readings_as_wide_as_that() {
 #[test]
 fn what_is_not_known_is_not_said() {
     let mut clock = FarClock::default();
-    assert_eq!(clock.summary("node1"), None);
+    assert_eq!(clock.summary("node1", std::iter::empty()), None);
     assert_eq!(clock.here(Nanos(1), Nanos(2)), None);
     let fix = Fix { far: Nanos(5), offset_ns: 9, bound: Nanos(1) };
     clock.learn(fix);
     // The same again, or an earlier one, tells nothing.
     clock.learn(fix);
-    assert_eq!(clock.summary("node1").unwrap().drift_ppm, None);
+    assert_eq!(clock.summary("node1", std::iter::empty()).unwrap().drift_ppm, None);
     // Before our own boot there is no time.
     assert_eq!(clock.here(Nanos(5), Nanos(6)).unwrap().0, Nanos(0));
 }
@@ -101,6 +101,6 @@ proptest! {
         let (from, to) = clock.here(truth.far(at), truth.far(at)).unwrap();
         // Floats of 5e15 have a grain of one.
         prop_assert!(from.0 <= ours(at).0 + 4 && ours(at).0 <= to.0 + 4, "{from:?} {} {to:?}", at);
-        prop_assert_eq!(clock.summary("h").unwrap().stepped_s, None);
+        prop_assert_eq!(clock.summary("h", std::iter::empty()).unwrap().stepped_s, None);
     }
 }

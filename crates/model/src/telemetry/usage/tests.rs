@@ -184,12 +184,12 @@ fn a_clock_that_is_known_worse_than_readings_lie_apart_is_named() {
     let clock = |bound_s| HostClock { host: "node1".into(), bound_s, ..HostClock::default() };
     let host = device(Part::Host, "node1", None);
     let mut found = telemetry(vec![series(&host, Quantity::CpuBusy, f64::from)]);
-    found.clocks = vec![clock(0.9)];
+    found.clocks = vec![clock(0.4)];
     let usage = of(&found, &[]);
     assert_eq!((usage.clocks.len(), usage.flaws.len()), (1, 0), "{usage:?}");
-    found.clocks = vec![clock(1.1)];
+    found.clocks = vec![clock(0.6)];
     let flaws = of(&found, &[]).flaws;
     assert_eq!(flaws[0].device, "node1");
-    assert_eq!(flaws[0].kind, FlawKind::ClockUncertain { bound_s: 1.1 });
+    assert_eq!(flaws[0].kind, FlawKind::ClockUncertain { bound_s: 0.6 });
     assert_eq!(flaws[0].kind.code(), "clock_uncertain");
 }
