@@ -1,7 +1,8 @@
 //! Processes of the deployment, and our own, by `/proc/PID`.
 //!
-//! A process belongs to the deployment while its environment carries the markers that everything which the
-//! plan starts is started with, and which children inherit however they detach themselves.
+//! A process belongs to the deployment when its environment carries the markers that everything which the plan
+//! starts is started with, and which children inherit however they detach themselves; else when its parent does. For
+//! who gives itself a title writes it over its environment, as vLLM's engine core and workers do, and Ray's.
 
 use crate::host::ticks_per_s;
 use crate::quota::Quota;
@@ -9,6 +10,7 @@ use crate::readings::{Readings, Roots, Source};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::Role;
 use scalebeam_model::telemetry::{Device, Part, Quantity};
+use scalebeam_model::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -30,8 +32,18 @@ pub struct Watched {
 /// A process that is watched.
 #[derive(Debug)]
 struct Ours {
+    /// Its id in the plan; our own process has none.
+    id: Option<String>,
     device: Device,
     quota: Option<Quota>,
+}
+
+/// What was read of a process, between two instants.
+struct Look {
+    pid: u32,
+    from: Nanos,
+    to: Nanos,
+    stat: String,
 }
 
 /// A process, told from a later one with the same number.
@@ -68,23 +80,49 @@ impl Processes {
         entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
     }
 
-    fn ours(&self, pid: u32, stat: &Stat<'_>) -> Option<Ours> {
-        let device = self.device(pid, stat)?;
-        Some(Ours { device, quota: Quota::of(&self.roots, pid) })
+    /// Every process that there is, parents before their children.
+    fn looks(&self, clock: &dyn Clock) -> Vec<Look> {
+        let look = |pid: u32| {
+            let path = self.roots.proc.join(pid.to_string()).join("stat");
+            let from = clock.now();
+            let stat = read(&path)?;
+            Some(Look { pid, from, to: clock.now(), stat })
+        };
+        let mut looks: Vec<Look> = self.pids().into_iter().filter_map(look).collect();
+        looks.sort_by_key(|look| (Stat::parse(&look.stat).map(|s| s.started), look.pid));
+        looks
     }
 
-    /// The device that a process is, where it is one of ours.
-    fn device(&self, pid: u32, stat: &Stat<'_>) -> Option<Device> {
-        let named = |name: String, role| Device {
-            host: self.host.clone(),
-            part: Part::Process,
-            name,
-            index: None,
-            role,
-        };
+    /// What a process is, where it is one of ours. `known` are those that were looked at before it.
+    fn ours(
+        &self,
+        pid: u32,
+        stat: &Stat<'_>,
+        known: &BTreeMap<Born, Option<Ours>>,
+    ) -> Option<Ours> {
         if pid == self.own_pid {
-            return self.watched.own_name.clone().map(|name| named(name, None));
+            let device = self.device(self.watched.own_name.clone()?, None);
+            return Some(Ours { id: None, device, quota: Quota::of(&self.roots, pid) });
         }
+        let id = self.marked(pid).or_else(|| parent(stat, known)?.id.clone())?;
+        if self.watched.elsewhere.contains(&id) {
+            return None;
+        }
+        Some(self.named(id, pid, stat))
+    }
+
+    fn named(&self, id: String, pid: u32, stat: &Stat<'_>) -> Ours {
+        let role = self.watched.roles.get(&id).copied();
+        let device = self.device(format!("{id} {pid} {}", stat.name), role);
+        Ours { id: Some(id), device, quota: Quota::of(&self.roots, pid) }
+    }
+
+    fn device(&self, name: String, role: Option<Role>) -> Device {
+        Device { host: self.host.clone(), part: Part::Process, name, index: None, role }
+    }
+
+    /// The id in its environment, where that is of this run.
+    fn marked(&self, pid: u32) -> Option<String> {
         let environ = std::fs::read(self.roots.proc.join(pid.to_string()).join("environ")).ok()?;
         let environ = String::from_utf8_lossy(&environ);
         let mut variables = environ.split('\0');
@@ -93,44 +131,60 @@ impl Processes {
         }
         let id =
             variables.find_map(|v| v.strip_prefix(&self.watched.id_variable)?.strip_prefix('='))?;
-        if self.watched.elsewhere.contains(id) {
-            return None;
-        }
-        let role = self.watched.roles.get(id).copied();
-        Some(named(format!("{id} {pid} {}", stat.name), role))
+        Some(id.to_owned())
     }
+}
+
+/// The parent, where it is one of ours.
+fn parent<'a>(stat: &Stat<'_>, known: &'a BTreeMap<Born, Option<Ours>>) -> Option<&'a Ours> {
+    let of_pid = known.range((stat.parent, 0)..=(stat.parent, u64::MAX));
+    // Of two with its number the later one is there.
+    of_pid.last().and_then(|(_, ours)| ours.as_ref())
 }
 
 impl Source for Processes {
     fn read(&mut self, clock: &dyn Clock, out: &mut Readings) {
         let mut known = BTreeMap::new();
-        for pid in self.pids() {
-            let path = self.roots.proc.join(pid.to_string()).join("stat");
-            let from = clock.now();
-            let Some(text) = read(&path) else { continue };
-            let to = clock.now();
-            let Some(stat) = Stat::parse(&text) else { continue };
+        for Look { pid, from, to, stat } in self.looks(clock) {
+            let Some(stat) = Stat::parse(&stat) else { continue };
             let born = (pid, stat.started);
             let ours = match self.known.remove(&born) {
-                // Between fork and exec it has its parent's environment and name.
                 Some(Some(found)) if found.device.name.ends_with(stat.name) => Some(found),
                 Some(None) => None,
-                _ => self.ours(pid, &stat),
+                // Between fork and exec it has its parent's environment and name; later it may call itself otherwise.
+                Some(Some(renamed)) => match (self.marked(pid), renamed.id) {
+                    (Some(id), _) | (None, Some(id)) => Some(self.named(id, pid, &stat)),
+                    (None, None) => self.ours(pid, &stat, &known),
+                },
+                None => self.ours(pid, &stat, &known),
             };
-            if let Some(Ours { device, quota }) = &ours {
-                let values = [
-                    (Quantity::ProcessCpu, stat.cpu_ticks / self.ticks_per_s),
-                    (Quantity::ProcessMemory, stat.resident_pages * self.page_bytes),
-                ];
-                out.add(device, from, to, &values);
-                let from = clock.now();
-                if let Some(counts) = quota.as_ref().and_then(Quota::read) {
-                    out.add(device, from, clock.now(), &counts);
-                }
+            if let Some(ours) = &ours {
+                self.add(ours, &stat, (from, to), clock, out);
             }
             known.insert(born, ours);
         }
         self.known = known;
+    }
+}
+
+impl Processes {
+    fn add(
+        &self,
+        ours: &Ours,
+        stat: &Stat<'_>,
+        (from, to): (Nanos, Nanos),
+        clock: &dyn Clock,
+        out: &mut Readings,
+    ) {
+        let values = [
+            (Quantity::ProcessCpu, stat.cpu_ticks / self.ticks_per_s),
+            (Quantity::ProcessMemory, stat.resident_pages * self.page_bytes),
+        ];
+        out.add(&ours.device, from, to, &values);
+        let from = clock.now();
+        if let Some(counts) = ours.quota.as_ref().and_then(Quota::read) {
+            out.add(&ours.device, from, clock.now(), &counts);
+        }
     }
 }
 
@@ -143,6 +197,7 @@ fn read(path: &Path) -> Option<String> {
 #[derive(Debug, PartialEq)]
 struct Stat<'a> {
     name: &'a str,
+    parent: u32,
     /// User and kernel.
     cpu_ticks: f64,
     started: u64,
@@ -160,6 +215,7 @@ impl<'a> Stat<'a> {
         let ticks = |number| field(number)?.parse::<f64>().ok();
         Some(Self {
             name,
+            parent: field(4)?.parse().ok()?,
             cpu_ticks: ticks(14)? + ticks(15)?,
             started: field(22)?.parse().ok()?,
             resident_pages: ticks(24)?,
@@ -171,7 +227,6 @@ impl<'a> Stat<'a> {
 mod tests {
     use super::*;
     use scalebeam_model::clock::ManualClock;
-    use scalebeam_model::units::Nanos;
 
     const TEXT: &str =
         "7 (VLLM::E (x) y) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 9 0 4711 99 2048 1 2";
@@ -185,8 +240,13 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_parentheses() {
-        let want =
-            Stat { name: "VLLM::E (x) y", cpu_ticks: 200.0, started: 4711, resident_pages: 2048.0 };
+        let want = Stat {
+            name: "VLLM::E (x) y",
+            parent: 1,
+            cpu_ticks: 200.0,
+            started: 4711,
+            resident_pages: 2048.0,
+        };
         assert_eq!(Stat::parse(TEXT), Some(want));
         assert_eq!(Stat::parse("7 (x"), None);
         assert_eq!(Stat::parse("7 (x) S 1"), None);
@@ -217,6 +277,47 @@ mod tests {
         assert_eq!(device.role, Some(Role::Decode));
         assert_eq!(found.series.len(), 2, "CPU and memory of one process");
         assert_eq!(found.series[0].readings.len(), 2);
+    }
+
+    /// vLLM's engine core and its workers: their titles lie over their environments.
+    #[test]
+    fn who_wrote_a_title_over_its_environment_is_known_by_its_parent() {
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots { proc: tree.path().to_owned(), ..Roots::default() };
+        let stat = |pid: u32, name: &str, parent: u32, started: u32| {
+            format!(
+                "{pid} ({name}) S {parent} 7 7 0 -1 0 9 0 0 0 150 50 0 0 20 0 9 0 {started} 99 2048 1 2"
+            )
+        };
+        // Numbers begin anew: the worker's is below that of its parent.
+        put(tree.path(), 70, &stat(70, "python", 1, 100), "RUN=r1\0PROCESS=a/0/engine\0");
+        put(tree.path(), 71, &stat(71, "VLLM::EngineCor", 70, 200), "VLLM::EngineCore");
+        put(tree.path(), 5, &stat(5, "VLLM::Worker", 71, 300), "");
+        put(tree.path(), 80, &stat(80, "python", 1, 100), "");
+        put(tree.path(), 81, &stat(81, "VLLM::Worker", 80, 300), "");
+        let watched = Watched {
+            marker: "RUN=r1".into(),
+            id_variable: "PROCESS".into(),
+            ..Watched::default()
+        };
+        let mut source = Processes::new(&roots, "node1", watched);
+        let mut readings = Readings::default();
+        source.read(&ManualClock::default(), &mut readings);
+        // One that was seen before it took its title is still the same.
+        put(tree.path(), 70, &stat(70, "VLLM::API", 1, 100), "VLLM::API");
+        source.read(&ManualClock::default(), &mut readings);
+        let found = readings.finish(Nanos::from_secs(1), Vec::new());
+        let mut names: Vec<&str> = found.series.iter().map(|s| s.device.name.as_str()).collect();
+        names.dedup();
+        assert_eq!(
+            names,
+            [
+                "a/0/engine 5 VLLM::Worker",
+                "a/0/engine 70 VLLM::API",
+                "a/0/engine 70 python",
+                "a/0/engine 71 VLLM::EngineCor",
+            ]
+        );
     }
 
     #[test]
