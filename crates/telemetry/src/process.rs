@@ -111,6 +111,11 @@ impl Processes {
         Some(self.named(id, pid, stat))
     }
 
+    /// Our own process has a name of our choice.
+    fn is_still(&self, found: &Ours, pid: u32, stat: &Stat<'_>) -> bool {
+        pid == self.own_pid || found.device.name.ends_with(stat.name)
+    }
+
     fn named(&self, id: String, pid: u32, stat: &Stat<'_>) -> Ours {
         let role = self.watched.roles.get(&id).copied();
         let device = self.device(format!("{id} {pid} {}", stat.name), role);
@@ -149,7 +154,7 @@ impl Source for Processes {
             let Some(stat) = Stat::parse(&stat) else { continue };
             let born = (pid, stat.started);
             let ours = match self.known.remove(&born) {
-                Some(Some(found)) if found.device.name.ends_with(stat.name) => Some(found),
+                Some(Some(found)) if self.is_still(&found, pid, &stat) => Some(found),
                 Some(None) => None,
                 // Between fork and exec it has its parent's environment and name; later it may call itself otherwise.
                 Some(Some(renamed)) => match (self.marked(pid), renamed.id) {
@@ -318,6 +323,27 @@ mod tests {
                 "a/0/engine 71 VLLM::EngineCor",
             ]
         );
+    }
+
+    #[test]
+    fn an_agent_is_itself_at_every_look_although_it_has_the_marks() {
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots { proc: tree.path().to_owned(), ..Roots::default() };
+        put(tree.path(), std::process::id(), TEXT, "RUN=r1\0PROCESS=a/agent/node1\0");
+        let watched = Watched {
+            marker: "RUN=r1".into(),
+            id_variable: "PROCESS".into(),
+            own_name: Some("telemetry agent".into()),
+            ..Watched::default()
+        };
+        let mut source = Processes::new(&roots, "node1", watched);
+        let mut readings = Readings::default();
+        source.read(&ManualClock::default(), &mut readings);
+        source.read(&ManualClock::default(), &mut readings);
+        let found = readings.finish(Nanos::from_secs(1), Vec::new());
+        assert_eq!(found.series.len(), 2, "{found:?}");
+        assert_eq!(found.series[0].device.name, "telemetry agent");
+        assert_eq!(found.series[0].readings.len(), 2);
     }
 
     #[test]
