@@ -204,6 +204,12 @@ struct Trouble {
     is_final: bool,
 }
 
+/// Until when to wait for an answer that may take `most`, from an agent that cannot be reached since `lost_at`.
+fn patience(now: Nanos, lost_at: Option<Nanos>, most: Nanos) -> Nanos {
+    let is_lost = lost_at.is_some_and(|since| now.since(since) >= LOST_AFTER);
+    now + if is_lost { LOST_WAIT } else { most }
+}
+
 impl Far {
     fn serve(mut self, told: &Receiver<Event>) {
         loop {
@@ -249,13 +255,6 @@ impl Far {
         }
     }
 
-    /// How long to wait for an answer that may take `most`.
-    fn patience(&self, most: Nanos) -> Nanos {
-        let now = self.clock.now();
-        let is_lost = self.lost_at.is_some_and(|since| now.since(since) >= LOST_AFTER);
-        now + if is_lost { LOST_WAIT } else { most }
-    }
-
     /// Makes a connection, whose lines come as events.
     fn connect(&mut self) -> Result<Live, String> {
         let mut link = self.reach.connect()?;
@@ -294,12 +293,12 @@ impl Far {
         self.time.forget_but_last();
         // What came behind the end of the last measurement is none of this one.
         drop(self.received.readings(self.watching.plan.interval));
-        self.phase = Phase::Beginning(answer, self.patience(BEGIN_WAIT));
+        self.phase = Phase::Beginning(answer, patience(self.clock.now(), self.lost_at, BEGIN_WAIT));
         self.ask(&Ask::Begin { measure: self.measure });
     }
 
     fn end(&mut self, answer: Sender<Telemetry>) {
-        self.phase = Phase::Ending(answer, self.patience(END_WAIT));
+        self.phase = Phase::Ending(answer, patience(self.clock.now(), self.lost_at, END_WAIT));
         self.ask(&Ask::End { measure: self.measure });
     }
 

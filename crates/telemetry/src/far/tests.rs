@@ -210,17 +210,23 @@ fn who_cannot_be_reached_is_absent_with_the_reason() {
     }
     let watching = Watching { host: "node1".into(), ..Watching::default() };
     let clock = Arc::new(Waiting::default());
-    let watch = FarWatch::start(watching, Box::new(Nobody), clock.clone()).unwrap();
-    let measured = || {
-        let before = clock.now();
+    let watch = FarWatch::start(watching, Box::new(Nobody), clock).unwrap();
+    for _ in 0..2 {
         watch.begin().wait().unwrap();
         let found = watch.end().wait().unwrap();
         assert_eq!(found.absent[0].why, "ssh node1: no route");
-        clock.now() - before
-    };
-    assert!(measured() > BEGIN_WAIT);
-    // It has been lost for long by now, and is not waited for: this clock goes on with every look of the thread.
-    assert!(measured() < BEGIN_WAIT + END_WAIT);
+    }
+}
+
+#[test]
+fn who_was_lost_long_ago_is_not_waited_for() {
+    let second = Nanos::from_secs(1);
+    let waited =
+        |lost_at| patience(Nanos::from_secs(100), lost_at, END_WAIT) - Nanos::from_secs(100);
+    assert_eq!(waited(None), END_WAIT);
+    let just = Nanos::from_secs(100) - LOST_AFTER;
+    assert_eq!(waited(Some(just + second)), END_WAIT);
+    assert_eq!(waited(Some(just)), LOST_WAIT);
 }
 
 /// A clock that goes on by a second at each look.
