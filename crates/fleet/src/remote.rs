@@ -110,18 +110,12 @@ pub(crate) fn start(
     let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
     let mut script = format!("{COMMON}\nbase={}\ndir={}\n", quote(base), quote(dir));
     let _ = writeln!(script, "file={}", quote(&file(dir, &intent.process)));
-    let mut export = |name: &str, value: &str| {
-        let _ = writeln!(script, "{name}={}; export {name}", quote(value));
-    };
-    for (name, value) in &intent.env {
-        let value = value.given().or_else(|| secrets.get(name).map(String::as_str));
-        if let Some(value) = value.filter(|_| is_name(name)) {
-            export(name, value);
-        }
-    }
-    export(RUN_MARKER, &intent.run);
-    export(DIR_MARKER, &intent.run_dir);
-    export(PROCESS_MARKER, &intent.process);
+    let given = intent.env.iter().filter_map(|(name, value)| {
+        let value = value.given().or_else(|| secrets.get(name).map(String::as_str))?;
+        is_name(name).then_some((name.as_str(), value))
+    });
+    script += &exports(given);
+    script += &marks(intent);
     let words = std::iter::once(&intent.program).chain(&intent.args).map(|w| quote(w));
     let _ = writeln!(script, "set -- {}", words.collect::<Vec<_>>().join(" "));
     script.push_str("write_files() {\n:\n");
@@ -330,12 +324,22 @@ pub(crate) fn agent_attach(intent: &Intent, dir: &str) -> String {
 
 /// Lines that put the marks of `intent` on whatever a script behind them starts.
 pub(crate) fn marks(intent: &Intent) -> String {
-    let marks = [
-        (RUN_MARKER, &intent.run),
-        (DIR_MARKER, &intent.run_dir),
-        (PROCESS_MARKER, &intent.process),
-    ];
-    marks.map(|(name, value)| format!("{name}={}; export {name}\n", quote(value))).concat()
+    exports(marks_of(&intent.run, &intent.run_dir, &intent.process))
+}
+
+/// Variables that mark what is started for `process` of a run.
+pub(crate) const fn marks_of<'a>(
+    run: &'a str,
+    run_dir: &'a str,
+    process: &'a str,
+) -> [(&'static str, &'a str); 3] {
+    [(RUN_MARKER, run), (DIR_MARKER, run_dir), (PROCESS_MARKER, process)]
+}
+
+/// Lines that export variables.
+pub(crate) fn exports<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let line = |(name, value): (&str, &str)| format!("{name}={}; export {name}\n", quote(value));
+    variables.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! **Invariants.** Its proxy lists the model and answers its health with no replica at all, so replicas are counted.
 //! An application that could not be deployed is not tried again by Ray: that ends the wait, in Ray's words.
 
+use super::start::given_to;
 use super::{Doing, Wait, begin};
 use crate::error::FleetError;
 use crate::host::{Ran, quote};
-use crate::process::{DIR_MARKER, PROCESS_MARKER, RUN_MARKER};
 use crate::remote::{self, COMMON};
 use scalebeam_model::plan::ProcessPlan;
 use serde::Deserialize;
@@ -77,18 +77,8 @@ impl Wait<'_> {
         // Found, and let through, as the application's own process is.
         let is_app = |p: &&ProcessPlan| p.host == wanted.host && p.program == wanted.serve;
         let app = self.plan.processes.iter().find(is_app);
-        let given = app
-            .into_iter()
-            .flat_map(|p| &p.env)
-            .filter_map(|(name, value)| Some((name.as_str(), value.given()?)))
-            // A directory of the deployment is not for a question.
-            .filter(|(name, text)| remote::is_name(name) && !text.contains('{'));
-        let marks =
-            [(RUN_MARKER, mark.run.as_str()), (DIR_MARKER, &mark.dir), (PROCESS_MARKER, id)];
-        let exports: String = given
-            .chain(marks)
-            .map(|(name, value)| format!("{name}={}; export {name}\n", quote(value)))
-            .collect();
+        let given = app.into_iter().flat_map(given_to);
+        let exports = remote::exports(given.chain(remote::marks_of(&mark.run, &mark.dir, id)));
         let [serve, dashboard] = [wanted.serve, wanted.dashboard].map(quote);
         format!("{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n")
     }

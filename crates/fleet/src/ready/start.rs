@@ -5,7 +5,6 @@ use super::{Doing, Wait, begin};
 use crate::error::FleetError;
 use crate::host::{Ran, Shell, quote};
 use crate::launch::{Spawned, State};
-use crate::process::{DIR_MARKER, PROCESS_MARKER, RUN_MARKER};
 use crate::remote::{self, COMMON};
 use scalebeam_model::plan::{GateKind, ProcessPlan, RayNode, StartGate};
 use std::fmt::Write as _;
@@ -64,23 +63,12 @@ impl Wait<'_> {
     /// marks of what is asked about: a question that outlives the asking is taken down with that.
     fn script(&self, process: &ProcessPlan, gate: &StartGate) -> String {
         let (StartGate::Listening { host, .. } | StartGate::RayCluster { head: host, .. }) = gate;
-        let mut script = format!("{COMMON}\n");
-        let mut export = |name: &str, value: &str| {
-            let _ = writeln!(script, "{name}={}; export {name}", quote(value));
-        };
-        for (name, value) in &process.env {
-            // A directory of the deployment is not for a question.
-            let value = value.given().filter(|text| remote::is_name(name) && !text.contains('{'));
-            if let Some(value) = value {
-                export(name, value);
-            }
-        }
+        let mut script = format!("{COMMON}\n{}", remote::exports(given_to(process)));
         let about = |p: &&Spawned| p.plan().host == *host && p.plan().instance == process.instance;
         if let Some(asked) = self.processes.iter().find(about) {
             let mark = self.ctx.mark();
-            export(RUN_MARKER, &mark.run);
-            export(DIR_MARKER, &mark.dir);
-            export(PROCESS_MARKER, &asked.plan().id);
+            let marks = remote::marks_of(&mark.run, &mark.dir, &asked.plan().id);
+            script += &remote::exports(marks);
         }
         let _ = match gate {
             StartGate::Listening { port, .. } => writeln!(script, "[ -n \"$(listeners {port})\" ]"),
@@ -123,6 +111,14 @@ impl Wait<'_> {
             _ => String::new(),
         }
     }
+}
+
+/// Variables that the plan gives to `process`, for a question that is to find what it finds.
+pub(super) fn given_to(process: &ProcessPlan) -> impl Iterator<Item = (&str, &str)> {
+    let given =
+        process.env.iter().filter_map(|(name, value)| Some((name.as_str(), value.given()?)));
+    // A directory of the deployment is not for a question.
+    given.filter(|(name, text)| remote::is_name(name) && !text.contains('{'))
 }
 
 /// What a cluster lacks, for the user; `last` is what the raylet of a host said last, in brackets.
