@@ -248,6 +248,19 @@ pub struct Series {
     pub readings: Vec<Reading>,
 }
 
+/// Readings by what they are of.
+pub type ByDevice = BTreeMap<Device, BTreeMap<Quantity, Vec<Reading>>>;
+
+/// The same as series.
+pub fn series_of(readings: ByDevice) -> Vec<Series> {
+    let of_device = |(device, quantities): (Device, BTreeMap<Quantity, Vec<Reading>>)| {
+        let series =
+            move |(quantity, readings)| Series { device: device.clone(), quantity, readings };
+        quantities.into_iter().map(series)
+    };
+    readings.into_iter().flat_map(of_device).collect()
+}
+
 impl Series {
     /// The value that was read nearest to `at`, where that is of the same look, when looks come every `interval`.
     pub fn near(&self, at: Nanos, interval: Nanos) -> Option<f64> {

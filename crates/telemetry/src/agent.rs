@@ -15,9 +15,9 @@ mod spool;
 pub use bridge::attach;
 pub(crate) use connection::next_line;
 
+use crate::Readings;
 use crate::readings::Look;
 use crate::watch::{Watch, WatchConfig};
-use crate::{Readings, Watched};
 use connection::Connection;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, PROTOCOL, Say, Watching};
@@ -209,8 +209,8 @@ impl Agent {
         }
         let host = watching.host.clone();
         let tap = Writer::new(Arc::clone(&self.spool), self.config.own_id.clone());
-        let started =
-            Watch::tapped(of(watching), Arc::clone(&self.clock), Box::new(tap.into_tap()));
+        let config = WatchConfig::of(watching, AGENT_NAME);
+        let started = Watch::tapped(config, Arc::clone(&self.clock), Box::new(tap.into_tap()));
         match started {
             Ok(watch) => now.watch = Some(watch),
             Err(error) => {
@@ -242,13 +242,6 @@ impl Agent {
         let absent = telemetry.into_iter().flat_map(|t| t.absent).map(Say::Absent);
         self.spool.append(&absent.chain([Say::Ended { measure }]).collect::<Vec<_>>());
     }
-}
-
-fn of(watching: Watching) -> WatchConfig {
-    let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
-    let own_name = Some(AGENT_NAME.to_owned());
-    let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
-    WatchConfig { host, plan, watched: Some(watched) }
 }
 
 /// Writes what is read into the spool, devices by number.

@@ -89,7 +89,7 @@ impl Processes {
             Some(Look { pid, from, to: clock.now(), stat })
         };
         let mut looks: Vec<Look> = self.pids().into_iter().filter_map(look).collect();
-        looks.sort_by_key(|look| (Stat::parse(&look.stat).map(|s| s.started), look.pid));
+        looks.sort_by_cached_key(|look| (Stat::parse(&look.stat).map(|s| s.started), look.pid));
         looks
     }
 
@@ -157,10 +157,9 @@ impl Source for Processes {
                 Some(Some(found)) if self.is_still(&found, pid, &stat) => Some(found),
                 Some(None) => None,
                 // Between fork and exec it has its parent's environment and name; later it may call itself otherwise.
-                Some(Some(renamed)) => match (self.marked(pid), renamed.id) {
-                    (Some(id), _) | (None, Some(id)) => Some(self.named(id, pid, &stat)),
-                    (None, None) => self.ours(pid, &stat, &known),
-                },
+                Some(Some(renamed)) => {
+                    self.marked(pid).or(renamed.id).map(|id| self.named(id, pid, &stat))
+                }
                 None => self.ours(pid, &stat, &known),
             };
             if let Some(ours) = &ours {

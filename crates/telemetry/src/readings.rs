@@ -1,7 +1,9 @@
 //! What sources read, gathered by device and quantity.
 
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::{Absent, Device, Part, Quantity, Reading, Series, Telemetry};
+use scalebeam_model::telemetry::{
+    Absent, ByDevice, Device, Part, Quantity, Reading, Telemetry, series_of,
+};
 use scalebeam_model::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ pub trait Source: std::fmt::Debug {
 /// Readings so far.
 #[derive(Debug, Default)]
 pub struct Readings {
-    by_device: BTreeMap<Device, BTreeMap<Quantity, Vec<Reading>>>,
+    by_device: ByDevice,
     absent: BTreeSet<Absent>,
 }
 
@@ -63,12 +65,7 @@ impl Readings {
     /// Everything, with what could not be read: `absent`, and what was noted.
     pub fn finish(self, interval: Nanos, mut absent: Vec<Absent>) -> Telemetry {
         absent.extend(self.absent);
-        let of_device = |(device, quantities): (Device, BTreeMap<Quantity, Vec<Reading>>)| {
-            let series =
-                move |(quantity, readings)| Series { device: device.clone(), quantity, readings };
-            quantities.into_iter().map(series).collect::<Vec<_>>()
-        };
-        let series = self.by_device.into_iter().flat_map(of_device).collect();
+        let series = series_of(self.by_device);
         Telemetry { interval, series, absent, ..Telemetry::default() }
     }
 

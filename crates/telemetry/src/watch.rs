@@ -12,6 +12,7 @@ use crate::process::{Processes, Watched};
 use crate::readings::{Readings, Roots, Source};
 use nvml_wrapper::Nvml;
 use scalebeam_model::clock::Clock;
+use scalebeam_model::telemetry::agent::Watching;
 use scalebeam_model::telemetry::table::Maker;
 use scalebeam_model::telemetry::{Absent, Telemetry, TelemetryPlan};
 use scalebeam_model::units::Nanos;
@@ -32,6 +33,16 @@ pub struct WatchConfig {
 
 /// Takes what each look at the machine gave, in place of the end.
 pub(crate) type Tap = Box<dyn FnMut(Readings) + Send>;
+
+impl WatchConfig {
+    /// What `watching` says, by a process that calls itself `own_name`.
+    pub fn of(watching: Watching, own_name: &str) -> Self {
+        let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
+        let own_name = Some(own_name.to_owned());
+        let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
+        Self { host, plan, watched: Some(watched) }
+    }
+}
 
 /// A watch over this machine. Nothing is read between measurements.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use scalebeam_model::telemetry::agent::Watching;
 use scalebeam_model::telemetry::usage::{machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
 use scalebeam_telemetry::far::FarWatch;
-use scalebeam_telemetry::{Watch, WatchConfig, Watched};
+use scalebeam_telemetry::{Watch, WatchConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -76,7 +76,8 @@ impl Machines {
         let far = far.iter().map(|(host, door)| watch((host.as_str(), door.clone())));
         let far = far.collect::<Result<_, _>>().map_err(fail)?;
         let clock = Arc::clone(&campaign.clock);
-        let watch = Watch::start_with(own(of_host(&here)), clock, polls).map_err(fail)?;
+        let config = WatchConfig::of(of_host(&here), OWN_NAME);
+        let watch = Watch::start_with(config, clock, polls).map_err(fail)?;
         let history = pages::History::new(campaign.loaded, &campaign.clock, &is_wanted);
         Ok(Self { watch, far, history, unread })
     }
@@ -116,14 +117,6 @@ fn asked_of(campaign: &Campaign<'_>, host: &str, is_here: bool) -> TelemetryPlan
     let by_page = pages::tells_gpus_of(campaign.loaded, host, is_here);
     let by_node = pages::tells_machine_of(campaign.loaded, host, is_here);
     TelemetryPlan { gpu: plan.gpu && !by_page, rdma: plan.rdma && !by_node, ..plan.clone() }
-}
-
-/// The watch over this machine, which is its own load generator's.
-fn own(watching: Watching) -> WatchConfig {
-    let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
-    let own_name = Some(OWN_NAME.to_owned());
-    let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
-    WatchConfig { host, plan, watched: Some(watched) }
 }
 
 /// What each process of the plan does, where it works for an instance.

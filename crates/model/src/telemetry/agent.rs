@@ -6,7 +6,7 @@
 //!
 //! **Invariant.** No line makes a reader panic: what cannot be read is told apart and skipped.
 
-use super::{Absent, Device, Quantity, Reading, Series, Telemetry, TelemetryPlan};
+use super::{Absent, ByDevice, Device, Quantity, Reading, Telemetry, TelemetryPlan, series_of};
 use crate::plan::Role;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
@@ -152,7 +152,7 @@ pub fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Received {
     devices: BTreeMap<u32, Device>,
-    readings: BTreeMap<Device, BTreeMap<Quantity, Vec<Reading>>>,
+    readings: ByDevice,
     absent: Vec<Absent>,
     begun: Option<u64>,
     ended: Option<u64>,
@@ -221,14 +221,8 @@ impl Received {
 
     /// What was read since the last time that this was asked, by the clock of its machine.
     pub fn readings(&mut self, interval: Nanos) -> Telemetry {
-        let of_device = |(device, quantities): (Device, BTreeMap<Quantity, Vec<Reading>>)| {
-            let series = move |(quantity, mut readings): (Quantity, Vec<Reading>)| {
-                readings.sort_by_key(|r| r.from);
-                Series { device: device.clone(), quantity, readings }
-            };
-            quantities.into_iter().map(series).collect::<Vec<_>>()
-        };
-        let series = std::mem::take(&mut self.readings).into_iter().flat_map(of_device).collect();
+        let mut series = series_of(std::mem::take(&mut self.readings));
+        series.iter_mut().for_each(|s| s.readings.sort_by_key(|r| r.from));
         Telemetry { interval, series, absent: self.absent.clone(), ..Telemetry::default() }
     }
 }
