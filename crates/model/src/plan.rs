@@ -235,10 +235,12 @@ impl Role {
         format!("{} {index}", self.name())
     }
 
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Aggregated, Self::Prefill, Self::Decode];
+
     /// Reads the name in the file.
     pub fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Aggregated, Self::Prefill, Self::Decode];
-        all.into_iter().find(|role| role.name() == name)
+        Self::ALL.into_iter().find(|role| role.name() == name)
     }
 }
 

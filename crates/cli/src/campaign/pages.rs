@@ -57,8 +57,13 @@ pub(super) fn polls(
 
 /// Whether `host` is a GPU's host whose GPUs a page tells, in place of its driver.
 pub(super) fn tells_gpus_of(loaded: &Loaded, host: &str, is_here: bool) -> bool {
-    let is = |p: &PagePlan| p.host == host || (is_here && p.host == THIS_MACHINE);
-    loaded.plan.telemetry.pages.iter().any(|p| p.kind == PageKind::Dcgm && is(p))
+    let is = |p: &PagePlan| p.kind == PageKind::Dcgm && is_of(p, host, is_here);
+    loaded.plan.telemetry.pages.iter().any(is)
+}
+
+/// Whether a page tells of `host`, which may be this machine.
+fn is_of(page: &PagePlan, host: &str, is_here: bool) -> bool {
+    page.host == host || (is_here && page.host == THIS_MACHINE)
 }
 
 /// Counts of the same thing by two readers, one among the other, would look like counters that were set back.
@@ -68,9 +73,8 @@ fn is_of_machine(plan: &PagePlan) -> bool {
 
 /// Whether node_exporter tells of `host` in our place, its RDMA ports too.
 pub(super) fn tells_machine_of(loaded: &Loaded, host: &str, is_here: bool) -> bool {
-    let is = |p: &PagePlan| p.host == host || (is_here && p.host == THIS_MACHINE);
     let plan = &loaded.plan.telemetry;
-    !plan.host && plan.pages.iter().any(|p| is_of_machine(p) && is(p))
+    !plan.host && plan.pages.iter().any(|p| is_of_machine(p) && is_of(p, host, is_here))
 }
 
 fn what(plan: &PagePlan) -> String {
@@ -89,9 +93,7 @@ fn poll(plan: &PagePlan, loaded: &Loaded) -> Result<Poll, String> {
     let mut last = Told::new();
     // Its own thread asks, so that waiting for the answer holds nothing up.
     let ask = move || -> Result<Told, String> {
-        let body = runtime.block_on(async { tokio::time::timeout(PATIENCE, page.read()).await });
-        let late = |_| format!("there was no answer within {} s", PATIENCE.as_secs());
-        let told = read(&plan, &body.map_err(late)??)?;
+        let told = read(&plan, &answer(&runtime, page.read())?)?;
         // It has not gathered anew since: old values are none of now.
         if plan.kind == PageKind::Dcgm && told == last {
             return Ok(Told::new());
@@ -100,6 +102,15 @@ fn poll(plan: &PagePlan, loaded: &Loaded) -> Result<Poll, String> {
         Ok(told)
     };
     Ok(Poll { host, what, interval, ask: Box::new(ask) })
+}
+
+/// Waits for a page, but not for ever. Blocks.
+fn answer(
+    runtime: &Handle,
+    page: impl Future<Output = Result<String, String>>,
+) -> Result<String, String> {
+    let body = runtime.block_on(async { tokio::time::timeout(PATIENCE, page).await });
+    body.map_err(|_| format!("there was no answer within {} s", PATIENCE.as_secs()))?
 }
 
 fn interval(plan: &PagePlan, loaded: &Loaded) -> Nanos {
@@ -188,11 +199,7 @@ impl History {
         // The epoch's time at zero of the run's clock.
         let unix = self.clock.unix_now() - self.clock.now();
         let query = range(unix + from, unix + to, telemetry.interval);
-        let body = self
-            .runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, page.read_below(&query)).await });
-        let late = |_| format!("there was no answer within {} s", PATIENCE.as_secs());
-        prometheus::read(&body.map_err(late)??, &self.hosts, unix)
+        prometheus::read(&answer(&self.runtime, page.read_below(&query))?, &self.hosts, unix)
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! An account is of what was read. It names no cause, and a part that nothing was read of is not in it.
 
+use super::doubt::percent;
 use crate::plan::Role;
-use crate::results::{Metrics, lookup};
+use crate::results::{Metrics, is_zero, lookup};
 use crate::telemetry::Usage;
 use crate::telemetry::usage::{GpuUse, LinkUse, MeanMax, ProcessUse};
 use crate::units::significant;
@@ -76,18 +77,12 @@ pub struct FullestLink {
     pub speed_gbps: Option<f64>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
-
 /// The account of a point with these metrics, whose trials' machines did this; nothing where there is nothing
 /// to say.
 pub(super) fn account(metrics: &Metrics, usages: &[Option<Usage>]) -> Option<Account> {
     let usages: Vec<&Usage> = usages.iter().flatten().collect();
-    let roles = [Role::Aggregated, Role::Prefill, Role::Decode];
     let account = Account {
-        roles: roles.into_iter().filter_map(|role| of_role(role, &usages)).collect(),
+        roles: Role::ALL.into_iter().filter_map(|role| of_role(role, &usages)).collect(),
         first_token: first_token(metrics),
         link: fullest_link(&usages),
     };
@@ -118,8 +113,7 @@ fn of_trials<T>(
 }
 
 fn of_role(role: Role, usages: &[&Usage]) -> Option<RoleAccount> {
-    let gpus = |u: &'_ Usage| -> usize { u.given_gpus().filter(|g| g.role == Some(role)).count() };
-    let n = usages.iter().map(|u| gpus(u)).max().unwrap_or(0);
+    let n = usages.iter().map(|u| gpus_of(role, u).len()).max().unwrap_or(0);
     let busy = busy_of_gpus(role, usages);
     let account = RoleAccount {
         role,
@@ -206,10 +200,6 @@ impl FullestLink {
             ),
         }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{} %", significant(share * 100.0))
 }
 
 impl FirstToken {

@@ -144,7 +144,8 @@ fn grave(share: f64) -> TrustLevel {
     if share > 0.05 { TrustLevel::Invalid } else { TrustLevel::Caution }
 }
 
-fn percent(share: f64) -> String {
+/// A share in percent.
+pub(super) fn percent(share: f64) -> String {
     format!("{} %", significant(share * 100.0))
 }
 

@@ -3,6 +3,7 @@
 //! What a quantity is called, and which samples it is the sum of, stands in a data file an exporter
 //! (`names/NAME.toml`). What a page does not have is absent.
 
+use super::table::one;
 use super::{Device, Part, Quantity, Told};
 use crate::exposition::{Sample, samples};
 use serde::Deserialize;
@@ -80,10 +81,6 @@ struct Sum {
     /// Our unit of one of theirs.
     #[serde(default = "one")]
     scale: f64,
-}
-
-const fn one() -> f64 {
-    1.0
 }
 
 /// All samples of a name, or some of them by their labels.

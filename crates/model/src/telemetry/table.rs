@@ -82,7 +82,8 @@ struct Column {
     scale: f64,
 }
 
-const fn one() -> f64 {
+/// The scale of what is in our unit already.
+pub(super) const fn one() -> f64 {
     1.0
 }
 

@@ -5,6 +5,7 @@ use super::host_energy::{self, HostEnergy};
 use super::window::{self, CounterStat, Flaw, FlawKind, GaugeStat, Window};
 use super::{Absent, Device, HostClock, Part, Quantity, Series, Telemetry};
 use crate::plan::{DeploymentPlan, HostGpus, HostPlan, Platform, Role};
+use crate::results::is_false;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -368,11 +369,6 @@ fn foreign_cores(host: &HostUse, processes: &[ProcessUse]) -> Option<f64> {
     let ours: f64 = mine.map(|p| p.cpu_cores.map(|c| c.mean)).sum::<Option<_>>()?;
     let busy = host.cores? * host.cpu_pct?.mean / 100.0;
     Some((busy - ours).max(0.0))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// What a device is called in words: `node1 gpu 0`.
