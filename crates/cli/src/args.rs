@@ -125,12 +125,16 @@ pub(crate) enum Command {
         scalebeam report runs/20260101T000000Z-name --samples > samples.csv\n  \
         scalebeam report runs/20260101T000000Z-name --power-logs logs")]
     Report(ReportArgs),
-    /// Read power logs that other tools left
-    #[command(after_help = "Examples:\n  scalebeam import power_log_1gpu_20260101_000000.csv\n  \
+    /// Read results and power logs of other tools
+    #[command(
+        after_help = "Examples:\n  scalebeam import vllm-result.json profile_export_aiperf.json benchmarks.json\n  \
+        scalebeam import deepseek_benchmark_*.csv --json\n  \
+        scalebeam import power_log_1gpu_20260101_000000.csv\n  \
         scalebeam import power_log_*.csv --results benchmark_gpu_users_results.json\n  \
         scalebeam import gpu_metrics.csv --results result.json --json\n  \
         scalebeam import samples.csv --from 2026-01-01T00:10:00 --to 2026-01-01T00:12:00\n\n\
-        Times without a zone are taken as UTC. Each number stands with what speaks against it.")]
+        Times without a zone are taken as UTC. Each number stands with what speaks against it."
+    )]
     Import(ImportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(

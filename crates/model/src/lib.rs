@@ -16,6 +16,7 @@ pub mod exposition;
 pub mod fingerprint;
 pub mod floor;
 pub mod framing;
+pub mod import;
 pub mod limit;
 pub mod metrics;
 pub mod peers;

@@ -51,7 +51,7 @@ pub struct Peer {
     statistics: &'static [(&'static str, Statistic)],
     summary: Summary,
     /// Whether its file has the unit beside each value.
-    says_unit: bool,
+    pub(crate) says_unit: bool,
     /// What it measures, in the order of its file.
     pub quantities: &'static [Quantity],
 }
@@ -63,9 +63,26 @@ pub struct Quantity {
     pub key: &'static str,
     /// Its unit.
     pub unit: Unit,
+    /// What of ours it is.
+    pub like: Like,
     /// Its formula, with the tool's own meaning of the words.
     pub formula: &'static str,
     of: Of,
+}
+
+/// What of ours a quantity of a tool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Like {
+    /// This metric, but for what the tool's `differs` says.
+    Same(&'static str),
+    /// This metric, and in what it is another.
+    Near(&'static str, &'static str),
+    /// How many requests were answered.
+    Completed,
+    /// How many were not.
+    Failed,
+    /// No metric of ours.
+    Nothing,
 }
 
 /// A unit, and how many of it are one of ours (a second, a token, a request).
@@ -74,6 +91,14 @@ pub struct Unit {
     /// As the tool writes it.
     pub name: &'static str,
     scale: f64,
+}
+
+impl Unit {
+    /// How many of the unit of `metric`, one of ours, are one of these.
+    pub(crate) fn to_ours(self, metric: &str) -> f64 {
+        let is_in_ms = crate::metrics::find(metric).is_some_and(|m| m.unit.starts_with("ms"));
+        if is_in_ms { 1e3 / self.scale } else { 1.0 / self.scale }
+    }
 }
 
 const fn unit(name: &'static str, scale: f64) -> Unit {
@@ -115,6 +140,20 @@ enum Statistic {
     Count,
     /// Of a hundred.
     Percentile(f64),
+}
+
+impl Statistic {
+    /// Our word for it; we have none for sums and counts.
+    fn name(self) -> Option<String> {
+        Some(match self {
+            Self::Mean => "mean".to_owned(),
+            Self::Std => "std".to_owned(),
+            Self::Min => "min".to_owned(),
+            Self::Max => "max".to_owned(),
+            Self::Percentile(p) => format!("p{p}"),
+            Self::Sum | Self::Count => return None,
+        })
+    }
 }
 
 /// How a tool summarises values.
@@ -175,6 +214,11 @@ pub fn find(name: &str) -> Option<&'static Peer> {
 }
 
 impl Peer {
+    /// Its words for statistics, with ours.
+    pub(crate) fn statistics(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
+        self.statistics.iter().map(|(word, statistic)| (*word, statistic.name()))
+    }
+
     /// What the tool would have said of the measured requests of one trial.
     pub fn rows(&self, records: &[RequestRecord]) -> Vec<Row> {
         let seen = Seen { records, counts: self.counts };

@@ -68,7 +68,7 @@ pub fn terminal_percentiles(results: &Results, percentiles: &[f64]) -> String {
     draw_grid(&table::percentiles(results, percentiles))
 }
 
-fn draw_grid(grid: &Grid) -> String {
+pub(crate) fn draw_grid(grid: &Grid) -> String {
     let widths: Vec<usize> = (0..grid.head.len())
         .map(|i| {
             let cells = grid.rows.iter().map(|r| &r[i]).chain([&grid.head[i]]);

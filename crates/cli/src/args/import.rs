@@ -3,13 +3,14 @@
 use clap::Args;
 use std::path::PathBuf;
 
-/// Logs of power, and what they are put beside.
+/// Files of other tools, and what logs of power are put beside.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// Power logs: seed 4's power_log_*.csv, CSV of nvidia-smi or amd-smi, srt-slurm's samples.csv
-    #[arg(required = true, value_name = "LOG")]
-    pub(crate) logs: Vec<PathBuf>,
-    /// Results of the benchmark: seed 4's list, or one with benchmark_start_time_unix
+    /// Results of other tools (JSON, JSON lines, CSV), and power logs: seed 4's power_log_*.csv, CSV of nvidia-smi or
+    /// amd-smi, srt-slurm's samples.csv. What a file is, it says itself
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Results that power logs are put beside: seed 4's list, or one with benchmark_start_time_unix
     #[arg(long, value_name = "FILE")]
     pub(crate) results: Option<PathBuf>,
     /// Begin of the time to look at (UTC); all of each log where it is not said

@@ -1,30 +1,58 @@
-//! `import`: power logs that other tools left, with our numbers beside theirs.
+//! `import`: results of other tools under our names, and power logs that they left, with our numbers beside theirs.
 
 use crate::args::ImportArgs;
 use crate::exit::{Failure, Status};
 use crate::printer;
+use scalebeam_model::import::{self, IMPORT_FORMAT, ImportedFile};
 use scalebeam_model::telemetry::log_results::{self, Imported, LogSummary, LoggedPoint, NamedLog};
 use scalebeam_model::telemetry::power_log::{self, LogFlaw, PowerSummary};
 use scalebeam_model::telemetry::usage::THIS_MACHINE;
+use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
 
+/// What all files say.
+#[derive(Debug, Serialize)]
+struct Said {
+    format: u32,
+    files: Vec<ImportedFile>,
+    #[serde(flatten)]
+    power: Imported,
+}
+
 pub(super) fn run(args: &ImportArgs) -> Result<Status, Failure> {
-    let logs = args.logs.iter().map(|path| log(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut files = Vec::new();
+    let mut logs = Vec::new();
+    for path in &args.files {
+        match read(path)? {
+            Read::Results(file) => files.push(file),
+            Read::Log(log) => logs.push(log),
+        }
+    }
+    if logs.is_empty() && (args.results.is_some() || args.from.is_some()) {
+        return Err(Failure::usage(
+            "--results, --from and --to are for power logs, and no file is one",
+        ));
+    }
+    let said = Said { format: IMPORT_FORMAT, files, power: power(args, &logs)? };
+    if args.json {
+        printer::json(&said)?;
+    } else {
+        let results = scalebeam_report::imported(&said.files, printer::width());
+        printer::data(&(results + &shown(&said.power)));
+    }
+    Ok(Status::Ok)
+}
+
+fn power(args: &ImportArgs, logs: &[NamedLog]) -> Result<Imported, Failure> {
     let results = args.results.as_deref().map(text).transpose()?;
     let window = args.from.as_deref().zip(args.to.as_deref());
     let window = window.map(|(from, to)| log_results::window(from, to)).transpose();
     let window = window.map_err(|why| Failure::usage(format!("--from, --to: {why}")))?;
-    let imported = log_results::import(&logs, results.as_deref(), window).map_err(|why| {
+    log_results::import(logs, results.as_deref(), window).map_err(|why| {
         let file = args.results.as_deref().unwrap_or(Path::new("the logs"));
         Failure::usage(format!("{}: {why}", file.display()))
-    })?;
-    if args.json {
-        printer::json(&imported)?;
-    } else {
-        printer::data(&shown(&imported));
-    }
-    Ok(Status::Ok)
+    })
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -32,14 +60,28 @@ fn text(path: &Path) -> Result<String, Failure> {
         .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))
 }
 
-fn log(path: &Path) -> Result<NamedLog, Failure> {
-    let log = power_log::read(&text(path)?, THIS_MACHINE).map_err(|why| {
-        Failure::usage(format!("{} is no power log: {why}", path.display())).hint(
-            "known are seed 4's power_log_*.csv, CSV of nvidia-smi and amd-smi with their heads and timestamps, and srt-slurm's samples.csv",
-        )
-    })?;
+/// What a file is.
+enum Read {
+    Results(ImportedFile),
+    Log(NamedLog),
+}
+
+fn read(path: &Path) -> Result<Read, Failure> {
+    let text = text(path)?;
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(NamedLog { file, log })
+    let no_log = match power_log::read(&text, THIS_MACHINE) {
+        Ok(log) => return Ok(Read::Log(NamedLog { file, log })),
+        Err(why) => why,
+    };
+    import::read(&file, &text).map(Read::Results).map_err(|why| {
+        Failure::usage(format!(
+            "{} is no result ({why}), and no power log ({no_log})",
+            path.display()
+        ))
+        .hint(
+            "power logs that are known are seed 4's power_log_*.csv, CSV of nvidia-smi and amd-smi with their heads and timestamps, and srt-slurm's samples.csv",
+        )
+    })
 }
 
 /// For people. A string takes all that is written to it.

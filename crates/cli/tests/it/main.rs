@@ -20,6 +20,7 @@ mod e2e_vllm_ray;
 mod e2e_vllm_ray_serve;
 mod fingerprint;
 mod hosts;
+mod import;
 mod interrupt;
 mod kill;
 mod kube;

@@ -145,7 +145,7 @@ fn power_goes_out_as_seed_four_logs_it_and_comes_back() {
     assert!(shown.contains("GPU power only") && shown.contains("busy_sample_power_w"), "{shown}");
 
     let no_log = say(["import", &file_of_results]).expect_code(2);
-    assert!(no_log.stderr.contains("is no power log"), "{}", no_log.stderr);
+    assert!(no_log.stderr.contains("no power log"), "{}", no_log.stderr);
 }
 
 /// A controller that wants to know who asks, as they all do. It ends with the test's process.

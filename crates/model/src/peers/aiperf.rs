@@ -1,7 +1,7 @@
 //! `aiperf profile`.
 
 use super::parts::{self, MS, REQUESTS, REQUESTS_PER_S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary, Unit, unit};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary, Unit, unit};
 use crate::request::RequestRecord;
 
 const SEC: Unit = unit("sec", 1.0);
@@ -51,102 +51,125 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "request_latency/{}",
             unit: MS,
+            like: Like::Near("e2e_sent_ms", "it ends with the last token, not with the stream"),
             formula: "last chunk with content - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_last_token(r))),
         },
         Quantity {
             key: "time_to_first_token/{}",
             unit: MS,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first chunk with content - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "time_to_first_output_token/{}",
             unit: MS,
+            like: Like::Near("ttfo_ms", "it begins when the request is sent, not when it is due"),
             formula: "first chunk with content that is no reasoning - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttfo(r))),
         },
         Quantity {
             key: "time_to_second_token/{}",
             unit: MS,
+            like: Like::Same("ttst_ms"),
             formula: "second chunk with content - first",
             of: Of::Counted(second_chunk),
         },
         Quantity {
             key: "inter_token_latency/{}",
             unit: MS,
+            like: Like::Same("tpot_ms"),
             formula: "(request_latency - time_to_first_token) / (output_sequence_length - 1)",
             of: Of::Counted(|r, out| parts::push(out, itl(r))),
         },
         Quantity {
             key: "inter_chunk_latency/{}",
             unit: MS,
+            like: Like::Near("itl_ms", "chunks of one read are 0 apart"),
             formula: "gaps between chunks with content, all requests pooled",
             of: Of::Counted(parts::chunk_gaps),
         },
         Quantity {
             key: "output_token_throughput_per_user/{}",
             unit: PER_USER,
+            like: Like::Same("interactivity_tps"),
             formula: "1 / inter_token_latency",
             of: Of::Counted(|r, out| parts::push(out, itl(r).map(|itl| 1.0 / itl))),
         },
         Quantity {
             key: "prefill_throughput_per_user/{}",
             unit: PER_USER,
+            like: Like::Near(
+                "prefill_tps",
+                "it begins when the request is sent, not when it is due",
+            ),
             formula: "input_sequence_length / time_to_first_token",
             of: Of::Counted(prefill),
         },
         Quantity {
             key: "output_sequence_length/{}",
             unit: TOKENS,
+            like: Like::Near(
+                "output_tokens",
+                "text tokenised by the tool, unless it was told to ask the server",
+            ),
             formula: "output tokens, reasoning included",
             of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
         },
         Quantity {
             key: "reasoning_token_count/{}",
             unit: TOKENS,
+            like: Like::Same("reasoning_tokens"),
             formula: "reasoning tokens",
             of: Of::Counted(|r, out| parts::push(out, r.reasoning_tokens.map(f64::from))),
         },
         Quantity {
             key: "input_sequence_length/{}",
             unit: TOKENS,
+            like: Like::Near("prompt_tokens", "text tokenised by the tool, without the template"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
         },
         Quantity {
             key: "request_throughput/avg",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "request_count / benchmark_duration",
             of: Of::Trial(|t| Some(parts::count(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "output_token_throughput/avg",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "sum of output_sequence_length / benchmark_duration",
             of: Of::Trial(|t| Some(parts::output(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "total_token_throughput/avg",
             unit: TOKENS_PER_S,
+            like: Like::Same("total_tps"),
             formula: "sum of both sequence lengths / benchmark_duration",
             of: Of::Trial(|t| Some(parts::input_and_output(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "request_count/avg",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests without an error",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "error_request_count/avg",
             unit: REQUESTS,
+            like: Like::Failed,
             formula: "requests with one",
             of: Of::Trial(parts::failed),
         },
         Quantity {
             key: "benchmark_duration/avg",
             unit: SEC,
+            like: Like::Same("wall_s"),
             formula: "first start to the last chunk with content of any request",
             of: Of::Trial(parts::to_last_content),
         },

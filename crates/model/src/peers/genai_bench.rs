@@ -1,7 +1,7 @@
 //! `genai-bench benchmark`.
 
 use super::parts::{self, REQUESTS, REQUESTS_PER_S, S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary, unit};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary, unit};
 use crate::request::RequestRecord;
 
 /// Faster answers are taken for errors of the clock and left out.
@@ -43,96 +43,115 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "aggregated_metrics/run_duration",
             unit: S,
+            like: Like::Same("wall_s"),
             formula: "first start to last end",
             of: Of::Trial(parts::whole),
         },
         Quantity {
             key: "aggregated_metrics/mean_output_throughput_tokens_per_s",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "sum of output tokens / run_duration",
             of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "aggregated_metrics/mean_input_throughput_tokens_per_s",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "sum of prompt tokens / run_duration",
             of: Of::Trial(parts::input_per_s),
         },
         Quantity {
             key: "aggregated_metrics/mean_total_tokens_throughput_tokens_per_s",
             unit: TOKENS_PER_S,
+            like: Like::Same("total_tps"),
             formula: "sum of both / run_duration",
             of: Of::Trial(parts::all_per_s),
         },
         Quantity {
             key: "aggregated_metrics/requests_per_second",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "completed / run_duration",
             of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "aggregated_metrics/num_completed_requests",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests without an error",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "aggregated_metrics/num_error_requests",
             unit: REQUESTS,
+            like: Like::Failed,
             formula: "requests with one",
             of: Of::Trial(parts::failed),
         },
         Quantity {
             key: "aggregated_metrics/stats/ttft/{}",
             unit: S,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first token - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/tpot/{}",
             unit: unit("s/token", 1.0),
+            like: Like::Near("tpot_ms", "it reaches to the end of the stream"),
             formula: "output_latency / (output tokens - 1)",
             of: Of::Counted(|r, out| parts::push(out, tpot(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/e2e_latency/{}",
             unit: S,
+            like: Like::Same("e2e_sent_ms"),
             formula: "end - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_end(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/output_latency/{}",
             unit: S,
+            like: Like::Nothing,
             formula: "e2e_latency - ttft",
             of: Of::Counted(|r, out| parts::push(out, output_latency(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/output_inference_speed/{}",
             unit: TOKENS_PER_S,
+            like: Like::Near("interactivity_tps", "it reaches to the end of the stream"),
             formula: "1 / tpot",
             of: Of::Counted(|r, out| parts::push(out, speed(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/num_input_tokens/{}",
             unit: TOKENS,
+            like: Like::Same("prompt_tokens"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
         },
         Quantity {
             key: "aggregated_metrics/stats/num_output_tokens/{}",
             unit: TOKENS,
+            like: Like::Same("output_tokens"),
             formula: "output tokens by usage, else re-tokenised text",
             of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
         },
         Quantity {
             key: "aggregated_metrics/stats/input_throughput/{}",
             unit: TOKENS_PER_S,
+            like: Like::Near(
+                "prefill_tps",
+                "it begins when the request is sent, not when it is due",
+            ),
             formula: "prompt tokens / ttft",
             of: Of::Counted(input_throughput),
         },
         Quantity {
             key: "aggregated_metrics/stats/output_throughput/{}",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "(output tokens - 1) / output_latency",
             of: Of::Counted(|r, out| parts::push(out, speed(r))),
         },

@@ -2,7 +2,7 @@
 
 use super::aiperf::{PER_USER, STATISTICS};
 use super::parts::{self, MS, REQUESTS_PER_S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary};
 use crate::request::RequestRecord;
 
 /// As `triton-inference-server/perf_analyzer` computes them in `LLMProfileDataParser._parse_requests`.
@@ -28,54 +28,63 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "request_throughput/avg",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "requests / (first start to last response)",
             of: Of::Trial(|t| Some(parts::count(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "request_latency/{}",
             unit: MS,
+            like: Like::Near("e2e_sent_ms", "it ends with the last token, not with the stream"),
             formula: "last response - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_last_token(r))),
         },
         Quantity {
             key: "time_to_first_token/{}",
             unit: MS,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first response with content - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "time_to_second_token/{}",
             unit: MS,
+            like: Like::Same("ttst_ms"),
             formula: "second response - first",
             of: Of::Counted(second_response),
         },
         Quantity {
             key: "inter_token_latency/{}",
             unit: MS,
+            like: Like::Same("tpot_ms"),
             formula: "(request_latency - time_to_first_token) / (output_sequence_length - 1)",
             of: Of::Counted(|r, out| parts::push(out, itl(r))),
         },
         Quantity {
             key: "output_token_throughput/avg",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "sum of output_sequence_length / (first start to last response)",
             of: Of::Trial(|t| Some(parts::output(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "output_token_throughput_per_user/{}",
             unit: PER_USER,
+            like: Like::Same("interactivity_tps"),
             formula: "1 / inter_token_latency",
             of: Of::Counted(|r, out| parts::push(out, itl(r).map(|itl| 1.0 / itl))),
         },
         Quantity {
             key: "output_sequence_length/{}",
             unit: TOKENS,
+            like: Like::Near("output_tokens", "text tokenised by the tool"),
             formula: "output tokens",
             of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
         },
         Quantity {
             key: "input_sequence_length/{}",
             unit: TOKENS,
+            like: Like::Near("prompt_tokens", "text tokenised by the tool, without the template"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
         },

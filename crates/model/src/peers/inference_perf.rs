@@ -1,7 +1,7 @@
 //! `inference-perf`.
 
 use super::parts::{self, REQUESTS, REQUESTS_PER_S, S, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary};
 use crate::request::RequestRecord;
 
 /// As `kubernetes-sigs/inference-perf` computes them in `compute_request_latency_metrics` and
@@ -41,42 +41,52 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "benchmark_time_seconds",
             unit: S,
+            like: Like::Same("wall_s"),
             formula: "first start to last end",
             of: Of::Trial(parts::whole),
         },
         Quantity {
             key: "load_summary/count",
             unit: REQUESTS,
+            like: Like::Same("requests"),
             formula: "requests sent",
             of: Of::Trial(|t| Some(t.sent().count() as f64)),
         },
         Quantity {
             key: "load_summary/schedule_delay/{}",
             unit: S,
+            like: Like::Same("lateness_ms"),
             formula: "start - scheduled time, of all requests",
             of: Of::Sent(schedule_delay),
         },
         Quantity {
             key: "successes/count",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests without an error",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "successes/latency/request_latency/{}",
             unit: S,
+            like: Like::Same("e2e_sent_ms"),
             formula: "end - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_end(r))),
         },
         Quantity {
             key: "successes/latency/normalized_time_per_output_token/{}",
             unit: S,
+            like: Like::Near(
+                "token_latency_ms",
+                "it begins when the request is sent, not when it is due",
+            ),
             formula: "request_latency / output tokens",
             of: Of::Counted(normalised),
         },
         Quantity {
             key: "successes/latency/time_per_output_token/{}",
             unit: S,
+            like: Like::Same("tpot_ms"),
             formula: "(last token - first token) / (output tokens - 1)",
             of: Of::Counted(|r, out| {
                 parts::push(out, parts::per_later_token(r, parts::decoding(r)))
@@ -85,42 +95,49 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "successes/latency/time_to_first_token/{}",
             unit: S,
+            like: Like::Near("ttft_sent_ms", "of answers with two tokens at least"),
             formula: "first token - start, of answers with two tokens at least",
             of: Of::Counted(ttft),
         },
         Quantity {
             key: "successes/latency/inter_token_latency/{}",
             unit: S,
+            like: Like::Near("itl_ms", "tokens of one chunk are 0 apart"),
             formula: "gaps between tokens, those of one chunk 0 apart, all requests pooled",
             of: Of::Counted(token_gaps),
         },
         Quantity {
             key: "successes/throughput/input_tokens_per_sec",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "prompt tokens / benchmark time",
             of: Of::Trial(parts::input_per_s),
         },
         Quantity {
             key: "successes/throughput/output_tokens_per_sec",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "output tokens / benchmark time",
             of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "successes/throughput/total_tokens_per_sec",
             unit: TOKENS_PER_S,
+            like: Like::Same("total_tps"),
             formula: "prompt and output tokens / benchmark time",
             of: Of::Trial(parts::all_per_s),
         },
         Quantity {
             key: "successes/throughput/requests_per_sec",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "successes / benchmark time",
             of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "failures/count",
             unit: REQUESTS,
+            like: Like::Failed,
             formula: "requests with an error",
             of: Of::Trial(parts::failed),
         },

@@ -1,7 +1,7 @@
 //! `token_benchmark_ray.py` of LLMPerf.
 
 use super::parts::{self, REQUESTS, S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary, unit};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary, unit};
 use crate::request::RequestRecord;
 
 /// As `ray-project/llmperf` computes them in `metrics_summary`, from what `OpenAIChatCompletionsClient`
@@ -39,48 +39,59 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "results_inter_token_latency_s_{}",
             unit: S,
+            like: Like::Near(
+                "token_latency_ms",
+                "the sum of the gaps with the time to first token in it, over all tokens",
+            ),
             formula: "(time to first token + gaps between chunks) / output tokens",
             of: Of::Counted(itl),
         },
         Quantity {
             key: "results_ttft_s_{}",
             unit: S,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first chunk with content - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "results_end_to_end_latency_s_{}",
             unit: S,
+            like: Like::Same("e2e_sent_ms"),
             formula: "end of stream - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_end(r))),
         },
         Quantity {
             key: "results_request_output_throughput_token_per_s_{}",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "output tokens / end_to_end_latency",
             of: Of::Counted(throughput),
         },
         Quantity {
             key: "results_number_input_tokens_{}",
             unit: TOKENS,
+            like: Like::Near("prompt_tokens", "by a Llama tokenizer, whatever the model"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
         },
         Quantity {
             key: "results_number_output_tokens_{}",
             unit: TOKENS,
+            like: Like::Near("output_tokens", "by a Llama tokenizer, whatever the model"),
             formula: "output tokens",
             of: Of::Counted(|r, out| parts::push(out, parts::output_tokens(r))),
         },
         Quantity {
             key: "results_num_requests_started",
             unit: REQUESTS,
+            like: Like::Same("requests"),
             formula: "requests that ended",
             of: Of::Trial(|t| Some(parts::count(t)? + parts::failed(t)?)),
         },
         Quantity {
             key: "results_error_rate",
             unit: unit("ratio", 1.0),
+            like: Like::Nothing,
             formula: "errors / requests that ended",
             of: Of::Trial(|t| {
                 let all = parts::count(t)? + parts::failed(t)?;
@@ -90,24 +101,28 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "results_number_errors",
             unit: REQUESTS,
+            like: Like::Failed,
             formula: "requests with an error",
             of: Of::Trial(parts::failed),
         },
         Quantity {
             key: "results_mean_output_throughput_token_per_s",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "sum of output tokens / (first start to last end)",
             of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "results_num_completed_requests",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests without an error",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "results_num_completed_requests_per_min",
             unit: unit("requests/min", 60.0),
+            like: Like::Same("rps"),
             formula: "completed / minutes",
             of: Of::Trial(parts::requests_per_s),
         },

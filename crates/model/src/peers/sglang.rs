@@ -1,7 +1,7 @@
 //! `python -m sglang.bench_serving`.
 
 use super::parts::{self, MS, REQUESTS, REQUESTS_PER_S, S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Statistic, Summary};
+use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary};
 use crate::request::RequestRecord;
 
 /// As `sgl-project/sglang` computes them in `do_calculate_metrics`.
@@ -35,78 +35,91 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "duration",
             unit: S,
+            like: Like::Same("wall_s"),
             formula: "first start to last end",
             of: Of::Trial(parts::whole),
         },
         Quantity {
             key: "completed",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests without an error",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "total_input_tokens",
             unit: TOKENS,
+            like: Like::Nothing,
             formula: "sum of prompt lengths",
             of: Of::Trial(parts::input),
         },
         Quantity {
             key: "total_output_tokens",
             unit: TOKENS,
+            like: Like::Nothing,
             formula: "sum of usage.completion_tokens, else of what was asked",
             of: Of::Trial(parts::output),
         },
         Quantity {
             key: "request_throughput",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "completed / duration",
             of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "input_throughput",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "total_input_tokens / duration",
             of: Of::Trial(parts::input_per_s),
         },
         Quantity {
             key: "output_throughput",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "total_output_tokens / duration",
             of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "total_throughput",
             unit: TOKENS_PER_S,
+            like: Like::Same("total_tps"),
             formula: "(total_input_tokens + total_output_tokens) / duration",
             of: Of::Trial(parts::all_per_s),
         },
         Quantity {
             key: "{}_e2e_latency_ms",
             unit: MS,
+            like: Like::Same("e2e_sent_ms"),
             formula: "end of stream - start",
             of: Of::Counted(|r, out| parts::push(out, parts::to_end(r))),
         },
         Quantity {
             key: "{}_ttft_ms",
             unit: MS,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first chunk with text - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "{}_tpot_ms",
             unit: MS,
+            like: Like::Near("tpot_ms", "it reaches to the end of the stream"),
             formula: "(e2e_latency - ttft) / (output tokens - 1), of requests with two at least",
             of: Of::Counted(tpot),
         },
         Quantity {
             key: "{}_itl_ms",
             unit: MS,
+            like: Like::Near("itl_ms", "chunks of one read are 0 apart"),
             formula: "gaps between chunks with text, all requests pooled",
             of: Of::Counted(parts::chunk_gaps),
         },
         Quantity {
             key: "max_itl_ms",
             unit: MS,
+            like: Like::Nothing,
             formula: "the longest such gap",
             of: Of::Trial(|t| {
                 let mut gaps = Vec::new();
@@ -117,6 +130,7 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "concurrency",
             unit: REQUESTS,
+            like: Like::Same("concurrency_reached"),
             formula: "sum of e2e_latency / duration",
             of: Of::Trial(parts::mean_concurrency),
         },

@@ -1,7 +1,7 @@
 //! `vllm bench serve`, and its drop-in in Rust.
 
 use super::parts::{self, MS, REQUESTS, REQUESTS_PER_S, S, TOKENS, TOKENS_PER_S};
-use super::{Of, Peer, Quantity, Sample, Seen, Statistic, Summary};
+use super::{Like, Of, Peer, Quantity, Sample, Seen, Statistic, Summary};
 use crate::request::RequestRecord;
 use crate::units::Nanos;
 
@@ -38,72 +38,84 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "duration",
             unit: S,
+            like: Like::Same("wall_s"),
             formula: "first start to last end",
             of: Of::Trial(parts::whole),
         },
         Quantity {
             key: "completed",
             unit: REQUESTS,
+            like: Like::Completed,
             formula: "requests with a token",
             of: Of::Trial(parts::count),
         },
         Quantity {
             key: "failed",
             unit: REQUESTS,
+            like: Like::Failed,
             formula: "all others",
             of: Of::Trial(parts::failed),
         },
         Quantity {
             key: "total_input_tokens",
             unit: TOKENS,
+            like: Like::Nothing,
             formula: "sum of usage.prompt_tokens",
             of: Of::Trial(parts::input),
         },
         Quantity {
             key: "total_output_tokens",
             unit: TOKENS,
+            like: Like::Nothing,
             formula: "sum of usage.completion_tokens, else re-tokenised text",
             of: Of::Trial(parts::output),
         },
         Quantity {
             key: "request_throughput",
             unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
             formula: "completed / duration",
             of: Of::Trial(parts::requests_per_s),
         },
         Quantity {
             key: "output_throughput",
             unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
             formula: "total_output_tokens / duration",
             of: Of::Trial(parts::output_per_s),
         },
         Quantity {
             key: "total_token_throughput",
             unit: TOKENS_PER_S,
+            like: Like::Same("total_tps"),
             formula: "(total_input_tokens + total_output_tokens) / duration",
             of: Of::Trial(parts::all_per_s),
         },
         Quantity {
             key: "max_output_tokens_per_s",
             unit: TOKENS_PER_S,
+            like: Like::Nothing,
             formula: "most chunks in one whole second from the first start",
             of: Of::Trial(busiest_second),
         },
         Quantity {
             key: "max_concurrent_requests",
             unit: REQUESTS,
+            like: Like::Nothing,
             formula: "most completed requests between start and last token at once",
             of: Of::Trial(peak),
         },
         Quantity {
             key: "{}_ttft_ms",
             unit: MS,
+            like: Like::Same("ttft_sent_ms"),
             formula: "first chunk - start",
             of: Of::Counted(|r, out| parts::push(out, parts::ttft(r))),
         },
         Quantity {
             key: "{}_tpot_ms",
             unit: MS,
+            like: Like::Same("tpot_ms"),
             formula: "(last chunk - first chunk) / (output tokens - 1), of requests with two at least",
             of: Of::Counted(|r, out| {
                 parts::push(out, parts::per_later_token(r, parts::decoding(r)))
@@ -112,12 +124,17 @@ pub(super) const PEER: Peer = Peer {
         Quantity {
             key: "{}_itl_ms",
             unit: MS,
+            like: Like::Near(
+                "itl_ms",
+                "chunks of one read are 0 apart, and a role chunk adds a gap",
+            ),
             formula: "gaps between chunks, all requests pooled",
             of: Of::Counted(parts::chunk_gaps),
         },
         Quantity {
             key: "{}_e2el_ms",
             unit: MS,
+            like: Like::Near("e2e_sent_ms", "it ends with the last token, not with the stream"),
             formula: "last chunk - start",
             of: Of::Counted(|r, out: &mut Vec<Sample>| parts::push(out, parts::to_last_token(r))),
         },

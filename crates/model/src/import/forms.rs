@@ -1,0 +1,346 @@
+//! What result files look like: which keys tell whose a file is, and where its numbers are.
+
+use super::{Asked, ImportedPoint, SINGLE, number};
+use crate::peers::{self, Like, Peer};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+/// In the order in which a file is held against them: the first that fits is it.
+const FILES: &[&str] = &[
+    include_str!("forms/aiperf.toml"),
+    include_str!("forms/genai-perf.toml"),
+    include_str!("forms/guidellm.toml"),
+    include_str!("forms/guidellm-old.toml"),
+    include_str!("forms/inference-perf.toml"),
+    include_str!("forms/genai-bench.toml"),
+    include_str!("forms/llmperf.toml"),
+    include_str!("forms/inferencex.toml"),
+    include_str!("forms/sglang.toml"),
+    include_str!("forms/vllm.toml"),
+    include_str!("forms/evalscope.toml"),
+    include_str!("forms/evalscope-percentiles.toml"),
+    include_str!("forms/llama-benchy.toml"),
+    include_str!("forms/srt-rollup.toml"),
+    include_str!("forms/seed1.toml"),
+    include_str!("forms/seed3.toml"),
+    include_str!("forms/seed4.toml"),
+];
+
+/// A form of file. Places in it are JSON pointers (RFC 6901) from the object of a point; one that begins with `^` is
+/// from the object around all points.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    /// What writes it.
+    pub(super) tool: String,
+    /// Its entry in the catalogue of tools, whose quantities and differences it has.
+    catalogue: Option<String>,
+    /// Places that all have something.
+    has: Vec<String>,
+    /// Where the list of points is; the whole object is one where this is empty.
+    #[serde(default)]
+    points: String,
+    /// Rows are statistics of one point, named by what is here.
+    rows: Option<String>,
+    /// What the tool calls a point.
+    label: Option<String>,
+    #[serde(default)]
+    asked: AskedAt,
+    #[serde(default)]
+    completed: Vec<String>,
+    #[serde(default)]
+    failed: Vec<String>,
+    /// Its words for statistics, and ours.
+    #[serde(default)]
+    statistics: BTreeMap<String, String>,
+    /// In what its numbers differ from ours.
+    #[serde(default)]
+    differs: Vec<String>,
+    #[serde(default)]
+    value: Vec<ValueAt>,
+}
+
+/// Where what was asked for is: the first place with something.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AskedAt {
+    model: Vec<String>,
+    gpus: Vec<String>,
+    concurrency: Vec<String>,
+    rate: Vec<String>,
+    requests: Vec<String>,
+    isl: Vec<String>,
+    osl: Vec<String>,
+}
+
+/// Where a metric of ours is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ValueAt {
+    /// Its place; `{}` stands for the tool's word of a statistic.
+    at: String,
+    metric: String,
+    /// Which statistic it is, where the place does not say.
+    stat: Option<String>,
+    /// How many of our unit are one of the tool's.
+    #[serde(default = "one")]
+    scale: f64,
+    /// The unit that the file must name beside it.
+    unit: Option<String>,
+    /// In what it is another metric than ours.
+    near: Option<String>,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+/// All forms. That each file can be read is proven by a test.
+pub(super) fn all() -> &'static [Form] {
+    static ALL: LazyLock<Vec<Form>> =
+        LazyLock::new(|| FILES.iter().filter_map(|text| parse(text).ok()).collect());
+    &ALL
+}
+
+fn parse(text: &str) -> Result<Form, toml::de::Error> {
+    let mut form: Form = toml::from_str(text)?;
+    if let Some(peer) = form.catalogue.as_deref().and_then(peers::find) {
+        form.take(peer);
+    }
+    Ok(form)
+}
+
+impl Form {
+    /// The quantities of `peer` that are ours, each at its place.
+    fn take(&mut self, peer: &Peer) {
+        self.differs.extend(peer.differs.iter().map(|text| (*text).to_owned()));
+        let words =
+            peer.statistics().filter_map(|(word, statistic)| Some((word.to_owned(), statistic?)));
+        self.statistics.extend(words);
+        for quantity in peer.quantities {
+            let at = format!("/{}", quantity.key);
+            let (metric, near) = match quantity.like {
+                Like::Same(metric) => (metric, None),
+                Like::Near(metric, why) => (metric, Some(why.to_owned())),
+                Like::Completed => {
+                    self.completed.push(at);
+                    continue;
+                }
+                Like::Failed => {
+                    self.failed.push(at);
+                    continue;
+                }
+                Like::Nothing => continue,
+            };
+            self.value.push(ValueAt {
+                at,
+                metric: metric.to_owned(),
+                stat: None,
+                scale: quantity.unit.to_ours(metric),
+                unit: peer.says_unit.then(|| quantity.unit.name.to_owned()),
+                near,
+            });
+        }
+    }
+
+    /// Whether `roots` are of this form.
+    pub(super) fn writes(&self, roots: &[Value]) -> bool {
+        let has = |root: &Value| self.has.iter().all(|place| root.pointer(place).is_some());
+        roots.first().is_some_and(has)
+    }
+
+    pub(super) fn differs(&self) -> Vec<String> {
+        self.differs.clone()
+    }
+
+    /// The object of each point, and the one around it.
+    pub(super) fn points<'a>(&self, roots: &'a [Value]) -> Vec<(&'a Value, Point<'a>)> {
+        if self.rows.is_some() {
+            return roots.first().map(|root| (root, Point::Rows(roots))).into_iter().collect();
+        }
+        let mut out = Vec::new();
+        for root in roots {
+            match root.pointer(&self.points).and_then(Value::as_array) {
+                Some(points) => out.extend(points.iter().map(|p| (root, Point::Object(p)))),
+                None if self.points.is_empty() => out.push((root, Point::Object(root))),
+                None => {}
+            }
+        }
+        out
+    }
+
+    /// Numbers around the list of points.
+    pub(super) fn around(&self, roots: &[Value]) -> BTreeMap<String, f64> {
+        let mut out = BTreeMap::new();
+        if !self.points.is_empty() {
+            roots.iter().for_each(|root| numbers(root, &mut String::new(), &mut out));
+        }
+        out
+    }
+
+    pub(super) fn point(&self, root: &Value, point: Point<'_>) -> ImportedPoint {
+        match point {
+            Point::Object(point) => self.of_object(Look { root, point, used: BTreeSet::new() }),
+            Point::Rows(rows) => self.of_rows(rows),
+        }
+    }
+
+    fn of_object(&self, mut look: Look<'_>) -> ImportedPoint {
+        let mut out = ImportedPoint {
+            label: self.label.as_deref().and_then(|place| look.text(place)).unwrap_or_default(),
+            asked: self.asked.read(&mut look),
+            completed: look.first(&self.completed),
+            failed: look.first(&self.failed),
+            ..ImportedPoint::default()
+        };
+        for value in &self.value {
+            self.take_value(value, &mut look, &mut out);
+        }
+        out.other = look.rest();
+        out
+    }
+
+    /// Every statistic of `value` that is there. Who was there first stays.
+    fn take_value(&self, value: &ValueAt, look: &mut Look<'_>, out: &mut ImportedPoint) {
+        let places: Vec<(String, &str)> = if value.at.contains("{}") {
+            let places = self.statistics.iter();
+            places.map(|(word, ours)| (value.at.replace("{}", word), ours.as_str())).collect()
+        } else {
+            vec![(value.at.clone(), value.stat.as_deref().unwrap_or(SINGLE))]
+        };
+        for (place, stat) in places {
+            if !look.is_in_unit(&place, value.unit.as_deref()) {
+                continue;
+            }
+            let Some(number) = look.number(&place) else { continue };
+            let stats = out.metrics.entry(value.metric.clone()).or_default();
+            stats.entry(stat.to_owned()).or_insert(number * value.scale);
+            if let Some(why) = &value.near {
+                out.near.entry(value.metric.clone()).or_insert_with(|| why.clone());
+            }
+        }
+    }
+
+    /// Each row has one statistic of every metric.
+    fn of_rows(&self, rows: &[Value]) -> ImportedPoint {
+        let mut out = ImportedPoint::default();
+        for row in rows {
+            let word = self.rows.as_deref().and_then(|place| row.pointer(place)?.as_str());
+            let stat = word.and_then(|word| self.statistics.get(word));
+            let mut look = Look { root: row, point: row, used: BTreeSet::new() };
+            for value in &self.value {
+                let (Some(stat), Some(number)) = (stat, look.number(&value.at)) else { continue };
+                let stats = out.metrics.entry(value.metric.clone()).or_default();
+                stats.insert(stat.clone(), number * value.scale);
+            }
+            let word = word.unwrap_or_default();
+            out.other
+                .extend(look.rest().into_iter().map(|(place, n)| (format!("{word}{place}"), n)));
+        }
+        out
+    }
+}
+
+impl AskedAt {
+    fn read(&self, look: &mut Look<'_>) -> Asked {
+        Asked {
+            model: self.model.iter().find_map(|place| look.text(place)),
+            gpus: look.first(&self.gpus),
+            concurrency: look.first(&self.concurrency),
+            rate: look.first(&self.rate),
+            requests: look.first(&self.requests),
+            isl: look.first(&self.isl),
+            osl: look.first(&self.osl),
+        }
+    }
+}
+
+/// A point in its file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Point<'a> {
+    Object(&'a Value),
+    /// Rows of statistics.
+    Rows(&'a [Value]),
+}
+
+/// A look at the object of a point, which remembers what was taken out of it.
+struct Look<'a> {
+    root: &'a Value,
+    point: &'a Value,
+    used: BTreeSet<String>,
+}
+
+impl Look<'_> {
+    fn at(&self, place: &str) -> Option<&Value> {
+        match place.strip_prefix('^') {
+            Some(place) => self.root.pointer(place),
+            None => self.point.pointer(place),
+        }
+    }
+
+    fn number(&mut self, place: &str) -> Option<f64> {
+        let found = number(self.at(place)?)?;
+        self.used.insert(place.to_owned());
+        Some(found)
+    }
+
+    fn first(&mut self, places: &[String]) -> Option<f64> {
+        places.iter().find_map(|place| self.number(place))
+    }
+
+    fn text(&self, place: &str) -> Option<String> {
+        self.at(place)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether the file names no unit beside `place`, or the one that is looked for.
+    fn is_in_unit(&self, place: &str, unit: Option<&str>) -> bool {
+        let Some(unit) = unit else { return true };
+        let Some((parent, _)) = place.rsplit_once('/') else { return true };
+        let said = self.at(&format!("{parent}/unit")).and_then(Value::as_str);
+        said.is_none_or(|said| said == unit)
+    }
+
+    /// Numbers of the point that nobody took. Lists are of single requests, and of one statistic each.
+    fn rest(&self) -> BTreeMap<String, f64> {
+        let mut out = BTreeMap::new();
+        numbers(self.point, &mut String::new(), &mut out);
+        out.retain(|place, _| !self.used.contains(place));
+        out
+    }
+}
+
+fn numbers(value: &Value, place: &mut String, out: &mut BTreeMap<String, f64>) {
+    if let Value::Object(object) = value {
+        for (key, value) in object {
+            let length = place.len();
+            place.push('/');
+            place.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            numbers(value, place, out);
+            place.truncate(length);
+        }
+    } else if let Some(number) = number(value) {
+        out.insert(place.clone(), number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics;
+
+    #[test]
+    fn every_form_is_read_and_names_metrics_of_ours() {
+        for text in FILES {
+            let form = parse(text).unwrap_or_else(|why| panic!("{why}\n{text}"));
+            assert!(!form.value.is_empty() && !form.has.is_empty(), "{}", form.tool);
+            for value in &form.value {
+                assert!(metrics::find(&value.metric).is_some(), "{}: {}", form.tool, value.metric);
+            }
+            if let Some(name) = &form.catalogue {
+                assert!(peers::find(name).is_some(), "{name}");
+            }
+        }
+    }
+}

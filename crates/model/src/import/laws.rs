@@ -1,0 +1,136 @@
+//! What must be true of any measurement, whoever made it: a point that breaks one of these laws says something else
+//! than its numbers seem to.
+
+use super::{ImportFlaw, ImportedPoint};
+use crate::units::significant;
+
+/// By how much two ways to find one number may differ.
+const NEARLY: f64 = 0.05;
+/// Share of the asked concurrency that must have been in flight.
+const IN_FLIGHT: f64 = 0.9;
+/// How often the mean may be the median before most of it is somebody's wait.
+const SKEWED: f64 = 3.0;
+/// Requests below which a 99th percentile is hardly more than the largest value.
+const FOR_P99: f64 = 100.0;
+
+/// A law: what breaks it, or nothing.
+type Law = fn(&ImportedPoint) -> Option<String>;
+
+const LAWS: &[(&str, Law)] = &[
+    ("requests_failed", failed),
+    ("fewer_requests_than_users", too_few_requests),
+    ("concurrency_not_reached", little),
+    ("percentiles_out_of_order", order),
+    ("answers_short", short_answers),
+    ("rates_disagree", rates),
+    ("ttft_is_queueing", skewed),
+    ("few_samples", few),
+];
+
+/// The laws that `point` breaks.
+pub(super) fn broken(point: &ImportedPoint) -> Vec<ImportFlaw> {
+    let of = |(code, law): &(&str, Law)| {
+        Some(ImportFlaw { code: (*code).to_owned(), message: law(point)? })
+    };
+    LAWS.iter().filter_map(of).collect()
+}
+
+/// What failed is in no latency, and what timed out was the slowest.
+fn failed(point: &ImportedPoint) -> Option<String> {
+    let failed = point.failed.filter(|n| *n > 0.0)?;
+    let all = point.completed.map_or_else(String::new, |n| format!(" of {}", n + failed));
+    Some(format!(
+        "{failed}{all} requests failed: latencies are of those that came back, and throughput is not what was asked for"
+    ))
+}
+
+fn too_few_requests(point: &ImportedPoint) -> Option<String> {
+    let (users, sent) = (point.asked.concurrency?, sent(point)?);
+    (sent < users).then(|| {
+        format!(
+            "{sent} requests were sent for {users} at once: so many were never in flight together"
+        )
+    })
+}
+
+fn sent(point: &ImportedPoint) -> Option<f64> {
+    let of_outcomes = || Some(point.completed? + point.failed.unwrap_or(0.0));
+    point.asked.requests.or_else(of_outcomes)
+}
+
+/// Little's law: requests in flight = requests a second x seconds of each.
+fn little(point: &ImportedPoint) -> Option<String> {
+    let asked = point.asked.concurrency?;
+    let seconds = latency_ms(point)? / 1e3;
+    let in_flight = requests_per_s(point)? * seconds;
+    (in_flight < IN_FLIGHT * asked).then(|| {
+        format!(
+            "{asked} at once were asked for; by Little's law {} were in flight",
+            significant(in_flight)
+        )
+    })
+}
+
+fn latency_ms(point: &ImportedPoint) -> Option<f64> {
+    ["e2e_sent_ms", "e2e_ms"].iter().find_map(|metric| point.value(metric, "mean"))
+}
+
+/// As the tool says, else by its tokens where each answer is as long as was asked for.
+fn requests_per_s(point: &ImportedPoint) -> Option<f64> {
+    let by_tokens = || {
+        let length = point.value("output_tokens", "mean").or(point.asked.osl)?;
+        Some(point.single("output_tps")? / length)
+    };
+    point.single("rps").or_else(by_tokens)
+}
+
+fn order(point: &ImportedPoint) -> Option<String> {
+    const RISING: [&str; 5] = ["p50", "p90", "p95", "p99", "max"];
+    point.metrics.iter().find_map(|(metric, stats)| {
+        let there: Vec<(&str, f64)> =
+            RISING.iter().filter_map(|stat| Some((*stat, *stats.get(*stat)?))).collect();
+        let falls = there.windows(2).find(|w| matches!(w, [(_, low), (_, high)] if high < low))?;
+        let [(low, _), (high, _)] = falls else { return None };
+        Some(format!("{high} of {metric} lies below its {low}"))
+    })
+}
+
+fn short_answers(point: &ImportedPoint) -> Option<String> {
+    let (asked, mean) = (point.asked.osl?, point.value("output_tokens", "mean")?);
+    ((mean / asked - 1.0).abs() > NEARLY).then(|| {
+        format!("answers had {} tokens in the mean, {asked} were asked for", significant(mean))
+    })
+}
+
+fn rates(point: &ImportedPoint) -> Option<String> {
+    let (tokens, requests) = (point.single("output_tps")?, point.single("rps")?);
+    let length = point.value("output_tokens", "mean")?;
+    let by_requests = requests * length;
+    ((tokens / by_requests - 1.0).abs() > NEARLY).then(|| {
+        format!(
+            "{} tokens/s, and {} requests/s of {} tokens are {}",
+            significant(tokens),
+            significant(requests),
+            significant(length),
+            significant(by_requests)
+        )
+    })
+}
+
+fn skewed(point: &ImportedPoint) -> Option<String> {
+    let (mean, median) =
+        (point.value("ttft_sent_ms", "mean")?, point.value("ttft_sent_ms", "p50")?);
+    (mean > SKEWED * median).then(|| {
+        format!(
+            "mean TTFT is {} ms, its median {} ms: the mean is the wait of some in a queue",
+            significant(mean),
+            significant(median)
+        )
+    })
+}
+
+fn few(point: &ImportedPoint) -> Option<String> {
+    let completed = point.completed.filter(|n| *n < FOR_P99)?;
+    let has_tail = point.metrics.values().any(|stats| stats.contains_key("p99"));
+    has_tail.then(|| format!("p99 of {completed} requests is hardly more than the largest"))
+}
