@@ -20,7 +20,13 @@ the pods that they would make, in the state that DIR/behaviour names (a word, re
     secret        a Secret is missing
     failed        what the operator of the kind calls failed
     foreign       every name that is asked for is somebody else's object
+    unseen        pods as ready, and no controller looks at gateways and routes
+    unaddressed   pods as ready, and the Gateway gets no address
+    unrouted      pods load, and the gateway's controller knows no InferencePool
+    inside        as ready, and the Gateway has a name that only the cluster knows
     stuck         as ready, but pods do not go away when they are deleted
+
+Where DIR/without is, the API groups that it names are gone, with their objects.
 
 Where DIR/site.json is, it also has what that says the cluster has (`objects`, whole), and may do all but what
 `denied` lists ("delete deployments"). Without it rights, nodes, quotas and Secrets are not known here.
@@ -48,7 +54,19 @@ KINDS = [
     ("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet"),
     ("ray.io", "v1", "rayservices", "RayService"),
     ("nvidia.com", "v1beta1", "dynamographdeployments", "DynamoGraphDeployment"),
+    ("", "v1", "serviceaccounts", "ServiceAccount"),
+    ("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+    ("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool"),
+    ("gateway.networking.k8s.io", "v1", "gateways", "Gateway"),
+    ("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
 ]
+# Kinds that are what they are, whatever happens.
+STILL = ("ServiceAccount", "Role", "RoleBinding")
+# Kinds that a controller of gateways looks at.
+WAY = ("InferencePool", "Gateway", "HTTPRoute")
+# Words of DIR/behaviour that are about those, and what their pods do then.
+WAY_WORDS = {"unseen": "ready", "unaddressed": "ready", "unrouted": "loading", "inside": "ready"}
 # Group, version, plural, kind, short name, whether in a namespace: what a cluster has before anything is applied.
 SITE_KINDS = [
     ("", "v1", "nodes", "Node", "no", False),
@@ -72,10 +90,21 @@ class Cluster:
     def __init__(self, folder, without, node_port):
         self.folder = folder
         self.node_port = node_port
-        self.kinds = [k for k in KINDS if k[0] not in without]
+        self.without = without
         self.objects = {}
         self.lock = threading.RLock()
         self.version = 0
+
+    @property
+    def kinds(self):
+        """Those of the groups that the cluster has: a file may take some away later."""
+        gone = list(self.without)
+        try:
+            with open(os.path.join(self.folder, "without")) as file:
+                gone += file.read().split()
+        except FileNotFoundError:
+            pass
+        return [k for k in KINDS if k[0] not in gone]
 
     def site(self):
         try:
@@ -119,17 +148,21 @@ class Cluster:
         """What controllers and nodes would have done by now."""
         behaviour = self.behaviour()
         now = time.monotonic()
-        for key in [k for k, o in self.objects.items() if k[0] == "pods"]:
+        known = {k[2] for k in self.kinds}
+        for key in [k for k in self.objects if k[0] == "pods" or k[0] not in known]:
             del self.objects[key]
         for key, obj in list(self.objects.items()):
             gone = "deleted_at" in obj and now - obj["deleted_at"] > GONE_AFTER_S
-            if gone and (behaviour != "stuck" or obj["kind"] == "Service"):
+            has_pods = obj["kind"] not in ("Service", *STILL, *WAY)
+            if gone and (behaviour != "stuck" or not has_pods):
                 del self.objects[key]
                 continue
             if obj["kind"] == "Service":
                 self.settle_service(obj)
-            else:
-                self.settle_workload(obj, behaviour)
+            elif obj["kind"] in WAY:
+                obj["status"] = way_status(obj, behaviour)
+            elif has_pods:
+                self.settle_workload(obj, WAY_WORDS.get(behaviour, behaviour))
 
     def settle_service(self, service):
         kind = service["spec"].get("type", "ClusterIP")
@@ -215,6 +248,39 @@ def status_of(obj, pods, ready, behaviour):
                          "message": "Resources not ready" if state != "successful" else "All resources are ready"}],
         )
     return status
+
+
+def way_status(obj, behaviour):
+    """What a controller of gateways says, in Istio's words; before it looks, what the schemas have as defaults."""
+    kind, generation = obj["kind"], obj["metadata"]["generation"]
+
+    def condition(what, status, reason, message=""):
+        return {"type": what, "status": status, "reason": reason, "message": message,
+                "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+    if behaviour == "unseen":
+        waiting = [{"type": what, "status": "Unknown", "reason": "Pending", "message": "Waiting for controller"}
+                   for what in ("Accepted", "Programmed")]
+        return {"conditions": waiting} if kind == "Gateway" else {}
+    accepted = condition("Accepted", "True", "Accepted", "Resource accepted")
+    if kind == "Gateway":
+        if behaviour == "unaddressed":
+            service = f"{obj['metadata']['name']}-istio.{obj['metadata']['namespace']}.svc.cluster.local"
+            return {"conditions": [accepted, condition(
+                "Programmed", "False", "AddressNotAssigned",
+                f'Assigned to service(s) {service}:8000, but failed to assign to all requested addresses: '
+                f'address pending for hostname "{service}"')]}
+        host = {"type": "IPAddress", "value": "127.0.0.1"}
+        if behaviour == "inside":
+            host = {"type": "Hostname", "value": "one-gateway-istio.bench.svc.cluster.local"}
+        return {"conditions": [accepted, condition("Programmed", "True", "Programmed")], "addresses": [host]}
+    resolved = condition("ResolvedRefs", "True", "ResolvedRefs", "All references resolved")
+    if kind == "HTTPRoute" and behaviour == "unrouted":
+        resolved = condition("ResolvedRefs", "False", "InvalidKind",
+                             "referencing unsupported backendRef: group inference.networking.k8s.io kind InferencePool")
+    ref = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "x"}
+    return {"parents": [{"parentRef": ref, "controllerName": "istio.io/gateway-controller",
+                         "conditions": [accepted, resolved]}]}
 
 
 def is_ready(pod):

@@ -10,6 +10,10 @@ use std::process::{Child, Command, Stdio};
 const MODEL: &str = "org/model";
 const K8S: &str = "platform = \"k8s\"\nengine = \"vllm\"\nversion = \"0.32.0\"\ngpu = \"H100\"";
 const NODE_PORT: &str = "params = { expose = \"NodePort\" }";
+/// llm-d. Its gateway is at the port of what answers here.
+const POOL: &str = "platform = \"inferencepool\"\nengine = \"vllm\"\nversion = \"0.32.0\"\ngpu = \"H100\"\n\
+     replicas = 3\nport = PORT\n\
+     params = { gateway_class = \"istio\", picker_image = \"registry.example/picker:1\" }";
 
 /// An experiment, a cluster for it, and what answers behind its NodePorts.
 struct Cluster {
@@ -28,8 +32,8 @@ impl Cluster {
              [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 2\nrequests = 6\n\
              warmup = 0\n",
         );
-        let lab = Lab::new(&text);
         let port = server.url.rsplit(':').next().unwrap().to_owned();
+        let lab = Lab::new(&text.replace("port = PORT", &format!("port = {port}")));
         let api = Command::new("python3")
             .arg(root().join("tests-support/kube_api.py"))
             .arg(lab.dir.path())
@@ -49,6 +53,11 @@ impl Cluster {
 
     fn behave(&self, word: &str) {
         std::fs::write(self.path("behaviour"), word).unwrap();
+    }
+
+    /// Removes an operator: the API `group` is gone, and all objects of it.
+    fn without(&self, group: &str) {
+        std::fs::write(self.path("without"), group).unwrap();
     }
 
     fn rewrite(&self, from: &str, to: &str) {
@@ -77,7 +86,8 @@ impl Cluster {
 
     /// What kubectl lists.
     fn there(&self) -> String {
-        let kinds = "deployments,statefulsets,leaderworkersets,rayservices,dynamographdeployments,services,pods";
+        let kinds = "deployments,statefulsets,leaderworkersets,rayservices,dynamographdeployments,services,pods,\
+                     serviceaccounts,roles,rolebindings,inferencepools,gateways,httproutes";
         let out = Command::new("kubectl")
             .env("KUBECONFIG", self.path("kubeconfig"))
             .args(["get", kinds, "-o", "name"])
@@ -139,6 +149,7 @@ fn every_kind_of_deployment_comes_up_and_goes() {
         (several, 2, "1 of 2 pods ready"),
         (groups, 1, "1 of 1 leader pods and 0 of 1 worker pods ready"),
         (ray, 1, "1 of 1 head pods and 1 of 2 worker pods ready"),
+        (POOL.to_owned(), 1, "0 of 1 picker pods and 2 of 3 server pods ready"),
         (dynamo, 1, "0 of 1 decode pods and 1 of 1 frontend pods and 3 of 3 prefill pods ready"),
     ] {
         // Keys of the deployment end where its pools begin.
@@ -159,6 +170,90 @@ fn every_kind_of_deployment_comes_up_and_goes() {
         cluster.say("down", &[]).expect_code(0);
         cluster.nothing_left();
     }
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn a_pool_behind_a_gateway_is_applied_measured_and_deleted() {
+    let cluster = Cluster::new(POOL, &[]);
+    let said = cluster.say("run", &[]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
+    assert_eq!(cluster.requests("PATCH").len(), 9, "pods, picker, account, pool, gateway, route");
+    cluster.nothing_left();
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn what_stands_before_a_pool_and_lets_nothing_through_is_told_in_its_controller_s_words() {
+    let pods = "1 of 1 picker pods and 3 of 3 server pods ready";
+    for (word, reason, hint) in [
+        ("unseen", "-gateway is not Programmed: Pending: Waiting for controller", "gateway_class"),
+        (
+            "unaddressed",
+            "-gateway is not Programmed: AddressNotAssigned: Assigned to service(s)",
+            "needs a load balancer",
+        ),
+    ] {
+        let cluster = Cluster::new(POOL, &[]);
+        cluster.rewrite("30s", "3s");
+        cluster.behave(word);
+        let said = cluster.up().expect_code(4);
+        let begins = format!("did not begin within 3.00 s: pending: {pods}; Gateway one-");
+        assert!(said.stderr.contains(&begins), "{word}: {said:#?}");
+        assert!(said.stderr.contains(reason) && said.stderr.contains(hint), "{word}: {said:#?}");
+        cluster.nothing_left();
+    }
+    for (word, reason, hint) in [
+        ("unrouted", "is not ResolvedRefs: InvalidKind: referencing", "inference extension"),
+        ("inside", "inside of its cluster only, at one-gateway-istio", "expose = \"ClusterIP\""),
+    ] {
+        let cluster = Cluster::new(POOL, &[]);
+        cluster.behave(word);
+        let said = cluster.up().expect_code(4);
+        assert!(!said.stderr.contains("did not begin"), "no wait heals it: {said:#?}");
+        assert!(said.stderr.contains(reason) && said.stderr.contains(hint), "{word}: {said:#?}");
+        cluster.nothing_left();
+    }
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn an_address_of_the_file_goes_before_that_of_the_gateway() {
+    let cluster = Cluster::new(POOL, &[]);
+    cluster.behave("inside");
+    cluster.rewrite("gateway_class", "gateway_address = \"127.0.0.1\", gateway_class");
+    cluster.up().expect_code(0);
+    cluster.say("down", &[]).expect_code(0);
+    cluster.nothing_left();
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn down_deletes_a_pool_that_a_killed_run_has_applied() {
+    let cluster = Cluster::new(POOL, &[]);
+    cluster.behave("unseen");
+    let mut run = cluster.command("run");
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("it is applied", || !cluster.requests("PATCH").is_empty());
+    signal(run.id(), "KILL");
+    run.wait().unwrap();
+    cluster.say("run", &[]).expect_code(4);
+    let down = cluster.say("down", &[]).expect_code(0);
+    assert!(down.stdout.contains("deployment.apps/one-"), "{down:#?}");
+    cluster.nothing_left();
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn a_pool_goes_although_its_gateway_s_operator_was_removed() {
+    let cluster = Cluster::new(POOL, &[]);
+    cluster.up().expect_code(0);
+    cluster.without("gateway.networking.k8s.io");
+    let down = cluster.say("down", &[]).expect_code(0);
+    assert!(down.stdout.contains("inferencepool.inference.networking.k8s.io/one-"), "{down:#?}");
+    assert!(down.stdout.contains("rolebinding.rbac.authorization.k8s.io/one-"), "{down:#?}");
+    cluster.without("");
+    cluster.nothing_left();
 }
 
 #[test]
@@ -205,15 +300,19 @@ fn what_cannot_come_up_is_said_before_anything_is_applied() {
         "platform = \"lws\"\nengine = \"vllm\"\nversion = \"1\"\nlauncher = \"mp\"\ntp = 8\npp = 2\n\
          place = [\"a:0-7 + b:0-7\"]\n{NODE_PORT}"
     );
+    let pool =
+        "the cluster has no API /apis/inference.networking.k8s.io/v1, which InferencePool is in";
     let elsewhere = format!("{K8S}\nparams = {{ expose = \"NodePort\", context = \"moon\" }}");
     let odd = format!("{K8S}\nparams = {{ expose = \"Tunnel\" }}");
     for (deploy, said, hint) in [
+        (POOL, pool, "install the Gateway API's inference extension"),
         (lws.as_str(), "no API /apis/leaderworkerset.x-k8s.io/v1", "install LeaderWorkerSet"),
         (K8S, "inside of its cluster only", "expose = \"NodePort\""),
         (&elsewhere, "moon", "kubectl config get-contexts"),
         (&odd, "no way out of a cluster", "use NodePort"),
     ] {
-        let cluster = Cluster::new(deploy, &["--without", "leaderworkerset.x-k8s.io"]);
+        let groups = ["leaderworkerset.x-k8s.io", "inference.networking.k8s.io"];
+        let cluster = Cluster::new(deploy, &["--without", groups[0], "--without", groups[1]]);
         let up = cluster.up();
         assert!(matches!(up.code, Some(2 | 4)), "{up:#?}");
         assert!(up.stderr.contains(said) && up.stderr.contains(hint), "{up:#?}");
@@ -349,4 +448,25 @@ fn the_doctor_asks_the_cluster_for_what_the_file_names() {
     pass Secrets and claims are there: secret hf, pvc models Bound ReadWriteMany
     ");
     assert_eq!(cluster.requests("PATCH"), Vec::<String>::new(), "it only looks");
+}
+
+#[test]
+#[ignore = "needs kubectl; ci/test runs it"]
+fn the_doctor_asks_for_every_right_and_kind_of_a_pool() {
+    let crd = |name: &str| serde_json::json!({ "kind": "CustomResourceDefinition", "metadata": { "name": name } });
+    let objects = serde_json::json!([
+        node("n1", "8"),
+        crd("inferencepools.inference.networking.k8s.io"),
+        crd("gateways.gateway.networking.k8s.io")
+    ]);
+    let denied = serde_json::json!({ "denied": ["create rolebindings"], "objects": objects });
+    let cluster = with_site(POOL, denied);
+    let said = cluster.say("doctor", &["--json"]);
+    insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
+    fail Kubernetes lets us: context lab: may not create rolebindings.rbac.authorization.k8s.io
+    fail Kubernetes knows the kind: the cluster has no httproutes.gateway.networking.k8s.io
+    pass Kubernetes has the GPUs: 8 GPUs on 1 schedulable node, 3 asked for
+    pass the quota has room: no quota for GPUs
+    skipped Secrets and claims are there: the file names no Secret and no volume claim
+    ");
 }

@@ -248,11 +248,11 @@ kube() {
   if has timeout; then timeout 10 kubectl --request-timeout=5s "$@"; else kubectl --request-timeout=5s "$@"; fi
 }
 
-# kubernetes KEY RESOURCE ARGS..: what may be done with RESOURCE in the cluster and namespace that ARGS lead to, and
+# kubernetes KEY RESOURCES ARGS..: what may be done with RESOURCES in the cluster and namespace that ARGS lead to, and
 # what is there. One that does not answer is not asked further.
 kubernetes() {
   key=$1
-  resource=$2
+  resources=$2
   shift 2
   ask "kube_context $key" 5 kubectl config current-context
   kube_may "$@" || return
@@ -266,14 +266,25 @@ kubernetes() {
 kube_may() {
   section "kube_may $key"
   if ! has kubectl; then absent "kubectl is not installed"; return 1; fi
-  for what in "create $resource" "delete $resource" "create services" "list pods"; do
-    # shellcheck disable=SC2086 # A verb and a resource.
-    said=$(kube "$@" auth can-i $what 2>&1 | tail -n 1)
-    case $said in
-      yes* | no*) printf '%s: %s\n' "$what" "$said" ;;
-      *) absent "${said:-kubectl gave no answer within 10 s}"; return 1 ;;
-    esac
+  for resource in $resources; do
+    for verb in create delete; do
+      kube_can "$verb" "$resource" "$@" || return
+    done
   done
+  kube_can create services "$@" && kube_can list pods "$@"
+}
+
+# kube_can VERB RESOURCE ARGS..: a line that says whether this user may do that.
+kube_can() {
+  verb=$1
+  what="$1 $2"
+  can=$2
+  shift 2
+  said=$(kube "$@" auth can-i "$verb" "$can" 2>&1 | tail -n 1)
+  case $said in
+    yes* | no*) printf '%s: %s\n' "$what" "$said" ;;
+    *) absent "${said:-kubectl gave no answer within 10 s}"; return 1 ;;
+  esac
 }
 
 # kube_object KEY KIND NAME ARGS..: whether it is there. Of a Secret no value is asked for: kubectl has the API

@@ -91,8 +91,9 @@ impl Engine for Sglang {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        use Platform::{External, K8s, Local, Lws, Modal, Skypilot, Ssh};
-        only_on(&[Local, Ssh, K8s, Lws, Modal, Skypilot, External], self.kind(), platform)
+        use Platform::{External, InferencePool, K8s, Local, Lws, Modal, Skypilot, Ssh};
+        let able = [Local, Ssh, K8s, Lws, InferencePool, Modal, Skypilot, External];
+        only_on(&able, self.kind(), platform)
     }
 
     fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {

@@ -570,7 +570,7 @@ fn ray_serve() {
     insta::assert_snapshot!(text);
 }
 
-const PLATFORMS: [Platform; 10] = [
+const PLATFORMS: [Platform; 11] = [
     Platform::Local,
     Platform::Ssh,
     Platform::Slurm,
@@ -578,6 +578,7 @@ const PLATFORMS: [Platform; 10] = [
     Platform::Lws,
     Platform::Kuberay,
     Platform::Dgd,
+    Platform::InferencePool,
     Platform::Modal,
     Platform::Skypilot,
     Platform::External,
@@ -598,8 +599,8 @@ fn what_this_version_brings_up() {
         }
     }
     insta::assert_snapshot!(text, @r"
-    vllm: local, ssh, slurm, k8s, lws, modal, skypilot, external
-    sglang: local, ssh, k8s, lws, modal, skypilot, external
+    vllm: local, ssh, slurm, k8s, lws, inferencepool, modal, skypilot, external
+    sglang: local, ssh, k8s, lws, inferencepool, modal, skypilot, external
     dynamo-vllm: local, ssh, dgd, external
     dynamo-sglang: dgd, external
     dynamo-mocker: local, ssh, dgd, external

@@ -106,8 +106,8 @@ impl Engine for Vllm {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        use Platform::{External, K8s, Local, Lws, Modal, Skypilot, Slurm, Ssh};
-        let able = [Local, Ssh, Slurm, K8s, Lws, Modal, Skypilot, External];
+        use Platform::{External, InferencePool, K8s, Local, Lws, Modal, Skypilot, Slurm, Ssh};
+        let able = [Local, Ssh, Slurm, K8s, Lws, InferencePool, Modal, Skypilot, External];
         only_on(&able, self.kind(), platform)
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Look {
     Absent,
     /// It does not run yet, in words: `pending (Resources)`.
     Pending(String),
+    /// The same, and what holds it up is known: it may pass, and a person can do something about it.
+    Blocked(End),
     /// It runs.
     Up {
         /// Where it answers: as many entries as its plan has, in the plan's order; none where nobody asked.
@@ -102,11 +104,13 @@ impl Manager {
     pub(crate) const fn of(platform: Platform) -> Option<Self> {
         match platform {
             Platform::Slurm => Some(Self::Slurm),
-            Platform::K8s | Platform::Lws | Platform::Kuberay | Platform::Dgd => Some(Self::Kube),
+            Platform::K8s
+            | Platform::Lws
+            | Platform::Kuberay
+            | Platform::Dgd
+            | Platform::InferencePool => Some(Self::Kube),
             Platform::Modal => Some(Self::Modal),
             Platform::Skypilot => Some(Self::Skypilot),
-            // Rendered, and not started yet.
-            Platform::InferencePool => None,
             Platform::Local | Platform::Ssh | Platform::External => None,
         }
     }

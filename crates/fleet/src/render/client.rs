@@ -4,10 +4,10 @@
 //! It is `scalebeam run` in a pod, with an account of its own that may do in its namespace what `run` does: make the
 //! deployment, look at it, and remove it. What it prints last is the results.
 
-use super::kube::{Container, Labels, Template, Volume};
+use super::kube::{Container, Labels, Resource, Template, Volume};
 use super::rbac::{self, Bare, Rule, rule};
 use super::subject::{Subject, one_line, seconds};
-use super::{RenderError, RenderedFile, kube, yaml};
+use super::{RenderError, RenderedFile, inference_pool, kube, yaml};
 use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use scalebeam_model::workload::{Source, Talk, Workload};
 use serde::Serialize;
@@ -61,19 +61,24 @@ pub fn client(
     Ok(Some(file(&subject, &documents)))
 }
 
-/// What `run` does with a deployment on `platform`, and no more.
+/// What `run` does with a deployment on `platform`, and no more. Whoever gives rights must have them, so what the
+/// deployment's own accounts may do is among it.
 fn rules(platform: Platform) -> Vec<Rule> {
     const MAKE: &[&str] = &["get", "list", "create", "patch", "delete"];
-    let own = match kube::custom_resource(platform) {
-        Some((resource, group)) => rule(group, &[resource], MAKE),
-        None => rule("apps", &["deployments", "statefulsets"], MAKE),
+    let made: Vec<Resource> =
+        [kube::custom_resources(platform), kube::plain_resources(platform)].concat();
+    let of_group = |resources: &[Resource]| {
+        let names: Vec<&'static str> = resources.iter().map(|(name, _)| *name).collect();
+        resources.first().map(|(_, group)| rule(group, &names, MAKE))
     };
-    vec![
-        own,
-        rule("", &["services"], MAKE),
-        rule("", &["pods"], &["get", "list"]),
-        rule("", &["pods/log"], &["get"]),
-    ]
+    let mut rules: Vec<Rule> =
+        made.chunk_by(|(_, a), (_, b)| a == b).filter_map(of_group).collect();
+    rules.push(rule("", &["pods"], &["get", "list"]));
+    rules.push(rule("", &["pods/log"], &["get"]));
+    if platform == Platform::InferencePool {
+        rules.extend(inference_pool::picker_rules());
+    }
+    rules
 }
 
 /// `scalebeam run` of the one deployment. When the Job is deleted, it is told to end, and takes down what it made.
@@ -130,13 +135,7 @@ fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
         let hint = "use a workload without a file, or run scalebeam in a pod that has it";
         return Err(subject.cannot("its load reads a file that the Job would not have", hint));
     }
-    match subject.deployment.platform {
-        Platform::InferencePool => {
-            let hint = "remove client_image: `run` does not bring up an InferencePool yet";
-            Err(subject.cannot("its client could not bring it up", hint))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn reads_a_file(workload: &Workload) -> bool {

@@ -38,7 +38,8 @@ const SCORERS: [(&str, u32); 3] =
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     subject.only_servers()?;
-    if subject.text("expose").is_some() {
+    // That the cluster's own network reaches to here is true of a gateway as well.
+    if subject.text("expose").is_some_and(|way| way != "ClusterIP") {
         let hint = "remove it: the gateway's class says how a gateway is reached";
         return Err(subject.cannot("it has a gateway, so expose means nothing", hint));
     }
@@ -89,7 +90,7 @@ fn servers(subject: &Subject<'_>) -> Result<Vec<String>, RenderError> {
 }
 
 /// What the picker may see: the pods of its namespace, and the pool that it picks for.
-fn rules() -> Vec<Rule> {
+pub(super) fn picker_rules() -> Vec<Rule> {
     const SEE: &[&str] = &["get", "watch", "list"];
     let objectives = ["inferencepools", "inferenceobjectives", "inferencemodelrewrites"];
     vec![
@@ -109,7 +110,7 @@ fn picker(subject: &Subject<'_>) -> Result<Vec<String>, RenderError> {
         labels(subject, PICKER),
         vec![ask, port("metrics", METRICS_PORT)],
     );
-    let mut documents = rbac::account(subject, &name, rules())?.to_vec();
+    let mut documents = rbac::account(subject, &name, picker_rules())?.to_vec();
     documents.push(k8s::deployment_of(subject, &name, 1, picker_pod(subject, &name)?)?);
     documents.push(yaml::document(subject, &service)?);
     Ok(documents)

@@ -480,16 +480,45 @@ impl Subject<'_> {
     }
 }
 
-/// The resource that an operator must have brought for `platform`: its name, and the group of its API. Plain
-/// Kubernetes needs none.
-pub(crate) const fn custom_resource(platform: Platform) -> Option<(&'static str, &'static str)> {
+/// A resource of the API: its name, and its group, which is empty for the core's.
+pub(crate) type Resource = (&'static str, &'static str);
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const GATEWAYS: &str = "gateway.networking.k8s.io";
+
+/// The resources that operators must have brought for `platform`. Plain Kubernetes needs none.
+pub(crate) const fn custom_resources(platform: Platform) -> &'static [Resource] {
     match platform {
-        Platform::Lws => Some(("leaderworkersets", "leaderworkerset.x-k8s.io")),
-        Platform::Kuberay => Some(("rayservices", "ray.io")),
-        Platform::Dgd => Some(("dynamographdeployments", "nvidia.com")),
-        Platform::InferencePool => Some(("inferencepools", "inference.networking.k8s.io")),
-        _ => None,
+        Platform::Lws => &[("leaderworkersets", "leaderworkerset.x-k8s.io")],
+        Platform::Kuberay => &[("rayservices", "ray.io")],
+        Platform::Dgd => &[("dynamographdeployments", "nvidia.com")],
+        Platform::InferencePool => &[
+            ("inferencepools", "inference.networking.k8s.io"),
+            ("gateways", GATEWAYS),
+            ("httproutes", GATEWAYS),
+        ],
+        _ => &[],
     }
+}
+
+/// The resources that a deployment on `platform` is of beside those, and that every cluster has.
+pub(crate) const fn plain_resources(platform: Platform) -> &'static [Resource] {
+    match platform {
+        Platform::Lws | Platform::Kuberay | Platform::Dgd => &[("services", "")],
+        Platform::InferencePool => &[
+            ("deployments", "apps"),
+            ("services", ""),
+            ("serviceaccounts", ""),
+            ("roles", RBAC),
+            ("rolebindings", RBAC),
+        ],
+        _ => &[("deployments", "apps"), ("statefulsets", "apps"), ("services", "")],
+    }
+}
+
+/// `resource` as kubectl names it in full.
+pub(crate) fn full_name((name, group): Resource) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
 }
 
 /// The variable `name` with a field of the pod.

@@ -57,6 +57,11 @@ const KUBERAY: &[ParamSpec] = &[
 
 const INFERENCE_POOL: &[ParamSpec] = &[
     param("gateway_class", ParamKind::Text, "class of its Gateway, as the cluster has it"),
+    param(
+        "gateway_address",
+        ParamKind::Text,
+        "where its Gateway answers, as HOST or HOST:PORT; the address that the cluster gives it by default",
+    ),
     param("picker_image", ParamKind::Text, "image of llm-d's endpoint picker"),
     param(
         "picker",

@@ -19,9 +19,9 @@ pub(crate) fn calls(deployments: &[&DeploymentPlan]) -> String {
         deployments.iter().copied().filter(|d| PLATFORMS.contains(&d.platform)).collect();
     let mut calls = String::new();
     for first in ours.iter().filter(|d| site(&ours, d) == d.name) {
-        let (key, at) = (quote(&first.name), place(first));
+        let (key, made, at) = (quote(&first.name), quote(&workload(first)), place(first));
         // Writing to a String cannot fail.
-        let _ = writeln!(calls, "if kubernetes {key} {}{at}; then", workload(first));
+        let _ = writeln!(calls, "if kubernetes {key} {made}{at}; then");
         for d in ours.iter().filter(|d| site(&ours, d) == first.name) {
             for (kind, name) in objects(d) {
                 let (key, name) = (quote(&d.name), quote(name));
@@ -47,18 +47,21 @@ fn place(d: &DeploymentPlan) -> String {
     ["context", "namespace"].into_iter().filter_map(flag).collect()
 }
 
-/// The resource that `d` is made as.
+/// The resources that `d` is made of, beside Services, with spaces between them.
 fn workload(d: &DeploymentPlan) -> String {
-    match (custom_resource(d.platform), d.instances.len()) {
-        (Some(resource), _) => resource,
-        (None, 0 | 1) => "deployments.apps".to_owned(),
-        (None, _) => "statefulsets.apps".to_owned(),
-    }
+    let plain = || kube::plain_resources(d.platform).iter().map(|r| kube::full_name(*r));
+    let made: Vec<String> = match (d.platform, d.instances.len()) {
+        (Platform::K8s, 0 | 1) => vec!["deployments.apps".to_owned()],
+        (Platform::K8s, _) => vec!["statefulsets.apps".to_owned()],
+        (platform, _) => custom_resources(platform).into_iter().chain(plain()).collect(),
+    };
+    // Services are asked about wherever something is made.
+    made.into_iter().filter(|r| r != "services").collect::<Vec<_>>().join(" ")
 }
 
-/// The resource that an operator must have brought, as `kubectl` calls it in full.
-fn custom_resource(platform: Platform) -> Option<String> {
-    kube::custom_resource(platform).map(|(resource, group)| format!("{resource}.{group}"))
+/// The resources that operators must have brought, as `kubectl` calls them in full.
+fn custom_resources(platform: Platform) -> Vec<String> {
+    kube::custom_resources(platform).iter().map(|r| kube::full_name(*r)).collect()
 }
 
 /// A volume claim, as `kubectl` calls it for short.
@@ -111,13 +114,18 @@ pub(super) fn may(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
 }
 
 pub(super) fn kind(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
-    let Some(resource) = custom_resource(d.platform) else {
+    let needed = custom_resources(d.platform);
+    if needed.is_empty() {
         return skip("a plain Deployment needs no resource of an operator");
-    };
-    match told(seen, "kube_kinds", d)? {
-        said if said.contains(&resource) => pass(resource),
-        _ => fail(format!("the cluster has no {resource}"), "install the operator that brings it"),
     }
+    let said = told(seen, "kube_kinds", d)?;
+    let missing: Vec<&str> =
+        needed.iter().map(String::as_str).filter(|r| !said.contains(r)).collect();
+    if missing.is_empty() {
+        return pass(needed.join(", "));
+    }
+    let lacks = format!("the cluster has no {}", missing.join(", "));
+    fail(lacks, "install the operator that brings it")
 }
 
 /// GPUs of a pod that has the most.

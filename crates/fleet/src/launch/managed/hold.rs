@@ -107,29 +107,31 @@ impl Held {
                 () = ctx.cancelled() => Err(self.cancelled()),
                 looked = self.manager.look(&self.claim, &self.plan, self.id(), Ask::Where) => Ok(looked),
             }?;
-            let is_queued = self.manager.schedules() && matches!(looked, Ok(Look::Pending(_)));
+            let is_pending = matches!(looked, Ok(Look::Pending(_) | Look::Blocked(_)));
+            let is_queued = self.manager.schedules() && is_pending;
+            if is_pending {
+                unanswered = Unanswered::default();
+            }
             let doing = match looked {
                 Ok(Look::Up { entries, text }) => {
                     say(text, false);
                     self.watch(Arc::clone(&ctx.clock));
                     return self.counted(entries);
                 }
-                Ok(Look::Pending(text)) => {
-                    unanswered = Unanswered::default();
-                    text
-                }
+                Ok(Look::Pending(text)) => End::new(text),
+                Ok(Look::Blocked(end)) => end,
                 Ok(Look::Ended(end)) => return Err(self.failure(self.ending(end).await)),
                 Ok(Look::Absent) => return Err(self.failure(self.ending(absent()).await)),
                 Err(error) if unanswered.for_long(ctx.clock.as_ref()) => {
                     return Err(self.manager.failed(&self.plan, &error));
                 }
-                Err(error) => error.to_string(),
+                Err(error) => End::new(error.to_string()),
             };
             let waited = ctx.clock.now().since(begun);
             if waited >= patience {
-                return Err(self.too_long(patience, &doing));
+                return Err(self.too_long(patience, doing));
             }
-            say(doing, is_queued);
+            say(doing.reason, is_queued);
             if tokio::time::timeout(pause_after(waited), ctx.cancelled()).await.is_ok() {
                 return Err(self.cancelled());
             }
@@ -156,20 +158,27 @@ impl Held {
         })
     }
 
-    fn too_long(&self, patience: Nanos, doing: &str) -> FleetError {
-        let has_queue = platform_params(self.plan.platform).any(|p| p.name == "queue");
+    fn too_long(&self, patience: Nanos, doing: End) -> FleetError {
+        let End { reason, hint } = doing;
         FleetError::Platform {
             deployment: self.plan.name.clone(),
             platform: self.plan.platform,
-            what: format!("it did not begin within {patience}: {doing}"),
+            what: format!("it did not begin within {patience}: {reason}"),
             tail: Vec::new(),
-            advice: match has_queue {
-                true => "raise `queue` in params, or ask for less".to_owned(),
-                false if self.plan.ready.limit(GateKind::Start).is_some() => {
-                    "raise `ready = { within = { start = \"..\" } }`, or ask for less".to_owned()
-                }
-                false => "raise `ready = { timeout = \"..\" }`, or ask for less".to_owned(),
-            },
+            advice: hint
+                .unwrap_or_else(|| format!("raise {}, or ask for less", self.patience_key())),
+        }
+    }
+
+    /// What of the file says how long it may be pending.
+    fn patience_key(&self) -> &'static str {
+        let has_queue = platform_params(self.plan.platform).any(|p| p.name == "queue");
+        match has_queue {
+            true => "`queue` in params",
+            false if self.plan.ready.limit(GateKind::Start).is_some() => {
+                "`ready = { within = { start = \"..\" } }`"
+            }
+            false => "`ready = { timeout = \"..\" }`",
         }
     }
 
@@ -322,6 +331,10 @@ impl Eye {
     }
 }
 
+fn no_more(text: &str) -> String {
+    format!("it does not run any more: {text}")
+}
+
 fn absent() -> End {
     End::new("it is not there any more")
 }
@@ -354,15 +367,17 @@ impl Sighting {
     /// What `look`, the next one, tells. A deployment that is pending again was preempted or restarted, and what
     /// was measured of it is of two.
     fn adds(&mut self, look: Look) -> Seen {
-        self.pending = if matches!(look, Look::Pending(_)) { self.pending + 1 } else { 0 };
+        let is_pending = matches!(look, Look::Pending(_) | Look::Blocked(_));
+        self.pending = if is_pending { self.pending + 1 } else { 0 };
         match look {
             Look::Up { .. } => Seen::Up,
             Look::Ended(end) => Seen::Ended(end),
             Look::Absent => Seen::Ended(absent()),
-            Look::Pending(_) if self.pending < self.believed_after => Seen::Doubtful,
-            Look::Pending(text) => {
-                Seen::Ended(End::new(format!("it does not run any more: {text}")))
+            Look::Pending(_) | Look::Blocked(_) if self.pending < self.believed_after => {
+                Seen::Doubtful
             }
+            Look::Pending(text) => Seen::Ended(End::new(no_more(&text))),
+            Look::Blocked(end) => Seen::Ended(End { reason: no_more(&end.reason), ..end }),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! is never deleted. Removing is done when the objects and their pods are gone. The context and namespace of
 //! the claim are those that everything later is asked of, whatever the kubeconfig says by then.
 
+mod gateway;
 mod kubectl;
 mod objects;
 mod pods;
@@ -18,9 +19,9 @@ use super::tool::ToolError;
 use super::{Ask, End, Look, Removal, errand, gone_within};
 use crate::journal::Claim;
 use crate::launch::log::last_lines;
-use crate::render::kube::{INSTANCE, custom_resource};
+use crate::render::kube::{INSTANCE, Resource, custom_resources, full_name, plain_resources};
 use crate::teardown::Ended;
-use kubectl::Site;
+use kubectl::{Seen, Site};
 use pods::Trouble;
 use reach::Way;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
@@ -35,63 +36,83 @@ pub(super) use kubectl::hint;
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at what is being deleted.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What a cluster has, whatever operators are in it.
-const SERVICES: &str = "services";
 /// Words of a claim's scope.
 const CONTEXT: &str = "context";
 const NAMESPACE: &str = "namespace";
 
-/// What a platform adds to plain Kubernetes.
+/// What a platform needs beside plain Kubernetes.
 #[derive(Debug)]
-struct Kind {
-    /// The path of its API, and the kind that must be in it.
-    api: Option<(&'static str, &'static str)>,
+struct Operator {
+    /// The path of its API, and the kinds that must be in it.
+    api: &'static str,
+    kinds: &'static [&'static str],
     /// What brings that.
-    operator: &'static str,
+    name: &'static str,
 }
 
-/// Of platforms that are not Kubernetes: those of plain Kubernetes.
-const fn kind(platform: Platform) -> Kind {
+/// Of platforms that are not Kubernetes: none.
+const fn operators(platform: Platform) -> &'static [Operator] {
     match platform {
-        Platform::Lws => Kind {
-            api: Some(("/apis/leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")),
-            operator: "LeaderWorkerSet (the lws controller)",
-        },
-        Platform::Kuberay => {
-            Kind { api: Some(("/apis/ray.io/v1", "RayService")), operator: "the KubeRay operator" }
-        }
-        Platform::Dgd => Kind {
-            api: Some(("/apis/nvidia.com/v1beta1", "DynamoGraphDeployment")),
-            operator: "the Dynamo operator",
-        },
-        _ => Kind { api: None, operator: "" },
+        Platform::Lws => &[Operator {
+            api: "/apis/leaderworkerset.x-k8s.io/v1",
+            kinds: &["LeaderWorkerSet"],
+            name: "LeaderWorkerSet (the lws controller)",
+        }],
+        Platform::Kuberay => &[Operator {
+            api: "/apis/ray.io/v1",
+            kinds: &["RayService"],
+            name: "the KubeRay operator",
+        }],
+        Platform::Dgd => &[Operator {
+            api: "/apis/nvidia.com/v1beta1",
+            kinds: &["DynamoGraphDeployment"],
+            name: "the Dynamo operator",
+        }],
+        Platform::InferencePool => &[
+            Operator {
+                api: "/apis/gateway.networking.k8s.io/v1",
+                kinds: &["Gateway", "HTTPRoute"],
+                name: "the Gateway API with a controller of gateways",
+            },
+            Operator {
+                api: "/apis/inference.networking.k8s.io/v1",
+                kinds: &["InferencePool"],
+                name: "the Gateway API's inference extension",
+            },
+        ],
+        _ => &[],
     }
 }
 
-/// As kubectl names the kinds of its objects.
+/// As kubectl is given them.
+fn joined(resources: &[Resource]) -> String {
+    resources.iter().map(|r| full_name(*r)).collect::<Vec<_>>().join(",")
+}
+
+/// Everything that a deployment on `platform` is of, but pods.
 fn kinds(platform: Platform) -> String {
-    match custom_resource(platform) {
-        Some((resource, group)) => format!("{resource}.{group},services"),
-        None => "deployments.apps,statefulsets.apps,services".to_owned(),
-    }
+    joined(&[custom_resources(platform), plain_resources(platform)].concat())
 }
 
-/// Where `plan` will be, and that it can be there: the cluster answers, its operator is installed, and what
+/// Where `plan` will be, and that it can be there: the cluster answers, its operators are installed, and what
 /// will be brought up can be reached from here.
 pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
     let site = Site::find(plan.text(CONTEXT), plan.text(NAMESPACE)).await?;
-    if Way::of(plan.text("expose"), site.is_inside()).is_none() {
+    // How a gateway is reached is its controller's to say, and known once it is there.
+    let has_gateway = plan.platform == Platform::InferencePool;
+    if !has_gateway && Way::of(plan.text("expose"), site.is_inside()).is_none() {
         return Err(ToolError::Unfit {
             said: "it would answer inside of its cluster only, and scalebeam runs outside of it"
                 .to_owned(),
             hint: reach::WAYS.to_owned(),
         });
     }
-    match kind(plan.platform) {
-        Kind { api: Some((path, name)), operator, .. } => {
-            site.has_kind(path, name, operator).await?;
-        }
-        Kind { api: None, .. } => site.answers().await?,
+    let operators = operators(plan.platform);
+    if operators.is_empty() {
+        site.answers().await?;
+    }
+    for Operator { api, kinds, name } in operators {
+        site.has_kinds(api, kinds, name).await?;
     }
     let context = site.context.map(|context| (CONTEXT.to_owned(), context));
     Ok(context.into_iter().chain([(NAMESPACE.to_owned(), site.namespace)]).collect())
@@ -140,25 +161,49 @@ pub(super) async fn look(
 ) -> Result<Look, ToolError> {
     let site = site(claim);
     let seen = site.see(&kinds(plan.platform), &selector(claim)).await?;
-    Ok(match sight::sight(&seen.objects, &seen.pods) {
+    let pods = sight::sight(&seen.objects, &seen.pods);
+    let whole = match plan.platform {
+        Platform::InferencePool => gateway::before(pods, &seen.objects),
+        _ => pods,
+    };
+    Ok(match whole {
         Sight::Absent => Look::Absent,
         Sight::Pending(text) => Look::Pending(format!("pending: {text}")),
-        Sight::GivenUp(text) => Look::Ended(End::new(text)),
+        Sight::Blocked(end) => Look::Blocked(pending(end)),
+        Sight::GivenUp(end) => Look::Ended(end),
         Sight::Doomed(trouble) => Look::Ended(ended(&site, &trouble).await),
         Sight::Ready(text) if ask == Ask::Runs => Look::Up { entries: Vec::new(), text },
-        Sight::Ready(text) => {
-            let urls = match Way::of(plan.text("expose"), site.is_inside()) {
-                Some(Way::Services) => reach::outside(&seen.objects, &seen.pods),
-                Some(Way::Names) | None => {
-                    Ok(reach::inside(claim, plan, &site.namespace, &seen.pods))
-                }
-            };
-            match urls {
-                Ok(urls) => Look::Up { entries: entries(plan, urls), text },
-                Err(waiting) => Look::Pending(format!("pending: {text}; {waiting}")),
-            }
-        }
+        Sight::Ready(text) => match urls(claim, plan, &site, &seen) {
+            Ok(urls) => Look::Up { entries: entries(plan, urls), text },
+            Err(Look::Pending(waiting)) => Look::Pending(format!("pending: {text}; {waiting}")),
+            Err(Look::Blocked(end)) => Look::Blocked(pending(end)),
+            Err(other) => other,
+        },
     })
+}
+
+fn pending(end: End) -> End {
+    End { reason: format!("pending: {}", end.reason), ..end }
+}
+
+/// Where what is ready answers.
+///
+/// # Errors
+/// What is seen instead, where that is not known yet, or is nowhere that is reached from here.
+fn urls(
+    claim: &Claim,
+    plan: &DeploymentPlan,
+    site: &Site,
+    seen: &Seen,
+) -> Result<Vec<String>, Look> {
+    if plan.platform == Platform::InferencePool {
+        let port = reach::port(plan);
+        return gateway::address(&seen.objects, plan, port, site.is_inside()).map(|url| vec![url]);
+    }
+    match Way::of(plan.text("expose"), site.is_inside()) {
+        Some(Way::Services) => reach::outside(&seen.objects, &seen.pods).map_err(Look::Pending),
+        Some(Way::Names) | None => Ok(reach::inside(claim, plan, &site.namespace, &seen.pods)),
+    }
 }
 
 /// `urls`, each with the instance that the plan has at its place.
@@ -189,7 +234,9 @@ pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
 pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
     let (site, selector) = (site(claim), selector(claim));
     match site.names(&kinds(claim.platform), &selector).await {
-        Err(error) if lacks_kind(&error) => site.names(SERVICES, &selector).await,
+        Err(error) if lacks_kind(&error) => {
+            site.names(&known_kinds(&site, claim).await?, &selector).await
+        }
         found => found,
     }
 }
@@ -197,6 +244,20 @@ pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
 /// Whether an operator was removed, and with it its kind and all objects of that.
 fn lacks_kind(error: &ToolError) -> bool {
     matches!(error, ToolError::Refused { said, .. } if said.contains("doesn't have a resource type"))
+}
+
+/// The kinds of the objects of `claim` that the cluster still has.
+async fn known_kinds(site: &Site, claim: &Claim) -> Result<String, ToolError> {
+    let mut known = Vec::new();
+    for resource in custom_resources(claim.platform) {
+        match site.names(&full_name(*resource), &selector(claim)).await {
+            Err(error) if lacks_kind(&error) => {}
+            Err(error) => return Err(error),
+            Ok(_) => known.push(*resource),
+        }
+    }
+    known.extend(plain_resources(claim.platform));
+    Ok(joined(&known))
 }
 
 /// Deletes everything of `claim`, and returns when nothing of it is there, or its grace is over.
@@ -208,7 +269,9 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
         return Ok(Vec::new());
     }
     match site.delete(&kinds(claim.platform), &selector).await {
-        Err(error) if lacks_kind(&error) => site.delete(SERVICES, &selector).await?,
+        Err(error) if lacks_kind(&error) => {
+            site.delete(&known_kinds(&site, claim).await?, &selector).await?;
+        }
         done => done?,
     }
     let limit = claim.grace.to_std().saturating_add(GONE_WITHIN);

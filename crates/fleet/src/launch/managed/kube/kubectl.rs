@@ -159,11 +159,11 @@ impl Site {
         self.ask(&["get", "--raw", &pods]).await.map(drop)
     }
 
-    /// Whether the API at `path` has `kind`; otherwise what brings it.
-    pub(super) async fn has_kind(
+    /// Whether the API at `path` has `kinds`; otherwise what brings them.
+    pub(super) async fn has_kinds(
         &self,
         path: &str,
-        kind: &str,
+        kinds: &[&str],
         operator: &str,
     ) -> Result<(), ToolError> {
         let missing = |said: String| ToolError::Unfit {
@@ -172,15 +172,17 @@ impl Site {
         };
         let text = match self.ask(&["get", "--raw", path]).await {
             Err(ToolError::Refused { said, .. }) if said.contains("(NotFound)") => {
-                return Err(missing(format!("the cluster has no API {path}, which {kind} is in")));
+                let kinds = kinds.join(" and ");
+                return Err(missing(format!("the cluster has no API {path}, which {kinds} is in")));
             }
             answer => answer?,
         };
         let api: Api = read(&text)?;
-        if api.resources.iter().any(|r| r.kind == kind) {
-            return Ok(());
+        let has = |kind: &str| api.resources.iter().any(|r| r.kind == kind);
+        match kinds.iter().find(|kind| !has(kind)) {
+            None => Ok(()),
+            Some(kind) => Err(missing(format!("the API {path} of the cluster has no {kind}"))),
         }
-        Err(missing(format!("the API {path} of the cluster has no {kind}")))
     }
 
     /// Applies `file` for `claim`. Fields that somebody else owns are a conflict, and stay as they are.

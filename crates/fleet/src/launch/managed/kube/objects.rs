@@ -45,6 +45,14 @@ pub(super) struct Spec {
     pub(super) r#type: Option<String>,
     pub(super) selector: serde_json::Value,
     pub(super) ports: Vec<ServicePort>,
+    /// Of a Deployment or a StatefulSet.
+    pub(super) template: PodTemplate,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct PodTemplate {
+    pub(super) metadata: Meta,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -95,15 +103,33 @@ pub(super) struct Status {
     pub(super) state: Option<String>,
     /// Of a Service.
     pub(super) load_balancer: LoadBalancer,
+    /// Of a Gateway.
+    pub(super) addresses: Vec<GatewayAddress>,
+    /// Of an HTTPRoute or an InferencePool: what each gateway says of it.
+    pub(super) parents: Vec<Parent>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Condition {
     pub(super) r#type: String,
     pub(super) status: String,
     pub(super) reason: String,
     pub(super) message: String,
+    pub(super) observed_generation: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct GatewayAddress {
+    /// An address, or the name of a host.
+    pub(super) value: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Parent {
+    pub(super) conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

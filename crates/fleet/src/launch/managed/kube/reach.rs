@@ -67,7 +67,8 @@ fn numbers(pod: &str, name: &str) -> Vec<u32> {
     rest.split('-').filter_map(|part| part.parse().ok()).collect()
 }
 
-fn port(plan: &DeploymentPlan) -> u16 {
+/// The port at which `plan` answers.
+pub(super) fn port(plan: &DeploymentPlan) -> u16 {
     let url = plan.entries.first().and_then(|e| e.url.parse::<http::Uri>().ok());
     url.and_then(|url| url.port_u16()).unwrap_or(DEFAULT_PORT)
 }
@@ -103,7 +104,7 @@ fn address(service: &Object, pods: &[Pod]) -> Result<String, String> {
     Ok(url(host, node_port))
 }
 
-fn url(host: &str, port: u16) -> String {
+pub(super) fn url(host: &str, port: u16) -> String {
     if host.contains(':') {
         format!("http://[{host}]:{port}")
     } else {

@@ -3,8 +3,10 @@
 //! **Invariant:** a deployment is up only when its object says so and as many pods of each kind are ready as
 //! were asked for: an operator's word alone may be of the time before.
 
+use super::super::End;
 use super::objects::{Application, Object, Pod, ServeStatus};
 use super::pods::{self, Standing, Trouble};
+use crate::render::kube::ROLE;
 use std::collections::BTreeMap;
 
 /// What is seen of a deployment.
@@ -14,12 +16,14 @@ pub(super) enum Sight {
     Absent,
     /// It is not ready, in words.
     Pending(String),
+    /// The same, over what a person can do something about.
+    Blocked(End),
     /// All of it is ready, in words.
     Ready(String),
     /// A pod of it will never be ready.
     Doomed(Trouble),
     /// Its operator gave it up, in its words.
-    GivenUp(String),
+    GivenUp(End),
 }
 
 /// Kinds whose status tells whether a deployment is ready.
@@ -44,7 +48,7 @@ pub(super) fn sight(objects: &[Object], pods: &[Pod]) -> Sight {
         }
     }
     if let Some(reason) = workloads.iter().find_map(|o| given_up(o)) {
-        return Sight::GivenUp(reason);
+        return Sight::GivenUp(End::new(reason));
     }
     let counts = counts(&workloads, &standings);
     let waiting = standings.iter().find_map(|(pod, standing)| match standing {
@@ -77,7 +81,10 @@ fn asked(object: &Object) -> Vec<(String, u32)> {
         "DynamoGraphDeployment" => {
             spec.components.iter().map(|c| (c.r#type.clone(), c.replicas)).collect()
         }
-        _ => vec![(String::new(), spec.replicas.unwrap_or(1))],
+        _ => {
+            let role = spec.template.metadata.labels.get(ROLE).cloned();
+            vec![(role.unwrap_or_default(), spec.replicas.unwrap_or(1))]
+        }
     }
 }
 
@@ -131,7 +138,8 @@ fn not_ready(object: &Object) -> Option<String> {
         _ => {
             let asked = object.spec.replicas.unwrap_or(1);
             let ready = object.status.ready_replicas;
-            (ready < asked).then(|| format!("{name} has {ready} of {asked} ready"))
+            let called = &object.metadata.name;
+            (ready < asked).then(|| format!("{name} {called} has {ready} of {asked} ready"))
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is read from a cluster's answers, by tables.
 
+use super::super::{End, Look};
+use super::gateway;
 use super::objects::{Object, Pod};
 use super::pods::{Standing, standing};
 use super::reach::{Way, inside, outside};
@@ -190,7 +192,7 @@ fn ray_serve_tells_what_it_gave_up() {
         } } },
     });
     let text = "application llms of Ray Serve is DEPLOY_FAILED: no memory";
-    assert_eq!(sight(&[service(failed)], &pods), Sight::GivenUp(text.into()));
+    assert_eq!(sight(&[service(failed)], &pods), Sight::GivenUp(End::new(text)));
 }
 
 #[test]
@@ -287,4 +289,97 @@ fn names_inside_are_those_of_the_service_or_of_each_pod() {
     let urls = inside(&claim(Platform::Lws), &groups, "llm", &pods);
     let host = |n: u32| format!("http://one-abc-{n}.one-abc.llm.svc:8000");
     assert_eq!(urls, [0, 1].map(host));
+}
+
+/// A Gateway, a route and a pool with these conditions, of the kind and generation that their controllers saw.
+fn way(programmed: &str, resolved: &str, seen: i64) -> Vec<Object> {
+    let condition = |what: &str, status: &str| {
+        let (status, reason) = status.split_once(' ').unwrap_or((status, ""));
+        json!({
+            "type": what, "status": status, "reason": reason, "message": "because",
+            "observedGeneration": seen,
+        })
+    };
+    let meta = json!({ "name": "one", "generation": 2 });
+    let parents = json!([{ "conditions": [
+        condition("Accepted", "True"), condition("ResolvedRefs", resolved),
+    ] }]);
+    vec![
+        object(json!({ "kind": "Gateway", "metadata": meta, "status": {
+            "conditions": [condition("Accepted", "True"), condition("Programmed", programmed)],
+            "addresses": [{ "type": "IPAddress", "value": "::1" }],
+        } })),
+        object(json!({ "kind": "HTTPRoute", "metadata": meta, "status": { "parents": parents } })),
+        object(json!({ "kind": "InferencePool", "metadata": meta })),
+    ]
+}
+
+#[test]
+fn a_pool_is_up_when_its_gateway_and_route_let_requests_through() {
+    let pods = || Sight::Ready("3 of 3 pods ready".to_owned());
+    let said = |objects: &[Object]| match gateway::before(pods(), objects) {
+        Sight::Ready(text) => text,
+        Sight::Blocked(End { reason, hint }) => {
+            format!("{reason} ({})", if hint.is_some() { "hint" } else { "no hint" })
+        }
+        Sight::GivenUp(End { reason, .. }) => format!("!{reason}"),
+        other => panic!("{other:?}"),
+    };
+    let mut refused_pool = way("True", "True", 2);
+    refused_pool[2] = object(json!({
+        "kind": "InferencePool", "metadata": { "name": "one" },
+        "status": { "parents": [{ "conditions": [
+            { "type": "ResolvedRefs", "status": "False", "reason": "InvalidExtensionRef" },
+        ] }] },
+    }));
+    let mut unseen_route = way("True", "True", 2);
+    unseen_route[1].status.parents.clear();
+    let rows = [
+        ("all true", way("True", "True", 2)),
+        ("of an older generation", way("True", "True", 1)),
+        ("no address", way("False AddressNotAssigned", "True", 2)),
+        ("unknown reason", way("False Odd", "True", 2)),
+        ("a kind that is not known", way("Unknown Pending", "False InvalidKind", 2)),
+        ("a backend that is not there yet", way("True", "False BackendNotFound", 2)),
+        ("a route that nobody took", unseen_route),
+        ("a pool without its picker", refused_pool),
+        ("no route", way("True", "True", 2).into_iter().take(1).collect()),
+    ];
+    let text: Vec<String> =
+        rows.iter().map(|(case, objects)| format!("{case}: {}", said(objects))).collect();
+    insta::assert_snapshot!(text.join("\n"));
+
+    let loading = gateway::before(
+        Sight::Pending("1 of 3 pods ready".into()),
+        &way("False AddressNotAssigned", "True", 2),
+    );
+    let Sight::Pending(text) = loading else { panic!("{loading:?}") };
+    assert!(text.starts_with("1 of 3 pods ready; Gateway one is not Programmed: "), "{text}");
+}
+
+#[test]
+fn a_gateway_answers_at_its_address_or_at_that_of_the_file() {
+    let pool = |more: &str| {
+        planned(&format!(
+            "platform = \"inferencepool\"\ngpu = \"H100\"\n\
+             params = {{ gateway_class = \"c\", picker_image = \"i\"{more} }}"
+        ))
+    };
+    let objects = way("True", "True", 2);
+    let at = |plan: &DeploymentPlan, objects: &[Object], inside| {
+        gateway::address(objects, plan, 8000, inside)
+    };
+    assert_eq!(at(&pool(""), &objects, false).unwrap(), "http://[::1]:8000");
+    let given = pool(", gateway_address = \"llm.example:80\"");
+    assert_eq!(at(&given, &[], false).unwrap(), "http://llm.example:80");
+    let given = pool(", gateway_address = \"llm.example\"");
+    assert_eq!(at(&given, &[], false).unwrap(), "http://llm.example:8000");
+
+    let mut named = way("True", "True", 2);
+    named[0].status.addresses[0].value = "g.llm.svc.cluster.local".to_owned();
+    assert!(at(&pool(""), &named, true).is_ok());
+    assert!(at(&pool(", expose = \"ClusterIP\""), &named, false).is_ok());
+    assert!(matches!(at(&pool(""), &named, false), Err(Look::Ended(_))));
+    named[0].status.addresses.clear();
+    assert!(matches!(at(&pool(""), &named, false), Err(Look::Blocked(_))));
 }
