@@ -565,6 +565,57 @@ fn slurm_gpus_that_no_node_has_are_refused_at_once() {
     cluster.nothing_is_left();
 }
 
+impl Cluster {
+    /// SGLang over both nodes. It needs GPUs, so what is started is a stand-in that takes its flags and joins ranks.
+    fn sglang(&self, load: &str) -> String {
+        let stand_in = root().join("tests-support/stand_in_sglang");
+        let deploy = format!(
+            "engine = \"sglang\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"n1:0-1 + n2:0-1\"]\n\
+             env = {{ PYTHONPATH = \"{}\", PYTHONDONTWRITEBYTECODE = \"1\" }}",
+            stand_in.display()
+        );
+        let file = self.experiment(&deploy, load);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text
+            .replace("[host.n1]", "[host.n1]\naddr = \"127.0.0.2\"")
+            .replace("[host.n2]", "[host.n2]\naddr = \"127.0.0.3\"");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_ranks_of_sglang_join_over_two_nodes() {
+    let cluster = Cluster::new();
+    let said = cluster.run(&cluster.sglang(LOAD), &["--json"]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    assert_eq!(said.json()["points"][0]["outcomes"]["completed"], 80, "{said:?}");
+    cluster.nothing_is_left();
+    let dir = cluster.run_dir();
+    assert_eq!(logs(&dir), ["0-rank1-1.log", "0-serve-1.log", "job-1.out"]);
+    let text = std::fs::read_to_string(dir.join("logs/pair/0-serve-1.log")).unwrap();
+    assert!(text.contains("rank 1 joined"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_a_rank_of_sglang_that_dies_ends_the_run() {
+    let cluster = Cluster::new();
+    let mut live = cluster.start_run(&cluster.sglang(LONG));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    let all = marked_processes(&cluster.runs());
+    let is_rank = |(_, command): &&(i32, String)| {
+        !command.starts_with("srun ") && command.contains("--node-rank 1")
+    };
+    let (rank, _) = all.iter().find(is_rank).unwrap_or_else(|| panic!("{all:?}"));
+    signal(u32::try_from(*rank).unwrap(), "KILL");
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
+    assert!(said.contains("process pair/0/") && said.contains(" ended with "), "{said}");
+    cluster.nothing_is_left();
+}
+
 /// Seed 1's shape with a real vLLM: TP2 over two nodes by `--nnodes`.
 #[test]
 #[ignore = "needs a real vLLM, root and Slurm; ci/test --all runs it"]
@@ -580,12 +631,34 @@ fn vllm_as_a_job_over_two_nodes_that_ray_joins() {
     weigh_vllm("pp2-ray");
 }
 
-fn weigh_vllm(deployment: &str) {
-    let cluster = Cluster::new();
-    let text = std::fs::read_to_string(root().join("experiments/real-vllm-slurm.toml")).unwrap();
+/// Two replicas that Ray Serve places on a Ray cluster of two nodes: counted by `serve status` in a step of the job, and
+/// reached at the proxy beside the head.
+#[test]
+#[ignore = "needs a real vLLM with Ray Serve, root and Slurm; ci/test --all runs it"]
+fn vllm_in_ray_serve_as_a_job_over_two_nodes() {
+    let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
+    let serve = Path::new(&setting("SCALEBEAM_E2E_VLLM")).with_file_name("serve");
     let text = text
-        .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
-        .replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"));
+        .replace("/path/to/serve", &serve.display().to_string())
+        .replace("platform = \"local\"", "platform = \"slurm\"")
+        .replace("[host.a]", "[host.n1]")
+        .replace("[host.b]", "[host.n2]")
+        .replace("\"a:0\"", "\"n1:0\"")
+        .replace("\"b:0\"", "\"n2:0\"");
+    let said = weigh_real(&text, "two");
+    assert!(said.contains("application llms of Ray Serve: 0 of 2 replicas"), "{said}");
+}
+
+fn weigh_vllm(deployment: &str) {
+    let text = std::fs::read_to_string(root().join("experiments/real-vllm-slurm.toml")).unwrap();
+    let text = text.replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"));
+    weigh_real(&text, deployment);
+}
+
+/// Weighs `deployment` of the experiment `text`, and says what was said of its progress.
+fn weigh_real(text: &str, deployment: &str) -> String {
+    let cluster = Cluster::new();
+    let text = text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1);
     let file = cluster.path("vllm.toml");
     std::fs::write(&file, text).unwrap();
     let more = ["--json", "--deploy", deployment];
@@ -600,6 +673,7 @@ fn weigh_vllm(deployment: &str) {
     let of_ray = std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.file_name());
     let of_ray = of_ray.filter(|name| name.to_string_lossy().starts_with("sb-ray-"));
     assert_eq!(of_ray.collect::<Vec<_>>(), [""; 0], "what raylets wrote goes with them");
+    said.stderr
 }
 
 #[test]

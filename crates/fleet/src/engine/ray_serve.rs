@@ -1,6 +1,6 @@
 //! Ray Serve LLM, as Ray 2.60 has it: an application of a Ray cluster, whose replicas are the instances.
 //!
-//! On hosts of the file the cluster is the plan's own: a raylet a host with the GPUs that instances have there, and
+//! On hosts of the file, as nodes of a job of Slurm too, the cluster is the plan's own: a raylet a host with the GPUs that instances have there, and
 //! `serve run` of a file beside the head. Which replica gets which of these GPUs is Ray's choice. On KubeRay the
 //! same configuration is the `serveConfigV2` of a RayService.
 //!
@@ -73,8 +73,8 @@ impl Engine for RayServe {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        use Platform::{External, Kuberay, Local, Ssh};
-        only_on(&[Local, Ssh, Kuberay, External], self.kind(), platform)
+        use Platform::{External, Kuberay, Local, Slurm, Ssh};
+        only_on(&[Local, Ssh, Slurm, Kuberay, External], self.kind(), platform)
     }
 
     fn has_own_entry(&self) -> bool {
@@ -102,7 +102,7 @@ impl Engine for RayServe {
     fn infra_processes(&self, request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, String> {
         match request.platform {
             Platform::External => Ok(Vec::new()),
-            platform if platform.places_processes() => on_own_cluster(request),
+            Platform::Local | Platform::Ssh | Platform::Slurm => on_own_cluster(request),
             _ => Ok(vec![on_their_cluster(request)?]),
         }
     }
@@ -144,7 +144,8 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
             dashboard: extra_port(request, 1, DASHBOARD_PORT),
             metrics: extra_port(request, 2, METRICS_PORT),
         }),
-        has_scratch: true,
+        // In a job of Slurm it is told by a variable where to write.
+        has_scratch: request.platform.places_processes(),
     };
     let raylet = |place: &Place<'_>| {
         let mut raylet = cluster.raylet(*place, vllm::environment(request, *place, true));
@@ -170,6 +171,11 @@ fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
 
 fn check(request: &LaunchRequest<'_>) -> Result<(), String> {
     let instance = request.instance;
+    if request.pools.iter().any(|i| i.place.is_empty()) {
+        return Err("the nodes of a Ray cluster are known by their addresses: say place = [\"HOST:GPUS\", ..], and \
+                    addr of each host"
+            .to_owned());
+    }
     if request.pools.iter().any(|i| i.role != Role::Aggregated) {
         return Err("prefill and decode pools of Ray Serve are not brought up by this version: use engine = \
                     \"vllm\" or \"dynamo-vllm\""

@@ -91,8 +91,8 @@ impl Engine for Sglang {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        use Platform::{External, InferencePool, K8s, Local, Lws, Modal, Skypilot, Ssh};
-        let able = [Local, Ssh, K8s, Lws, InferencePool, Modal, Skypilot, External];
+        use Platform::{External, InferencePool, K8s, Local, Lws, Modal, Skypilot, Slurm, Ssh};
+        let able = [Local, Ssh, Slurm, K8s, Lws, InferencePool, Modal, Skypilot, External];
         only_on(&able, self.kind(), platform)
     }
 

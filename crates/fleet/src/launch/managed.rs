@@ -226,6 +226,15 @@ impl Manager {
         }
     }
 
+    /// The lines of a script, run here, that run `command` on `node` of what is up; nothing where nodes are not
+    /// told apart, or not entered.
+    fn on_node(self, claim: &Claim, id: &str, node: &str, command: &str) -> Option<String> {
+        match self {
+            Self::Slurm => Some(slurm::on_node(claim, id, node, command)),
+            Self::Kube | Self::Modal | Self::Skypilot => None,
+        }
+    }
+
     /// What there is of `claim`, in words: `job 17 (RUNNING)`.
     ///
     /// # Errors

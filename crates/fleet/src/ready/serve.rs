@@ -80,7 +80,10 @@ impl Wait<'_> {
         let given = app.into_iter().flat_map(given_to);
         let exports = remote::exports(given.chain(remote::marks_of(&mark.run, &mark.dir, id)));
         let [serve, dashboard] = [wanted.serve, wanted.dashboard].map(quote);
-        format!("{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n")
+        let command = format!("{serve} status --address {dashboard}");
+        let there = self.held.and_then(|held| held.on_node(wanted.host, &command));
+        let ask = there.unwrap_or_else(|| format!("exec {command}\n"));
+        format!("{COMMON}\n{exports}echo {ANSWER}\n{ask}")
     }
 }
 

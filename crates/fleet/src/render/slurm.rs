@@ -13,7 +13,7 @@ use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
 use crate::host::quote;
-use scalebeam_model::plan::{EngineKind, ProcessPlan, RankLauncher, StartGate};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, ProcessPlan, RankLauncher, StartGate};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -77,6 +77,12 @@ ray_has() {
 }
 "#;
 
+/// How a step writes the texts that its process reads into the job's folder on its node: NAME TEXT .. -- COMMAND.
+pub(super) const FILES: &str = r#"with_files='while [[ $1 != -- ]]; do printf %s "$2" >"$RAY_TMPDIR/$1" || exit; shift 2; done; shift; exec "$@"'
+"#;
+/// What `{scratch}` of such a process is, in a word that is quoted.
+pub(super) const SCRATCH: &str = r#"'"$RAY_TMPDIR"'"#;
+
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
     let nodes = Nodes::new(subject);
@@ -89,6 +95,9 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     body.push_str(STEP);
     if subject.deployment.processes.iter().any(|p| p.after.is_some()) {
         body.push_str(GATES);
+    }
+    if subject.deployment.processes.iter().any(|p| !p.files.is_empty()) {
+        body.push_str(FILES);
     }
     for line in subject.list("setup") {
         body.push_str(line);
@@ -107,28 +116,53 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     Ok(subject.rendered(format!("{}.sbatch", subject.name), &body, ways))
 }
 
+/// Whether raylets are among the steps of `d`.
+fn joins_ray(d: &DeploymentPlan) -> bool {
+    d.launcher == Some(RankLauncher::Ray) || d.engine == EngineKind::RayServeLlm
+}
+
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
-    subject.only_servers()?;
     let d = subject.deployment;
-    if d.launcher == Some(RankLauncher::Ray) && d.image.is_some() {
-        let hint = "set launcher = \"mp\", or leave image out: whether the cluster is whole is asked outside";
-        return Err(subject.cannot("launcher ray in containers is not rendered", hint));
+    // The application and its cluster are steps like the rest.
+    if d.engine != EngineKind::RayServeLlm {
+        subject.only_servers()?;
+    }
+    if joins_ray(d) && d.image.is_some() {
+        let instead = match d.engine {
+            EngineKind::RayServeLlm => "",
+            _ => "set launcher = \"mp\", or ",
+        };
+        let hint =
+            format!("{instead}leave image out: whether the cluster is whole is asked outside");
+        return Err(subject.cannot("a Ray cluster in containers is not rendered", hint));
     }
     if d.engine == EngineKind::LlamaCpp && d.processes.len() > d.instances.len() {
         let hint =
             "remove params.rpc_workers: steps start at once, and workers must be there before";
         return Err(subject.cannot("a server with rpc workers is not rendered", hint));
     }
-    let spanning = d.instances.iter().filter(|i| i.place.len() > 1).flat_map(|i| &i.place);
-    let unknown =
-        |host: &&str| subject.plan.hosts.iter().any(|h| h.name == **host && h.addr == "127.0.0.1");
-    match spanning.map(|p| p.host.as_str()).find(unknown) {
+    match spanned(d).into_iter().find(|host| !has_address(subject, host)) {
         Some(host) => Err(subject.cannot(
-            format!("an instance spans nodes, and host {host} has no address"),
+            format!("it spans nodes, and host {host} has no address"),
             format!("add addr to [host.{host}]"),
         )),
         None => Ok(()),
     }
+}
+
+/// Hosts whose processes talk to those of others, so that each must have an address that the others reach.
+fn spanned(d: &DeploymentPlan) -> BTreeSet<&str> {
+    let of_instances = d.instances.iter().filter(|i| i.place.len() > 1).flat_map(|i| &i.place);
+    let mut hosts: BTreeSet<&str> = of_instances.map(|p| p.host.as_str()).collect();
+    let all: BTreeSet<&str> = d.processes.iter().map(|p| p.host.as_str()).collect();
+    if d.engine == EngineKind::RayServeLlm && all.len() > 1 {
+        hosts.extend(all);
+    }
+    hosts
+}
+
+fn has_address(subject: &Subject<'_>, host: &str) -> bool {
+    !subject.plan.hosts.iter().any(|h| h.name == host && h.addr == "127.0.0.1")
 }
 
 /// The nodes of the job.
@@ -235,15 +269,26 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         Some(image) => format!(" --container-image={} --no-container-mount-home", quote(image)),
         None => String::new(),
     };
-    let is_raylet = subject.deployment.launcher == Some(RankLauncher::Ray)
-        && process.args.first().is_some_and(|arg| arg == "start");
-    let wrap = if is_raylet { "bash -c \"$raylet\" raylet " } else { "" };
     format!(
-        "step {} {} --nodelist={node}{container} \\\n  {wrap}{} &\n",
+        "step {} {} --nodelist={node}{container} \\\n  {} &\n",
         quote(&process.id),
         quote(&log),
-        command(process)
+        started(subject, process)
     )
+}
+
+/// The command of a step, within what it needs on its node.
+fn started(subject: &Subject<'_>, process: &ProcessPlan) -> String {
+    let command = command(process);
+    if joins_ray(subject.deployment) && process.args.first().is_some_and(|arg| arg == "start") {
+        return format!("bash -c \"$raylet\" raylet {command}");
+    }
+    if process.files.is_empty() {
+        return command;
+    }
+    let files = process.files.iter().flat_map(|(name, text)| [quote(name), quote(text)]);
+    let files = files.collect::<Vec<_>>().join(" ");
+    format!("bash -c \"$with_files\" files {files} -- {}", command.replace("{scratch}", SCRATCH))
 }
 
 /// Every server; where Slurm chooses the nodes, the job's output says which they are.

@@ -13,9 +13,12 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 fn planned(deploy: &str) -> Plan {
+    planned_on("[host.a]\ngpus = 8\nlabels = { node = \"a\" }\n[host.b]\ngpus = 8\n", deploy)
+}
+
+fn planned_on(hosts: &str, deploy: &str) -> Plan {
     let text = format!(
-        "schema = 1\nname = \"test\"\n[model]\nid = \"org/model\"\n\
-         [host.a]\ngpus = 8\nlabels = {{ node = \"a\" }}\n[host.b]\ngpus = 8\n\
+        "schema = 1\nname = \"test\"\n[model]\nid = \"org/model\"\n{hosts}\
          [[deploy]]\nname = \"one\"\n{deploy}\n\
          [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
          [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = [4, 30]\nrequests = \"2x\"\n"
@@ -207,6 +210,7 @@ fn what_a_platform_cannot_serve_is_said_with_a_way_out() {
         "platform = \"modal\"\nengine = \"vllm\"\nversion = \"1\"\ngpu = \"H100\"\nparams = { max_containers = 3 }",
         "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
         "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"ray\"\nimage = \"i\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
+        "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nplace = [\"a:0\", \"b:0\"]\nreplicas = 2",
         "platform = \"slurm\"\nengine = \"dynamo-vllm\"",
         "platform = \"skypilot\"\nengine = \"vllm\"\nversion = \"1\"\nreplicas = 2\ngpu = \"H100\"",
     ];
@@ -315,6 +319,44 @@ fn a_client_that_could_not_run_inside_is_refused() {
     };
     let error = refused(&plan);
     assert!(error.to_string().contains("reads a file that the Job would not have"), "{error}");
+}
+
+/// What is behind the options of a job script, and begins with `from`.
+fn job_from(deploy: &str, from: &str) -> String {
+    let hosts =
+        "[host.a]\ngpus = 8\naddr = \"10.0.0.1\"\n[host.b]\ngpus = 8\naddr = \"10.0.0.2\"\n";
+    let script = render(&planned_on(hosts, deploy)).unwrap().remove(0).files.remove(0).text;
+    script[script.find(from).unwrap()..].to_owned()
+}
+
+#[test]
+fn ranks_of_sglang_are_steps_of_a_job() {
+    let deploy = "platform = \"slurm\"\nengine = \"sglang\"\nlauncher = \"mp\"\ntp = 4\n\
+                  place = [\"a:0-1 + b:0-1\"]";
+    insta::assert_snapshot!(job_from(deploy, "step one/"));
+}
+
+#[test]
+fn raylets_and_the_application_of_ray_serve_are_steps_of_a_job() {
+    let deploy = "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nreplicas = 2\nport = 8000\n\
+                  place = [\"a:0\", \"b:0\"]\nparams = { bin = \"/opt/it's/bin/serve\" }";
+    insta::assert_snapshot!(job_from(deploy, "with_files="));
+}
+
+/// What a step runs is what the plan says: files are where the command looks for them, and words are as they were.
+#[test]
+fn a_step_has_its_files_before_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "{\"a\": \"it's $HOME\"}";
+    let command = quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH);
+    let script = format!(
+        "{}bash -c \"$with_files\" files x.json {} -- cat {command}",
+        super::slurm::FILES,
+        quote(text)
+    );
+    let ran =
+        Command::new("bash").args(["-ec", &script]).env("RAY_TMPDIR", dir.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), text, "{ran:?}");
 }
 
 /// Kubernetes lets nobody give rights that he does not have.

@@ -462,9 +462,15 @@ impl Ctx<'_> {
             if matches!(self.platform, Platform::K8s | Platform::Lws) && several {
                 return self.pods(instances, port);
             }
-            let host = match self.platform.places_processes() {
-                true => addr.to_owned(),
-                false => super::platform::entry_host(self.platform, &self.deploy.name),
+            let host = match self.platform {
+                Platform::Local | Platform::Ssh => addr.to_owned(),
+                // Slurm's own name of the node; its address is known once the job runs.
+                Platform::Slurm => {
+                    let infra = self.deploy.infra.as_ref().map(|i| i.host.clone());
+                    let first = instances.first().map(super::platform::node_of);
+                    infra.or(first).unwrap_or_default()
+                }
+                _ => super::platform::entry_host(self.platform, &self.deploy.name),
             };
             return vec![EntryPlan { url: format!("http://{host}:{port}"), instance: None }];
         }

@@ -258,6 +258,11 @@ impl Held {
         self.manager.last_line(&self.claim, self.id())
     }
 
+    /// The lines of a script, run here, that run `command` on one of its nodes, where that is entered at all.
+    pub(crate) fn on_node(&self, node: &str, command: &str) -> Option<String> {
+        self.manager.on_node(&self.claim, self.id(), node, command)
+    }
+
     /// Where it stands while it does not serve, for the error after a time-out.
     pub(crate) async fn stuck(&self) -> (Stuck, Option<&'static str>) {
         let lines = self.manager.log_tail(&self.claim, self.id(), SEARCH_LINES).await;

@@ -9,6 +9,7 @@ mod logs;
 
 use super::tool::{Call, Ran, ToolError};
 use super::{Ask, End, Look, Removal, gone_within};
+use crate::host::quote;
 use crate::journal::Claim;
 use crate::process::{DIR_MARKER, RUN_MARKER};
 use crate::teardown::Ended;
@@ -191,18 +192,38 @@ fn entries(
     };
     let of = |entry: &EntryPlan| {
         let index = entry.instance.unwrap_or(0);
-        let instance = plan.instances.iter().find(|i| i.index == index);
-        let instance =
-            instance.ok_or_else(|| unfit(format!("the plan has no instance {index}")))?;
-        let placed = instance.place.first().map(|p| p.host.as_str());
+        // The plan has the name of a node where one is placed there, and the entry's port.
+        let (planned, port) = entry
+            .url
+            .trim_start_matches("http://")
+            .split_once(':')
+            .ok_or_else(|| unfit(format!("{} has no port", entry.url)))?;
+        let placed = names.iter().copied().find(|name| *name == planned);
         let chosen = || names.get(usize::try_from(index).unwrap_or(usize::MAX)).copied();
-        let node = placed.filter(|p| names.contains(p)).or_else(chosen);
+        let node = placed.or_else(chosen);
         let node = node.ok_or_else(|| unfit(format!("no node was given for instance {index}")))?;
         let host = addresses.get(node).map_or(node, String::as_str);
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        Ok(EntryPlan { url: format!("http://{host}:{}", instance.port), instance: Some(index) })
+        Ok(EntryPlan { url: format!("http://{host}:{port}"), instance: entry.instance })
     };
     plan.entries.iter().map(of).collect()
+}
+
+/// The line of a script that runs `command`, the words of a shell, on `node` of job `id`, beside what runs there. It
+/// ends with the job.
+pub(super) fn on_node(claim: &Claim, id: &str, node: &str, command: &str) -> String {
+    let conf =
+        claim.scope.get(CONF).map(|conf| format!("export {CONF_VARIABLE}={}\n", quote(conf)));
+    // A job around us would say where it runs.
+    let alone = "for name in $(env | sed -n 's/^\\(SLURM_[A-Z0-9_]*\\)=.*/\\1/p'); do unset \"$name\"; done\n";
+    let step = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpu-bind=none", "--input=none"];
+    format!(
+        "{alone}{}exec {} --jobid={} --nodelist={} {command}\n",
+        conf.unwrap_or_default(),
+        step.join(" "),
+        quote(id),
+        quote(node)
+    )
 }
 
 /// Jobs of `claim` that have not left the queue.
