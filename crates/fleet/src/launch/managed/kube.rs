@@ -161,10 +161,12 @@ pub(super) async fn look(
 ) -> Result<Look, ToolError> {
     let site = site(claim);
     let seen = site.see(&kinds(plan.platform), &selector(claim)).await?;
-    let pods = sight::sight(&seen.objects, &seen.pods);
     let whole = match plan.platform {
-        Platform::InferencePool => gateway::before(pods, &seen.objects),
-        _ => pods,
+        Platform::InferencePool => {
+            let pods = sight::sight(&gateway::counted(&seen.objects), &seen.pods);
+            gateway::before(pods, &seen.objects)
+        }
+        _ => sight::sight(&seen.objects, &seen.pods),
     };
     Ok(match whole {
         Sight::Absent => Look::Absent,

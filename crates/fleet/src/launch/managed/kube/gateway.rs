@@ -7,8 +7,10 @@
 use super::super::{End, Look};
 use super::objects::{Condition, Object};
 use super::sight::Sight;
+use crate::render::kube::ROLE;
 use scalebeam_model::plan::DeploymentPlan;
 
+const DEPLOYMENT: &str = "Deployment";
 const GATEWAY: &str = "Gateway";
 const ROUTE: &str = "HTTPRoute";
 const POOL: &str = "InferencePool";
@@ -49,8 +51,8 @@ const KNOWN: &[Known] = &[
     may_pass(
         GATEWAY,
         UNSEEN,
-        "no controller takes a Gateway of this class: `kubectl get gatewayclasses` shows the classes that one has \
-         accepted; correct gateway_class in params",
+        "no controller has programmed it: `kubectl get gatewayclasses` shows whether one takes this class; correct \
+         gateway_class in params, or raise `ready = { timeout = \"..\" }`",
     ),
     may_pass(
         GATEWAY,
@@ -61,7 +63,7 @@ const KNOWN: &[Known] = &[
     may_pass(
         GATEWAY,
         "NoResources",
-        "the controller of its class has nothing to run a gateway on: see its log",
+        "the gateway's own pods do not run: see them, and the log of the controller of its class",
     ),
     never(
         GATEWAY,
@@ -95,6 +97,14 @@ const KNOWN: &[Known] = &[
         "its gateway does not see the endpoint picker's Service: see the log of the gateway's controller",
     ),
 ];
+
+/// Those of `objects` whose pods are counted. A controller may give our labels to the Deployment that it makes for the
+/// Gateway, and none to its pods; that the Gateway is programmed says that they run.
+pub(super) fn counted(objects: &[Object]) -> Vec<Object> {
+    let is_ours =
+        |o: &&Object| o.kind != DEPLOYMENT || o.spec.template.metadata.labels.contains_key(ROLE);
+    objects.iter().filter(is_ours).cloned().collect()
+}
 
 /// `sight`, of pods, with what stands before them.
 pub(super) fn before(sight: Sight, objects: &[Object]) -> Sight {

@@ -383,3 +383,19 @@ fn a_gateway_answers_at_its_address_or_at_that_of_the_file() {
     named[0].status.addresses.clear();
     assert!(matches!(at(&pool(""), &named, false), Err(Look::Blocked(_))));
 }
+
+#[test]
+fn what_a_controller_makes_for_a_gateway_is_not_waited_for() {
+    let server = json!({ "scalebeam/role": "server" });
+    let set = |name: &str, labels: &Value, ready: u32| {
+        object(json!({
+            "kind": "Deployment", "metadata": { "name": name },
+            "spec": { "replicas": 1, "template": { "metadata": { "labels": labels } } },
+            "status": { "readyReplicas": ready },
+        }))
+    };
+    let objects = [set("one", &server, 1), set("one-gateway-istio", &json!({}), 0)];
+    let pods = [ready("one-a", server)];
+    let seen = sight(&gateway::counted(&objects), &pods);
+    assert_eq!(seen, Sight::Ready("1 of 1 server pods ready".into()));
+}
