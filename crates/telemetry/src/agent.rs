@@ -2,8 +2,9 @@
 //!
 //! It is one process in one directory: a socket to be asked by, and a spool of everything that it read. A
 //! connection tells the spool and takes what is asked; that it breaks costs nothing, and the next one goes
-//! on where it ended. Who has not been asked anything for [`LINGER`] has been forgotten: it seals its spool
-//! and ends.
+//! on where it ended. Where the spool cannot be written, as on a full disk, the borders of measurements are
+//! owed to it, and whoever asked for one is told so at once, beside the spool. Who has not been asked
+//! anything for [`LINGER`] has been forgotten: it seals its spool and ends.
 //!
 //! **Invariants.** Nothing is written but into that directory, which whoever started it removes. Whatever a
 //! connection sends, an agent goes on: what it cannot read it skips.
@@ -20,7 +21,7 @@ use crate::readings::Look;
 use crate::watch::{Watch, WatchConfig};
 use connection::Connection;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, PROTOCOL, Say, Watching};
+use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, Border, PROTOCOL, Say, Watching};
 use scalebeam_model::telemetry::{Absent, Device, Part};
 use scalebeam_model::units::Nanos;
 use spool::Spool;
@@ -171,7 +172,8 @@ impl Agent {
     fn seal(&self, why: &str) {
         // The watch ends first: nothing is read behind the seal.
         locked(&self.watch).watch = None;
-        self.spool.append(&[Say::Sealed { why: why.to_owned() }]);
+        // Nobody is left to be told where it cannot be written.
+        let _ = self.spool.append(&[Say::Sealed { why: why.to_owned() }]);
     }
 
     /// Does what a connection asks.
@@ -186,12 +188,10 @@ impl Agent {
                 Ok(())
             }
             Ask::Begin { measure } => {
-                self.begin(measure);
-                Ok(())
+                tell_unspooled(connection, Border::Begun, measure, self.begin(measure))
             }
             Ask::End { measure } => {
-                self.end(measure);
-                Ok(())
+                tell_unspooled(connection, Border::Ended, measure, self.end(measure))
             }
             Ask::Bye => {
                 locked(&self.heard).bye = true;
@@ -208,6 +208,7 @@ impl Agent {
             return;
         }
         let host = watching.host.clone();
+        self.spool.is_of(&host);
         let tap = Writer::new(Arc::clone(&self.spool), self.config.own_id.clone());
         let config = WatchConfig::of(watching, AGENT_NAME);
         let started = Watch::tapped(config, Arc::clone(&self.clock), Box::new(tap.into_tap()));
@@ -215,32 +216,48 @@ impl Agent {
             Ok(watch) => now.watch = Some(watch),
             Err(error) => {
                 let (what, why) = ("the machine".to_owned(), error.to_string());
-                self.spool.append(&[Say::Absent(Absent { host, what, why })]);
+                // Where this is lost, the spool says that something is.
+                let _ = self.spool.append(&[Say::Absent(Absent { host, what, why })]);
             }
         }
     }
 
-    fn begin(&self, measure: u64) {
+    /// Begins a measurement, once; why that is not in the spool, where it is not.
+    fn begin(&self, measure: u64) -> Result<(), String> {
         let mut now = locked(&self.watch);
         if now.begun.is_some_and(|begun| begun >= measure) {
-            return;
+            return self.spool.catch_up();
         }
         now.begun = Some(measure);
         now.watch.iter().for_each(Watch::begin);
-        self.spool.append(&[Say::Begun { measure }]);
+        self.spool.append_borders(&[Say::Begun { measure }])
     }
 
-    fn end(&self, measure: u64) {
+    /// Ends a measurement, once; why that is not in the spool, where it is not.
+    fn end(&self, measure: u64) -> Result<(), String> {
         let mut now = locked(&self.watch);
         if now.ended.is_some_and(|ended| ended >= measure) {
-            return;
+            return self.spool.catch_up();
         }
         now.ended = Some(measure);
         // One that never began has nothing to end.
         let is_begun = now.begun == Some(measure);
         let telemetry = now.watch.as_ref().filter(|_| is_begun).and_then(Watch::end);
         let absent = telemetry.into_iter().flat_map(|t| t.absent).map(Say::Absent);
-        self.spool.append(&absent.chain([Say::Ended { measure }]).collect::<Vec<_>>());
+        self.spool.append_borders(&absent.chain([Say::Ended { measure }]).collect::<Vec<_>>())
+    }
+}
+
+/// Whoever waits for a border reads the spool, which does not have it.
+fn tell_unspooled(
+    connection: &Connection,
+    border: Border,
+    measure: u64,
+    spooled: Result<(), String>,
+) -> io::Result<()> {
+    match spooled {
+        Ok(()) => Ok(()),
+        Err(why) => connection.say(&Say::Unspooled { border, measure, why }),
     }
 }
 
@@ -275,7 +292,7 @@ impl Writer {
             says.push(Say::Read { id, from, to, values });
         }
         // Devices of lines that were lost are told anew.
-        if !self.spool.append(&says) {
+        if self.spool.append(&says).is_err() {
             self.ids.clear();
         }
     }

@@ -5,14 +5,17 @@
 //! questions over the same connection: when it is made, when a measurement begins, and when it ends.
 //!
 //! **Invariants.** A measurement waits for a far machine no longer than [`BEGIN_WAIT`], and its end no longer
-//! than [`END_WAIT`]; what has not come by then is absent with the reason. Nothing here fails a run.
+//! than [`END_WAIT`]; what has not come by then is absent with the reason. An agent that says that its spool
+//! cannot be written is not waited for. Nothing here fails a run.
 
 mod burst;
 
 use crate::agent::LINGER;
 use burst::Burst;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::{Ask, PROTOCOL, Received, Say, Watching, line, read};
+use scalebeam_model::telemetry::agent::{
+    Ask, Border, PROTOCOL, Received, Say, Watching, line, read,
+};
 use scalebeam_model::telemetry::clocks::FarClock;
 use scalebeam_model::telemetry::{Absent, Telemetry};
 use scalebeam_model::units::Nanos;
@@ -121,6 +124,7 @@ impl FarWatch {
             retry_at: Nanos::ZERO,
             beat_at: Nanos::ZERO,
             trouble: None,
+            unspooled: None,
         };
         let thread = std::thread::Builder::new().name("far telemetry".to_owned());
         let thread = thread.spawn(move || far.serve(&told))?;
@@ -194,6 +198,8 @@ struct Far {
     beat_at: Nanos,
     /// What is wrong at present.
     trouble: Option<Trouble>,
+    /// The last border that its agent could not write, and why.
+    unspooled: Option<(Border, u64, String)>,
 }
 
 /// What is wrong with a machine.
@@ -308,20 +314,38 @@ impl Far {
         if !is_up && !matches!(read::<Say>(line), Some(Say::Hello { .. })) {
             return;
         }
-        let was = (self.received.has_begun(self.measure), self.received.has_ended(self.measure));
+        let was = self.borders();
         match self.received.take(line) {
             Some(Say::Hello { protocol, version, pid }) => self.hello(protocol, &version, pid),
             Some(Say::Pong { n, got, sent }) => self.pong(n, (got, sent), at),
+            Some(Say::Unspooled { border, measure, why }) => {
+                self.unspooled = Some((border, measure, why));
+            }
             _ => {}
         }
-        let is = (self.received.has_begun(self.measure), self.received.has_ended(self.measure));
-        if is != was {
+        if self.borders() != was {
             self.start_burst();
         }
         if let Some(why) = self.received.sealed() {
             let why = format!("its telemetry agent has ended: {why}");
             self.trouble = Some(Trouble { why, is_final: true });
         }
+    }
+
+    /// Whether the borders of this measurement are known, or known not to come.
+    fn borders(&self) -> (bool, bool) {
+        let of = |border| self.why_unspooled(border).is_some();
+        let (begun, ended) = (of(Border::Begun), of(Border::Ended));
+        let (measure, received) = (self.measure, &self.received);
+        (begun || received.has_begun(measure), ended || received.has_ended(measure))
+    }
+
+    /// Why its agent could not write this border of this measurement, where it said so.
+    fn why_unspooled(&self, border: Border) -> Option<&str> {
+        let of_this = |(which, measure, _): &&(Border, u64, String)| {
+            *which == border && *measure == self.measure
+        };
+        self.unspooled.as_ref().filter(of_this).map(|(.., why)| why.as_str())
     }
 
     fn hello(&mut self, protocol: u32, version: &str, pid: Option<u32>) {
@@ -397,13 +421,13 @@ impl Far {
         }
         match &self.phase {
             Phase::Beginning(_, until) => {
-                let is_there = self.received.has_begun(self.measure) && self.burst.is_none();
+                let is_there = self.borders().0 && self.burst.is_none();
                 if is_there || self.is_over() || now >= *until {
                     self.answer_begin();
                 }
             }
             Phase::Ending(_, until) => {
-                let is_there = self.received.has_ended(self.measure) && self.burst.is_none();
+                let is_there = self.borders().1 && self.burst.is_none();
                 if is_there || self.is_over() || now >= *until {
                     self.answer_end();
                 }
@@ -427,6 +451,17 @@ impl Far {
         }
     }
 
+    /// Why the end of a measurement is not here.
+    fn why_unended(&self) -> String {
+        if let Some(why) = self.why_unspooled(Border::Ended) {
+            return format!(
+                "its telemetry agent cannot write what it reads: {why}; make room, or give it another TMPDIR"
+            );
+        }
+        let why = self.trouble.as_ref().map(|trouble| trouble.why.clone());
+        why.unwrap_or_else(|| "its telemetry agent does not answer".to_owned())
+    }
+
     /// What was read, in our time.
     fn telemetry(&mut self) -> Telemetry {
         let host = self.watching.host.clone();
@@ -448,8 +483,7 @@ impl Far {
             found.absent.push(Absent { host, what, why });
         }
         if !self.received.has_ended(self.measure) {
-            let why = self.trouble.as_ref().map(|trouble| trouble.why.clone());
-            let why = why.unwrap_or_else(|| "its telemetry agent does not answer".to_owned());
+            let why = self.why_unended();
             let what =
                 if found.series.is_empty() { "the machine" } else { "the end of its readings" };
             found.absent.push(Absent { host, what: what.to_owned(), why });

@@ -32,6 +32,15 @@ pub(crate) fn sh(script: &str) {
     assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// Fills the disk under `dir`, which is a small one, by this file.
+pub(crate) fn fill(dir: &Path) -> PathBuf {
+    let filler = dir.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    // It ends with an error: that is its purpose.
+    let _ = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 64 << 20), &mut file);
+    filler
+}
+
 /// The data-plane address of host number `n`.
 fn addr(n: usize) -> String {
     format!("10.77.0.{}", n + 1)

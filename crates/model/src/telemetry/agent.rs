@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of this protocol; another is not spoken to.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Longer lines are not read.
 pub const LONGEST_LINE: usize = 1 << 20;
 /// What an agent is called among the processes of its machine.
@@ -68,7 +68,17 @@ pub enum Ask {
     Bye,
 }
 
-/// From an agent. All but the first two come from its spool.
+/// A border of a measurement, which a spool holds as a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Border {
+    /// [`Say::Begun`].
+    Begun,
+    /// [`Say::Ended`].
+    Ended,
+}
+
+/// From an agent. All but the first three come from its spool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum Say {
@@ -90,6 +100,16 @@ pub enum Say {
         got: Nanos,
         /// When this left.
         sent: Nanos,
+    },
+    /// A border of a measurement is not in the spool, which cannot be written at present: nobody needs to
+    /// wait for it.
+    Unspooled {
+        /// Which one.
+        border: Border,
+        /// Of this measurement.
+        measure: u64,
+        /// Why.
+        why: String,
     },
     /// A measurement was begun: all was read for the first time.
     Begun {
@@ -131,7 +151,7 @@ pub enum Say {
 impl Say {
     /// Whether it is a line of the spool.
     pub const fn is_spooled(&self) -> bool {
-        !matches!(self, Self::Hello { .. } | Self::Pong { .. })
+        !matches!(self, Self::Hello { .. } | Self::Pong { .. } | Self::Unspooled { .. })
     }
 }
 
@@ -176,7 +196,7 @@ impl Received {
 
     fn keep(&mut self, say: Say) {
         match say {
-            Say::Hello { .. } | Say::Pong { .. } => {}
+            Say::Hello { .. } | Say::Pong { .. } | Say::Unspooled { .. } => {}
             Say::Begun { measure } => {
                 // What could not be read in a measurement is told with that one.
                 if self.ended.is_some() {

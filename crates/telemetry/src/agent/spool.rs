@@ -22,10 +22,45 @@ pub(super) struct Spool {
 #[derive(Debug)]
 struct Written {
     file: File,
+    /// What readings call this machine.
+    host: String,
     /// Bytes of whole lines.
     len: u64,
     /// Why lines before this one are not there.
     lost: Option<String>,
+    /// Borders of measurements that are not there yet.
+    owed: Vec<Say>,
+}
+
+impl Written {
+    fn add(&mut self, says: &[Say]) -> Result<(), String> {
+        if self.owed.is_empty() && says.is_empty() {
+            return Ok(());
+        }
+        let lost = self.lost.clone().map(|why| {
+            let (host, what) = (self.host.clone(), "some readings".to_owned());
+            Say::Absent(Absent { host, what, why })
+        });
+        // What is absent belongs to the measurement that began last.
+        let begun = self.owed.iter().rposition(|say| matches!(say, Say::Begun { .. }));
+        let (before, behind) = self.owed.split_at(begun.map_or(0, |at| at + 1));
+        let all = before.iter().chain(&lost).chain(behind).chain(says);
+        let text: String = all.map(line).collect();
+        match self.file.write_all(text.as_bytes()) {
+            Ok(()) => {
+                (self.len, self.lost) = (self.len + text.len() as u64, None);
+                self.owed.clear();
+                Ok(())
+            }
+            Err(error) => {
+                // A part of a line would damage the next one.
+                let start = SeekFrom::Start(self.len);
+                let _ = self.file.set_len(self.len).and_then(|()| self.file.seek(start));
+                self.lost = Some(format!("they could not be written there: {error}"));
+                Err(error.to_string())
+            }
+        }
+    }
 }
 
 impl Spool {
@@ -33,40 +68,43 @@ impl Spool {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let mut options = File::options();
         let file = options.create(true).write(true).truncate(true).mode(0o600).open(path)?;
-        let written = Mutex::new(Written { file, len: 0, lost: None });
+        let (host, owed) = ("the machine of this spool".to_owned(), Vec::new());
+        let written = Mutex::new(Written { file, host, len: 0, lost: None, owed });
         Ok(Self { path: path.to_owned(), written, grown: Condvar::new() })
     }
 
-    /// Adds lines: all of them, or none (then this is false) and a line that says so with the next ones.
-    pub(super) fn append(&self, says: &[Say]) -> bool {
-        if says.is_empty() {
-            return true;
-        }
+    /// What lines of its own call this machine from now on.
+    pub(super) fn is_of(&self, host: &str) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = written.lost.clone().map(|why| {
-            let (host, what) = ("its spool".to_owned(), "some readings".to_owned());
-            line(&Say::Absent(Absent { host, what, why }))
-        });
-        let text: String = lost.into_iter().chain(says.iter().map(line)).collect();
-        let len = written.len;
-        let is_written = match written.file.write_all(text.as_bytes()) {
-            Ok(()) => {
-                (written.len, written.lost) = (len + text.len() as u64, None);
-                true
-            }
-            Err(error) => {
-                // A part of a line would damage the next one.
-                let _ = written
-                    .file
-                    .set_len(len)
-                    .and_then(|()| written.file.seek(SeekFrom::Start(len)));
-                written.lost = Some(format!("they could not be written there: {error}"));
-                false
-            }
-        };
+        host.clone_into(&mut written.host);
+    }
+
+    /// Adds lines: all of them, or none, and a line that says so with the next ones.
+    ///
+    /// # Errors
+    /// Why they are not there.
+    pub(super) fn append(&self, says: &[Say]) -> Result<(), String> {
+        self.write(says, &[])
+    }
+
+    /// As [`Self::append`], but lines that cannot be written now come before the next ones that can: whoever
+    /// takes part in a measurement must see its borders in their order.
+    pub(super) fn append_borders(&self, says: &[Say]) -> Result<(), String> {
+        self.write(&[], says)
+    }
+
+    /// Writes what is owed, where there is anything.
+    pub(super) fn catch_up(&self) -> Result<(), String> {
+        self.write(&[], &[])
+    }
+
+    fn write(&self, says: &[Say], borders: &[Say]) -> Result<(), String> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.owed.extend_from_slice(borders);
+        let done = written.add(says);
         drop(written);
         self.grown.notify_all();
-        is_written
+        done
     }
 
     /// Wakes whoever waits, so that it looks whether it is still wanted.
@@ -121,5 +159,56 @@ pub(super) fn copy(
         };
         out(bytes)?;
         at += len as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scalebeam_model::telemetry::agent::read;
+    use scalebeam_model::units::Nanos;
+    use std::collections::BTreeMap;
+
+    /// The disk is full, or has room again: what was in the spool file stays in it.
+    fn disk(spool: &Spool, is_full: bool) {
+        let mut options = File::options();
+        let path = if is_full { Path::new("/dev/full") } else { &spool.path };
+        let mut file = options.write(true).open(path).unwrap();
+        let mut written = spool.written.lock().unwrap();
+        if !is_full {
+            file.seek(SeekFrom::Start(written.len)).unwrap();
+        }
+        written.file = file;
+    }
+
+    fn reading(id: u32) -> Say {
+        let (from, to) = (Nanos::ZERO, Nanos(1));
+        Say::Read { id, from, to, values: BTreeMap::new() }
+    }
+
+    #[test]
+    fn borders_that_found_no_room_come_before_the_next_lines_and_readings_are_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::create(&dir.path().join("spool")).unwrap();
+        spool.is_of("node1");
+        let (begun, ended) = (Say::Begun { measure: 2 }, Say::Ended { measure: 2 });
+        spool.append_borders(&[Say::Begun { measure: 1 }]).unwrap();
+        disk(&spool, true);
+        assert!(spool.append(&[reading(1)]).is_err());
+        for border in [Say::Ended { measure: 1 }, begun.clone()] {
+            let why = spool.append_borders(&[border]).unwrap_err();
+            assert!(why.contains("No space left"), "{why}");
+        }
+        assert!(spool.catch_up().is_err());
+        disk(&spool, false);
+        spool.append(&[reading(2)]).unwrap();
+        spool.append_borders(&[ended.clone()]).unwrap();
+        spool.catch_up().unwrap();
+        let text = std::fs::read_to_string(&spool.path).unwrap();
+        let mut says: Vec<Say> = text.lines().map(|l| read(l.as_bytes()).unwrap()).collect();
+        let Say::Absent(absent) = says.remove(3) else { panic!("{text}") };
+        assert_eq!((absent.host.as_str(), absent.what.as_str()), ("node1", "some readings"));
+        let borders = [Say::Begun { measure: 1 }, Say::Ended { measure: 1 }, begun];
+        assert_eq!(says, [&borders[..], &[reading(2), ended]].concat());
     }
 }

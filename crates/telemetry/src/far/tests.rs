@@ -34,7 +34,10 @@ struct Agent {
 
 impl Agent {
     fn start(linger: Nanos) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), linger)
+    }
+
+    fn start_in(dir: tempfile::TempDir, linger: Nanos) -> Self {
         let path = dir.path().to_owned();
         let config = AgentConfig { version: "1".into(), own_id: Some("d/agent".into()), linger };
         let thread = std::thread::spawn(move || {
@@ -110,11 +113,15 @@ impl Reach for Ways {
 }
 
 fn watch(ways: &Ways) -> FarWatch {
+    watch_by(ways, Arc::new(Ahead(Nanos::ZERO)))
+}
+
+fn watch_by(ways: &Ways, clock: Arc<dyn Clock>) -> FarWatch {
     let plan = TelemetryPlan { interval: Nanos::from_millis(100), ..TelemetryPlan::default() };
     let plan = TelemetryPlan { gpu: false, rdma: false, ..plan };
     let watching =
         Watching { host: "node1".into(), plan, marker: "NO=such".into(), ..Watching::default() };
-    FarWatch::start(watching, Box::new(ways.clone()), Arc::new(Ahead(Nanos::ZERO))).unwrap()
+    FarWatch::start(watching, Box::new(ways.clone()), clock).unwrap()
 }
 
 /// The longest time between two readings of the cores.
@@ -219,6 +226,22 @@ fn who_cannot_be_reached_is_absent_with_the_reason() {
 }
 
 #[test]
+fn a_spool_that_cannot_be_written_is_told_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("agent.spool")).unwrap();
+    let agent = Agent::start_in(dir, LINGER);
+    // A clock that stands still: no wait is ever over.
+    let watch = watch_by(&Ways::to(agent.dir.path()), Arc::new(Standing));
+    for _ in 0..2 {
+        watch.begin().wait().unwrap();
+        let found = watch.end().wait().unwrap();
+        let absent = &found.absent[0];
+        assert_eq!((absent.host.as_str(), absent.what.as_str()), ("node1", "the machine"));
+        assert!(absent.why.contains("cannot write what it reads: No space left"), "{absent:?}");
+    }
+}
+
+#[test]
 fn who_was_lost_long_ago_is_not_waited_for() {
     let second = Nanos::from_secs(1);
     let waited =
@@ -236,6 +259,19 @@ struct Waiting(std::sync::atomic::AtomicU64);
 impl Clock for Waiting {
     fn now(&self) -> Nanos {
         Nanos(self.0.fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn unix_now(&self) -> Nanos {
+        self.now()
+    }
+}
+
+#[derive(Debug)]
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Nanos {
+        Nanos::from_secs(1)
     }
 
     fn unix_now(&self) -> Nanos {

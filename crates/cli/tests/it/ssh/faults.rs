@@ -2,7 +2,7 @@
 //! says where, and what to do.
 
 use super::{Live, engines, experiment, nothing_left, runs};
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
 use crate::support::wait_for;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,10 @@ struct Struck {
 }
 
 impl Struck {
+    fn filling(dir: &Path) -> Self {
+        Self { filler: Some(fill(dir)), ..Self::default() }
+    }
+
     fn mend(self, fault: Fault, hosts: &mut Hosts) {
         if let Some(mut squatter) = self.squatter {
             let _ = squatter.kill();
@@ -89,17 +93,6 @@ impl Struck {
             _ => {}
         }
     }
-}
-
-/// Fills the disk under `dir`.
-fn fill(dir: &Path) -> Struck {
-    let filler = dir.join("filler");
-    // It ends with an error: that is its purpose.
-    let _ = std::io::copy(
-        &mut std::io::Read::take(std::io::repeat(0), 64 << 20),
-        &mut std::fs::File::create(&filler).unwrap(),
-    );
-    Struck { filler: Some(filler), ..Struck::default() }
 }
 
 const SQUAT: &str = "import socket, time\ns = socket.socket()\ns.setsockopt(socket.SOL_SOCKET, \
@@ -125,8 +118,8 @@ fn strike(fault: Fault, live: &Live, hosts: &Hosts) -> Struck {
             let squatter = Some(hosts.start_on("b", &["python3", "-c", SQUAT]));
             return Struck { squatter, ..Struck::default() };
         }
-        Fault::HostDiskFull => return fill(&hosts.tmp_seen_there("b")),
-        Fault::OwnDiskFull => return fill(&runs(hosts)),
+        Fault::HostDiskFull => return Struck::filling(&hosts.tmp_seen_there("b")),
+        Fault::OwnDiskFull => return Struck::filling(&runs(hosts)),
     }
     Struck::default()
 }

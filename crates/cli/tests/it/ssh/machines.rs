@@ -3,7 +3,7 @@
 //! Hosts of these tests share this machine's processes, so each of them could take those of all for its own.
 
 use super::{LOAD, Live, experiment, nothing_left, only_run, run_args, runs};
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
 use crate::support::{marked_processes, wait_for};
 use serde_json::Value;
@@ -231,6 +231,28 @@ fn ssh_an_agent_is_copied_to_where_it_is_not_and_a_full_disk_is_told() {
     assert!(said.contains("No space left") && said.contains("make room"), "{said}");
     let journal = std::fs::read_to_string(only_run(&hosts).join("journal.jsonl")).unwrap();
     assert!(journal.contains("agent-a.program"), "{journal}");
+    nothing_left(&hosts);
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_a_disk_that_fills_up_is_told_by_the_agent() {
+    let hosts = Hosts::new(&["a", "b"]);
+    hosts.disk_of("b", "size=4m");
+    let live = under_load(&hosts, &watched(&hosts, SLOW, NINE_SECONDS, "interval = \"200ms\""));
+    let filler = fill(&hosts.tmp_seen_there("b"));
+    let results = results_of(live, &hosts);
+    std::fs::remove_file(filler).unwrap();
+    let usage = usage(&results);
+    assert_eq!(why(usage, "a"), "");
+    // The last page of the spool may have had room for the end.
+    let full = |a: &&Value| a["why"].as_str().unwrap().contains("No space left");
+    let absent = rows(usage, "absent", "b").into_iter().find(full).unwrap();
+    assert!(
+        ["some readings", "the end of its readings"].contains(&absent["what"].as_str().unwrap()),
+        "{absent}"
+    );
+    assert_eq!(rows(usage, "hosts", "b")[0]["cpu_pct"], Value::Null, "{usage:#}");
     nothing_left(&hosts);
 }
 

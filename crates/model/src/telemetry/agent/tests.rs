@@ -51,7 +51,9 @@ fn every_message_is_read_back() {
     }
     let hello = Say::Hello { protocol: PROTOCOL, version: "1".into(), pid: Some(3) };
     let pong = Say::Pong { n: 1, got: Nanos(2), sent: Nanos(3) };
-    for say in spool().into_iter().chain([hello, pong]) {
+    let border = Border::Ended;
+    let unspooled = Say::Unspooled { border, measure: 2, why: "no space left".into() };
+    for say in spool().into_iter().chain([hello, pong, unspooled]) {
         assert_eq!(read(line(&say).as_bytes()), Some(say));
     }
 }
@@ -67,6 +69,15 @@ fn what_a_spool_says_becomes_readings() {
     assert_eq!(sent.readings.iter().map(|r| r.value).collect::<Vec<_>>(), [1.0, 2.5]);
     assert_eq!(found.absent.len(), 1);
     assert!(received.readings(Nanos::from_secs(1)).series.is_empty(), "told once");
+}
+
+#[test]
+fn what_is_said_beside_the_spool_is_no_byte_of_it() {
+    let mut received = Received::default();
+    let why = "no space left".to_owned();
+    let said = Say::Unspooled { border: Border::Begun, measure: 7, why };
+    assert_eq!(received.take(line(&said).trim_end().as_bytes()), Some(said));
+    assert_eq!(received, Received::default());
 }
 
 #[test]
