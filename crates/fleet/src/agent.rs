@@ -1,9 +1,10 @@
-//! Telemetry agents on hosts that are reached by ssh: carried there, started, and ways to them.
+//! Telemetry agents on hosts that are reached by ssh and on nodes of a job of Slurm: carried there, started, and ways to
+//! them.
 //!
 //! **Invariants.** An agent is a process of the run like any other: its intent is in the journal, on the
 //! disk, before anything of it is on its host, it carries the run's marks, and what it writes lies in the
-//! deployment's directory there, so teardown needs nothing else to remove it. A host that cannot have one is
-//! told with the reason; no run fails for it.
+//! deployment's directory there, so teardown needs nothing else to remove it. On a node of a job all of it is done by
+//! steps of that job, which end with it. A host that cannot have one is told with the reason; no run fails for it.
 
 mod door;
 mod program;
@@ -13,7 +14,7 @@ pub use program::AgentProgram;
 
 use crate::host::{Shell, ShellError, side_by_side};
 use crate::journal::{Event, Intent, Stage};
-use crate::launch::Context;
+use crate::launch::{Context, Held};
 use crate::process::Identity;
 use crate::remote::{self, AgentSeen};
 use crate::teardown::Target;
@@ -51,29 +52,42 @@ pub fn agent_id(deployment: &str, host: &str) -> String {
     format!("{deployment}/agent/{host}")
 }
 
-/// Brings an agent to every host of `plan` that is reached by ssh, all of them at once.
+/// Brings an agent to every other host of `plan` that can be talked to, all of them at once; `held` is what a platform
+/// was given, where one starts its processes.
 pub(crate) async fn carry(
     plan: &DeploymentPlan,
     program: &Arc<AgentProgram>,
     ctx: &Context,
+    held: Option<&Held>,
 ) -> Vec<Placed> {
-    let hosts: BTreeSet<&str> = plan.processes.iter().map(|p| p.host.as_str()).collect();
-    let far = hosts.into_iter().filter(|host| ctx.shell(plan, host) != Shell::Here);
-    let of = |host: &str| Carry {
+    let of = |(host, shell): (&str, Shell)| Carry {
         host: host.to_owned(),
-        shell: ctx.shell(plan, host),
+        shell,
         deployment: plan.name.clone(),
         program: Arc::clone(program),
         ctx: ctx.clone(),
     };
     let (hosts, work): (Vec<String>, Vec<_>) =
-        far.map(|host| (host.to_owned(), of(host).carry())).unzip();
+        far(plan, ctx, held).into_iter().map(|far| (far.0.to_owned(), of(far).carry())).unzip();
     let placed = side_by_side(work).await;
     let broke_off = |host: String| Placed {
         carried: Carried { host, door: Err("bringing an agent there broke off".to_owned()) },
         target: None,
     };
     hosts.into_iter().zip(placed).map(|(host, p)| p.unwrap_or_else(|| broke_off(host))).collect()
+}
+
+/// The other hosts of `plan` that can be talked to, and how.
+fn far<'a>(plan: &'a DeploymentPlan, ctx: &Context, held: Option<&Held>) -> Vec<(&'a str, Shell)> {
+    let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
+    let started = plan.processes.iter().map(|p| p.host.as_str());
+    // Where Slurm chooses the nodes, the plan has no name for them.
+    let hosts: BTreeSet<&str> = if held.is_some() { placed.collect() } else { started.collect() };
+    let shell = |host: &str| match held {
+        Some(held) => held.shell(host),
+        None => Some(ctx.shell(plan, host)).filter(|shell| *shell != Shell::Here),
+    };
+    hosts.into_iter().filter_map(|host| Some((host, shell(host)?))).collect()
 }
 
 /// One agent on its way to one host.
@@ -104,7 +118,7 @@ impl Carry {
         let journal = &self.ctx.journal;
         journal.write(Event::ProcessIntent(Box::new(intent.clone()))).map_err(|e| e.to_string())?;
         *target = Some(Target::of_intent(&intent));
-        let started = self.start(&intent, &dir, &path, &seen).await;
+        let started = self.start(&intent, &dir, &own, &seen).await;
         let identity = started.inspect_err(|reason| {
             // Not as a process that failed, of which nothing is left: it may run, where only the answer was lost.
             let text = format!("{}: {reason}", intent.process);
@@ -153,7 +167,11 @@ impl Carry {
             boot_id: seen.host.boot_id.clone(),
             deployment: self.deployment.clone(),
             host: self.host.clone(),
-            ssh: Some(self.shell.name().to_owned()),
+            ssh: matches!(self.shell, Shell::Ssh(_)).then(|| self.shell.name().to_owned()),
+            step: match &self.shell {
+                Shell::Step(step) => Some(step.clone()),
+                Shell::Here | Shell::Ssh(_) => None,
+            },
             scratch: Some(dir.to_owned()),
             program: path.to_owned(),
             args: ["agent", "--id", &process, own].map(str::to_owned).to_vec(),
@@ -171,16 +189,27 @@ impl Carry {
         &self,
         intent: &Intent,
         dir: &str,
-        path: &str,
+        own: &str,
         seen: &AgentSeen,
     ) -> Result<Identity, String> {
+        let path = &intent.program;
         if !seen.has_it {
             self.unless_stopped(self.copy(intent, dir, path)).await?;
         }
         self.unless_stopped(self.prove(intent, path)).await?;
         // Not stopped any more: what it starts must not come up behind the teardown.
-        let script = remote::start(intent, &BTreeMap::new(), &BTreeMap::new());
-        let ran = self.shell.run(&script, ASK_LIMIT).await.map_err(|e| self.cannot_ask(&e))?;
+        let ran = match &self.shell {
+            // A step ends with its shell, and takes along what was detached there.
+            Shell::Step(_) => {
+                let copied = (!seen.has_it).then_some(path.as_str());
+                self.shell.hold(&remote::hold(intent, own, copied), ASK_LIMIT).await
+            }
+            Shell::Here | Shell::Ssh(_) => {
+                let script = remote::start(intent, &BTreeMap::new(), &BTreeMap::new());
+                self.shell.run(&script, ASK_LIMIT).await
+            }
+        };
+        let ran = ran.map_err(|e| self.cannot_ask(&e))?;
         let started = remote::parse_start(&ran.stdout);
         let (pid, pgid, start_ticks) =
             started.ok_or_else(|| format!("its agent did not come up: {}", ran.stderr.trim()))?;

@@ -1,10 +1,16 @@
-//! A shell on a host: this machine's own, or the far end of the site's own `ssh`.
+//! A shell on a host: this machine's own, the far end of the site's own `ssh`, or a step of a job of Slurm.
 //!
 //! **Invariants.** What runs there is a POSIX `sh` script that goes in by standard input, so nothing of
 //! it, values of variables least of all, is on a command line for others to see. `ssh` is the program
 //! of the site with its configuration, agent and jump hosts; it never asks anything, and a host that
 //! does not answer is an error after seconds, not a wait. A script that takes too long is given up:
 //! its near end is ended, and what it started has to be found by its marks.
+
+mod hold;
+mod step;
+
+pub use step::Step;
+pub(crate) use step::{CONF_VARIABLE, is_foreign};
 
 use rustix::process::{Pid, Signal};
 use scalebeam_model::plan::{HostPlan, Platform};
@@ -42,6 +48,8 @@ pub enum Shell {
     Here,
     /// On the host that the site's `ssh` knows by this name.
     Ssh(String),
+    /// In a step of its own beside the others of a job.
+    Step(Step),
 }
 
 /// What a script printed, and how it ended.
@@ -58,7 +66,7 @@ pub struct Ran {
 /// Why a script did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// Neither `sh` nor `ssh` could be started.
+    /// Neither `sh`, `ssh` nor `srun` could be started.
     #[error("cannot start {program}")]
     Start {
         /// Which of them.
@@ -73,6 +81,14 @@ pub enum ShellError {
         /// Its name, as the file gives it.
         host: String,
         /// What ssh said.
+        said: String,
+    },
+    /// `srun` could not start a step.
+    #[error("srun on {node}: {said}")]
+    Step {
+        /// Slurm's name of the node.
+        node: String,
+        /// What srun said.
         said: String,
     },
     /// It took too long.
@@ -100,9 +116,15 @@ impl ShellError {
         match self {
             Self::Start { program, .. } => format!("install {program}, or put it on PATH"),
             Self::Ssh { host, said } => ssh_hint(host, said),
-            Self::TimedOut { host, .. } => format!("try: ssh {host} true"),
+            Self::Step { said, .. } => step::hint(said),
+            Self::TimedOut { host, .. } => format!("see whether a shell on {host} answers by hand"),
             Self::Pipe { .. } => "try again; if it stays, look at the host's load".to_owned(),
         }
+    }
+
+    /// Whether the job that the host was reached by has ended: nothing of it lives there, by Slurm's word.
+    pub(crate) fn is_job_over(&self) -> bool {
+        matches!(self, Self::Step { said, .. } if step::is_over(said))
     }
 }
 
@@ -143,6 +165,7 @@ impl Shell {
         match self {
             Self::Here => "this machine",
             Self::Ssh(host) => host,
+            Self::Step(step) => &step.node,
         }
     }
 
@@ -181,7 +204,7 @@ impl Shell {
         Ok(Ran { status: out.status.code(), stdout: text(out.stdout), stderr })
     }
 
-    /// Whether it was `ssh` that failed and not what it ran.
+    /// Whether it was `ssh` or `srun` that failed and not what it ran.
     pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<(), ShellError> {
         match self {
             Self::Ssh(host) if status.code() == Some(SSH_FAILED) => {
@@ -192,6 +215,8 @@ impl Shell {
                 let said = if said.is_empty() { "the connection broke".to_owned() } else { said };
                 Err(ShellError::Ssh { host: host.clone(), said })
             }
+            Self::Step(at) => step::failure(status, stderr)
+                .map_or(Ok(()), |said| Err(ShellError::Step { node: at.node.clone(), said })),
             Self::Ssh(_) | Self::Here => Ok(()),
         }
     }
@@ -258,18 +283,27 @@ impl Shell {
         match self {
             Self::Here => "sh",
             Self::Ssh(_) => "ssh",
+            Self::Step(_) => "srun",
         }
     }
 
     /// What starts a shell that takes its script by standard input.
     pub(crate) fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(self.program());
+        let mut command = match self {
+            Self::Step(step) => step.command(),
+            Self::Here | Self::Ssh(_) => std::process::Command::new(self.program()),
+        };
         match self {
-            Self::Here => command.arg("-s"),
+            Self::Here => {
+                command.arg("-s");
+            }
             // `--`: a name that begins with a dash is no option. `exec`: no shell of the user's own in
             // between, whichever it is.
-            Self::Ssh(host) => command.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]),
-        };
+            Self::Ssh(host) => {
+                command.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]);
+            }
+            Self::Step(_) => {}
+        }
         // A group of its own: Ctrl-C is for scalebeam, which has yet to take things down over it.
         command.process_group(0);
         command

@@ -6,6 +6,7 @@
 //! happened, which is why a process is also found by its marker. Secrets are here by name only.
 
 use crate::error::{Exit, FleetError};
+use crate::host::{Shell, Step};
 use crate::process::Member;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{EnvValue, Platform, PortPlan};
@@ -163,6 +164,9 @@ pub struct Intent {
     /// Its name for the site's ssh; absent for this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
+    /// The node of a job on which it is a step of its own; absent where no scheduler gave its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
     /// The directory on it that goes with the deployment: what scalebeam and its processes wrote there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<String>,
@@ -180,6 +184,17 @@ pub struct Intent {
     pub stage: Stage,
     /// Between SIGTERM and SIGKILL.
     pub grace: Nanos,
+}
+
+impl Intent {
+    /// How its host is talked to.
+    pub(crate) fn shell(&self) -> Shell {
+        match (&self.step, &self.ssh) {
+            (Some(step), _) => Shell::Step(step.clone()),
+            (None, Some(host)) => Shell::Ssh(host.clone()),
+            (None, None) => Shell::Here,
+        }
+    }
 }
 
 /// What a platform that starts processes itself will be given, and where it is found again.

@@ -1,4 +1,5 @@
-//! What is said to a host that is reached by ssh, and what it answers: scripts and their parsing.
+//! What is said to a host that is reached by ssh, or as a step of a job, and what it answers: scripts and their
+//! parsing.
 //!
 //! **Invariants.** Pure: nothing here runs anything. A script holds every text of ours as one quoted
 //! word. It needs a POSIX `sh`, `/proc`, `setsid`, `tail`, `awk`, `grep` and `tr`, and says so where one
@@ -17,6 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub(crate) const COMMON: &str = include_str!("remote/common.sh");
 const LOOK: &str = include_str!("remote/look.sh");
 const START: &str = include_str!("remote/start.sh");
+const HOLD: &str = include_str!("remote/hold.sh");
 const FOLLOW: &str = include_str!("remote/follow.sh");
 const REST: &str = include_str!("remote/rest.sh");
 const END: &str = include_str!("remote/end.sh");
@@ -125,6 +127,19 @@ pub(crate) fn start(
     }
     script.push_str("}\n");
     script + START
+}
+
+/// Runs a process to its end, beside whose directory `own` its `copied` program may lie; its first line is as that of
+/// [`start`]. What it writes goes with it.
+pub(crate) fn hold(intent: &Intent, own: &str, copied: Option<&str>) -> String {
+    let dir = intent.scratch.as_deref().unwrap_or_default();
+    let base = dir.rsplit_once('/').map_or(dir, |(base, _)| base);
+    let [base, dir, own, program] = [base, dir, own, copied.unwrap_or_default()].map(quote);
+    let mut script = format!("{COMMON}\nbase={base}\ndir={dir}\nown={own}\nprogram={program}\n");
+    script += &marks(intent);
+    let words = std::iter::once(&intent.program).chain(&intent.args).map(|w| quote(w));
+    let _ = writeln!(script, "set -- {}", words.collect::<Vec<_>>().join(" "));
+    script + HOLD
 }
 
 /// Whether a shell takes it for the name of a variable.

@@ -81,7 +81,7 @@ impl Target {
             process: intent.process.clone(),
             deployment: intent.deployment.clone(),
             host: intent.host.clone(),
-            shell: intent.ssh.clone().map_or(Shell::Here, Shell::Ssh),
+            shell: intent.shell(),
             scratch: intent.scratch.clone(),
             command: Spawned::command_line(&intent.program, &intent.args),
             stage: intent.stage,

@@ -3,12 +3,12 @@
 use super::Campaign;
 use scalebeam_fleet::Running;
 use scalebeam_fleet::agent::{AgentProgram, Carried, Door, Way};
-use scalebeam_model::plan::{DeploymentPlan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, HostPlan, Platform};
 use scalebeam_telemetry::far::{Carrier, Link, Reach};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Brings one to each host that is reached by ssh, where anything is to be read there.
+/// Brings one to each other host that can have one, where anything is to be read there.
 pub(super) async fn carry(
     campaign: &Campaign<'_>,
     deployment: &DeploymentPlan,
@@ -16,27 +16,44 @@ pub(super) async fn carry(
 ) -> Vec<Carried> {
     let asked = &campaign.loaded.plan.telemetry;
     let reads = asked.host || asked.gpu || asked.rdma;
-    let is_far = deployment.platform == Platform::Ssh
-        && campaign.loaded.plan.hosts.iter().any(|h| h.ssh.is_some());
-    if !(reads && is_far) {
+    if !reads {
         return Vec::new();
     }
-    let own = asked.agent.as_ref().map(|path| campaign.loaded.base.join(path));
-    let exe = campaign.context.exe.clone();
-    let carried = match read(own, exe).await {
-        Ok(program) => running.carry_agents(deployment, &Arc::new(program)).await,
-        Err(why) => far_hosts(campaign, deployment)
-            .map(|host| Carried { host, door: Err(why.clone()) })
-            .collect(),
+    let carried = match far_hosts(campaign, deployment).next() {
+        Some(_) => carried(campaign, deployment, running).await,
+        None => unplaced(deployment).into_iter().collect(),
     };
     for Carried { host, door } in &carried {
         if let Err(why) = door {
             campaign
                 .display
-                .line(&format!("{}: host {host} is not watched: {why}", deployment.name));
+                .line(&format!("{}: nothing is read of {host}: {why}", deployment.name));
         }
     }
     carried
+}
+
+async fn carried(
+    campaign: &Campaign<'_>,
+    deployment: &DeploymentPlan,
+    running: &mut Running,
+) -> Vec<Carried> {
+    let own = campaign.loaded.plan.telemetry.agent.as_ref();
+    let own = own.map(|path| campaign.loaded.base.join(path));
+    match read(own, campaign.context.exe.clone()).await {
+        Ok(program) => running.carry_agents(deployment, &Arc::new(program)).await,
+        Err(why) => far_hosts(campaign, deployment)
+            .map(|host| Carried { host, door: Err(why.clone()) })
+            .collect(),
+    }
+}
+
+/// Nodes that Slurm chooses, of which the plan knows nothing.
+fn unplaced(deployment: &DeploymentPlan) -> Option<Carried> {
+    let is_placed = deployment.instances.iter().any(|i| !i.place.is_empty());
+    let why = "Slurm chose them: name nodes by `place`, and they are watched";
+    (deployment.platform == Platform::Slurm && !is_placed)
+        .then(|| Carried { host: "nodes of the job".to_owned(), door: Err(why.to_owned()) })
 }
 
 /// A program is read whole, which takes a moment.
@@ -50,8 +67,13 @@ fn far_hosts<'a>(
     deployment: &'a DeploymentPlan,
 ) -> impl Iterator<Item = String> + 'a {
     let places = |name: &str| deployment.processes.iter().any(|p| p.host == name);
+    let can_have_one = |host: &HostPlan| match deployment.platform {
+        Platform::Ssh => host.ssh.is_some(),
+        Platform::Slurm => true,
+        _ => false,
+    };
     let hosts = campaign.loaded.plan.hosts.iter();
-    hosts.filter(move |h| h.ssh.is_some() && places(&h.name)).map(|h| h.name.clone())
+    hosts.filter(move |h| can_have_one(h) && places(&h.name)).map(|h| h.name.clone())
 }
 
 /// Fleet's way to an agent, as telemetry wants it.

@@ -147,10 +147,8 @@ fn unread(
 ) -> Vec<Absent> {
     let hosts = &campaign.loaded.plan.hosts;
     let names = deployment.processes.iter().map(|p| machine(deployment, hosts, &p.host));
-    let mut others: Vec<&str> =
-        names.filter(|name| *name != here && !watched.contains(name)).collect();
-    others.sort_unstable();
-    others.dedup();
+    let others = names.filter(|name| *name != here && !watched.contains(name));
+    let others: BTreeSet<&str> = others.chain(why.keys().map(String::as_str)).collect();
     let unknown =
         || format!("no agent is carried to hosts of platform {} yet", deployment.platform.name());
     let absent = |host: &&str| Absent {

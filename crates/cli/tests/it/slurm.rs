@@ -2,6 +2,8 @@
 //!
 //! They need root and Slurm's programs; `ci/test` sets that up and runs them by name.
 
+mod machines;
+
 use crate::interrupt::{records, signal};
 use crate::support::{Said, free_port, marked_processes, root, scalebeam, setting, wait_for};
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ impl Cluster {
     fn with(disk: Disk) -> Self {
         let dir = tempfile::Builder::new().prefix("slurm").tempdir().unwrap();
         let mut cluster = Self { dir, daemons: Vec::new() };
-        for name in ["state", "bin", "runs"] {
+        for name in ["state", "bin", "runs", "tmp"] {
             std::fs::create_dir(cluster.path(name)).unwrap();
         }
         for name in ["gpu0", "gpu1"] {
@@ -163,6 +165,7 @@ impl Cluster {
         let path =
             format!("{}:{}:{search}", self.path("bin").display(), exe.parent().unwrap().display());
         command.env("SLURM_CONF", self.path("slurm.conf")).env("PATH", path);
+        command.env("TMPDIR", self.path("tmp"));
         command
     }
 
@@ -223,6 +226,9 @@ impl Cluster {
     fn nothing_is_left(&self) {
         assert_eq!(self.jobs(), Vec::<String>::new());
         assert_eq!(marked_processes(&self.runs()), []);
+        let written = std::fs::read_dir(self.path("tmp")).unwrap().flatten();
+        let written: Vec<PathBuf> = written.map(|e| e.path()).filter(|p| !is_empty(p)).collect();
+        assert!(written.is_empty(), "{written:?}");
     }
 
     /// Folders with logs of jobs outside of the run directory.
@@ -271,6 +277,10 @@ impl Drop for Cluster {
 
 fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// A run that goes on.
@@ -337,7 +347,11 @@ fn slurm_chooses_a_node_where_nothing_is_placed() {
     let cluster = Cluster::new();
     let deploy = format!("engine = \"emulated\"\nparams = {{ {FAST} }}\ngpu = \"H100-SXM-80G\"");
     let said = cluster.run(&cluster.experiment(&deploy, LOAD), &["--json"]).expect_code(0);
-    assert_eq!(said.json()["points"][0]["outcomes"]["completed"], 80);
+    let results = said.json();
+    assert_eq!(results["points"][0]["outcomes"]["completed"], 80);
+    let absent = results["points"][0]["trials"][0]["usage"]["absent"].as_array().unwrap();
+    let nodes = absent.iter().find(|a| a["host"] == "nodes of the job").unwrap();
+    assert!(nodes["why"].as_str().unwrap().contains("name nodes by `place`"), "{nodes}");
     cluster.nothing_is_left();
 }
 

@@ -163,6 +163,7 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         process: process.id.clone(),
         host: process.host.clone(),
         ssh: None,
+        step: None,
         scratch: scratch.clone(),
         program,
         args: executable.args.clone(),

@@ -20,6 +20,7 @@ pub(crate) use hold::Held;
 pub(crate) use tool::ToolError;
 
 use crate::error::FleetError;
+use crate::host::Shell;
 use crate::journal::Claim;
 use crate::teardown::Ended;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, GateKind, Platform};
@@ -205,6 +206,14 @@ impl Manager {
         }
     }
 
+    /// How a host of the plan is talked to from outside of its processes, where the platform lets that be.
+    fn shell(self, claim: &Claim, id: &str, host: &str) -> Option<Shell> {
+        match self {
+            Self::Slurm => Some(Shell::Step(slurm::step(claim, id, host))),
+            Self::Kube | Self::Modal | Self::Skypilot => None,
+        }
+    }
+
     /// The last `lines` lines of the log that tells most: of a process that ended, where one did. What
     /// cannot be read is absent.
     async fn log_tail(self, claim: &Claim, id: &str, lines: usize) -> Vec<String> {
@@ -223,15 +232,6 @@ impl Manager {
             Self::Slurm => slurm::last_line(claim, id),
             // Their logs are not on this machine.
             Self::Kube | Self::Modal | Self::Skypilot => String::new(),
-        }
-    }
-
-    /// The lines of a script, run here, that run `command` on `node` of what is up; nothing where nodes are not
-    /// told apart, or not entered.
-    fn on_node(self, claim: &Claim, id: &str, node: &str, command: &str) -> Option<String> {
-        match self {
-            Self::Slurm => Some(slurm::on_node(claim, id, node, command)),
-            Self::Kube | Self::Modal | Self::Skypilot => None,
         }
     }
 

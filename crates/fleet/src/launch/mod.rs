@@ -452,13 +452,14 @@ impl Running {
         self.processes.iter().map(Spawned::public).collect()
     }
 
-    /// Brings a telemetry agent to every host that is reached by ssh. A host that cannot have one says why.
+    /// Brings a telemetry agent to every host that is reached by ssh, or is a node of a job. A host that cannot have one
+    /// says why.
     pub async fn carry_agents(
         &mut self,
         plan: &DeploymentPlan,
         program: &Arc<AgentProgram>,
     ) -> Vec<Carried> {
-        let placed = agent::carry(plan, program, &self.ctx).await;
+        let placed = agent::carry(plan, program, &self.ctx, self.held.as_ref()).await;
         let (carried, targets): (Vec<_>, Vec<_>) =
             placed.into_iter().map(|placed| (placed.carried, placed.target)).unzip();
         self.agents.extend(targets.into_iter().flatten());

@@ -200,6 +200,7 @@ fn intent(
         process: process.id.clone(),
         host: process.host.clone(),
         ssh: Some(shell.name().to_owned()),
+        step: None,
         scratch: Some(dir.to_owned()),
         program: process.program.clone(),
         args: process.args.iter().map(|arg| fill(arg, mark, dir)).collect(),

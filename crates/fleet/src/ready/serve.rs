@@ -44,7 +44,9 @@ impl Wait<'_> {
         wanted: Wanted<'_>,
         doing: &Mutex<Doing>,
     ) -> Result<(), FleetError> {
-        let (shell, script) = (self.ctx.shell(self.plan, wanted.host), self.question(wanted));
+        let there = self.held.and_then(|held| held.shell(wanted.host));
+        let shell = there.unwrap_or_else(|| self.ctx.shell(self.plan, wanted.host));
+        let script = self.question(wanted);
         let mut turn = tokio::time::interval(ASK_EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let what = format!("waiting for application {} of Ray Serve", wanted.name);
@@ -80,10 +82,9 @@ impl Wait<'_> {
         let given = app.into_iter().flat_map(given_to);
         let exports = remote::exports(given.chain(remote::marks_of(&mark.run, &mark.dir, id)));
         let [serve, dashboard] = [wanted.serve, wanted.dashboard].map(quote);
-        let command = format!("{serve} status --address {dashboard}");
-        let there = self.held.and_then(|held| held.on_node(wanted.host, &command));
-        let ask = there.unwrap_or_else(|| format!("exec {command}\n"));
-        format!("{COMMON}\n{exports}echo {ANSWER}\n{ask}")
+        format!(
+            "{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n"
+        )
     }
 }
 

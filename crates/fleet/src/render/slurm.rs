@@ -21,7 +21,7 @@ use std::path::Path;
 
 /// How a step is run, and what is said when it ends. `LOGS` is where scalebeam wants the logs, by hand it is
 /// where the job was submitted, and where the node has no such folder it is one of the job's own. A task is
-/// else bound to one core.
+/// else bound to one core. Who reads the node knows a step by the variable with its id.
 const STEP: &str = r#"LOGS=${SCALEBEAM_LOGS:-$PWD}
 if [[ ! -d $LOGS ]]; then
   LOGS=/tmp/$SLURM_JOB_NAME-$SLURM_JOB_ID
@@ -34,7 +34,8 @@ echo "nodes: ${NODES[*]}"
 step() {
   local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log status=0 said
   shift 2
-  srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --output="$log" "$@" || status=$?
+  srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --export="ALL,SCALEBEAM_PROCESS=$id" \
+    --output="$log" "$@" || status=$?
   said="process $id ended with status $status: $(tail -n 20 "$log" | grep -v '^slurmstepd' | tail -n 1 | tr -cd '[:print:]')" || true
   echo "$said"
   scontrol update JobId="$SLURM_JOB_ID" Comment="${said:0:300}" || true

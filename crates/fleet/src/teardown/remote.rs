@@ -1,12 +1,13 @@
-//! Ending processes on hosts that are reached by the site's own ssh.
+//! Ending processes on hosts that are reached by the site's own ssh, or by a step of a job that runs there.
 //!
 //! **Invariants.** The rules are those of this machine, kept by the script that runs there. A host that
 //! cannot be asked is a problem that names it, and keeps nothing else from being ended. What scalebeam
-//! wrote on a host is removed once nothing of the run lives there.
+//! wrote on a host is removed once nothing of the run lives there. With a job its steps have ended, and have
+//! taken away what they wrote.
 
 use super::{Drain, Ended, ProcessEnd, Target, end};
 use crate::error::FleetError;
-use crate::host::{Question, Shell, ask_all};
+use crate::host::{Question, Shell, ShellError, ask_all};
 use crate::journal::{Event, Reach};
 use crate::process::Mark;
 use crate::remote::{self, Act, How, Said, Wanted};
@@ -70,6 +71,9 @@ pub(super) async fn stage(
     let mut ends = BTreeMap::new();
     for (group, answer) in groups.into_values().zip(answers) {
         let said = answer.map(|ran| remote::parse_end(&ran.stdout)).unwrap_or_else(|error| {
+            if error.is_job_over() {
+                return group.iter().map(|(_, target)| gone(target)).collect();
+            }
             let processes = group.iter().map(|(_, t)| t.process.as_str()).collect::<Vec<_>>();
             drain.problems.push(format!(
                 "host {} could not be asked to end {}: {error}; {}",
@@ -84,6 +88,11 @@ pub(super) async fn stage(
         }
     }
     ends
+}
+
+/// What is said of a process whose job has ended.
+fn gone(target: &Target) -> Said {
+    Said::End { process: target.process.clone(), how: How::Gone, strays: 0, pids: Vec::new() }
 }
 
 fn announce(drain: &mut Drain<'_>, target: &Target) {
@@ -167,6 +176,7 @@ pub(super) async fn clean(targets: &[Target], ends: &[ProcessEnd]) -> Vec<String
     for ((shell, _), answer) in elsewhere.into_iter().zip(answers) {
         let problem = match answer {
             Ok(ran) if ran.status == Some(0) => continue,
+            Err(error) if error.is_job_over() => continue,
             Ok(ran) => ran.stderr.trim().to_owned(),
             Err(error) => error.to_string(),
         };
@@ -204,6 +214,9 @@ pub(super) async fn look(targets: &[Target]) -> Result<BTreeMap<usize, Vec<i32>>
     let answers = ask_all(groups.iter().map(question).collect()).await;
     let mut living = BTreeMap::new();
     for (group, answer) in groups.values().zip(answers) {
+        if answer.as_ref().is_err_and(ShellError::is_job_over) {
+            continue;
+        }
         let ran = answer.map_err(|source| FleetError::Host {
             host: host_of(group).to_owned(),
             needed_for: " what an earlier run has left on it".to_owned(),

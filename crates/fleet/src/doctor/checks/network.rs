@@ -19,6 +19,7 @@ pub(super) fn reached(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
         Ok(_) => pass(match &host.machine.shell {
             Shell::Here => "it is this machine".to_owned(),
             Shell::Ssh(name) => format!("ssh {name}"),
+            Shell::Step(step) => format!("srun on {}", step.node),
         }),
         Err(unreached) => fail(&unreached.said, &unreached.hint),
     }

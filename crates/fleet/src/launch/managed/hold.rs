@@ -3,6 +3,7 @@
 use super::{Ask, End, Look, Manager};
 use crate::error::{FleetError, Stuck};
 use crate::failure;
+use crate::host::Shell;
 use crate::journal::{Claim, Event};
 use crate::launch::Context;
 use crate::launch::log::{SEARCH_LINES, SHOWN_LINES};
@@ -138,6 +139,11 @@ impl Held {
         }
     }
 
+    /// How host `name` of the plan is talked to, where the platform lets that be.
+    pub(crate) fn shell(&self, name: &str) -> Option<Shell> {
+        self.manager.shell(&self.claim, self.id.as_deref()?, name)
+    }
+
     fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
     }
@@ -256,11 +262,6 @@ impl Held {
     /// The line that was logged last, where that is known here.
     pub(crate) fn last_line(&self) -> String {
         self.manager.last_line(&self.claim, self.id())
-    }
-
-    /// The lines of a script, run here, that run `command` on one of its nodes, where that is entered at all.
-    pub(crate) fn on_node(&self, node: &str, command: &str) -> Option<String> {
-        self.manager.on_node(&self.claim, self.id(), node, command)
     }
 
     /// Where it stands while it does not serve, for the error after a time-out.

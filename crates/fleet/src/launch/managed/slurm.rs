@@ -9,7 +9,7 @@ mod logs;
 
 use super::tool::{Call, Ran, ToolError};
 use super::{Ask, End, Look, Removal, gone_within};
-use crate::host::quote;
+use crate::host::{CONF_VARIABLE, Step, is_foreign};
 use crate::journal::Claim;
 use crate::process::{DIR_MARKER, RUN_MARKER};
 use crate::teardown::Ended;
@@ -40,19 +40,12 @@ const SUBMITTED_WITHIN: Duration = Duration::from_secs(3);
 /// Keys of a claim's scope.
 const CLUSTER: &str = "cluster";
 const CONF: &str = "conf";
-const CONF_VARIABLE: &str = "SLURM_CONF";
-
-/// Variables with which a user, or a job around us, would change what these programs do or print.
-const NOT_OURS: [&str; 4] = ["SLURM_", "SQUEUE_", "SCANCEL_", "SACCT_"];
 
 /// A call that goes to the cluster of `scope`, or to the one that the shell means.
 fn call(program: &'static str, scope: &BTreeMap<String, String>) -> Call {
-    let is_foreign =
-        |name: &str| name == "SBATCH_CLUSTERS" || NOT_OURS.iter().any(|p| name.starts_with(p));
     let mut call = Call::new(program);
     for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if is_foreign(&text) && text != CONF_VARIABLE {
+        if is_foreign(&name.to_string_lossy()) {
             call = call.without_env(&name);
         }
     }
@@ -209,21 +202,10 @@ fn entries(
     plan.entries.iter().map(of).collect()
 }
 
-/// The line of a script that runs `command`, the words of a shell, on `node` of job `id`, beside what runs there. It
-/// ends with the job.
-pub(super) fn on_node(claim: &Claim, id: &str, node: &str, command: &str) -> String {
-    let conf =
-        claim.scope.get(CONF).map(|conf| format!("export {CONF_VARIABLE}={}\n", quote(conf)));
-    // A job around us would say where it runs.
-    let alone = "for name in $(env | sed -n 's/^\\(SLURM_[A-Z0-9_]*\\)=.*/\\1/p'); do unset \"$name\"; done\n";
-    let step = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--cpu-bind=none", "--input=none"];
-    format!(
-        "{alone}{}exec {} --jobid={} --nodelist={} {command}\n",
-        conf.unwrap_or_default(),
-        step.join(" "),
-        quote(id),
-        quote(node)
-    )
+/// Where steps beside those of job `id` run on `node`.
+pub(super) fn step(claim: &Claim, id: &str, node: &str) -> Step {
+    let conf = claim.scope.get(CONF).cloned();
+    Step { job: id.to_owned(), node: node.to_owned(), conf }
 }
 
 /// Jobs of `claim` that have not left the queue.
