@@ -202,7 +202,7 @@ mod tests {
         assert!(spool.catch_up().is_err());
         disk(&spool, false);
         spool.append(&[reading(2)]).unwrap();
-        spool.append_borders(&[ended.clone()]).unwrap();
+        spool.append_borders(std::slice::from_ref(&ended)).unwrap();
         spool.catch_up().unwrap();
         let text = std::fs::read_to_string(&spool.path).unwrap();
         let mut says: Vec<Say> = text.lines().map(|l| read(l.as_bytes()).unwrap()).collect();
