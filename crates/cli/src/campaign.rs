@@ -302,6 +302,14 @@ impl<'a> Campaign<'a> {
             Ok(()) => self.points(&measured, &running, agents, left, searches).await,
             Err(failure) => Err(failure),
         };
+        let ended = match ended {
+            // It may have failed because what it asked had died.
+            Err(failure) => match running.look().await {
+                Err(death) => Ok(Ended::Failed(death.into())),
+                Ok(()) => Err(failure),
+            },
+            ended => ended,
+        };
         self.take_down(deployment, running, &ended).await;
         match ended {
             Ok(Ended::Whole) => {}
