@@ -144,6 +144,9 @@ quantities! {
     TensorActive = "tensor_active_pct", Gauge;
     /// Share of the memory's bandwidth in use.
     DramActive = "dram_active_pct", Gauge;
+    /// 1 where the GPU is cut into instances (MIG), each of which is a device too: what is read of the GPU is then of
+    /// all of it.
+    MigEnabled = "mig_enabled", Gauge;
     /// Bytes per second sent over all NVLinks of the GPU.
     NvlinkSent = "nvlink_sent_bytes_per_s", Gauge;
     /// Bytes per second received over all NVLinks of the GPU.
@@ -309,6 +312,12 @@ impl Telemetry {
     /// The readings of `quantity` of `device`.
     pub fn of(&self, device: &Device, quantity: Quantity) -> Option<&Series> {
         self.series.iter().find(|s| s.quantity == quantity && s.device == *device)
+    }
+
+    /// Whether `device` is a GPU that is cut into instances: its numbers are not those of whoever has a part of it.
+    pub fn is_cut(&self, device: &Device) -> bool {
+        let series = self.of(device, Quantity::MigEnabled);
+        series.is_some_and(|s| s.readings.iter().any(|r| r.value > 0.0))
     }
 
     /// How often things of a kind were to be read.

@@ -204,7 +204,8 @@ fn link_rows(kind: &str, link: &LinkUse) -> Vec<Row> {
 }
 
 fn gpu_rows(gpu: &GpuUse) -> Vec<Row> {
-    let name = gpu.index.map_or_else(String::new, |index| index.to_string());
+    let number = gpu.index.map(|index| index.to_string());
+    let name = number.or_else(|| gpu.name.clone()).unwrap_or_default();
     let role = gpu.role.map_or("", |role| role.name());
     numbered(
         &[&gpu.host, "gpu", &name, role],

@@ -42,8 +42,10 @@ fn log(
     let Some(mut telemetry) = trial.telemetry()? else { return Ok(None) };
     // The number of GPUs is in the name, and those of others on the machine are none of it.
     if !given.gpus.is_empty() {
-        let is_given = |d: &Device| given.of_device(d).is_some();
-        telemetry.series.retain(|s| s.device.part != Part::Gpu || is_given(&s.device));
+        let cards: Vec<Device> = telemetry.devices(Part::Gpu).into_iter().cloned().collect();
+        let is_given = |d: &&Device| given.of_device(&telemetry, d).is_some();
+        let mine: BTreeSet<Device> = cards.iter().filter(is_given).cloned().collect();
+        telemetry.series.retain(|s| s.device.part != Part::Gpu || mine.contains(&s.device));
     }
     let sessions = &reader.manifest().sessions;
     let session = trial.session().and_then(|n| sessions.get(usize::try_from(n).ok()?));

@@ -17,6 +17,20 @@ while sleep 0.1; do
 done
 "#;
 
+/// As a driver that knows of instances prints a card that is cut into some.
+const MIG_SMI: &str = r#"#!/bin/sh
+case "$*" in
+"--query-gpu=mig.mode.current --format=csv") echo mig.mode.current; echo Enabled; exit ;;
+*,mig.mode.current*-lms*) ;;
+*) exit 9 ;;
+esac
+echo "index, uuid, utilization.gpu [%], memory.used [MiB], memory.total [MiB], power.draw [W], mig.mode.current"
+while sleep 0.1; do
+  echo "0, GPU-a, [N/A], 19534 MiB, 81920 MiB, 184.27 W, Enabled"
+  echo "1, GPU-b, 0 %, 3 MiB, 81920 MiB, 61.84 W, Disabled"
+done
+"#;
+
 const IPMITOOL: &str = r#"#!/bin/sh
 [ "$*" = "dcmi power reading" ] || exit 1
 echo "
@@ -94,6 +108,27 @@ fn known_power_of_a_program_alone_gives_exact_energy() {
     assert!(only["message"].as_str().unwrap().contains("power by IPMI"), "{only:#}");
     let md = std::fs::read_to_string(lab.run_dir().join("results.md")).unwrap();
     assert!(md.contains("612.5") || md.contains("700"), "{md}");
+}
+
+#[test]
+fn a_card_that_is_cut_into_instances_gives_nobody_its_power() {
+    let lab = experiment("");
+    let results = run(&lab, &[("nvidia-smi", MIG_SMI)]);
+    let point = &results["points"][0];
+    let usage = &point["trials"][0]["usage"];
+    let [card, other] = &usage["gpus"].as_array().unwrap()[..] else { panic!("{usage:#}") };
+    assert_eq!((&card["role"], &other["role"]), (&Value::Null, &Value::from("aggregated")));
+    close(number(&card["power_w"], "mean"), 184.27);
+    assert_eq!(usage["energy"], Value::Null);
+    for metric in ["power_w", "energy_j", "joules_per_output_token", "busy_sample_power_w"] {
+        assert_eq!(point["metrics"][metric], Value::Null, "{metric}");
+    }
+    let flaws = usage["flaws"].as_array().unwrap();
+    let cut = flaws.iter().find(|f| f["code"] == "cut_into_instances");
+    assert_eq!(cut.unwrap_or_else(|| panic!("{flaws:#?}"))["device"], "box gpu 0");
+    let reasons = point["trust"]["reasons"].as_array().unwrap();
+    let absent = reasons.iter().find(|r| r["code"] == "energy_absent").unwrap();
+    assert!(absent["message"].as_str().unwrap().contains("cut into MIG instances"), "{absent:#}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Of each device: the trapezoid of its power over the window, whose borders are interpolated; beside it, what
 //! the device's own energy counter grew by. Of a deployment: the sum over every GPU that it has been given,
 //! idle ones included, since they are paid for and warm. One device without a number leaves the sum without
-//! one.
+//! one. A GPU that is cut into instances has none: its power is that of all who have a part of it.
 
 use super::window::{self, Flaw, FlawKind, Window};
 use super::{Device, Quantity, Telemetry};
@@ -47,6 +47,9 @@ pub fn of_device(
     device: &Device,
     window: Window,
 ) -> Result<Energy, FlawKind> {
+    if telemetry.is_cut(device) {
+        return Err(FlawKind::CutIntoInstances);
+    }
     let power = [Quantity::Power, Quantity::PowerInstant];
     let series = power.into_iter().find_map(|q| telemetry.of(device, q));
     let series = series.ok_or(FlawKind::DeviceMissing)?;

@@ -83,7 +83,7 @@ pub fn samples(
     let step = telemetry.interval.max(SHORTEST_STEP);
     let mut out = Vec::new();
     for device in telemetry.devices(Part::Gpu) {
-        let Some(gpu) = allocated.of_device(device) else { continue };
+        let Some(gpu) = allocated.of_device(telemetry, device) else { continue };
         let name = gpu.role.instance_name(gpu.instance);
         let engine = ENGINE_COLUMNS.map(|(_, word)| (word, of_engine(looks, &name, word)));
         for at in steps(window, step) {

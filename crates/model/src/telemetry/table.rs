@@ -1,8 +1,8 @@
 //! Tables that makers' programs print of their GPUs, and logs of such tables: comma-separated, with a head.
 //!
 //! What a column is called stands in a data file a program (`names/NAME.toml`). Columns are found by the head,
-//! whatever their order, case and unit; a cell that is no number (`[N/A]`, `[Not Supported]`, `N/A`) is absent and
-//! never zero.
+//! whatever their order, case and unit; a cell that is no number (`[N/A]`, `[Not Supported]`, `N/A`), and no word that
+//! the data file knows, is absent and never zero.
 
 use super::{Device, Part, Quantity};
 use serde::Deserialize;
@@ -80,6 +80,17 @@ struct Column {
     /// Our unit of one of theirs.
     #[serde(default = "one")]
     scale: f64,
+    /// What words mean, in small letters.
+    #[serde(default)]
+    words: BTreeMap<String, f64>,
+}
+
+impl Column {
+    /// What a cell says.
+    fn value(&self, cell: &str) -> Option<f64> {
+        let word = || self.words.get(&cell.to_lowercase()).copied();
+        amount(cell).map(|number| number * self.scale).or_else(word)
+    }
 }
 
 /// The scale of what is in our unit already.
@@ -148,9 +159,11 @@ impl Table {
             role: None,
         };
         let value = |(quantity, column): (&Quantity, &Column)| {
-            let found =
-                column.names.iter().find_map(|name| amount(cell(std::slice::from_ref(name))?));
-            Some((*quantity, found? * column.scale))
+            let found = column
+                .names
+                .iter()
+                .find_map(|name| column.value(cell(std::slice::from_ref(name))?));
+            Some((*quantity, found?))
         };
         let values = names.columns.iter().filter_map(value).collect();
         Some(Row { device, time: cell(&names.time).map(str::to_owned), values })

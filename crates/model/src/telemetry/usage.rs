@@ -59,9 +59,10 @@ impl Allocated {
         Self { hosts, gpus, is_emulated: !is_real }
     }
 
-    /// The GPU that `device` is, where the deployment was given it.
-    pub fn of_device(&self, device: &Device) -> Option<&AllocatedGpu> {
-        self.gpus.iter().find(|gpu| gpu.host == device.host && Some(gpu.id) == device.index)
+    /// The GPU that `device` is, where the deployment was given it: all of it, and not a part.
+    pub fn of_device(&self, telemetry: &Telemetry, device: &Device) -> Option<&AllocatedGpu> {
+        let is = |gpu: &&AllocatedGpu| gpu.host == device.host && Some(gpu.id) == device.index;
+        self.gpus.iter().find(is).filter(|_| !telemetry.is_cut(device))
     }
 }
 
@@ -208,9 +209,12 @@ pub struct ProcessUse {
 pub struct GpuUse {
     /// Host in the file.
     pub host: String,
-    /// Its number there.
+    /// Its number there; absent for an instance of a GPU that is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
+    /// What it is called, where it has no number: the UUID of an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The instance that it works for; absent where it was not given to the deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<u32>,
@@ -486,13 +490,14 @@ impl<'a> Look<'a> {
     }
 
     fn gpu(&mut self, device: &Device) -> GpuUse {
-        let allocated = self.allocated.of_device(device);
+        let allocated = self.allocated.of_device(self.telemetry, device);
         let total = self.gauge(device, Quantity::GpuMemoryTotal).map(|m| m.max);
         let memory = self.gauge(device, Quantity::GpuMemoryUsed);
         let power = self.gauge(device, Quantity::Power);
         GpuUse {
             host: device.host.clone(),
             index: device.index,
+            name: device.index.is_none().then(|| device.name.clone()),
             instance: allocated.map(|gpu| gpu.instance),
             role: allocated.map(|gpu| gpu.role),
             busy_pct: self.gauge(device, Quantity::GpuBusy),
@@ -579,9 +584,8 @@ impl<'a> Look<'a> {
         for gpu in self.telemetry.devices(Part::Gpu) {
             let both = self.telemetry.of(gpu, Quantity::Power);
             let both = both.zip(self.telemetry.of(gpu, Quantity::GpuBusy));
-            let (Some((power, busy)), Some(_)) = (both, self.allocated.of_device(gpu)) else {
-                continue;
-            };
+            let given = self.allocated.of_device(self.telemetry, gpu);
+            let (Some((power, busy)), Some(_)) = (both, given) else { continue };
             let is_busy = |at: u64| {
                 busy.near(Nanos(at), self.telemetry.interval).is_some_and(|busy| busy > floor)
             };

@@ -52,6 +52,8 @@ pub enum FlawKind {
     Impossible,
     /// The device was to be read and was not.
     DeviceMissing,
+    /// It is cut into instances, and what was read is of all of it.
+    CutIntoInstances,
     /// The clock of its host is known worse than readings lie apart.
     ClockUncertain {
         /// By how much a time may be wrong either way, in seconds.
@@ -74,6 +76,7 @@ impl FlawKind {
             Self::CounterReset => "counter_reset",
             Self::Impossible => "impossible",
             Self::DeviceMissing => "device_missing",
+            Self::CutIntoInstances => "cut_into_instances",
             Self::ClockUncertain { .. } => "clock_uncertain",
             Self::Disagrees { .. } => "disagrees",
         }
@@ -92,6 +95,9 @@ impl FlawKind {
             Self::CounterReset => "its counter began anew".to_owned(),
             Self::Impossible => "a reading is impossible".to_owned(),
             Self::DeviceMissing => "it was not read".to_owned(),
+            Self::CutIntoInstances => {
+                "it is cut into MIG instances, and power is known of the whole card only".to_owned()
+            }
             Self::ClockUncertain { bound_s } => {
                 format!("its clock may be off by {} s", significant(*bound_s))
             }

@@ -1,4 +1,7 @@
 //! GPUs by NVML, the library that comes with the driver. It is loaded at run time.
+//!
+//! A card that is cut (MIG) is read as before, and says that it is; each of its instances is a device beside it. How a
+//! card is cut is looked at when it is opened; an instance that is made later is not read.
 
 use super::device;
 use crate::readings::{Readings, Source};
@@ -31,6 +34,12 @@ pub(crate) fn load() -> Result<Nvml, String> {
 #[derive(Debug)]
 pub(crate) struct Gpus<'n>(Vec<Gpu<'n>>);
 
+/// An instance of a GPU that is cut (MIG). The driver has no utilisation of it, and its power would be the card's.
+struct Instance<'n> {
+    device: Device,
+    handle: NvmlDevice<'n>,
+}
+
 /// A GPU, and what the last look at its counters of work was.
 struct Gpu<'n> {
     nvml: &'n Nvml,
@@ -39,6 +48,8 @@ struct Gpu<'n> {
     /// From Hopper on.
     has_gpm: bool,
     last: Option<(GpmSample<'n>, Nanos)>,
+    /// What it is cut into, where it is.
+    instances: Option<Vec<Instance<'n>>>,
 }
 
 impl std::fmt::Debug for Gpu<'_> {
@@ -75,7 +86,8 @@ impl<'n> Gpu<'n> {
         let handle = nvml.device_by_index(index)?;
         let device = device(host, index, &handle.uuid()?);
         let has_gpm = handle.gpm_support().unwrap_or(false);
-        Ok(Self { nvml, device, handle, has_gpm, last: None })
+        let instances = instances(host, &handle);
+        Ok(Self { nvml, device, handle, has_gpm, last: None, instances })
     }
 
     fn read(&mut self, clock: &dyn Clock, out: &mut Readings) {
@@ -87,6 +99,11 @@ impl<'n> Gpu<'n> {
         out.add(&self.device, from, clock.now(), &state);
         if self.has_gpm {
             self.work(clock, out);
+        }
+        for Instance { device, handle } in self.instances.iter().flatten() {
+            let from = clock.now();
+            let memory = memory(handle);
+            out.add(device, from, clock.now(), &memory);
         }
     }
 
@@ -125,10 +142,8 @@ impl<'n> Gpu<'n> {
             values.push((Quantity::GpuBusy, f64::from(busy.gpu)));
             values.push((Quantity::GpuMemoryBusy, f64::from(busy.memory)));
         }
-        if let Ok(memory) = gpu.memory_info() {
-            values.push((Quantity::GpuMemoryUsed, memory.used as f64));
-            values.push((Quantity::GpuMemoryTotal, memory.total as f64));
-        }
+        values.extend(memory(gpu));
+        values.extend(self.instances.as_ref().map(|_| (Quantity::MigEnabled, 1.0)));
         let more = [
             (Quantity::Temperature, gpu.temperature(TemperatureSensor::Gpu)),
             (Quantity::SmClock, gpu.clock_info(ClockKind::SM)),
@@ -171,6 +186,29 @@ impl<'n> Gpu<'n> {
     }
 }
 
+/// What `card` is cut into; nothing where it is not.
+fn instances<'n>(host: &str, card: &NvmlDevice<'n>) -> Option<Vec<Instance<'n>>> {
+    let is_cut = card.mig_mode().is_ok_and(|mode| mode.current == MIG_ENABLED);
+    let most = is_cut.then(|| card.mig_device_count().unwrap_or(0))?;
+    let open = |index| {
+        // Of as many as there may be, some are not there.
+        let handle = card.mig_device_by_index(index).ok()?;
+        let device = Device { index: None, ..device(host, index, &handle.uuid().ok()?) };
+        Some(Instance { device, handle })
+    };
+    Some((0..most).filter_map(open).collect())
+}
+
+fn memory(gpu: &NvmlDevice<'_>) -> Vec<(Quantity, f64)> {
+    let Ok(memory) = gpu.memory_info() else { return Vec::new() };
+    vec![
+        (Quantity::GpuMemoryUsed, memory.used as f64),
+        (Quantity::GpuMemoryTotal, memory.total as f64),
+    ]
+}
+
+/// The mode of a card that is cut into instances.
+const MIG_ENABLED: u32 = 1;
 /// The unit in which GPM gives rates.
 const MIB: f64 = 1_048_576.0;
 

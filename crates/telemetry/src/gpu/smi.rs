@@ -2,6 +2,7 @@
 //! every interval, not one process an interval.
 
 use crate::poll::PATIENCE;
+use crate::program::printed;
 use crate::readings::{Readings, Source};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::Device;
@@ -17,6 +18,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// one since 2016 knows.
 const NVIDIA: &str = "index,uuid,utilization.gpu,utilization.memory,memory.used,memory.total,\
     power.draw,enforced.power.limit,temperature.gpu,clocks.current.sm,clocks.current.memory";
+/// Whether a card is cut into instances, which drivers know from branch 450 on. Of the instances there is no table.
+const MIG: &str = "mig.mode.current";
 const GAUDI: &str =
     "index,uuid,utilization.aip,memory.used,memory.total,power.draw,temperature.aip";
 /// Utilisation, power, frequency, temperature of the chip, energy, memory's bandwidth and memory in use.
@@ -35,11 +38,11 @@ pub(crate) struct Smi {
 const END_LIMIT: Nanos = Nanos::from_secs(5);
 
 /// The program of `maker` with what makes it print every `interval`.
-fn command(maker: Maker, interval: Nanos) -> Option<Command> {
+fn command(maker: Maker, interval: Nanos, clock: &dyn Clock) -> Option<Command> {
     let millis = (interval.0 / 1_000_000).max(100).to_string();
     // Those that count in seconds print each second at the most.
     let seconds = (interval.0 / 1_000_000_000).max(1).to_string();
-    let query = format!("--query-gpu={NVIDIA}");
+    let query = if maker == Maker::Nvidia { nvidia_query(clock) } else { String::new() };
     let (program, args): (&str, Vec<&str>) = match maker {
         Maker::Nvidia => ("nvidia-smi", vec![&query, "--format=csv", "-lms", &millis]),
         Maker::Amd => {
@@ -55,6 +58,15 @@ fn command(maker: Maker, interval: Nanos) -> Option<Command> {
     Some(command)
 }
 
+/// Asks for the columns that every driver knows, and for [`MIG`] where this one does.
+fn nvidia_query(clock: &dyn Clock) -> String {
+    let known = printed(clock, "nvidia-smi", &[&format!("--query-gpu={MIG}"), "--format=csv"]);
+    match known {
+        Ok(head) if head.contains(MIG) => format!("--query-gpu={NVIDIA},{MIG}"),
+        _ => format!("--query-gpu={NVIDIA}"),
+    }
+}
+
 impl Smi {
     /// Starts it.
     ///
@@ -66,7 +78,8 @@ impl Smi {
         interval: Nanos,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let mut command = command(maker, interval).ok_or("there is no such program")?;
+        let command = command(maker, interval, clock.as_ref());
+        let mut command = command.ok_or("there is no such program")?;
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
             .stdin(Stdio::null())

@@ -198,6 +198,10 @@ pub(super) fn energy_doubtful(seen: &Seen<'_>) -> Option<Reason> {
 pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
     let flaw = power_flaws(seen).find(|f| !matches!(f.kind, FlawKind::Disagrees { .. }))?;
     let is_absent = usages(seen).any(|u| u.energy.is_none());
+    let next = match flaw.kind {
+        FlawKind::CutIntoInstances => "weigh whole GPUs where energy counts",
+        _ => "read power more often ([telemetry] interval), or measure for longer",
+    };
     is_absent.then(|| {
         reason(
             "energy_absent",
@@ -208,7 +212,7 @@ pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
                 flaw.device,
                 flaw.kind.text()
             ),
-            "read power more often ([telemetry] interval), or measure for longer",
+            next,
         )
     })
 }

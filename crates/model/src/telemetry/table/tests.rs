@@ -126,7 +126,15 @@ fn a_card_is_named_by_its_uuid_else_by_its_number() {
     assert_eq!(row.values, [(Quantity::Power, 512.5)]);
 }
 
-/// Without instances the driver gives no utilisation of a card that is cut in parts.
+/// The driver gives no utilisation of a card that is cut into instances, and power of all of it.
+#[test]
+fn a_card_that_is_cut_into_instances_says_so() {
+    let rows = rows(Maker::Nvidia, include_str!("../fixtures/a100-mig.csv"));
+    let told = |row: &Row| [Quantity::MigEnabled, Quantity::GpuBusy].map(|q| value(row, q));
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), [[Some(1.0), None], [None, Some(0.0)]]);
+    assert_eq!(value(&rows[0], Quantity::Power), Some(184.27));
+}
+
 #[test]
 fn lines_that_are_no_rows_and_numbers_that_are_none_are_passed_over() {
     let text = "No devices were found\nindex, uuid, power.draw [W]\n\nx, y\n0, GPU-x, nan W\n\

@@ -67,6 +67,32 @@ fn a_gpu_without_readings_leaves_no_energy_and_is_named() {
     assert_eq!((flaw.device.as_str(), flaw.kind.code()), ("node1 gpu 3", "device_missing"));
 }
 
+/// Whose part of the card took which part of its power nobody reads.
+#[test]
+fn a_part_of_a_card_has_its_memory_and_never_the_power_of_the_card() {
+    let gpu = device(Part::Gpu, "GPU-0", Some(0));
+    let part = device(Part::Gpu, "MIG-7c1b", None);
+    let usage = of(
+        &telemetry(vec![
+            power(0, 400.0),
+            series(&gpu, Quantity::MigEnabled, |_| 1.0),
+            series(&gpu, Quantity::GpuBusy, |_| 50.0),
+            series(&part, Quantity::GpuMemoryUsed, |_| 4e9),
+            series(&part, Quantity::GpuMemoryTotal, |_| 10e9),
+            power(1, 300.0),
+        ]),
+        &[0, 1],
+    );
+    assert_eq!((usage.energy, usage.host_energy, usage.busy_sample_power_w), (None, None, None));
+    let flaw = usage.flaws.iter().find(|f| f.device == "node1 gpu 0").unwrap();
+    assert_eq!(flaw.kind, FlawKind::CutIntoInstances);
+    let [card, other, part] = &usage.gpus[..] else { panic!("{:#?}", usage.gpus) };
+    assert_eq!((card.role, other.role, part.role), (None, Some(Role::Aggregated), None));
+    assert_eq!((part.name.as_deref(), part.index), (Some("MIG-7c1b"), None));
+    assert!((part.memory_pct.unwrap().mean - 40.0).abs() < 1e-9, "{part:#?}");
+    assert_eq!((part.power_w, part.busy_pct), (None, None));
+}
+
 #[test]
 fn an_energy_counter_that_disagrees_is_told_and_one_that_agrees_is_not() {
     let agreeing = of(&telemetry(vec![power(0, 700.0), counted(0, 690.0)]), &[0]);
