@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub mod agent;
+pub mod amd_json;
 pub mod civil;
 pub mod clocks;
 pub mod controller;

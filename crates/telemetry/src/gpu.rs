@@ -2,6 +2,7 @@
 //! program of their maker.
 
 pub(crate) mod amd;
+pub(crate) mod amd_smi;
 pub(crate) mod nvml;
 pub(crate) mod smi;
 

@@ -2,6 +2,7 @@
 
 use crate::controller;
 use crate::gpu::amd::Cards;
+use crate::gpu::amd_smi;
 use crate::gpu::nvml::{self, Gpus};
 use crate::gpu::smi::Smi;
 use crate::host::Host;
@@ -321,9 +322,10 @@ fn gpus<'n>(
     }
     if let Some(cards) = Cards::open(&Roots::default(), &config.host) {
         // In a guest the kernel shows a card, and its sensors are the host's.
-        let by_program = (!cards.tell_power()).then(|| program(Maker::Amd));
+        let by_program = || amd_smi::start(&config.host, config.plan.interval, clock);
+        let by_program = (!cards.tell_power()).then(by_program);
         let by_program = by_program.and_then(|smi| absent.found("power of GPUs by amd-smi", smi));
-        return Some(by_program.map_or_else(|| boxed(cards), boxed));
+        return by_program.or_else(|| Some(boxed(cards)));
     }
     let others = [Maker::Intel, Maker::Gaudi].map(program);
     let whys: Vec<String> = others.iter().filter_map(|o| o.as_ref().err().cloned()).collect();

@@ -122,6 +122,11 @@ impl Table {
         Self { names: maker.names(), head: Vec::new() }
     }
 
+    /// One whose head is known already.
+    pub(super) fn of(maker: Maker, head: Vec<String>) -> Self {
+        Self { names: maker.names(), head }
+    }
+
     /// Whether a head has been read.
     pub const fn has_head(&self) -> bool {
         !self.head.is_empty()
@@ -142,6 +147,12 @@ impl Table {
             self.head = head;
             return None;
         }
+        self.cells(host, &cells)
+    }
+
+    /// The row that these cells are, as [`Table::row`].
+    pub(super) fn cells(&self, host: &str, cells: &[String]) -> Option<Row> {
+        let names = self.names?;
         if cells.len() != self.head.len() {
             return None;
         }

@@ -18,6 +18,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// one since 2016 knows.
 const NVIDIA: &str = "index,uuid,utilization.gpu,utilization.memory,memory.used,memory.total,\
     power.draw,enforced.power.limit,temperature.gpu,clocks.current.sm,clocks.current.memory";
+/// What is asked of `amd-smi`: power, clocks, temperatures, utilisation, memory.
+pub(super) const AMD: [&str; 6] = ["metric", "-p", "-c", "-t", "-u", "-m"];
 /// Whether a card is cut into instances, which drivers know from branch 450 on. Of the instances there is no table.
 const MIG: &str = "mig.mode.current";
 const GAUDI: &str =
@@ -46,7 +48,7 @@ fn command(maker: Maker, interval: Nanos, clock: &dyn Clock) -> Option<Command> 
     let (program, args): (&str, Vec<&str>) = match maker {
         Maker::Nvidia => ("nvidia-smi", vec![&query, "--format=csv", "-lms", &millis]),
         Maker::Amd => {
-            ("amd-smi", vec!["metric", "-p", "-c", "-t", "-u", "-m", "-w", &seconds, "--csv"])
+            ("amd-smi", AMD.into_iter().chain(["-w", seconds.as_str(), "--csv"]).collect())
         }
         Maker::Intel => ("xpu-smi", vec!["dump", "-d", "-1", "-m", INTEL, "-i", &seconds]),
         Maker::Gaudi => ("hl-smi", vec!["-Q", GAUDI, "-f", "csv", "-l", &seconds]),
