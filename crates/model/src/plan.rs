@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 mod gate;
 mod notes;
+mod order;
 mod platform;
 pub(crate) mod points;
 mod resolve;

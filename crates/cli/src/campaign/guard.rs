@@ -132,17 +132,15 @@ impl Campaign<'_> {
     /// Points with their trials that are missing, and searches that have not come to their end.
     fn not_measured(&self) -> Result<Vec<String>, Failure> {
         let mut trials: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        let mut order = Vec::new();
         for (point, _) in self.writer.remaining()? {
             if !self.is_selected(point) || self.prepared.is_skipped(&point.deployment) {
                 continue;
             }
-            let entry = trials.entry(&point.id).or_insert_with(|| {
-                order.push(point.id.as_str());
-                (0, point.trials.len())
-            });
-            entry.0 += 1;
+            trials.entry(&point.id).or_insert((0, point.trials.len())).0 += 1;
         }
+        // In the order of the file, whatever round comes next.
+        let of_plan = self.writer.plan().points.iter().map(|p| p.id.as_str());
+        let order: Vec<&str> = of_plan.filter(|id| trials.contains_key(id)).collect();
         let words = |id: &&str| match trials.get(id) {
             Some((left, all)) if left < all => format!("{id} ({left} of {all} trials)"),
             _ => (*id).to_owned(),

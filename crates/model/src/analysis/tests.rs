@@ -50,7 +50,7 @@ pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     }
 }
 
-fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
+pub(crate) fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
     let shape = LoadShape::closed(concurrency);
     PointPlan {
         id: format!("{deployment}/load/c{concurrency}"),
@@ -98,7 +98,7 @@ fn point_plan(deployment: &str, concurrency: u32, trials: u32) -> PointPlan {
     }
 }
 
-fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
+pub(crate) fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
     Plan {
         format: 1,
         name: "test".into(),
