@@ -111,13 +111,13 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let sides: Vec<compare::Side<'_>> = measured
         .iter()
         .zip(&results)
-        .map(|(m, result)| compare::Side { result, trials: &m.trials, plan: m.plan })
+        .map(|(m, result)| compare::Side { result, trials: &m.trials, point: m.plan, plan })
         .collect();
     let searches = search::all(plan, &measured, &results);
     // Searches go their own ways: their levels are not those of another deployment.
     let asked: Vec<compare::Side<'_>> = sides.into_iter().filter(|s| !s.result.is_probe).collect();
     let comparisons = compare::all(plan, &asked, frame);
-    let verdicts = verdict::all(plan, &asked);
+    let verdicts = verdict::all(&asked);
     let expects = expect::all(&results, &searches, frame.expects);
     Results {
         format: RESULTS_FORMAT,

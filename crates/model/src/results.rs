@@ -345,21 +345,36 @@ pub struct Comparison {
     pub value: f64,
     /// Value of the baseline.
     pub baseline_value: f64,
-    /// Value / baseline value, with its interval.
+    /// Value / baseline value, with its interval. Where the spread between trials was measured, it is of the
+    /// geometric means of the trials' values, which for percentiles are not those of all requests pooled.
     pub ratio: Estimate,
     /// What follows.
     pub verdict: ComparisonVerdict,
+    /// The chance of a ratio so far from 1 where there is no difference, corrected (Holm) for all metrics that this
+    /// pair is compared on; absent where the spread between runs was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
+    /// The least relative difference that would be called one in 80 of 100 such comparisons; absent where the spread
+    /// between runs was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectable: Option<f64>,
+    /// Trials a side that would decide in 80 of 100 cases, where this many did not; absent where it is decided, or
+    /// where a hundred would not do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials_to_decide: Option<u32>,
 }
 
 /// What a ratio says about the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComparisonVerdict {
-    /// The interval lies wholly on the better side of 1.
+    /// Different, and on the better side of 1.
     Better,
-    /// The interval lies wholly on the worse side of 1.
+    /// Different, and on the worse side of 1.
     Worse,
-    /// The interval holds 1.
+    /// Different by less than the margin that was asked for.
+    Equivalent,
+    /// Chance explains what was seen: no difference that we can see.
     NoDifferenceSeen,
     /// One of the two points is not to be trusted.
     NotTrusted,

@@ -2,6 +2,7 @@
 
 pub mod binomial;
 pub mod bootstrap;
+pub mod contrast;
 pub mod histogram;
 pub mod order;
 pub mod percentile;

@@ -191,6 +191,9 @@ fn comparisons(points: &[PointResult]) -> Vec<Comparison> {
                     () if (ratio > 1.0) == is_more_better => ComparisonVerdict::Better,
                     () => ComparisonVerdict::Worse,
                 },
+                p_value: None,
+                detectable: None,
+                trials_to_decide: None,
             });
         }
     }

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 
 mod doubts;
 mod machines;
+mod pairs;
 
 pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {

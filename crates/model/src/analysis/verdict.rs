@@ -1,21 +1,20 @@
 //! Which deployment is best, by how much, how surely: one sentence per load level.
 
-use super::compare::{Side, compare, groups};
-use crate::plan::Plan;
+use super::compare::{Side, groups, one};
 use crate::results::{Comparison, ComparisonVerdict, Verdict};
 use crate::trust::TrustLevel;
 use crate::units::significant;
 
-pub(super) fn all(plan: &Plan, sides: &[Side<'_>]) -> Vec<Verdict> {
-    groups(sides).iter().filter(|g| g.len() > 1).map(|group| verdict(plan, group)).collect()
+pub(super) fn all(sides: &[Side<'_>]) -> Vec<Verdict> {
+    groups(sides).iter().filter(|g| g.len() > 1).map(|group| verdict(group)).collect()
 }
 
-fn verdict(plan: &Plan, group: &[&Side<'_>]) -> Verdict {
+fn verdict(group: &[&Side<'_>]) -> Verdict {
     // Per allocated GPU is what is paid for; without GPUs on every side only the whole can be compared.
     let per_gpu = group.iter().all(|s| s.result.gpus > 0);
     let metric = if per_gpu { "output_tps_per_gpu" } else { "output_tps" };
     let unit = if per_gpu { "output tokens/s per GPU" } else { "output tokens/s" };
-    let (best, text) = words(plan, group, metric, unit);
+    let (best, text) = words(group, metric, unit);
     let first = group[0].result;
     Verdict {
         load: first.load.clone(),
@@ -26,7 +25,7 @@ fn verdict(plan: &Plan, group: &[&Side<'_>]) -> Verdict {
     }
 }
 
-fn words(plan: &Plan, group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<String>, String) {
+fn words(group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<String>, String) {
     let mut ranked: Vec<(f64, &Side<'_>)> = group
         .iter()
         .filter(|s| s.result.trust.level < TrustLevel::Invalid)
@@ -45,8 +44,7 @@ fn words(plan: &Plan, group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<
     if rest.is_empty() {
         return (None, format!("no verdict: only {name} has numbers that can be trusted{note}"));
     }
-    let against: Vec<Comparison> =
-        rest.iter().filter_map(|(_, s)| compare(plan, metric, best, s)).collect();
+    let against: Vec<Comparison> = rest.iter().filter_map(|(_, s)| one(metric, best, s)).collect();
     let ties: Vec<&str> = against
         .iter()
         .filter(|c| c.verdict != ComparisonVerdict::Better)

@@ -14,6 +14,7 @@ pub(crate) const fn verdict_words(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
         ComparisonVerdict::Better => "better",
         ComparisonVerdict::Worse => "worse",
+        ComparisonVerdict::Equivalent => "alike within the margin",
         ComparisonVerdict::NoDifferenceSeen => "no difference seen",
         ComparisonVerdict::NotTrusted => "not trusted",
     }

@@ -1,0 +1,140 @@
+//! The ratio of two sides on one metric, by the best method that their trials allow.
+//!
+//! A trial is one value where the trials are enough to tell how runs differ: so the interval holds the variance
+//! between runs. Where they are not, a bootstrap within the runs is widened by what runs usually differ by, and its
+//! method says so.
+
+use super::Side;
+use super::blocks::blocks;
+use crate::metrics::{Metric, Of};
+use crate::results::{Estimate, lookup};
+use crate::stats::bootstrap::{interval, resample};
+use crate::stats::contrast::{Contrast, student, welch};
+use crate::stats::percentile::percentile_of;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Trials a side from which the spread of each side is told by itself.
+const TRIALS_FOR_WELCH: usize = 3;
+
+/// Half of a 95 % interval in standard errors that are known.
+const HALF_OF_NORMAL: f64 = 1.959_964;
+
+/// By how much two single runs of one deployment may differ, which neither of them can show: an
+/// assumption, added to intervals over too few trials. Tails vary most.
+fn run_to_run(metric: &Metric, stat: &str) -> f64 {
+    let is_tail = match stat {
+        "min" | "max" => true,
+        _ => percentile_of(stat).is_some_and(|p| !(10.0..90.0).contains(&p)),
+    };
+    match metric.of {
+        Of::Trial(_) => 0.03,
+        _ if is_tail => 0.10,
+        _ => 0.05,
+    }
+}
+
+/// Whether the trials of two sides tell how runs differ: two degrees of freedom, whichever side has them.
+pub(super) fn is_spread_told(trials: (usize, usize)) -> bool {
+    trials.0.min(trials.1) >= 1 && trials.0 + trials.1 >= 4
+}
+
+/// A ratio with what follows from it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ratio {
+    /// As it is published.
+    pub(super) estimate: Estimate,
+    /// As it is tested.
+    pub(super) contrast: Contrast,
+    /// The spread between runs was measured; otherwise it is an assumption.
+    pub(super) is_measured: bool,
+}
+
+/// `side` over `base` on the metric `name`, whose statistic is `stat`; `pooled` is the ratio of their values over
+/// all trials. Absent where no interval can be given.
+pub(super) fn ratio(
+    metric: &Metric,
+    (name, stat): (&str, &str),
+    side: &Side<'_>,
+    base: &Side<'_>,
+    pooled: f64,
+) -> Option<Ratio> {
+    if !pooled.is_finite() || pooled <= 0.0 {
+        return None;
+    }
+    let (n, m) = (side.trials.len(), base.trials.len());
+    let by_trials = |contrast: fn(&[f64], &[f64]) -> Option<Contrast>, method: String| {
+        let contrast = contrast(&logarithms(name, side)?, &logarithms(name, base)?)?;
+        Some(measured(contrast, method))
+    };
+    match () {
+        () if n.min(m) >= TRIALS_FOR_WELCH => {
+            by_trials(welch, format!("Welch over {n} and {m} trials, on logarithms"))
+        }
+        () if is_spread_told((n, m)) => by_trials(
+            student,
+            format!(
+                "Student over {n} and {m} trials, on logarithms, both sides taken to spread alike"
+            ),
+        ),
+        () => within_runs(metric, stat, side, base, pooled),
+    }
+}
+
+/// Of each trial; absent where one has no value, or none above zero.
+fn logarithms(name: &str, side: &Side<'_>) -> Option<Vec<f64>> {
+    let of = |t: &crate::results::TrialResult| {
+        lookup(&t.metrics, name).filter(|v| *v > 0.0).map(f64::ln)
+    };
+    side.result.trials.iter().map(of).collect()
+}
+
+fn measured(contrast: Contrast, method: String) -> Ratio {
+    let (low, high) = contrast.interval(0.95);
+    let estimate = Estimate { point: contrast.ratio(), low, high, confidence: 0.95, method };
+    Ratio { estimate, contrast, is_measured: true }
+}
+
+/// A bootstrap over requests or sessions. Where both sides answered the same ones, which one plan gives them, pairs
+/// are drawn: what differs between requests is then not taken for a difference between deployments.
+fn within_runs(
+    metric: &Metric,
+    stat: &str,
+    side: &Side<'_>,
+    base: &Side<'_>,
+    point: f64,
+) -> Option<Ratio> {
+    let (a, b) = (blocks(metric, side)?, blocks(metric, base)?);
+    let is_paired = a.keys == b.keys;
+    let (mut pick, mut pool) = (Vec::new(), Vec::new());
+    let mut draw = |rng: &mut Xoshiro256PlusPlus| {
+        resample(a.keys.len(), rng, &mut pick);
+        let over = a.of.value(&pick, stat, &mut pool)?;
+        if !is_paired {
+            resample(b.keys.len(), rng, &mut pick);
+        }
+        Some(over / b.of.value(&pick, stat, &mut pool)?)
+    };
+    let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
+    let (low, high) = interval(seed, |rng| draw(rng))?;
+    let unseen = run_to_run(metric, stat);
+    let (low, high) = (low.min(point) / (1.0 + unseen), high.max(point) * (1.0 + unseen));
+    let method = format!(
+        "bootstrap over {}{}, widened by {:.0} % for what differs between runs (an assumption; {TRIALS_FOR_WELCH} repeats measure it)",
+        if is_paired { "pairs of like " } else { "" },
+        unit(side),
+        unseen * 100.0
+    );
+    // The side that faces 1 is the one that is tested.
+    let half = if point >= 1.0 { (point / low).ln() } else { (high / point).ln() };
+    let error = half / HALF_OF_NORMAL;
+    Some(Ratio {
+        estimate: Estimate { point, low, high, confidence: 0.95, method },
+        contrast: Contrast { log_ratio: point.ln(), error, freedom: f64::INFINITY },
+        is_measured: false,
+    })
+}
+
+fn unit(side: &Side<'_>) -> &'static str {
+    let mut records = side.trials.iter().flat_map(|t| &t.records);
+    if records.any(|r| r.session.is_some()) { "sessions" } else { "requests" }
+}
