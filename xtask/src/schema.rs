@@ -1,17 +1,19 @@
 //! The published JSON schemas, generated from the types and compared in CI.
 
 use scalebeam_model::{
-    doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan, results::Results, spec::Experiment,
+    analysis::versus::Versus, doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan,
+    results::Results, spec::Experiment,
 };
 use std::path::Path;
 
-fn schemas() -> [(&'static str, serde_json::Value); 5] {
+fn schemas() -> [(&'static str, serde_json::Value); 6] {
     [
         ("experiment.schema.json", Experiment::json_schema()),
         ("plan.schema.json", Plan::json_schema()),
         ("results.schema.json", Results::json_schema()),
         ("doctor.schema.json", DoctorReport::json_schema()),
         ("fingerprint.schema.json", Fingerprint::json_schema()),
+        ("compare.schema.json", Versus::json_schema()),
     ]
 }
 

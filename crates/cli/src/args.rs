@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod agent;
+mod compare;
 mod import;
 mod route;
 mod serve;
 
 pub(crate) use agent::AgentArgs;
+pub(crate) use compare::{CompareArgs, FailOn};
 pub(crate) use import::ImportArgs;
 pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
@@ -125,6 +127,16 @@ pub(crate) enum Command {
         scalebeam report runs/20260101T000000Z-name --samples > samples.csv\n  \
         scalebeam report runs/20260101T000000Z-name --power-logs logs")]
     Report(ReportArgs),
+    /// Hold one deployment that was measured against another
+    #[command(
+        after_help = "Examples:\n  scalebeam compare runs/20260101T000000Z-old runs/20260102T000000Z-new\n  \
+        scalebeam compare old new --margin 3% --fail-on regression\n  \
+        scalebeam compare RUN:tp4 RUN:tp8 --metrics output_tps,ttft.p99 --json\n\n\
+        What differs between the two is told before any number. The second is held against the first on every \
+        level of a load that both met. Runs with 'repeats = 3' or more measure what runs differ by.\n\
+        Exit code 1: --fail-on found what it names; 2: they were not asked the same; 3: a point is not trustworthy."
+    )]
+    Compare(CompareArgs),
     /// Read results and power logs of other tools
     #[command(
         after_help = "Examples:\n  scalebeam import vllm-result.json profile_export_aiperf.json benchmarks.json\n  \
@@ -607,6 +619,8 @@ pub(crate) enum SchemaOf {
     Doctor,
     /// fingerprint.json
     Fingerprint,
+    /// compare --json
+    Compare,
 }
 
 /// Reads the command line, or says what is wrong with it and with which code to end.

@@ -7,6 +7,7 @@ use crate::printer;
 mod agent;
 mod bench;
 mod check;
+mod compare;
 mod doctor;
 mod down;
 mod import;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Selftest(args) => selftest::run(&args),
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
@@ -46,8 +48,8 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
 
 fn schema(of: SchemaOf) -> Result<Status, Failure> {
     use scalebeam_model::{
-        doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan, results::Results,
-        spec::Experiment,
+        analysis::versus::Versus, doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan,
+        results::Results, spec::Experiment,
     };
     printer::json(&match of {
         SchemaOf::Experiment => Experiment::json_schema(),
@@ -55,6 +57,7 @@ fn schema(of: SchemaOf) -> Result<Status, Failure> {
         SchemaOf::Results => Results::json_schema(),
         SchemaOf::Doctor => DoctorReport::json_schema(),
         SchemaOf::Fingerprint => Fingerprint::json_schema(),
+        SchemaOf::Compare => Versus::json_schema(),
     })?;
     Ok(Status::Ok)
 }

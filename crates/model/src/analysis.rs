@@ -22,6 +22,7 @@ pub mod search;
 mod sharing;
 mod slo;
 mod verdict;
+pub mod versus;
 
 /// The measured requests of one repeat.
 #[derive(Debug, Clone, PartialEq)]

@@ -33,6 +33,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod text;
+mod versus;
 
 pub use chart::chart;
 pub use csv::{parts_csv, results_csv, timeline_csv};
@@ -52,3 +53,4 @@ pub use samples::SampleWriter;
 pub use spec::{Format, Kind, Profile, ReportInput, ReportSpec};
 pub use svg::svg;
 pub use text::{terminal, terminal_percentiles, terminal_table};
+pub use versus::versus;

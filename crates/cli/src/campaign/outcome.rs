@@ -49,7 +49,7 @@ pub(crate) fn conclude(
 ) -> Result<Status, Failure> {
     let experiment = experiment(reader)?;
     let points = reader.measured_points()?;
-    let results = results(reader, &experiment, &points, &shown.percentiles)?;
+    let results = results(reader, &experiment, &points, &shown.percentiles, &[])?;
     write_results(reader.dir(), &results)?;
     let specs: Vec<ReportSpec> =
         experiment.report.iter().filter_map(ReportSpec::from_file).collect();
@@ -139,12 +139,22 @@ fn experiment(reader: &RunReader) -> Result<Experiment, Failure> {
     Ok(loaded.experiment)
 }
 
+/// What is said of the run, and of `metrics` besides; nothing is written.
+pub(crate) fn analysed(
+    reader: &RunReader,
+    points: &[MeasuredPoint<'_>],
+    metrics: &[&str],
+) -> Result<Results, Failure> {
+    results(reader, &experiment(reader)?, points, &[], metrics)
+}
+
 /// Everything that is said of the run, from its records alone.
 fn results(
     reader: &RunReader,
     experiment: &Experiment,
     points: &[MeasuredPoint<'_>],
     percentiles: &[f64],
+    metrics: &[&str],
 ) -> Result<Results, Failure> {
     let plan = reader.plan();
     let floor = read_floor(reader.dir())?;
@@ -156,7 +166,12 @@ fn results(
         skipped: skipped(reader)?,
         baseline: compared.clone().find_map(|r| r.baseline.as_deref()),
         metrics: compared.flat_map(|r| &r.metrics).map(String::as_str).collect(),
-        shown: experiment.report.iter().flat_map(shown_metrics).collect(),
+        shown: experiment
+            .report
+            .iter()
+            .flat_map(shown_metrics)
+            .chain(metrics.iter().copied())
+            .collect(),
         percentiles: percentiles.to_vec(),
         expects: &experiment.expect,
         floor: floor.as_ref(),

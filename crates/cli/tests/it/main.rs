@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod cloud;
 mod command;
+mod compare;
 mod doctor;
 mod e2e_dynamo;
 mod e2e_llama;

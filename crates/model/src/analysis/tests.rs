@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 mod doubts;
 mod machines;
 mod pairs;
+mod versus;
 
 pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
     DeploymentPlan {

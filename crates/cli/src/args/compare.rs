@@ -1,0 +1,64 @@
+//! Flags of `scalebeam compare`.
+
+use clap::{Args, ValueEnum};
+
+/// Two deployments that were measured.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Run directory that is the baseline; RUN:DEPLOYMENT where it has several deployments
+    #[arg(value_name = "A")]
+    pub(crate) baseline: String,
+    /// Run directory that is held against it; RUN:DEPLOYMENT where it has several deployments
+    #[arg(value_name = "B")]
+    pub(crate) other: String,
+    /// Differences below this do not matter, as 3%: what surely lies within it is called alike
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) margin: Option<f64>,
+    /// End with exit code 1 where B is surely worse, or surely different, in any metric
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) fail_on: Option<FailOn>,
+    /// Compare even what was not asked the same; its numbers are marked
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Metrics to compare, separated by commas, as output_tps,ttft.p99 [default: output_tps_per_gpu,
+    /// output_tps, ttft.p50, tpot.p50, e2e.p95]
+    #[arg(long, value_delimiter = ',', value_name = "METRIC")]
+    pub(crate) metrics: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What makes a pipeline stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// B is worse
+    Regression,
+    /// B is worse or better
+    Difference,
+}
+
+/// Reads `3%` or `0.03`.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').map(str::trim_end);
+    let parsed = number.unwrap_or(text).parse::<f64>().ok();
+    let share = parsed.map(|n| if number.is_some() { n / 100.0 } else { n });
+    share
+        .filter(|s| *s > 0.0 && *s < 1.0)
+        .ok_or_else(|| format!("'{text}' is no share between 0 and 1; write it as 3% or as 0.03"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn a_share_is_a_percentage_or_a_part_of_one() {
+        for (text, want) in [("3%", 0.03), ("3 %", 0.03), ("0.5%", 0.005), ("0.03", 0.03)] {
+            assert!((share(text).unwrap() - want).abs() < 1e-12, "{text}");
+        }
+        for text in ["3", "0", "-1%", "100%", "%", "three", "nan"] {
+            assert!(share(text).unwrap_err().contains("write it as 3%"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `compare`: one deployment that was measured against another, of the same run or of two.
+
+use crate::args::{CompareArgs, FailOn};
+use crate::campaign::outcome;
+use crate::exit::{Failure, Status};
+use crate::printer;
+use scalebeam_model::analysis::MeasuredPoint;
+use scalebeam_model::analysis::versus::{Asked, Contender, NotComparable, Versus, versus};
+use scalebeam_model::metrics::{self, Better, catalogue};
+use scalebeam_model::results::Results;
+use scalebeam_model::stats::percentile::split;
+use scalebeam_record::RunReader;
+use std::path::Path;
+
+pub(super) fn run(args: &CompareArgs) -> Result<Status, Failure> {
+    let asked =
+        Asked { margin: args.margin, metrics: asked_metrics(&args.metrics)?, force: args.force };
+    let (a, b) = (Opened::new(&args.baseline)?, Opened::new(&args.other)?);
+    let (a, b) = (a.measured(&asked.metrics)?, b.measured(&asked.metrics)?);
+    let found = versus(&a.contender(), &b.contender(), &asked).map_err(refusal)?;
+    if args.json {
+        printer::json(&found)?;
+    } else {
+        printer::data(&scalebeam_report::versus(&found, printer::width()));
+    }
+    Ok(status(&found, args.fail_on))
+}
+
+/// Names that can be compared: of a metric that is measured, has a better side, and has the statistic.
+fn asked_metrics(names: &[String]) -> Result<Vec<&str>, Failure> {
+    for name in names {
+        let metric = metrics::find(split(name).0).filter(|_| catalogue::is_known(name));
+        let Some(metric) = metric else {
+            return Err(Failure::usage(format!("--metrics: no metric '{name}'"))
+                .hint(format!("known are {}", catalogue::known_names().join(", "))));
+        };
+        if metric.better == Better::Neither {
+            return Err(Failure::usage(format!("--metrics: neither way is '{name}' better"))
+                .hint("it is a fact of the load; `report` shows it"));
+        }
+    }
+    Ok(names.iter().map(String::as_str).collect())
+}
+
+fn status(found: &Versus, fail_on: Option<FailOn>) -> Status {
+    let fails = match fail_on {
+        Some(FailOn::Regression) => found.has_regression(),
+        Some(FailOn::Difference) => found.has_difference(),
+        None => false,
+    };
+    match (fails, found.is_trusted()) {
+        (true, _) => Status::ExpectationFailed,
+        (false, false) => Status::NotTrustworthy,
+        (false, true) => Status::Ok,
+    }
+}
+
+fn refusal(error: NotComparable) -> Failure {
+    let hint = match error {
+        NotComparable::Unlike { .. } => {
+            "measure both with one experiment file; --force compares them all the same, with every number marked"
+        }
+        NotComparable::NothingInCommon { .. } => {
+            "levels are matched by the names of their load and level; measure both under the same load"
+        }
+    };
+    Failure::usage(error.to_string()).hint(hint)
+}
+
+/// A run, and the deployment of it that is meant.
+struct Opened {
+    reader: RunReader,
+    deployment: String,
+}
+
+impl Opened {
+    /// `text` is a run directory, or one and a deployment behind a colon.
+    fn new(text: &str) -> Result<Self, Failure> {
+        let (dir, name) = match text.rsplit_once(':') {
+            Some((dir, name)) if !Path::new(text).is_dir() => (dir, Some(name)),
+            _ => (text, None),
+        };
+        let reader = RunReader::open(Path::new(dir))?;
+        let names: Vec<&str> = reader.plan().deployments.iter().map(|d| d.name.as_str()).collect();
+        let deployment = match (name, names.as_slice()) {
+            (Some(name), names) if names.contains(&name) => name,
+            (None, [only]) => only,
+            (name, names) => return Err(not_one(dir, name, names)),
+        };
+        let deployment = deployment.to_owned();
+        Ok(Self { reader, deployment })
+    }
+
+    fn measured(&self, metrics: &[&str]) -> Result<Measured<'_>, Failure> {
+        let points = self.reader.measured_points()?;
+        let results = outcome::analysed(&self.reader, &points, metrics)?;
+        Ok(Measured { opened: self, points, results })
+    }
+}
+
+fn not_one(dir: &str, name: Option<&str>, names: &[&str]) -> Failure {
+    let listed = names.join(", ");
+    let example = names.first().copied().unwrap_or("DEPLOYMENT");
+    let hint = format!("name one of {listed}, as {dir}:{example}");
+    Failure::usage(match name {
+        Some(name) => format!("{dir} has no deployment '{name}'"),
+        None => format!("{dir} has {} deployments, and one is compared", names.len()),
+    })
+    .hint(hint)
+}
+
+/// A run with what is said of it.
+struct Measured<'a> {
+    opened: &'a Opened,
+    points: Vec<MeasuredPoint<'a>>,
+    results: Results,
+}
+
+impl Measured<'_> {
+    fn contender(&self) -> Contender<'_> {
+        let reader = &self.opened.reader;
+        Contender {
+            deployment: &self.opened.deployment,
+            plan: reader.plan(),
+            measured: &self.points,
+            results: &self.results,
+            tool: &reader.manifest().tool,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One deployment against another of another run: what differs is told first, what is unlike is refused.
+
+use super::*;
+use crate::analysis::versus::{Asked, Contender, NotComparable, Provenance, Versus, versus};
+use crate::fingerprint::Fact;
+use crate::plan::{InstancePlan, ProcessPlan, Role};
+use crate::ran::{Ran, RanHost};
+
+/// A run of one deployment, `tpot_us` for each of its trials.
+struct OneRun {
+    plan: Plan,
+    point: PointPlan,
+    trials: Vec<TrialRecords>,
+    ran: Vec<Ran>,
+}
+
+impl OneRun {
+    fn new(name: &str, tpot_us: &[u64]) -> Self {
+        let mut deployment = deployment(name, 4);
+        deployment.instances = vec![InstancePlan {
+            index: 0,
+            role: Role::Aggregated,
+            tp: 4,
+            pp: 1,
+            dp: 1,
+            dp_balance: None,
+            ep: None,
+            place: vec![],
+            port: 8000,
+        }];
+        let trials =
+            tpot_us.iter().zip(1..).map(|(us, n)| trial(n, 60, *us, 1)).collect::<Vec<_>>();
+        let point = point_plan(name, 2, u32::try_from(trials.len()).unwrap());
+        Self { plan: plan(vec![deployment]), point, trials, ran: vec![ran(name, "0.11.0")] }
+    }
+
+    fn deployment(&mut self) -> &mut DeploymentPlan {
+        &mut self.plan.deployments[0]
+    }
+}
+
+fn ran(deployment: &str, version: &str) -> Ran {
+    let known = |text: &str| Fact::Known(text.to_owned());
+    let packages = [("python", "3.12"), ("vllm", version)];
+    let packages = packages.map(|(name, v)| (name.to_owned(), v.to_owned()));
+    let host = RanHost {
+        host: "box".into(),
+        kernel: known("Linux 6.1"),
+        gpus: known("4 x H100"),
+        gpu_driver: known("550.54"),
+        cuda: known("12.8"),
+        packages: [("vllm".to_owned(), Fact::Known(BTreeMap::from(packages)))].into(),
+    };
+    Ran {
+        deployment: deployment.into(),
+        sessions: vec![0],
+        engine: known(version),
+        hosts: vec![host],
+        processes: vec![],
+    }
+}
+
+fn hold(a: &OneRun, b: &OneRun, asked: &Asked<'_>) -> Result<Versus, NotComparable> {
+    let measured =
+        [a, b].map(|run| vec![MeasuredPoint { plan: &run.point, trials: run.trials.clone() }]);
+    let results = [0, 1].map(|i| {
+        let run = [a, b][i];
+        let results = analyse(&run.plan, &measured[i], &Frame { run: "r", ..Frame::default() });
+        Results { ran: run.ran.clone(), ..results }
+    });
+    let [of_a, of_b] = [0, 1].map(|i| {
+        let run = [a, b][i];
+        let deployment = run.plan.deployments[0].name.as_str();
+        Contender {
+            deployment,
+            plan: &run.plan,
+            measured: &measured[i],
+            results: &results[i],
+            tool: "1",
+        }
+    });
+    versus(&of_a, &of_b, asked)
+}
+
+fn told(versus: &Versus) -> Vec<(&str, &str, &str)> {
+    versus.differences.iter().map(|d| (d.what.as_str(), d.a.as_str(), d.b.as_str())).collect()
+}
+
+const PLAIN: [u64; 4] = [1_000, 1_010, 995, 1_004];
+const SLOWER: [u64; 4] = [1_100, 1_111, 1_095, 1_104];
+
+#[test]
+fn a_slower_version_is_a_regression_and_is_all_that_differs() {
+    let (old, mut new) = (OneRun::new("a", &PLAIN), OneRun::new("a", &SLOWER));
+    new.ran = vec![ran("a", "0.12.0")];
+    let found = hold(&old, &new, &Asked::default()).unwrap();
+    assert_eq!(told(&found), [("engine version", "0.11.0", "0.12.0")]);
+    assert_eq!((found.provenance, found.not_known.len()), (Provenance::Single, 0));
+    assert!(found.has_regression() && found.has_difference() && found.is_trusted());
+    assert_eq!(found.points[0].trials, (4, 4));
+    let tpot = found.comparisons().find(|c| c.metric == "tpot.p50").unwrap();
+    assert!((tpot.ratio.point - 1.1).abs() < 0.005 && tpot.ratio.low > 1.05, "{tpot:?}");
+    assert_eq!(tpot.verdict, ComparisonVerdict::Worse);
+    // The other way round nothing is worse.
+    let found = hold(&new, &old, &Asked::default()).unwrap();
+    assert!(!found.has_regression() && found.has_difference());
+}
+
+#[test]
+fn what_is_alike_within_a_margin_is_neither() {
+    let (a, b) = (OneRun::new("a", &PLAIN), OneRun::new("a", &[1_002, 1_008, 997, 1_003]));
+    let asked = Asked { margin: Some(0.03), metrics: vec!["output_tps", "tpot.p50"], force: false };
+    let found = hold(&a, &b, &asked).unwrap();
+    assert_eq!(found.provenance, Provenance::Nothing);
+    let verdicts: Vec<_> = found.comparisons().map(|c| (c.metric.as_str(), c.verdict)).collect();
+    let alike = ComparisonVerdict::Equivalent;
+    assert_eq!(verdicts, [("output_tps", alike), ("tpot.p50", alike)]);
+    assert!(!found.has_difference());
+}
+
+#[test]
+fn a_changed_shape_is_one_difference_and_a_changed_flag_is_told_with_its_value() {
+    let with = |args: &[&str], tp: u32| {
+        let mut run = OneRun::new("a", &PLAIN);
+        run.deployment().instances[0].tp = tp;
+        run.deployment().processes = vec![ProcessPlan {
+            id: "a/0/serve".into(),
+            instance: Some(0),
+            host: "box".into(),
+            program: "vllm".into(),
+            args: args.iter().map(|a| (*a).to_owned()).collect(),
+            env: BTreeMap::new(),
+            ports: vec![],
+            gpus: vec![],
+            rank: 0,
+            log: String::new(),
+            after: None,
+            files: BTreeMap::new(),
+        }];
+        run
+    };
+    let plain = with(&["serve", "--tp", "4", "--max-num-seqs", "64"], 4);
+    let flag = with(&["serve", "--tp", "4", "--max-num-seqs", "128"], 4);
+    let found = hold(&plain, &flag, &Asked::default()).unwrap();
+    assert_eq!(told(&found), [("command line", "--max-num-seqs 64", "--max-num-seqs 128")]);
+    let shape = with(&["serve", "--tp", "8", "--max-num-seqs", "64"], 8);
+    let found = hold(&plain, &shape, &Asked::default()).unwrap();
+    let (a, b) = ("1 x aggregated tp4, 4 GPUs", "1 x aggregated tp8, 4 GPUs");
+    assert_eq!(told(&found), [("shape", a, b)]);
+    let mut both = with(&["serve", "--tp", "8", "--max-num-seqs", "64"], 8);
+    both.ran = vec![ran("a", "0.12.0")];
+    assert_eq!(hold(&plain, &both, &Asked::default()).unwrap().provenance, Provenance::Several);
+}
+
+#[test]
+fn what_is_not_known_is_never_held_to_be_the_same() {
+    let (a, mut b) = (OneRun::new("a", &PLAIN), OneRun::new("a", &PLAIN));
+    b.ran = vec![];
+    let found = hold(&a, &b, &Asked::default()).unwrap();
+    assert_eq!(found.provenance, Provenance::Unknown);
+    let why: Vec<&str> = found.not_known.iter().map(|n| n.why.as_str()).collect();
+    assert!(!why.is_empty() && why.iter().all(|w| *w == "of B: what ran was not kept"), "{why:?}");
+}
+
+#[test]
+fn sides_that_were_not_asked_the_same_are_refused_unless_it_is_forced() {
+    let plain = OneRun::new("a", &PLAIN);
+    let refused = |change: fn(&mut OneRun), what: &str| {
+        let mut other = OneRun::new("a", &PLAIN);
+        change(&mut other);
+        let error = hold(&plain, &other, &Asked::default()).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        let asked = Asked { force: true, ..Asked::default() };
+        assert!(hold(&plain, &other, &asked).unwrap().forced);
+    };
+    refused(|run| run.deployment().model = "other".into(), "model (m and other)");
+    refused(|run| run.plan.model.tokenizer = Some("t".into()), "tokenizer (not given and t)");
+    let longer = |run: &mut OneRun| {
+        run.trials.iter_mut().flat_map(|t| &mut t.records).for_each(|r| r.output_tokens = Some(12));
+    };
+    refused(longer, "output tokens under load/c2 (10.0 on average and 12.0)");
+    let cached = |run: &mut OneRun| {
+        run.trials.iter_mut().flat_map(|t| &mut t.records).for_each(|r| {
+            r.cached_prompt_tokens = Some(4);
+        });
+    };
+    // Of one side it is not known: nothing can be said.
+    let mut other = OneRun::new("a", &PLAIN);
+    cached(&mut other);
+    assert!(hold(&plain, &other, &Asked::default()).is_ok());
+    let mut none = OneRun::new("a", &PLAIN);
+    none.trials.iter_mut().flat_map(|t| &mut t.records).for_each(|r| {
+        r.cached_prompt_tokens = Some(0);
+    });
+    let error = hold(&none, &other, &Asked::default()).unwrap_err().to_string();
+    assert!(error.contains("prefix_hit_ratio under load/c2 (0 % and 80 %)"), "{error}");
+}
+
+#[test]
+fn loads_that_only_one_has_met_are_named() {
+    let (a, mut b) = (OneRun::new("a", &PLAIN), OneRun::new("b", &PLAIN));
+    b.point.load = "other".into();
+    let error = hold(&a, &b, &Asked::default()).unwrap_err().to_string();
+    let want =
+        "a and b met no level of a load in common: the first met load/c2, the second met other/c2";
+    assert_eq!(error, want);
+}
+
+#[test]
+fn a_point_that_is_not_trusted_stays_so() {
+    let (a, mut b) = (OneRun::new("a", &PLAIN), OneRun::new("a", &SLOWER));
+    for r in b.trials[0].records.iter_mut().take(20) {
+        r.outcome = Outcome::TimedOut;
+        r.failure =
+            Some(Failure { class: FailureClass::Timeout, status: None, detail: String::new() });
+    }
+    let found = hold(&a, &b, &Asked::default()).unwrap();
+    assert!(!found.is_trusted() && !found.has_difference());
+    assert!(found.points[0].reasons.iter().any(|r| r.starts_with("B: invalid (timeouts)")));
+    assert!(found.comparisons().all(|c| c.verdict == ComparisonVerdict::NotTrusted));
+}

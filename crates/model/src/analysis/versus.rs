@@ -1,0 +1,321 @@
+//! One deployment of a run against one of the same or another run, on the loads that both met.
+//!
+//! **Invariant:** what differs between the two is found before any number. Sides that were not asked the same are
+//! not compared, unless that is forced, and then every number is marked.
+
+use super::MeasuredPoint;
+use super::compare::{Side, family, names};
+use crate::plan::{DeploymentPlan, Plan};
+use crate::ran::Ran;
+use crate::results::{Comparison, ComparisonVerdict, PointResult, Results};
+use crate::trust::TrustLevel;
+use serde::Serialize;
+
+mod provenance;
+
+/// Version of the form of `compare --json`.
+pub const COMPARE_FORMAT: u32 = 1;
+
+/// A deployment of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a> {
+    /// Its name.
+    pub deployment: &'a str,
+    /// The plan of its run.
+    pub plan: &'a Plan,
+    /// The records of its run.
+    pub measured: &'a [MeasuredPoint<'a>],
+    /// What is said of its run.
+    pub results: &'a Results,
+    /// The version of scalebeam that measured it.
+    pub tool: &'a str,
+}
+
+impl<'a> Contender<'a> {
+    fn deployed(&self) -> Option<&'a DeploymentPlan> {
+        self.plan.deployment(self.deployment)
+    }
+
+    /// As it really was: every form that it had in the run.
+    fn ran(&self) -> impl Iterator<Item = &'a Ran> {
+        let name = self.deployment;
+        self.results.ran.iter().filter(move |ran| ran.deployment == name)
+    }
+
+    /// What was asked for of it and measured, searches apart.
+    fn sides(&self) -> impl Iterator<Item = Side<'a>> {
+        let Self { deployment, plan, measured, results, .. } = *self;
+        let own = measured.iter().filter(move |m| m.plan.deployment == deployment);
+        own.filter_map(move |m| {
+            let is_same = |r: &&PointResult| {
+                r.deployment == deployment
+                    && r.load == m.plan.load
+                    && r.level == m.plan.level.label
+                    && !r.is_probe
+            };
+            let result = results.points.iter().find(is_same)?;
+            Some(Side { result, trials: &m.trials, point: m.plan, plan })
+        })
+    }
+}
+
+/// How it is compared.
+#[derive(Debug, Clone, Default)]
+pub struct Asked<'a> {
+    /// Differences below this, relative, do not matter.
+    pub margin: Option<f64>,
+    /// The metrics; empty for those of every verdict.
+    pub metrics: Vec<&'a str>,
+    /// Compare what was not asked the same, too.
+    pub force: bool,
+}
+
+/// Who is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Contestant {
+    /// Run id.
+    pub run: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Deployment name.
+    pub deployment: String,
+    /// Its run was cut short.
+    pub incomplete: bool,
+}
+
+/// Something that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Difference {
+    /// What it is: `engine version`.
+    pub what: String,
+    /// Of the first.
+    pub a: String,
+    /// Of the second.
+    pub b: String,
+}
+
+/// Something that is not known of a side, so that nobody can say that it is the same on both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct NotKnown {
+    /// What it is.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// How many things differ between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// Nothing, and everything that is looked at is known.
+    Nothing,
+    /// One, as far as is known: a difference of numbers is its effect, or chance.
+    Single,
+    /// Several: a difference of numbers cannot be laid to one of them.
+    Several,
+    /// Nothing that is known, but not everything is known.
+    Unknown,
+}
+
+/// One level of a load that both met.
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct Matched {
+    /// Load name.
+    pub load: String,
+    /// Level label.
+    pub level: String,
+    /// Trials of each.
+    pub trials: (usize, usize),
+    /// How far the numbers of each can be relied on.
+    pub trust: (TrustLevel, TrustLevel),
+    /// Why not wholly, each with its side.
+    pub reasons: Vec<String>,
+    /// What was not asked the same of both; only where it was forced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlike: Vec<Difference>,
+    /// The second against the first, metric by metric: one family.
+    pub comparisons: Vec<Comparison>,
+    /// Metrics that were asked for and of which a side has no value, or no ratio can be made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
+}
+
+/// The second against the first.
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct Versus {
+    /// [`COMPARE_FORMAT`].
+    pub format: u32,
+    /// The baseline.
+    pub a: Contestant,
+    /// What is held against it.
+    pub b: Contestant,
+    /// Differences below this, relative, do not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// How many things differ.
+    pub provenance: Provenance,
+    /// What differs.
+    pub differences: Vec<Difference>,
+    /// What may differ.
+    pub not_known: Vec<NotKnown>,
+    /// Sides that were not asked the same are compared all the same.
+    pub forced: bool,
+    /// The levels that both met, in the order of the first.
+    pub points: Vec<Matched>,
+    /// Levels that only one of them met, `load/level`.
+    pub unmatched: Vec<String>,
+}
+
+impl Versus {
+    /// The JSON schema of the form.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
+    /// Every comparison.
+    pub fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        self.points.iter().flat_map(|p| &p.comparisons)
+    }
+
+    /// Whether the second is worse in anything.
+    pub fn has_regression(&self) -> bool {
+        self.comparisons().any(|c| c.verdict == ComparisonVerdict::Worse)
+    }
+
+    /// Whether they differ in anything.
+    pub fn has_difference(&self) -> bool {
+        let is_one = |v| matches!(v, ComparisonVerdict::Worse | ComparisonVerdict::Better);
+        self.comparisons().any(|c| is_one(c.verdict))
+    }
+
+    /// Whether every number can be relied on.
+    pub fn is_trusted(&self) -> bool {
+        let is_sure = |level: TrustLevel| level < TrustLevel::Invalid;
+        self.points.iter().all(|p| is_sure(p.trust.0) && is_sure(p.trust.1))
+    }
+}
+
+/// Why two are not compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotComparable {
+    /// They were not asked the same.
+    #[error("{} and {} were not asked the same: {}", .names.0, .names.1, listed(.unlike))]
+    Unlike {
+        /// Their names.
+        names: (String, String),
+        /// In what.
+        unlike: Vec<Difference>,
+    },
+    /// They met no load in common.
+    #[error("{} and {} met no level of a load in common: the first {}, the second {}", .names.0, .names.1, levels(.met, 0), levels(.met, 1))]
+    NothingInCommon {
+        /// Their names.
+        names: (String, String),
+        /// `load/level` of each.
+        met: [Vec<String>; 2],
+    },
+}
+
+fn listed(unlike: &[Difference]) -> String {
+    let one = |d: &Difference| format!("{} ({} and {})", d.what, d.a, d.b);
+    unlike.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn levels(met: &[Vec<String>; 2], side: usize) -> String {
+    match met[side].as_slice() {
+        [] => "met none".to_owned(),
+        levels => format!("met {}", levels.join(", ")),
+    }
+}
+
+/// `b` against `a`.
+///
+/// # Errors
+/// When they met no load in common, or were not asked the same and it is not forced.
+pub fn versus(
+    a: &Contender<'_>,
+    b: &Contender<'_>,
+    asked: &Asked<'_>,
+) -> Result<Versus, NotComparable> {
+    let (of_a, of_b): (Vec<Side<'_>>, Vec<Side<'_>>) = (a.sides().collect(), b.sides().collect());
+    let pairs: Vec<(&Side<'_>, &Side<'_>)> =
+        of_a.iter().filter_map(|x| Some((x, of_b.iter().find(|y| is_met_by(x, y))?))).collect();
+    let names = (a.deployment.to_owned(), b.deployment.to_owned());
+    if pairs.is_empty() {
+        let met = |sides: &[Side<'_>]| sides.iter().map(place).collect();
+        return Err(NotComparable::NothingInCommon { names, met: [met(&of_a), met(&of_b)] });
+    }
+    let mut unlike = provenance::unlike(a, b);
+    let of_points: Vec<Vec<Difference>> =
+        pairs.iter().map(|(x, y)| provenance::unlike_points(x, y)).collect();
+    let is_unlike = !unlike.is_empty() || of_points.iter().any(|d| !d.is_empty());
+    if is_unlike && !asked.force {
+        unlike.extend(of_points.concat());
+        return Err(NotComparable::Unlike { names, unlike });
+    }
+    let differences = [unlike, of_points.concat(), provenance::differences(a, b)].concat();
+    let not_known = provenance::not_known(a, b);
+    let is_alone =
+        |side: &&Side<'_>, others: &[Side<'_>]| !others.iter().any(|o| is_met_by(side, o));
+    let alone = of_a.iter().filter(|s| is_alone(s, &of_b));
+    let alone = alone.chain(of_b.iter().filter(|s| is_alone(s, &of_a)));
+    Ok(Versus {
+        format: COMPARE_FORMAT,
+        a: contestant(a),
+        b: contestant(b),
+        margin: asked.margin,
+        provenance: judged(&differences, &not_known),
+        differences,
+        not_known,
+        forced: is_unlike,
+        unmatched: alone.map(place).collect(),
+        points: pairs.iter().zip(of_points).map(|((x, y), d)| matched(x, y, d, asked)).collect(),
+    })
+}
+
+fn is_met_by(x: &Side<'_>, y: &Side<'_>) -> bool {
+    x.result.load == y.result.load && x.result.level == y.result.level
+}
+
+fn place(side: &Side<'_>) -> String {
+    format!("{}/{}", side.result.load, side.result.level)
+}
+
+fn contestant(of: &Contender<'_>) -> Contestant {
+    Contestant {
+        run: of.results.run.clone(),
+        experiment: of.results.name.clone(),
+        deployment: of.deployment.to_owned(),
+        incomplete: of.results.incomplete,
+    }
+}
+
+fn judged(differences: &[Difference], not_known: &[NotKnown]) -> Provenance {
+    match (differences.len(), not_known.is_empty()) {
+        (0, true) => Provenance::Nothing,
+        (0, false) => Provenance::Unknown,
+        (1, _) => Provenance::Single,
+        _ => Provenance::Several,
+    }
+}
+
+fn matched(a: &Side<'_>, b: &Side<'_>, unlike: Vec<Difference>, asked: &Asked<'_>) -> Matched {
+    let metrics = if asked.metrics.is_empty() { names(&[]) } else { asked.metrics.clone() };
+    let reasons = |name: &str, side: &Side<'_>| -> Vec<String> {
+        let grave = side.result.trust.reasons.iter().filter(|r| r.level > TrustLevel::Sound);
+        grave.map(|r| format!("{name}: {} ({}): {}", r.level.name(), r.code, r.message)).collect()
+    };
+    let comparisons = family(&metrics, b, a, asked.margin);
+    let is_there = |name: &str| comparisons.iter().any(|c| c.metric == name);
+    let absent = asked.metrics.iter().filter(|name| !is_there(name));
+    Matched {
+        load: a.result.load.clone(),
+        level: a.result.level.clone(),
+        trials: (a.trials.len(), b.trials.len()),
+        trust: (a.result.trust.level, b.result.trust.level),
+        reasons: [reasons("A", a), reasons("B", b)].concat(),
+        unlike,
+        absent: absent.map(|name| (*name).to_owned()).collect(),
+        comparisons,
+    }
+}
