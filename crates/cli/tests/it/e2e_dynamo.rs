@@ -90,3 +90,27 @@ fn e2e_dynamo_after_kill_9_nothing_of_the_planes_is_left() {
     let results = measured(run(&lab).args(["--deploy", "replicas", "--json"]));
     assert_eq!(results["points"][0]["outcomes"]["completed"], 48, "{results:#}");
 }
+
+/// Seed 3's shape with a real vLLM in each worker: blocks move from the prefill to the decode worker, over NIXL.
+#[test]
+#[ignore = "needs Dynamo with a vLLM; ci/test --all runs it"]
+fn e2e_dynamo_with_a_real_vllm_moves_blocks_between_its_pools() {
+    let text = std::fs::read_to_string(root().join("experiments/real-dynamo-vllm.toml")).unwrap();
+    let lab = Lab::new(
+        &text
+            .replace("/path/to/dynamo/bin/python", &setting("SCALEBEAM_E2E_DYNAMO_VLLM"))
+            .replace("/path/to/dynamo/bin", &setting("SCALEBEAM_E2E_DYNAMO"))
+            .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1),
+    );
+    let results = measured(run(&lab).args(["--deploy", "pd", "--json"]));
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 32, "{point:#}");
+    assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    let trial = &point["trials"][0];
+    assert!(trial["metrics"]["kv_received_bytes"].as_f64() > Some(0.0), "{trial:#}");
+    // The gate asked both workers' counts and had nothing to remark.
+    let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("key-value blocks"), "{journal}");
+    assert_eq!(marked_processes(&lab.runs()), []);
+    assert!(scratch(&lab).is_empty(), "{:?}", scratch(&lab));
+}

@@ -76,17 +76,22 @@ fn tp2_on_one_host_that_is_a_ray_cluster() {
     weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2-ray"]);
 }
 
-/// Seed 1's shape on hosts that are reached by ssh: one host, and TP2 over two by `--nnodes`.
+/// Seed 1's shape on hosts that are reached by ssh: TP2 over two of them by `--nnodes`, and the same two as copies
+/// behind a router.
 #[test]
-#[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
-fn over_ssh_one_host_and_two() {
+#[ignore = "needs a real vLLM, sglang-router, root, ip and sshd; ci/test --all runs it"]
+fn over_two_ssh_hosts_as_one_instance_and_as_copies_behind_a_router() {
     let hosts = Hosts::new(&["a", "b"]);
-    let results = weigh_over_ssh(&hosts, "real-vllm-ssh", &["one", "tp2-mp"]);
+    let text = example("real-vllm-ssh")
+        .replace("/path/to/sglang-router", &setting("SCALEBEAM_E2E_SGLANG_ROUTER"));
+    let results = weigh_over_ssh(&hosts, &text, &["tp2-mp", "two-routed"]);
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 2, "{results:#}");
-    for (point, ranks) in points.iter().zip([&["a"][..], &["a", "b"]]) {
-        watched_by_role(point, ranks);
+    for point in points {
+        watched_by_role(point, &["a", "b"]);
     }
+    let log = std::fs::read_to_string(logs(&hosts).join("two-routed/infra-router.log")).unwrap();
+    assert_eq!(log.matches("Activated 1 worker(s)").count(), 2, "{log}");
 }
 
 /// What every rank did on its host: cores, memory, network, and its role.
@@ -119,7 +124,7 @@ fn watched_by_role(point: &serde_json::Value, hosts: &[&str]) {
 #[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
 fn over_two_hosts_that_ray_joins() {
     let hosts = Hosts::new(&["a", "b"]);
-    let results = weigh_over_ssh(&hosts, "real-vllm-ray", &["tp2-ray"]);
+    let results = weigh_over_ssh(&hosts, &example("real-vllm-ray"), &["tp2-ray"]);
     assert_eq!(results["points"].as_array().unwrap().len(), 1, "{results:#}");
     let log = logs(&hosts).join("tp2-ray/0-serve.log");
     let said = std::fs::read_to_string(log).unwrap();
@@ -145,12 +150,8 @@ pub(crate) fn written(hosts: &Hosts, text: &str) -> String {
     file.display().to_string()
 }
 
-pub(crate) fn weigh_over_ssh(
-    hosts: &Hosts,
-    experiment: &str,
-    deployments: &[&str],
-) -> serde_json::Value {
-    let file = written(hosts, &example(experiment));
+pub(crate) fn weigh_over_ssh(hosts: &Hosts, text: &str, deployments: &[&str]) -> serde_json::Value {
+    let file = written(hosts, text);
     let out = hosts.path("runs").display().to_string();
     let mut args = vec!["run", &file, "--out", &out, "--selftest", "never", "--json"];
     for name in deployments {
@@ -169,8 +170,9 @@ pub(crate) fn weigh_over_ssh(
 
 pub(crate) fn nothing_left(hosts: &Hosts) {
     assert_eq!(marked_processes(&hosts.path("runs")), []);
-    assert_eq!(hosts.processes("a"), [""; 0]);
-    assert_eq!(hosts.processes("b"), [""; 0]);
+    for host in hosts.names() {
+        assert_eq!(hosts.processes(host), [""; 0]);
+    }
     // Caches of compilers are the user's, and are there for the next start.
     let is_cache = |p: &PathBuf| p.ends_with(".cache") || p.ends_with("torchinductor_root");
     let left: Vec<_> = hosts.remote_files().into_iter().filter(|p| !is_cache(p)).collect();

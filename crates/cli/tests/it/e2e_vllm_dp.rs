@@ -8,7 +8,7 @@ use crate::hosts::Hosts;
 #[ignore = "needs a real vLLM, root, ip and sshd; ci/test --all runs it"]
 fn ranks_on_two_hosts_answer_one_by_one() {
     let hosts = Hosts::new(&["a", "b"]);
-    let results = weigh_over_ssh(&hosts, "real-vllm-dp", &["internal", "hybrid"]);
+    let results = weigh_over_ssh(&hosts, &example("real-vllm-dp"), &["internal", "hybrid"]);
     assert_eq!(results["points"].as_array().unwrap().len(), 2, "{results:#}");
     let said = |log: &str| std::fs::read_to_string(logs(&hosts).join(log)).unwrap();
     // Requests were answered by both servers of the hybrid, and by the only one of the other.

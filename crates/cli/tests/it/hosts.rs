@@ -251,6 +251,10 @@ impl Hosts {
             .collect()
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.hosts.iter().map(|h| h.name)
+    }
+
     /// What is left on the hosts of what was written there.
     pub(crate) fn remote_files(&self) -> Vec<PathBuf> {
         let dirs =

@@ -82,9 +82,7 @@ impl Wait<'_> {
         let given = app.into_iter().flat_map(given_to);
         let exports = remote::exports(given.chain(remote::marks_of(&mark.run, &mark.dir, id)));
         let [serve, dashboard] = [wanted.serve, wanted.dashboard].map(quote);
-        format!(
-            "{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n"
-        )
+        format!("{COMMON}\n{exports}echo {ANSWER}\nexec {serve} status --address {dashboard}\n")
     }
 }
 
