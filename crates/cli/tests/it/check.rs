@@ -28,7 +28,6 @@ fn the_seeds_expand_to_what_they_mean() {
         ("real-cpu", 3, 6),
         ("real-vllm-cpu", 7, 14),
         ("real-vllm-slurm", 4, 4),
-        ("real-vllm-pd-ssh", 1, 1),
         ("real-vllm-ssh", 4, 4),
         ("real-ray-serve", 2, 2),
         ("real-vllm-dp", 4, 4),

@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use crate::support::{Lab, marked_processes, root, setting};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// `experiments/real-vllm-cpu.toml` with this machine's program and a model of our choice.
@@ -35,8 +36,8 @@ fn weigh(model: &str, deployments: &[&str]) {
 
 /// By its own metrics, over all ranks and instances: no request more or less than the client's.
 #[track_caller]
-fn engines_count_what_was_asked(point: &serde_json::Value) {
-    let done = |trial: &serde_json::Value| -> f64 {
+fn engines_count_what_was_asked(point: &Value) {
+    let done = |trial: &Value| -> f64 {
         let engines = trial["engines"].as_array().unwrap().iter();
         let risen = |e: &serde_json::Value| {
             e["values"]["requests_done"]["counter"]["risen"]
@@ -76,46 +77,58 @@ fn tp2_on_one_host_that_is_a_ray_cluster() {
     weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2-ray"]);
 }
 
-/// Seed 1's shape on hosts that are reached by ssh: TP2 over two of them by `--nnodes`, and the same two as copies
-/// behind a router.
+/// Seed 1's shape on hosts that are reached by ssh: TP2 over two of them by `--nnodes`, and two copies behind a router
+/// that has a host of its own. Every process is watched where it is, in the time that was measured.
 #[test]
 #[ignore = "needs a real vLLM, sglang-router, root, ip and sshd; ci/test --all runs it"]
-fn over_two_ssh_hosts_as_one_instance_and_as_copies_behind_a_router() {
-    let hosts = Hosts::new(&["a", "b"]);
-    let text = example("real-vllm-ssh")
-        .replace("/path/to/sglang-router", &setting("SCALEBEAM_E2E_SGLANG_ROUTER"));
+fn over_three_ssh_hosts_as_one_instance_and_as_copies_behind_a_router() {
+    let hosts = Hosts::new(&["a", "b", "r"]);
+    let router = setting("SCALEBEAM_E2E_SGLANG_ROUTER");
+    let text = example("real-vllm-ssh").replace("/path/to/sglang-router", &router);
     let results = weigh_over_ssh(&hosts, &text, &["tp2-mp", "two-routed"]);
-    let points = results["points"].as_array().unwrap();
-    assert_eq!(points.len(), 2, "{results:#}");
-    for point in points {
-        watched_by_role(point, &["a", "b"]);
+    let [split, routed] = results["points"].as_array().unwrap().as_slice() else {
+        panic!("{results:#}")
+    };
+    for (point, host) in [(split, "a"), (split, "b"), (routed, "a"), (routed, "b")] {
+        is_watched(point, host, Some("aggregated"), "VLLM::Worker");
     }
+    is_watched(routed, "r", None, "sglang-router");
     let log = std::fs::read_to_string(logs(&hosts).join("two-routed/infra-router.log")).unwrap();
     assert_eq!(log.matches("Activated 1 worker(s)").count(), 2, "{log}");
 }
 
-/// What every rank did on its host: cores, memory, network, and its role.
-fn watched_by_role(point: &serde_json::Value, hosts: &[&str]) {
-    let usage = &point["trials"][0]["usage"];
-    let of = |what: &str, host: &str| -> Vec<serde_json::Value> {
-        let all = usage[what].as_array().cloned().unwrap_or_default();
-        all.into_iter().filter(|row| row["host"] == host).collect()
-    };
-    for host in hosts {
-        let machine = &of("hosts", host)[0];
-        assert!(machine["cpu_pct"]["mean"].as_f64().unwrap() > 0.0, "{usage:#}");
-        let works = |p: &&serde_json::Value| {
-            let cores = p["cpu_cores"]["mean"].as_f64();
-            p["role"] == "aggregated" && cores.is_some_and(|n| n > 0.0)
-        };
-        assert!(of("processes", host).iter().any(|p| works(&p)), "{host}: {usage:#}");
-        let sent = |l: &serde_json::Value| l["sent_gbps"]["mean"].as_f64().unwrap_or(0.0);
-        let links = of("links", host);
-        let eth0 = links.iter().find(|l| l["name"] == "eth0").unwrap();
-        assert!(sent(eth0) > 0.0, "{host}: {eth0}");
-        assert!(of("clocks", host)[0]["bound_s"].as_f64().unwrap() < 0.1, "{usage:#}");
-    }
-    assert!(point["account"]["roles"][0]["cpu_cores"].as_f64().unwrap() > 0.0, "{point:#}");
+/// The rows of `what` on `host`.
+fn rows<'a>(trial: &'a Value, what: &str, host: &str) -> Vec<&'a Value> {
+    trial["usage"][what].as_array().unwrap().iter().filter(|row| row["host"] == host).collect()
+}
+
+#[track_caller]
+fn positive(row: &Value, name: &str) {
+    let (mean, max) = (row[name]["mean"].as_f64(), row[name]["max"].as_f64());
+    assert!(mean > Some(0.0) && max >= mean, "{name}: {row:#}");
+}
+
+/// A process of `program` on `host` with its role, cores and memory; the machine, its link and its clock beside it.
+#[track_caller]
+fn is_watched(point: &Value, host: &str, role: Option<&str>, program: &str) {
+    let trial = &point["trials"][0];
+    let processes = rows(trial, "processes", host);
+    let is_it = |p: &&&Value| p["name"].as_str().is_some_and(|name| name.contains(program));
+    let row = processes.iter().find(is_it);
+    let row = row.unwrap_or_else(|| panic!("{program} on {host}: {processes:#?}"));
+    assert_eq!(row["role"].as_str(), role, "{row:#}");
+    positive(row, "memory_bytes");
+    positive(row, "cpu_cores");
+    let machine = rows(trial, "hosts", host)[0];
+    positive(machine, "cpu_pct");
+    positive(machine, "memory_bytes");
+    let links = rows(trial, "links", host);
+    let eth0 = links.iter().find(|l| l["name"] == "eth0").unwrap();
+    positive(eth0, "sent_gbps");
+    positive(eth0, "received_gbps");
+    let clock = rows(trial, "clocks", host)[0];
+    assert!(clock["bound_s"].as_f64().unwrap() < 0.1, "{clock:#}");
+    assert!(point["account"]["roles"][0]["cpu_cores"].as_f64() > Some(0.0), "{point:#}");
 }
 
 /// Seed 1's own way: over two hosts that a Ray cluster joins. Nothing of it is left, not of what raylets
@@ -150,7 +163,7 @@ pub(crate) fn written(hosts: &Hosts, text: &str) -> String {
     file.display().to_string()
 }
 
-pub(crate) fn weigh_over_ssh(hosts: &Hosts, text: &str, deployments: &[&str]) -> serde_json::Value {
+pub(crate) fn weigh_over_ssh(hosts: &Hosts, text: &str, deployments: &[&str]) -> Value {
     let file = written(hosts, text);
     let out = hosts.path("runs").display().to_string();
     let mut args = vec!["run", &file, "--out", &out, "--selftest", "never", "--json"];
