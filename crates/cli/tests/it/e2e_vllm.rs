@@ -92,7 +92,7 @@ fn over_three_ssh_hosts_as_one_instance_and_as_copies_behind_a_router() {
     for (point, host) in [(split, "a"), (split, "b"), (routed, "a"), (routed, "b")] {
         is_watched(point, host, Some("aggregated"), "VLLM::Worker");
     }
-    is_watched(routed, "r", None, "sglang-router");
+    is_watched(routed, "r", None, "sglang::router");
     let log = std::fs::read_to_string(logs(&hosts).join("two-routed/infra-router.log")).unwrap();
     assert_eq!(log.matches("Activated 1 worker(s)").count(), 2, "{log}");
 }
