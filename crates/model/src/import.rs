@@ -1,7 +1,7 @@
 //! Result files of other tools, as points under our names.
 //!
 //! What a file is called and where its numbers are is data (`import/forms/NAME.toml`); the quantities of tools whose
-//! definitions are known come from the catalogue of [`crate::peers`]. [`laws`] holds each point against what must be
+//! definitions are known come from the catalogue of [`crate::peers`]. `laws` holds each point against what must be
 //! true of any measurement.
 //!
 //! **Invariants.** No number is lost: what is no metric of ours stays under the tool's own key. No number changes its
