@@ -79,5 +79,7 @@ fn a_real_server_as_a_program_of_the_file() {
     let point = &results["points"][0];
     assert_eq!(point["outcomes"]["completed"], 24, "{point:#}");
     assert_eq!(point["metrics"]["output_tokens"]["min"], 16.0, "{point:#}");
-    assert_eq!(point["by_target"], serde_json::json!([12, 12]), "{point:#}");
+    // Who has least to do is asked: on a busy machine one replica may be the faster.
+    let by_target = point["by_target"].as_array().unwrap();
+    assert!(by_target.len() == 2 && by_target.iter().all(|n| n.as_u64() >= Some(6)), "{point:#}");
 }
