@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use crate::support::{Lab, marked_processes, root, setting};
+use crate::usage::rows;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -97,11 +98,6 @@ fn over_three_ssh_hosts_as_one_instance_and_as_copies_behind_a_router() {
     assert_eq!(log.matches("Activated 1 worker(s)").count(), 2, "{log}");
 }
 
-/// The rows of `what` on `host`.
-fn rows<'a>(trial: &'a Value, what: &str, host: &str) -> Vec<&'a Value> {
-    trial["usage"][what].as_array().unwrap().iter().filter(|row| row["host"] == host).collect()
-}
-
 #[track_caller]
 fn positive(row: &Value, name: &str) {
     let (mean, max) = (row[name]["mean"].as_f64(), row[name]["max"].as_f64());
@@ -111,22 +107,22 @@ fn positive(row: &Value, name: &str) {
 /// A process of `program` on `host` with its role, cores and memory; the machine, its link and its clock beside it.
 #[track_caller]
 fn is_watched(point: &Value, host: &str, role: Option<&str>, program: &str) {
-    let trial = &point["trials"][0];
-    let processes = rows(trial, "processes", host);
+    let usage = &point["trials"][0]["usage"];
+    let processes = rows(usage, "processes", host);
     let is_it = |p: &&&Value| p["name"].as_str().is_some_and(|name| name.contains(program));
     let row = processes.iter().find(is_it);
     let row = row.unwrap_or_else(|| panic!("{program} on {host}: {processes:#?}"));
     assert_eq!(row["role"].as_str(), role, "{row:#}");
     positive(row, "memory_bytes");
     positive(row, "cpu_cores");
-    let machine = rows(trial, "hosts", host)[0];
+    let machine = rows(usage, "hosts", host)[0];
     positive(machine, "cpu_pct");
     positive(machine, "memory_bytes");
-    let links = rows(trial, "links", host);
+    let links = rows(usage, "links", host);
     let eth0 = links.iter().find(|l| l["name"] == "eth0").unwrap();
     positive(eth0, "sent_gbps");
     positive(eth0, "received_gbps");
-    let clock = rows(trial, "clocks", host)[0];
+    let clock = rows(usage, "clocks", host)[0];
     assert!(clock["bound_s"].as_f64().unwrap() < 0.1, "{clock:#}");
     assert!(point["account"]["roles"][0]["cpu_cores"].as_f64() > Some(0.0), "{point:#}");
 }

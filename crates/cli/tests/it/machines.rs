@@ -1,15 +1,12 @@
 //! What is read of machines while a point is measured.
 
 use crate::support::{Lab, emulated};
+use crate::usage::usage;
 use serde_json::Value;
 
 const LOAD: &str =
     "mode = \"closed\"\nconcurrency = [4]\nrequests = \"20x\"\nwarmup = 2\nrepeats = 1\n";
 const TELEMETRY: &str = "[telemetry]\ninterval = \"100ms\"\n";
-
-fn usage(results: &Value) -> &Value {
-    &results["points"][0]["trials"][0]["usage"]
-}
 
 #[test]
 fn cores_memory_and_every_process_of_the_plan_are_told() {

@@ -43,3 +43,4 @@ mod ssh;
 mod support;
 mod transfer;
 mod truth;
+mod usage;

@@ -5,6 +5,7 @@
 use super::{Cluster, FAST, LOAD, LONG, Live, SLOW, run};
 use crate::interrupt::{records, signal};
 use crate::support::{marked_processes, wait_for};
+use crate::usage::{mean, rows, usage, why};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -14,28 +15,6 @@ fn watched(cluster: &Cluster, params: &str, load: &str, telemetry: &str) -> Stri
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text + "[telemetry]\ninterval = \"100ms\"\n" + telemetry + "\n").unwrap();
     file
-}
-
-fn usage(results: &Value) -> &Value {
-    &results["points"][0]["trials"][0]["usage"]
-}
-
-/// Rows of `what` whose host is `host`.
-fn rows<'a>(usage: &'a Value, what: &str, host: &str) -> Vec<&'a Value> {
-    let all = usage[what].as_array().map(Vec::as_slice).unwrap_or_default();
-    all.iter().filter(|row| row["host"] == host).collect()
-}
-
-fn mean(value: &Value) -> f64 {
-    value["mean"].as_f64().unwrap_or_else(|| panic!("no mean in {value}"))
-}
-
-/// Why nothing, or not all, is known of a node.
-fn why(usage: &Value, node: &str) -> String {
-    let about = rows(usage, "absent", node).into_iter();
-    let about =
-        about.filter(|a| a["what"] == "the machine" || a["what"] == "the end of its readings");
-    about.map(|a| a["why"].as_str().unwrap()).collect::<Vec<_>>().join("; ")
 }
 
 /// Command lines of srun that are beside those of the job script: what holds agents, and ways to them.

@@ -6,6 +6,7 @@ use super::{LOAD, Live, experiment, nothing_left, only_run, run_args, runs};
 use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
 use crate::support::{marked_processes, wait_for};
+use crate::usage::{mean, rows, usage, why};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,29 +29,6 @@ fn run(hosts: &Hosts, file: &str) -> Value {
     let mut args = run_args(file, &out);
     args.push("--json");
     hosts.say(&args).expect_code(0).json()
-}
-
-fn usage(results: &Value) -> &Value {
-    &results["points"][0]["trials"][0]["usage"]
-}
-
-/// Rows of `what` whose host is `host`.
-fn rows<'a>(usage: &'a Value, what: &str, host: &str) -> Vec<&'a Value> {
-    let all = usage[what].as_array().map(Vec::as_slice).unwrap_or_default();
-    all.iter().filter(|row| row["host"] == host).collect()
-}
-
-fn mean(value: &Value) -> f64 {
-    value["mean"].as_f64().unwrap_or_else(|| panic!("no mean in {value}"))
-}
-
-/// Why nothing, or not all, is known of a host.
-fn why(usage: &Value, host: &str) -> String {
-    let about = rows(usage, "absent", host);
-    let about = about
-        .iter()
-        .filter(|a| a["what"] == "the machine" || a["what"] == "the end of its readings");
-    about.map(|a| a["why"].as_str().unwrap()).collect::<Vec<_>>().join("; ")
 }
 
 /// Pids of agents and of ways to them: what waits for one is a shell.
