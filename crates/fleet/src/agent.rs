@@ -78,7 +78,11 @@ pub(crate) async fn carry(
 }
 
 /// The other hosts of `plan` that can be talked to, and how.
-fn far<'a>(plan: &'a DeploymentPlan, ctx: &Context, held: Option<&Held>) -> Vec<(&'a str, Shell)> {
+pub(crate) fn far<'a>(
+    plan: &'a DeploymentPlan,
+    ctx: &Context,
+    held: Option<&Held>,
+) -> Vec<(&'a str, Shell)> {
     let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
     let started = plan.processes.iter().map(|p| p.host.as_str());
     // Where Slurm chooses the nodes, the plan has no name for them.

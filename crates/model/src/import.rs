@@ -22,7 +22,7 @@ pub const IMPORT_FORMAT: u32 = 1;
 pub const SINGLE: &str = "value";
 
 /// A file, and what it says.
-#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportedFile {
     /// Name of the file, without its directory.
     pub file: String,
@@ -38,7 +38,7 @@ pub struct ImportedFile {
 }
 
 /// A load that was offered, and what came of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ImportedPoint {
     /// What the tool calls it, else its load.
     pub label: String,
@@ -63,7 +63,7 @@ pub struct ImportedPoint {
 }
 
 /// What a tool was asked for. Absent is what its file does not say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Asked {
     /// Name of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,13 +88,19 @@ pub struct Asked {
     pub osl: Option<f64>,
 }
 
-/// What speaks against a point.
-#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+/// What speaks against something that was imported: a point, or a power log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportFlaw {
     /// Stable code.
     pub code: String,
     /// In words, with its numbers.
     pub message: String,
+}
+
+impl ImportFlaw {
+    pub(crate) fn new(code: &str, message: String) -> Self {
+        Self { code: code.to_owned(), message }
+    }
 }
 
 /// Why a file is no result of a tool that is known.
@@ -119,6 +125,21 @@ impl ImportedPoint {
     /// `stat` of `metric`, where the file has it.
     pub fn value(&self, metric: &str, stat: &str) -> Option<f64> {
         self.metrics.get(metric)?.get(stat).copied()
+    }
+
+    /// `value` of `metric`, and in what it is another. Who was there first stays.
+    fn put(&mut self, metric: &str, stat: &str, value: f64, near: Option<&String>) {
+        let stats = self.metrics.entry(metric.to_owned()).or_default();
+        stats.entry(stat.to_owned()).or_insert(value);
+        if let Some(why) = near {
+            self.near.entry(metric.to_owned()).or_insert_with(|| why.clone());
+        }
+    }
+
+    /// Output tokens per second and GPU: over the GPUs that the file names, where it has no such number itself.
+    pub fn output_tps_per_gpu(&self) -> Option<f64> {
+        let over_gpus = || Some(self.single("output_tps")? / self.asked.gpus.filter(|n| *n > 0.0)?);
+        self.single("output_tps_per_gpu").or_else(over_gpus)
     }
 
     /// A metric that is one number.

@@ -20,7 +20,7 @@ const COLUMNS: &[Column] = &[
     ("failed", |p| p.failed),
     ("req/s", |p| p.single("rps")),
     ("out tok/s", |p| p.single("output_tps")),
-    ("per GPU", output_tps_per_gpu),
+    ("per GPU", ImportedPoint::output_tps_per_gpu),
     ("TTFT mean", |p| p.value("ttft_sent_ms", "mean")),
     ("TTFT p50", |p| p.value("ttft_sent_ms", "p50")),
     ("TTFT p99", |p| p.value("ttft_sent_ms", "p99")),
@@ -29,12 +29,6 @@ const COLUMNS: &[Column] = &[
     ("E2E mean", |p| p.value("e2e_sent_ms", "mean")),
     ("E2E p99", |p| p.value("e2e_sent_ms", "p99")),
 ];
-
-/// Over the GPUs that the file names, where it has no such number itself.
-fn output_tps_per_gpu(point: &ImportedPoint) -> Option<f64> {
-    let over_gpus = || Some(point.single("output_tps")? / point.asked.gpus.filter(|n| *n > 0.0)?);
-    point.single("output_tps_per_gpu").or_else(over_gpus)
-}
 
 /// `files` one below the other, at most `width` columns wide where that is possible.
 pub fn imported(files: &[ImportedFile], width: usize) -> String {

@@ -3,7 +3,7 @@
 use super::Campaign;
 use scalebeam_fleet::Running;
 use scalebeam_fleet::agent::{AgentProgram, Carried, Door, Way};
-use scalebeam_model::plan::{DeploymentPlan, HostPlan, Platform};
+use scalebeam_model::plan::{DeploymentPlan, Platform};
 use scalebeam_telemetry::far::{Carrier, Link, Reach};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +19,10 @@ pub(super) async fn carry(
     if !reads {
         return Vec::new();
     }
-    let carried = match far_hosts(campaign, deployment).next() {
-        Some(_) => carried(campaign, deployment, running).await,
-        None => unplaced(deployment).into_iter().collect(),
+    let hosts = running.far_hosts(deployment);
+    let carried = match hosts.is_empty() {
+        true => unplaced(deployment).into_iter().collect(),
+        false => carried(campaign, deployment, running, hosts).await,
     };
     for Carried { host, door } in &carried {
         if let Err(why) = door {
@@ -37,14 +38,16 @@ async fn carried(
     campaign: &Campaign<'_>,
     deployment: &DeploymentPlan,
     running: &mut Running,
+    hosts: Vec<String>,
 ) -> Vec<Carried> {
     let own = campaign.loaded.plan.telemetry.agent.as_ref();
     let own = own.map(|path| campaign.loaded.base.join(path));
     match read(own, campaign.context.exe.clone()).await {
         Ok(program) => running.carry_agents(deployment, &Arc::new(program)).await,
-        Err(why) => far_hosts(campaign, deployment)
-            .map(|host| Carried { host, door: Err(why.clone()) })
-            .collect(),
+        Err(why) => {
+            let none = |host| Carried { host, door: Err(why.clone()) };
+            hosts.into_iter().map(none).collect()
+        }
     }
 }
 
@@ -60,20 +63,6 @@ fn unplaced(deployment: &DeploymentPlan) -> Option<Carried> {
 async fn read(own: Option<PathBuf>, exe: PathBuf) -> Result<AgentProgram, String> {
     let reading = tokio::task::spawn_blocking(move || AgentProgram::read(own.as_deref(), &exe));
     reading.await.unwrap_or_else(|e| Err(e.to_string()))
-}
-
-fn far_hosts<'a>(
-    campaign: &'a Campaign<'_>,
-    deployment: &'a DeploymentPlan,
-) -> impl Iterator<Item = String> + 'a {
-    let places = |name: &str| deployment.processes.iter().any(|p| p.host == name);
-    let can_have_one = |host: &HostPlan| match deployment.platform {
-        Platform::Ssh => host.ssh.is_some(),
-        Platform::Slurm => true,
-        _ => false,
-    };
-    let hosts = campaign.loaded.plan.hosts.iter();
-    hosts.filter(move |h| can_have_one(h) && places(&h.name)).map(|h| h.name.clone())
 }
 
 /// Fleet's way to an agent, as telemetry wants it.

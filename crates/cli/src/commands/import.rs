@@ -3,9 +3,9 @@
 use crate::args::ImportArgs;
 use crate::exit::{Failure, Status};
 use crate::printer;
-use scalebeam_model::import::{self, IMPORT_FORMAT, ImportedFile};
+use scalebeam_model::import::{self, IMPORT_FORMAT, ImportFlaw, ImportedFile};
 use scalebeam_model::telemetry::log_results::{self, Imported, LogSummary, LoggedPoint, NamedLog};
-use scalebeam_model::telemetry::power_log::{self, LogFlaw, PowerSummary};
+use scalebeam_model::telemetry::power_log::{self, PowerSummary};
 use scalebeam_model::telemetry::usage::THIS_MACHINE;
 use serde::Serialize;
 use std::fmt::Write;
@@ -136,7 +136,7 @@ fn show_point(point: &LoggedPoint, out: &mut String) {
     show_flaws(&point.flaws, out);
 }
 
-fn show_flaws(flaws: &[LogFlaw], out: &mut String) {
+fn show_flaws(flaws: &[ImportFlaw], out: &mut String) {
     for flaw in flaws {
         let _ = writeln!(out, "  ! {}: {}", flaw.code, flaw.message);
     }

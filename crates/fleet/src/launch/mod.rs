@@ -452,6 +452,12 @@ impl Running {
         self.processes.iter().map(Spawned::public).collect()
     }
 
+    /// Names of the hosts of `plan` that an agent can be brought to.
+    pub fn far_hosts(&self, plan: &DeploymentPlan) -> Vec<String> {
+        let far = agent::far(plan, &self.ctx, self.held.as_ref());
+        far.into_iter().map(|(host, _)| host.to_owned()).collect()
+    }
+
     /// Brings a telemetry agent to every host that is reached by ssh, or is a node of a job. A host that cannot have one
     /// says why.
     pub async fn carry_agents(

@@ -202,7 +202,7 @@ impl Form {
         out
     }
 
-    /// Every statistic of `value` that is there. Who was there first stays.
+    /// Every statistic of `value` that is there.
     fn take_value(&self, value: &ValueAt, look: &mut Look<'_>, out: &mut ImportedPoint) {
         let places: Vec<(String, &str)> = if value.at.contains("{}") {
             let places = self.statistics.iter();
@@ -215,11 +215,7 @@ impl Form {
                 continue;
             }
             let Some(number) = look.number(&place) else { continue };
-            let stats = out.metrics.entry(value.metric.clone()).or_default();
-            stats.entry(stat.to_owned()).or_insert(number * value.scale);
-            if let Some(why) = &value.near {
-                out.near.entry(value.metric.clone()).or_insert_with(|| why.clone());
-            }
+            out.put(&value.metric, stat, number * value.scale, value.near.as_ref());
         }
     }
 
@@ -232,8 +228,7 @@ impl Form {
             let mut look = Look { root: row, point: row, used: BTreeSet::new() };
             for value in &self.value {
                 let (Some(stat), Some(number)) = (stat, look.number(&value.at)) else { continue };
-                let stats = out.metrics.entry(value.metric.clone()).or_default();
-                stats.insert(stat.clone(), number * value.scale);
+                out.put(&value.metric, stat, number * value.scale, value.near.as_ref());
             }
             let word = word.unwrap_or_default();
             out.other

@@ -29,9 +29,7 @@ const LAWS: &[(&str, Law)] = &[
 
 /// The laws that `point` breaks.
 pub(super) fn broken(point: &ImportedPoint) -> Vec<ImportFlaw> {
-    let of = |(code, law): &(&str, Law)| {
-        Some(ImportFlaw { code: (*code).to_owned(), message: law(point)? })
-    };
+    let of = |(code, law): &(&str, Law)| Some(ImportFlaw::new(code, law(point)?));
     LAWS.iter().filter_map(of).collect()
 }
 

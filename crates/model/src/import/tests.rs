@@ -154,6 +154,8 @@ fn what_is_not_quite_ours_is_told() {
     assert!(!point.near.contains_key("ttft_sent_ms"));
     let guidellm = imported("guidellm.json");
     assert!(only(&guidellm).near["token_latency_ms"].contains("weighted by tokens"));
+    let rows = imported("evalscope-percentiles.json");
+    assert!(only(&rows).near["itl_ms"].contains("chunks of one read"));
 }
 
 /// A number in a unit that the catalogue does not name stays under its own key.

@@ -29,12 +29,11 @@ pub struct Contrast {
     pub freedom: f64,
 }
 
-/// Number, mean, and variance of the mean.
+/// Number, mean, and sum of the squares around it.
 fn moments(values: &[f64]) -> (f64, f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (n, mean, squares / (n - 1.0) / n)
+    (n, mean, values.iter().map(|v| (v - mean).powi(2)).sum())
 }
 
 /// Mean of `a` less mean of `b` with an error of each side's own (Welch 1947, degrees of freedom by Satterthwaite).
@@ -43,7 +42,8 @@ pub fn welch(a: &[f64], b: &[f64]) -> Option<Contrast> {
     if a.len().min(b.len()) < 2 {
         return None;
     }
-    let ((na, ma, va), (nb, mb, vb)) = (moments(a), moments(b));
+    let ((na, ma, sa), (nb, mb, sb)) = (moments(a), moments(b));
+    let (va, vb) = (sa / (na - 1.0) / na, sb / (nb - 1.0) / nb);
     let square = va + vb;
     let freedom = match square > 0.0 {
         true => square * square / (va * va / (na - 1.0) + vb * vb / (nb - 1.0)),
@@ -59,12 +59,8 @@ pub fn student(a: &[f64], b: &[f64]) -> Option<Contrast> {
     if a.is_empty() || b.is_empty() {
         return None;
     }
-    let squares = |values: &[f64]| {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        (mean, values.iter().map(|v| (v - mean).powi(2)).sum::<f64>())
-    };
-    let ((ma, sa), (mb, sb)) = (squares(a), squares(b));
-    let each = 1.0 / a.len() as f64 + 1.0 / b.len() as f64;
+    let ((na, ma, sa), (nb, mb, sb)) = (moments(a), moments(b));
+    let each = 1.0 / na + 1.0 / nb;
     Some(Contrast { log_ratio: ma - mb, error: ((sa + sb) / freedom * each).sqrt(), freedom })
 }
 

@@ -1,7 +1,8 @@
 //! Power logs of other tools beside the results of the benchmark that they were written for.
 
-use super::power_log::{LogFlaw, PowerLog, PowerSummary};
+use super::power_log::{PowerLog, PowerSummary};
 use super::window::Window;
+use crate::import::ImportFlaw;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,7 +52,7 @@ pub struct LoggedPoint {
     /// Energy of the window / output tokens.
     pub joules_per_output_token: Option<f64>,
     /// What speaks against these numbers.
-    pub flaws: Vec<LogFlaw>,
+    pub flaws: Vec<ImportFlaw>,
 }
 
 /// What was read of all files.
@@ -146,14 +147,13 @@ fn seed4_point(logs: &[NamedLog], row: &Seed4Row) -> LoggedPoint {
     }
 }
 
-fn seed4_flaws(row: &Seed4Row, summary: Option<PowerSummary>) -> Vec<LogFlaw> {
-    let flaw = |code: &str, message: String| LogFlaw { code: code.to_owned(), message };
+fn seed4_flaws(row: &Seed4Row, summary: Option<PowerSummary>) -> Vec<ImportFlaw> {
     let Some(summary) = summary else {
         let why = format!("no log of {} GPUs was given", row.n_gpu);
-        return vec![flaw("no_log", why)];
+        return vec![ImportFlaw::new("no_log", why)];
     };
     let mut flaws = summary.flaws;
-    flaws.push(flaw(
+    flaws.push(ImportFlaw::new(
         "one_power_for_all_levels",
         format!(
             "the results do not say when each was measured, so all of {} GPUs have the power of one log",
@@ -162,7 +162,7 @@ fn seed4_flaws(row: &Seed4Row, summary: Option<PowerSummary>) -> Vec<LogFlaw> {
     ));
     if summary.gpus as u64 != row.n_gpu {
         let why = format!("the log has {} GPUs, and the result {}", summary.gpus, row.n_gpu);
-        flaws.push(flaw("gpus_differ", why));
+        flaws.push(ImportFlaw::new("gpus_differ", why));
     }
     flaws
 }

@@ -5,6 +5,7 @@ use super::table::{Maker, Row, Table};
 use super::usage::{Allocated, AllocatedGpu, Usage, usage};
 use super::window::Window;
 use super::{Device, Part, Quantity, Reading, Series, Telemetry, civil};
+use crate::import::ImportFlaw;
 use crate::plan::Role;
 use crate::units::Nanos;
 use serde::Serialize;
@@ -45,20 +46,7 @@ pub struct PowerSummary {
     /// Seed 4's own number: the mean of all rows of the log with more than 5 % utilisation, watts of one GPU.
     pub busy_sample_power_w: Option<f64>,
     /// What speaks against these numbers, each under a stable code.
-    pub flaws: Vec<LogFlaw>,
-}
-
-/// What speaks against a number of a log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LogFlaw {
-    /// Stable.
-    pub code: String,
-    /// In words.
-    pub message: String,
-}
-
-fn flaw(code: &str, message: String) -> LogFlaw {
-    LogFlaw { code: code.to_owned(), message }
+    pub flaws: Vec<ImportFlaw>,
 }
 
 /// Reads a log of whichever form; `host` is what its machine is called where the log does not say.
@@ -176,11 +164,12 @@ impl PowerLog {
         (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
     }
 
-    fn flaws(&self, usage: &Usage, window: Window) -> Vec<LogFlaw> {
+    fn flaws(&self, usage: &Usage, window: Window) -> Vec<ImportFlaw> {
         let of_power = usage.flaws.iter().filter(|f| f.quantity == Quantity::Power);
-        let said =
-            |f: &super::Flaw| flaw(f.kind.code(), format!("of {}, {}", f.device, f.kind.text()));
-        let mut flaws: Vec<LogFlaw> = Vec::new();
+        let said = |f: &super::Flaw| {
+            ImportFlaw::new(f.kind.code(), format!("of {}, {}", f.device, f.kind.text()))
+        };
+        let mut flaws: Vec<ImportFlaw> = Vec::new();
         for found in of_power.map(said) {
             // Of a GPU without a number its power says so, and its energy again.
             if !flaws.contains(&found) {
@@ -190,24 +179,24 @@ impl PowerLog {
         let has_busy = self.telemetry.series.iter().any(|s| s.quantity == Quantity::GpuBusy);
         if !has_busy {
             let why = "the log has no utilisation: nothing tells load from idleness in it";
-            flaws.push(flaw("no_utilisation", why.to_owned()));
+            flaws.push(ImportFlaw::new("no_utilisation", why.to_owned()));
         }
         flaws.extend(self.busy_span().and_then(|busy| covers_more(window, busy)));
         if has_busy && self.busy_span().is_none() {
             let why = format!("no GPU was above {BUSY_PCT} % utilisation for two rows");
-            flaws.push(flaw("never_busy", why));
+            flaws.push(ImportFlaw::new("never_busy", why));
         }
         flaws
     }
 }
 
 /// A log that begins with the server says more of its start than of its load.
-fn covers_more(window: Window, busy: Window) -> Option<LogFlaw> {
+fn covers_more(window: Window, busy: Window) -> Option<ImportFlaw> {
     let (before, after) = (busy.from - window.from, window.to - busy.to);
     let idle = before.as_secs_f64() + after.as_secs_f64();
     (idle > 0.05 * window.seconds()).then(|| {
         let share = 100.0 * idle / window.seconds();
-        flaw(
+        ImportFlaw::new(
             "log_covers_start_up",
             format!(
                 "no GPU was busy for {:.1} s at its begin and {:.1} s at its end ({share:.0} % of the time): its mean is not that of the load",
