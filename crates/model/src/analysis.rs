@@ -18,6 +18,8 @@ pub mod account;
 pub mod compare;
 mod doubt;
 pub mod expect;
+pub mod loss;
+pub mod scaling;
 pub mod search;
 mod sharing;
 mod slo;
@@ -96,6 +98,8 @@ pub struct Frame<'a> {
     pub shown: Vec<&'a str>,
     /// Percentiles of every distribution, of a hundred.
     pub percentiles: Vec<f64>,
+    /// Studies of scaling that are to be made; empty: the usual one.
+    pub scaling: Vec<scaling::ScalingAsk<'a>>,
     /// What must hold.
     pub expects: &'a [crate::spec::ExpectSpec],
     /// What the instrument was worth before the run, where that was measured.
@@ -116,10 +120,13 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         .collect();
     let searches = search::all(plan, &measured, &results);
     // Searches go their own ways: their levels are not those of another deployment.
-    let asked: Vec<compare::Side<'_>> = sides.into_iter().filter(|s| !s.result.is_probe).collect();
+    let (probes, asked): (Vec<compare::Side<'_>>, Vec<compare::Side<'_>>) =
+        sides.into_iter().partition(|s| s.result.is_probe);
     let comparisons = compare::all(plan, &asked, frame);
     let verdicts = verdict::all(&asked);
-    let expects = expect::all(&results, &searches, frame.expects);
+    let scaling = scaling::sides::all(&asked, &probes, &searches, &scaling_asks(frame));
+    let losses = loss::all(&scaling, &asked);
+    let expects = expect::all(&results, &searches, &scaling, frame.expects);
     Results {
         format: RESULTS_FORMAT,
         name: plan.name.clone(),
@@ -129,6 +136,8 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         comparisons,
         verdicts,
         searches,
+        scaling,
+        losses,
         expects,
         skipped: frame.skipped.clone(),
         // It is beside the records.
@@ -136,8 +145,21 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     }
 }
 
+/// Those of the file, and what its expectations are about besides.
+fn scaling_asks<'a>(frame: &Frame<'a>) -> Vec<scaling::ScalingAsk<'a>> {
+    let mut asks = frame.scaling.clone();
+    for (_, metric) in frame.expects.iter().filter_map(|e| expect::of_scaling(&e.metric)) {
+        if !asks.iter().any(|a| a.metrics.contains(&metric)) {
+            asks.push(scaling::ScalingAsk { metrics: vec![metric], ..Default::default() });
+        }
+    }
+    asks
+}
+
 fn asked(frame: &Frame<'_>) -> Percentiles {
-    let expected = frame.expects.iter().map(|e| e.metric.as_str());
+    // Of `speedup.ttft.p95` it is `ttft.p95` that must be there.
+    let of_points = |name: &'_ String| expect::of_scaling(name).map_or(0, |(skip, _)| skip);
+    let expected = frame.expects.iter().map(|e| &e.metric[of_points(&e.metric)..]);
     let names = frame.metrics.iter().chain(&frame.shown).copied().chain(expected);
     Percentiles::new(names, &frame.percentiles)
 }

@@ -439,6 +439,12 @@ pub struct Results {
     /// The highest load that meets an objective, for each search.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<SearchResult>,
+    /// How well deployments grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaling: Vec<crate::analysis::scaling::Scaling>,
+    /// Where what their size promises was lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<crate::analysis::loss::Loss>,
     /// Checked expectations.
     pub expects: Vec<ExpectResult>,
     /// What was not measured, and why.

@@ -805,6 +805,8 @@ pub enum ReportKind {
     Compare,
     /// Efficiency over GPUs.
     Scaling,
+    /// Where the rest of what a size promises was lost.
+    Waterfall,
     /// Metrics over a level.
     Curve,
     /// Two metrics against each other, with the front.

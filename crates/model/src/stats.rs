@@ -8,4 +8,5 @@ pub mod order;
 pub mod percentile;
 pub mod quantile;
 pub mod rank;
+pub mod scaling;
 pub mod student;

@@ -105,6 +105,12 @@ fn usual_specs(results: &Results) -> Vec<ReportSpec> {
     if !results.comparisons.is_empty() {
         specs.push(of(Kind::Compare));
     }
+    if !results.scaling.is_empty() {
+        specs.push(of(Kind::Scaling));
+    }
+    if !results.losses.is_empty() {
+        specs.push(of(Kind::Waterfall));
+    }
     specs.push(of(Kind::Timeline));
     specs
 }

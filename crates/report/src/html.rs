@@ -8,6 +8,7 @@ use crate::machines;
 use crate::metric::Named;
 use crate::number;
 use crate::ran;
+use crate::scaling;
 use crate::spec::{Kind, ReportInput};
 use crate::svg::svg;
 use crate::table::{self, COLUMNS, Grid};
@@ -33,6 +34,10 @@ struct Page<'a> {
     objectives: Vec<(String, bool, String)>,
     /// Point, and where it went.
     accounts: Vec<(String, String)>,
+    /// Which study, and what it says.
+    scaling: Vec<(String, &'a str)>,
+    /// Point, and where the rest was lost.
+    losses: Vec<(String, &'a str)>,
     failures: Vec<(String, String)>,
     skipped: Vec<SkippedRow<'a>>,
     comparisons: Vec<Vec<String>>,
@@ -142,6 +147,8 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .map(|s| table::grid(results, s))
             .filter(|g| !g.rows.is_empty())
             .chain(table::parts(results))
+            .chain(scaling::grids(results))
+            .chain(scaling::loss_grid(results))
             .chain(machines::grid(results))
             .chain(engines::grids(results))
             .collect(),
@@ -150,6 +157,8 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
         missing: absences,
         objectives: table::objectives(results),
         accounts: table::accounts(results),
+        scaling: scaling::sentences(results),
+        losses: scaling::losses(results),
         failures: table::failures(results),
         skipped: results.skipped.iter().map(skipped).collect(),
         broken,

@@ -27,6 +27,7 @@ mod profile;
 mod ran;
 mod records;
 mod samples;
+mod scaling;
 mod spec;
 mod svg;
 mod table;

@@ -6,6 +6,7 @@ use crate::machines;
 use crate::metric::Named;
 use crate::number;
 use crate::ran;
+use crate::scaling;
 use crate::spec::Kind;
 use crate::spec::ReportInput;
 use crate::table::{self, COLUMNS, Section};
@@ -54,6 +55,7 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
     let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
     let found = table::parts(results).into_iter();
+    let found = found.chain(scaling::grids(results)).chain(scaling::loss_grid(results));
     let found = found.chain(machines::grid(results)).chain(engines::grids(results));
     for grid in grids.chain(found) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
@@ -128,6 +130,8 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             escaped(doubt.next_step)
         );
     }
+    write_list(out, "Scaling", scaling::sentences(results));
+    write_list(out, "Where the rest was lost", scaling::losses(results));
     let accounts = table::accounts(results);
     if !accounts.is_empty() {
         out.push_str("\n## Where it went\n\n");
@@ -173,6 +177,15 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
             (false, false) => "**FAILED**",
         };
         let _ = writeln!(out, "- {word}: `{}` at {} (is {got})", e.what, escaped(&e.point));
+    }
+}
+
+fn write_list(out: &mut String, head: &str, items: Vec<(String, &str)>) {
+    if !items.is_empty() {
+        let _ = writeln!(out, "\n## {head}\n");
+    }
+    for (what, text) in items {
+        let _ = writeln!(out, "- **{}** {}", escaped(&what), escaped(text));
     }
 }
 

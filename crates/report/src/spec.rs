@@ -18,6 +18,10 @@ pub enum Kind {
     Curve,
     /// Requests in flight and token throughput over the time of a trial.
     Timeline,
+    /// Efficiency over size.
+    Scaling,
+    /// Where the rest was lost.
+    Waterfall,
 }
 
 /// A `[[report]]`.
@@ -55,7 +59,9 @@ impl ReportSpec {
             ReportKind::Timeline => Kind::Timeline,
             // Two metrics against each other are a curve whose horizontal axis is a metric.
             ReportKind::Curve | ReportKind::Pareto => Kind::Curve,
-            ReportKind::Scaling | ReportKind::Fairness => return None,
+            ReportKind::Scaling => Kind::Scaling,
+            ReportKind::Waterfall => Kind::Waterfall,
+            ReportKind::Fairness => return None,
         };
         Some(Self {
             kind,

@@ -247,6 +247,8 @@ pub(crate) fn run() -> (Results, Plan) {
         comparisons: comparisons(&points),
         points,
         searches: Vec::new(),
+        scaling: Vec::new(),
+        losses: Vec::new(),
         verdicts: vec![
             verdict(
                 "c16",

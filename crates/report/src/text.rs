@@ -5,6 +5,7 @@
 use crate::engines;
 use crate::metric::Named;
 use crate::number;
+use crate::scaling;
 use crate::spec::ReportSpec;
 use crate::table::{self, COLUMNS, Grid, Section};
 use scalebeam_model::plan::Plan;
@@ -18,6 +19,10 @@ const MIN_WIDTH: usize = 60;
 const MAX_NAME: usize = 28;
 /// Rows of parts that a terminal shows.
 const MAX_PARTS: usize = 12;
+/// Steps of scaling that it shows.
+const MAX_STEPS: usize = 16;
+/// Losses that are told in sentences.
+const MAX_LOSSES: usize = 4;
 const MIN_NAME: usize = 10;
 
 /// The verdict tables of a run, at most `width` columns wide where that is possible.
@@ -42,6 +47,10 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
         out.push_str(&draw_grid(&parts));
     }
     for grid in engines::grids(results).filter(|g| g.rows.len() <= MAX_PARTS) {
+        out.push('\n');
+        out.push_str(&draw_grid(&grid));
+    }
+    if let Some(grid) = scaling::overview(results).filter(|g| g.rows.len() <= MAX_STEPS) {
         out.push('\n');
         out.push_str(&draw_grid(&grid));
     }
@@ -232,6 +241,14 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     }
     if let Some(text) = table::no_verdict(results) {
         item(out, "", &text, width);
+    }
+    let losses = scaling::losses(results);
+    if !losses.is_empty() {
+        heading(out, "Where the rest was lost", pen);
+        // The heaviest loads come last.
+        for (point, text) in losses.iter().skip(losses.len().saturating_sub(MAX_LOSSES)) {
+            item(out, "", &format!("{point}: {text}"), width);
+        }
     }
     let objectives = table::objectives(results);
     if !objectives.is_empty() {

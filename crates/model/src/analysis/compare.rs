@@ -6,9 +6,10 @@
 use super::{Frame, TrialRecords};
 use crate::metrics::{self, Better};
 use crate::plan::{Plan, PointPlan};
-use crate::results::{Comparison, ComparisonVerdict, PointResult};
+use crate::results::{Comparison, ComparisonVerdict, Estimate, PointResult};
 use crate::stats::contrast::holm;
 use crate::stats::percentile::split;
+use crate::stats::scaling::Spread;
 use crate::trust::TrustLevel;
 use ratio::{Ratio, ratio};
 
@@ -114,6 +115,17 @@ pub(super) fn one(name: &str, side: &Side<'_>, base: &Side<'_>) -> Option<Compar
     // By itself it is the same without a family, and a bootstrap of each metric takes its time.
     let names = if is_spread_told(side, base) { names(&[]) } else { vec![name] };
     family(&names, side, base, None).into_iter().find(|c| c.metric == name)
+}
+
+/// The ratio of `side` over `base` on `name` with its interval, by itself.
+pub(super) fn ratio_of(name: &str, side: &Side<'_>, base: &Side<'_>) -> Option<Estimate> {
+    Some(weigh(name, side, base)?.ratio.estimate)
+}
+
+/// How well a side's own value of `name` is known.
+pub(super) fn spread(name: &str, side: &Side<'_>) -> Option<Spread> {
+    let (stem, stat) = split(name);
+    Some(ratio::spread(metrics::find(stem)?, (name, stat.unwrap_or("mean")), side))
 }
 
 fn is_spread_told(side: &Side<'_>, base: &Side<'_>) -> bool {

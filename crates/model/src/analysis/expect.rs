@@ -1,14 +1,25 @@
 //! Expectations: what the file says must hold.
 
+use super::scaling::{Basis, Scaling, Step};
 use super::search::SLO_CAPACITY;
 use crate::results::{ExpectResult, PointResult, SearchResult};
 use crate::spec::{ExpectSpec, Severity};
 
-/// Every expectation at every point that it names, or at every search. A metric without a value does not
-/// hold: missing is not met. The probes of a search are not points that were asked for: some must fail.
+/// What is asked of the steps of a study of scaling: how many bytes name it, and the metric behind it.
+pub(super) fn of_scaling(name: &str) -> Option<(usize, &str)> {
+    let metric = |prefix: &str| name.strip_prefix(prefix).map(|m| (prefix.len(), m));
+    metric(SPEEDUP).or_else(|| metric(EFFICIENCY))
+}
+
+const SPEEDUP: &str = "speedup.";
+const EFFICIENCY: &str = "efficiency.";
+
+/// Every expectation at every point that it names, or at every search, or at every size. A metric without a value
+/// does not hold: missing is not met. The probes of a search are not points that were asked for: some must fail.
 pub fn all(
     points: &[PointResult],
     searches: &[SearchResult],
+    scaling: &[Scaling],
     expects: &[ExpectSpec],
 ) -> Vec<ExpectResult> {
     let mut out = Vec::new();
@@ -26,11 +37,36 @@ pub fn all(
             }
             continue;
         }
+        if let Some((_, metric)) = of_scaling(&expect.metric) {
+            for (study, step) in steps(scaling, metric) {
+                if is_about(expect, &step.deployment, &study.load) {
+                    let point = format!("{}/{}/{}", step.deployment, study.load, step.level);
+                    add(point, grown(step, &expect.metric));
+                }
+            }
+            continue;
+        }
         for p in points.iter().filter(|p| !p.is_probe && is_about(expect, &p.deployment, &p.load)) {
             add(format!("{}/{}/{}", p.deployment, p.load, p.level), p.value(&expect.metric));
         }
     }
     out
+}
+
+/// Sizes beside their baseline, each at the load of its study.
+fn steps<'a>(
+    scaling: &'a [Scaling],
+    metric: &'a str,
+) -> impl Iterator<Item = (&'a Scaling, &'a Step)> {
+    let is_asked = move |s: &&Scaling| s.metric == metric && matches!(s.basis, Basis::Load { .. });
+    scaling.iter().filter(is_asked).flat_map(|s| s.steps.iter().skip(1).map(move |step| (s, step)))
+}
+
+fn grown(step: &Step, name: &str) -> Option<f64> {
+    match name.starts_with(SPEEDUP) {
+        true => Some(step.speedup.point),
+        false => step.efficiency.map(|e| e.point),
+    }
 }
 
 /// Whether `expect` asks something of the points of `deployment` under `load`.

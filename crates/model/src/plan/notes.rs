@@ -5,6 +5,8 @@ use crate::spec::{Experiment, ProfileKind, ReportKind, TelemetrySpec, WorkloadSp
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
+mod control;
+
 fn note(path: String, message: String, hint: &str) -> PlanNote {
     PlanNote { path, message, hint: hint.to_owned() }
 }
@@ -19,7 +21,7 @@ pub(super) fn notes(
     tails(experiment, points, &mut out);
     lengths(experiment, &mut out);
     caches(experiment, deployments, &mut out);
-    control(experiment, deployments, &mut out);
+    control::control(experiment, deployments, &mut out);
     later(experiment, deployments, &mut out);
     cannot_run(experiment, deployments, &mut out);
     out
@@ -132,30 +134,6 @@ fn caches(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec
     }
 }
 
-/// A deployment over more GPUs than another says nothing about scaling without the same GPUs as
-/// whole copies.
-fn control(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
-    for (i, deploy) in experiment.deployments() {
-        let Some(plan) = deployments.iter().find(|d| d.name == deploy.name) else { continue };
-        let spans = plan.instances.iter().any(|x| x.place.len() > 1);
-        let has_control = deployments.iter().any(|d| {
-            d.gpus == plan.gpus
-                && d.instances.len() > 1
-                && d.instances.iter().all(|x| x.place.len() <= 1)
-        });
-        if spans && !has_control {
-            out.push(note(
-                format!("deploy[{i}]"),
-                format!(
-                    "'{}' spans hosts and has no control: the same {} GPUs as whole copies",
-                    plan.name, plan.gpus
-                ),
-                "add a [[deploy]] with replicas, one per host",
-            ));
-        }
-    }
-}
-
 fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
     let in_cluster = |d: &DeploymentPlan| {
         !matches!(d.platform, Platform::Local | Platform::External | Platform::Ssh)
@@ -168,12 +146,12 @@ fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<
             "name what runs on them in [telemetry.node_exporter], [telemetry.dcgm] or prometheus; else they are shown as n/a, never as 0",
         ));
     }
-    let undrawn = |kind| matches!(kind, ReportKind::Scaling | ReportKind::Fairness);
+    let undrawn = |kind| matches!(kind, ReportKind::Fairness);
     if let Some(i) = experiment.report.iter().position(|r| undrawn(r.kind)) {
         out.push(note(
             format!("report[{i}].kind"),
-            "this version does not draw scaling and fairness reports yet".to_owned(),
-            "table, compare, panels and curve are there; pareto is drawn as a curve without its front",
+            "this version does not draw fairness reports yet".to_owned(),
+            "table, compare, panels, curve, scaling and waterfall are there; pareto is drawn as a curve without its front",
         ));
     }
     let profile = experiment.output.as_ref().and_then(|o| o.profile);

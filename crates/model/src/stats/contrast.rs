@@ -36,6 +36,12 @@ fn moments(values: &[f64]) -> (f64, f64, f64) {
     (n, mean, values.iter().map(|v| (v - mean).powi(2)).sum())
 }
 
+/// The standard error of the mean of `values`, and its degrees of freedom. Absent with fewer than two.
+pub fn mean_error(values: &[f64]) -> Option<(f64, f64)> {
+    let (n, _, squares) = moments(values);
+    (n >= 2.0).then(|| ((squares / (n - 1.0) / n).sqrt(), n - 1.0))
+}
+
 /// Mean of `a` less mean of `b` with an error of each side's own (Welch 1947, degrees of freedom by Satterthwaite).
 /// Absent with fewer than two values a side.
 pub fn welch(a: &[f64], b: &[f64]) -> Option<Contrast> {

@@ -366,6 +366,8 @@ fn results_can_be_written_and_read_and_another_format_is_refused() {
         comparisons: Vec::new(),
         verdicts: Vec::new(),
         searches: Vec::new(),
+        scaling: Vec::new(),
+        losses: Vec::new(),
         expects: Vec::new(),
         skipped: Vec::new(),
         ran: Vec::new(),

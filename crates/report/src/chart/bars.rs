@@ -36,6 +36,8 @@ pub(crate) enum Quantity {
     Percent,
     /// Ratios to something.
     Ratio,
+    /// Shares of a whole, taken away or added one after the other.
+    Steps,
 }
 
 /// One bar.
@@ -45,6 +47,10 @@ pub(crate) struct Bar {
     pub(crate) slot: usize,
     pub(crate) series: usize,
     pub(crate) value: Option<f64>,
+    /// Where it stands: 0, unless it is a step from one value to another.
+    pub(crate) from: f64,
+    /// It is a step upwards.
+    pub(crate) is_gain: bool,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) trust: TrustLevel,
     pub(crate) tip: String,
@@ -55,12 +61,20 @@ impl Bar {
         self.value.map(|v| self.range.map_or(v, |(_, high)| high.max(v)))
     }
 
+    /// Of a step its height, with the sign that it has on the way down.
+    fn step(&self, top: f64) -> String {
+        let sign = if self.is_gain { "+" } else { "-" };
+        format!("{sign}{}", number::percent(top - self.from))
+    }
+
     fn label(&self, quantity: Quantity) -> Option<String> {
         let mark = if self.trust == TrustLevel::Invalid { "! " } else { "" };
         let shown = |v| match quantity {
             Quantity::Number => number::compact(v),
             Quantity::Percent => number::percent(v),
             Quantity::Ratio => number::ratio(v),
+            Quantity::Steps if self.from > 0.0 => self.step(v),
+            Quantity::Steps => number::percent(v),
         };
         self.value.map(|v| format!("{mark}{}", shown(v)))
     }
@@ -98,13 +112,14 @@ impl Bars {
         let highs = self.bars.iter().filter_map(Bar::high).chain(self.reference);
         let highest = highs.fold(0.0, f64::max);
         // Room for the values above the highest bar.
-        let headroom = match self.values(plot_width) {
+        let headroom: f64 = match self.values(plot_width) {
             Values::Upright => 1.08,
             Values::Turned => 1.22,
             Values::Left => 1.02,
         };
         match self.quantity {
-            Quantity::Percent => Axis::percent(headroom),
+            Quantity::Percent => Axis::percent(headroom.max(highest * headroom / 100.0)),
+            Quantity::Steps => Axis::percent(headroom.max(highest * headroom / 100.0)),
             Quantity::Number => Axis::up_to(highest * headroom, ""),
             Quantity::Ratio => Axis::up_to(highest * headroom, "x"),
         }
@@ -163,7 +178,8 @@ fn draw_bar(marks: &mut Vec<Mark>, bar: &Bar, axis: &Axis, plot: &Area, (x, widt
         return;
     };
     let y = axis.y(plot, value);
-    let area = Area { x: x + 0.75, y, w: (width - 1.5).max(1.0), h: plot.bottom() - y };
+    let foot = axis.y(plot, bar.from);
+    let area = Area { x: x + 0.75, y, w: (width - 1.5).max(1.0), h: (foot - y).max(1.0) };
     let fill = match bar.trust {
         TrustLevel::Invalid => Fill::Hatched(bar.series),
         TrustLevel::Sound | TrustLevel::Caution => Fill::Series(bar.series),

@@ -11,9 +11,11 @@ mod compare;
 mod curve;
 mod figure;
 mod panels;
+mod scaling;
 mod scene;
 mod timeline;
 mod view;
+mod waterfall;
 
 use crate::error::ReportError;
 use crate::spec::{Kind, ReportSpec};
@@ -62,6 +64,18 @@ pub const CHARTS: &[Chart] = &[
         doc: "What did a trial do over time?",
         kind: Kind::Timeline,
         draw: timeline::figure,
+    },
+    Chart {
+        name: "scaling",
+        doc: "What is each size worth, of the ideal?",
+        kind: Kind::Scaling,
+        draw: scaling::figure,
+    },
+    Chart {
+        name: "waterfall",
+        doc: "Where was the rest of what a size promises lost?",
+        kind: Kind::Waterfall,
+        draw: waterfall::figure,
     },
 ];
 

@@ -32,6 +32,7 @@ struct Left {
     tokens: u64,
     /// Prompt tokens that are not yet counted.
     prompt: u64,
+    started_at: Nanos,
 }
 
 impl Fixed {
@@ -51,7 +52,8 @@ impl Fixed {
     }
 
     fn start(&mut self, at: Nanos, request: Request) {
-        let left = Left { tokens: request.max_tokens, prompt: request.prompt_tokens };
+        let left =
+            Left { tokens: request.max_tokens, prompt: request.prompt_tokens, started_at: at };
         self.running.insert(request.id, left);
         self.due.push(Reverse((at + self.ttft, request.id)));
     }
@@ -76,7 +78,8 @@ impl Fixed {
         self.prompt_tokens += std::mem::take(&mut left.prompt);
         self.generation_tokens += 1;
         let finished = left.tokens == 0;
-        out.push(TimedToken { at, token: Token { id, finished } });
+        let started_at = left.started_at;
+        out.push(TimedToken { at, token: Token { id, finished, started_at } });
         if finished {
             self.running.remove(&id);
             self.fill(at);

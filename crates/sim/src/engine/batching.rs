@@ -24,11 +24,13 @@ struct Sequence {
     blocks: u64,
     /// Tokens that the step being put together computes.
     scheduled: u64,
+    /// When it first left the queue.
+    started_at: Option<Nanos>,
 }
 
 impl Sequence {
     fn new(request: Request) -> Self {
-        Self { request, generated: 0, computed: 0, blocks: 0, scheduled: 0 }
+        Self { request, generated: 0, computed: 0, blocks: 0, scheduled: 0, started_at: None }
     }
 
     /// Tokens that are known but not yet computed: the prompt, what was lost to a preemption, or the
@@ -129,16 +131,16 @@ impl Engine {
     /// # Errors
     /// When the timing model cannot time the batch. The engine is then of no further use.
     pub fn step(&mut self, now: Nanos) -> Result<Option<StepResult>, TimingError> {
-        self.schedule();
+        self.schedule(now);
         let batch = self.batch();
         if batch.tokens() == 0 {
             return Ok(None);
         }
         let ends_at = now + self.timing.step(&batch)?;
-        Ok(Some(StepResult { ends_at, tokens: self.advance() }))
+        Ok(Some(StepResult { ends_at, tokens: self.advance(now) }))
     }
 
-    fn schedule(&mut self) {
+    fn schedule(&mut self, now: Nanos) {
         let mut budget = self.config.max_num_batched_tokens;
         let before = self.preemptions;
         let mut at = 0;
@@ -147,7 +149,7 @@ impl Engine {
             at += 1;
         }
         if self.preemptions == before {
-            self.admit(budget);
+            self.admit(budget, now);
         }
     }
 
@@ -174,7 +176,7 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, mut budget: u64) {
+    fn admit(&mut self, mut budget: u64, now: Nanos) {
         while budget > 0 && (self.running.len() as u64) < self.config.max_num_seqs {
             let Some(head) = self.waiting.front_mut() else { return };
             let lacking = head.lacking();
@@ -186,6 +188,7 @@ impl Engine {
                 return;
             }
             head.scheduled = tokens;
+            head.started_at.get_or_insert(now);
             budget -= tokens;
             self.running.extend(self.waiting.pop_front());
         }
@@ -206,7 +209,7 @@ impl Engine {
     }
 
     /// Books what the step computed and drops what it finished.
-    fn advance(&mut self) -> Vec<Token> {
+    fn advance(&mut self, now: Nanos) -> Vec<Token> {
         let mut tokens = Vec::with_capacity(self.running.len());
         for sequence in &mut self.running {
             let scheduled = std::mem::take(&mut sequence.scheduled);
@@ -222,7 +225,11 @@ impl Engine {
             if sequence.finished() {
                 self.blocks.release(&mut sequence.blocks);
             }
-            tokens.push(Token { id: sequence.request.id, finished: sequence.finished() });
+            tokens.push(Token {
+                id: sequence.request.id,
+                finished: sequence.finished(),
+                started_at: sequence.started_at.unwrap_or(now),
+            });
         }
         self.running.retain(|sequence| !sequence.finished());
         tokens

@@ -55,6 +55,8 @@ pub struct Token {
     pub id: RequestId,
     /// Whether it is the last.
     pub finished: bool,
+    /// When its request first left the queue.
+    pub started_at: Nanos,
 }
 
 /// The outcome of one step.

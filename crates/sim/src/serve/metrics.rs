@@ -65,6 +65,12 @@ pub(super) struct Metrics {
     pub(super) itl: Histogram,
     /// Arrival to last token.
     pub(super) e2e: Histogram,
+    /// Arrival to the first step that holds it.
+    pub(super) queue: Histogram,
+    /// From there to the first token.
+    pub(super) prefill: Histogram,
+    /// First to last token.
+    pub(super) decode: Histogram,
     /// Requests that ended by themselves before their limit.
     pub(super) stopped: u64,
     /// Requests that ended at their limit.
@@ -82,6 +88,9 @@ impl Default for Metrics {
             ttft: Histogram::new(TTFT_BOUNDS),
             itl: Histogram::new(ITL_BOUNDS),
             e2e: Histogram::new(E2E_BOUNDS),
+            queue: Histogram::new(E2E_BOUNDS),
+            prefill: Histogram::new(E2E_BOUNDS),
+            decode: Histogram::new(E2E_BOUNDS),
             stopped: 0,
             lengths: 0,
             aborted: 0,
@@ -99,6 +108,13 @@ impl Metrics {
         self.ttft.render(&mut page, "vllm:time_to_first_token_seconds", "Arrival to first token.");
         self.itl.render(&mut page, "vllm:inter_token_latency_seconds", "Between tokens.");
         self.e2e.render(&mut page, "vllm:e2e_request_latency_seconds", "Arrival to last token.");
+        for (histogram, name, help) in [
+            (&self.queue, "vllm:request_queue_time_seconds", "Arrival to first step."),
+            (&self.prefill, "vllm:request_prefill_time_seconds", "First step to first token."),
+            (&self.decode, "vllm:request_decode_time_seconds", "First to last token."),
+        ] {
+            histogram.render(&mut page, name, help);
+        }
         page.text
     }
 

@@ -169,6 +169,7 @@ struct Stream {
     choice: usize,
     stops: bool,
     arrived_at: Nanos,
+    first_at: Option<Nanos>,
     last_at: Option<Nanos>,
 }
 
@@ -192,14 +193,28 @@ enum Wake {
     Closed,
 }
 
+/// A token in wall time.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Nanos,
+    started_at: Nanos,
+    is_last: bool,
+}
+
 impl Metrics {
-    /// Counts a token of `stream` at `at`, the one after that at `last_at`.
-    fn count(&mut self, stream: &Stream, at: Nanos, last_at: Option<Nanos>, is_last: bool) {
+    /// Counts a token of `stream` at `at`, the one after that at `last_at`; it left the queue at `started_at`. The
+    /// stages of a request are counted at its end, as vLLM does.
+    fn count(&mut self, stream: &Stream, token: Due, last_at: Option<Nanos>) {
+        let Due { at, started_at, is_last } = token;
         match last_at {
             None => self.ttft.observe(at.since(stream.arrived_at)),
             Some(last) => self.itl.observe(at.since(last)),
         }
         if is_last {
+            let first_at = stream.first_at.unwrap_or(at);
+            self.queue.observe(started_at.since(stream.arrived_at));
+            self.prefill.observe(first_at.since(started_at));
+            self.decode.observe(at.since(first_at));
             self.e2e.observe(at.since(stream.arrived_at));
             let ended = if stream.stops { &mut self.stopped } else { &mut self.lengths };
             *ended += 1;
@@ -278,7 +293,7 @@ impl Loop {
             drop(events.send(Event::Failed(problem)));
             return;
         }
-        let stream = Stream { events, choice, stops, arrived_at, last_at: None };
+        let stream = Stream { events, choice, stops, arrived_at, first_at: None, last_at: None };
         self.streams.insert(request.id, stream);
     }
 
@@ -311,10 +326,12 @@ impl Loop {
 
     fn release(&mut self, timed: TimedToken) {
         let TimedToken { at, token } = timed;
-        let at = self.scale.wall(at);
+        let (at, started_at) = (self.scale.wall(at), self.scale.wall(token.started_at));
         let Some(stream) = self.streams.get_mut(&token.id) else { return };
         let last_at = stream.last_at.replace(at);
-        self.handle.metrics().count(stream, at, last_at, token.finished);
+        stream.first_at.get_or_insert(at);
+        let due = Due { at, started_at, is_last: token.finished };
+        self.handle.metrics().count(stream, due, last_at);
         // A receiver that is gone sends its own cancellation.
         drop(stream.events.send(Event::Token { choice: stream.choice, last: token.finished }));
         if token.finished {

@@ -9,8 +9,9 @@ use super::blocks::blocks;
 use crate::metrics::{Metric, Of};
 use crate::results::{Estimate, lookup};
 use crate::stats::bootstrap::{interval, resample};
-use crate::stats::contrast::{Contrast, student, welch};
+use crate::stats::contrast::{Contrast, mean_error, student, welch};
 use crate::stats::percentile::percentile_of;
+use crate::stats::scaling::Spread;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Trials a side from which the spread of each side is told by itself.
@@ -77,6 +78,15 @@ pub(super) fn ratio(
             ),
         ),
         () => within_runs(metric, stat, side, base, pooled),
+    }
+}
+
+/// How well the value of a side by itself is known: by its trials, or by what runs usually differ by.
+pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_>) -> Spread {
+    let trials = logarithms(name, side).filter(|values| values.len() > 1);
+    match trials.and_then(|values| mean_error(&values)) {
+        Some((error, freedom)) => Spread { error, freedom },
+        None => Spread { error: run_to_run(metric, stat) / HALF_OF_NORMAL, freedom: f64::INFINITY },
     }
 }
 
