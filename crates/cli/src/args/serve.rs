@@ -57,6 +57,9 @@ pub(crate) struct ServeArgs {
     /// Tokens per engine step
     #[arg(long, default_value_t = 8192)]
     pub(crate) max_num_batched_tokens: u32,
+    /// Tokens that the key-value cache holds; default: as many as fit beside the weights
+    #[arg(long, value_name = "N")]
+    pub(crate) kv_tokens: Option<u64>,
     /// Longest context
     #[arg(long, default_value_t = 8192)]
     pub(crate) max_model_len: u32,

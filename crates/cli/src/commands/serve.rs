@@ -48,6 +48,7 @@ fn config(args: &ServeArgs) -> Result<ServeConfig, Failure> {
         inter_node_gbps: args.inter_node_gbps,
         max_num_seqs: args.max_num_seqs,
         max_num_batched_tokens: args.max_num_batched_tokens,
+        kv_tokens: args.kv_tokens,
         max_model_len: args.max_model_len,
         timing: timing(args)?,
         speed: args.speed,

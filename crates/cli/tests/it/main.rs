@@ -33,6 +33,7 @@ mod render;
 mod report;
 mod route;
 mod run;
+mod scaling;
 mod search;
 mod seeds;
 mod selftest;

@@ -1,0 +1,150 @@
+//! How deployments grow, and where the rest is lost, on real runs whose truth is known: engines with fixed instants and
+//! slots, and one whose cache is small.
+
+use crate::support::{Lab, free_port};
+use serde_json::Value;
+
+/// One engine that serves four requests at a time, twice that as copies, and a larger one that serves two.
+fn experiment(deploys: &[(&str, &str)], load: &str, rest: &str) -> String {
+    let mut text = String::from(
+        "schema = 1\nname = \"grown\"\n[model]\nid = \"Qwen/Qwen2.5-7B-Instruct\"\n\
+         [host.box]\ngpus = 8\ngpu = \"H100-SXM-80G\"\n",
+    );
+    for (name, keys) in deploys {
+        text.push_str(&format!(
+            "[[deploy]]\nname = \"{name}\"\nplatform = \"local\"\nengine = \"emulated\"\nport = {}\n\
+             stop = {{ grace = \"5s\" }}\n{keys}\n",
+            free_port()
+        ));
+    }
+    text.push_str(
+        "[[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 8\nforce_len = true\nseed = 1\n",
+    );
+    text.push_str(&format!(
+        "[[load]]\nname = \"l\"\nworkload = \"w\"\ntimeout = \"30s\"\n{load}\n{rest}"
+    ));
+    text
+}
+
+const SLOTS: [(&str, &str); 3] = [
+    ("one", "place = [\"box:0\"]\nparams = { ttft = \"20ms\", itl = \"10ms\", slots = 4 }"),
+    (
+        "larger",
+        "tp = 2\nplace = [\"box:0-1\"]\nparams = { ttft = \"20ms\", itl = \"10ms\", slots = 2 }",
+    ),
+    (
+        "two",
+        "replicas = 2\nplace = [\"box:0\", \"box:1\"]\nbalance = \"round-robin\"\n\
+         params = { ttft = \"20ms\", itl = \"10ms\", slots = 4 }",
+    ),
+];
+
+const LOAD: &str = "mode = \"closed\"\nconcurrency = 8\nrequests = 80\nwarmup = 4";
+
+fn step<'a>(study: &'a Value, name: &str) -> &'a Value {
+    let steps = study["steps"].as_array().unwrap();
+    steps.iter().find(|s| s["deployment"] == name).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+fn loss<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let losses = results["losses"].as_array().unwrap();
+    losses.iter().find(|l| l["deployment"] == name).unwrap()
+}
+
+/// What is in flight in the engine and not in a slot waits, and an engine with half of the slots gives half.
+#[test]
+fn sizes_are_held_against_their_ideal_and_the_loss_is_where_it_was_planted() {
+    let rest = "[[report]]\nkind = \"scaling\"\nmetrics = [\"output_tps\", \"ttft.p50\"]\n\
+                [[report]]\nkind = \"waterfall\"\n\
+                [[expect]]\nmetric = \"efficiency.output_tps\"\nop = \">=\"\nvalue = 0.8\n\
+                where = { deploy = \"two\" }\n\
+                [[expect]]\nmetric = \"speedup.output_tps\"\nop = \">=\"\nvalue = 0.9\n\
+                where = { deploy = \"larger\" }\n\
+                [output]\nformats = [\"md\", \"html\", \"svg\"]\n";
+    let lab = Lab::new(&experiment(&SLOTS, LOAD, rest));
+    // One engine of twice the size does not do what one is expected to.
+    let said = lab.say("run", &["--no-doctor"]).expect_code(1);
+    assert!(
+        said.stdout.contains("FAILED: speedup.output_tps >= 0.9 at larger/l/c8"),
+        "{}",
+        said.stdout
+    );
+    assert!(said.stdout.contains("Where the rest was lost"), "{}", said.stdout);
+
+    let text = std::fs::read(lab.run_dir().join("results.json")).unwrap();
+    let results: Value = serde_json::from_slice(&text).unwrap();
+    let study = &results["scaling"][0];
+    assert_eq!((&study["metric"], &study["baseline"]), (&"output_tps".into(), &"one".into()));
+    let two = number(&step(study, "two")["efficiency"]["point"]);
+    assert!((0.85..1.1).contains(&two), "{two}");
+    let larger = step(study, "larger");
+    let efficiency = number(&larger["efficiency"]["point"]);
+    assert!(
+        (0.22..0.28).contains(&efficiency),
+        "a half of the slots on twice the size: {efficiency}"
+    );
+    assert_eq!(larger["control"]["deployment"], "two");
+    assert_eq!(larger["load_growth"], "strong");
+
+    let lost = loss(&results, "larger");
+    let shares = lost["shares"].as_array().unwrap();
+    assert_eq!(shares[0]["cause"], "queue", "{lost:#}");
+    let sum: f64 = shares.iter().map(|s| number(&s["share"])).sum();
+    assert!((sum - number(&lost["lost"])).abs() < 0.01, "{lost:#}");
+
+    let page = std::fs::read_to_string(lab.run_dir().join("results.md")).unwrap();
+    for part in
+        ["## Scaling\n", "## Where the rest was lost\n", "Scaling of Token throughput, l c8"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let page = std::fs::read_to_string(lab.run_dir().join("report.html")).unwrap();
+    assert!(page.contains("id=\"lost\"") && page.contains("id=\"scaling\""));
+    let charts = lab.run_dir().join("charts");
+    for name in ["grown-scaling.svg", "grown-where-the-rest-was-lost.svg"] {
+        assert!(charts.join(name).is_file(), "{name}");
+    }
+}
+
+/// A cache that holds three requests lets no fourth in, whatever the engine could compute.
+#[test]
+fn a_small_cache_is_what_a_loss_is_laid_to() {
+    let deploys = [
+        ("one", "place = [\"box:0\"]\nparams = { kv_tokens = 65536 }"),
+        ("small", "tp = 2\nplace = [\"box:0-1\"]\nparams = { kv_tokens = 160, max_model_len = 128 }"),
+    ];
+    let load = "mode = \"closed\"\nconcurrency = 12\nrequests = 72\nwarmup = 4";
+    let lab = Lab::new(&experiment(&deploys, load, "[telemetry]\ninterval = \"100ms\"\n"));
+    let said = lab.say("run", &["--no-doctor"]);
+    assert!([Some(0), Some(3)].contains(&said.code), "{}", said.stderr);
+    let text = std::fs::read(lab.run_dir().join("results.json")).unwrap();
+    let results: Value = serde_json::from_slice(&text).unwrap();
+    let lost = loss(&results, "small");
+    assert_eq!(lost["shares"][0]["cause"], "kv_cache", "{lost:#}");
+}
+
+/// The block that a plan offers is one that can be pasted.
+#[test]
+fn the_missing_control_is_offered_as_a_block_and_its_plan_has_no_such_note() {
+    let without = experiment(&SLOTS[..2], LOAD, "");
+    let said = Lab::new(&without).say("plan", &["--json"]).expect_code(0).json();
+    let notes = said["notes"].as_array().unwrap();
+    let note = notes.iter().find(|n| n["path"] == "deploy[1]").unwrap();
+    assert_eq!(
+        note["message"],
+        "'larger' grows its instance and has no control: the same 2 GPUs as whole copies"
+    );
+    let hint = note["hint"].as_str().unwrap();
+    let (_, block) = hint.split_once('\n').unwrap();
+    let with = without.replace("[[workload]]", &format!("{block}\n[[workload]]"));
+    let said = Lab::new(&with).say("plan", &["--json"]).expect_code(0).json();
+    let deployments = said["deployments"].as_array().unwrap();
+    let pasted = deployments.iter().find(|d| d["name"] == "larger-copies").unwrap();
+    assert_eq!((&pasted["gpus"], pasted["instances"].as_array().unwrap().len()), (&2.into(), 2));
+    let notes = said["notes"].as_array().unwrap();
+    assert!(!notes.iter().any(|n| n["path"] == "deploy[1]"), "{notes:#?}");
+}
