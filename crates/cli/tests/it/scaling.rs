@@ -115,7 +115,10 @@ fn sizes_are_held_against_their_ideal_and_the_loss_is_where_it_was_planted() {
 fn a_small_cache_is_what_a_loss_is_laid_to() {
     let deploys = [
         ("one", "place = [\"box:0\"]\nparams = { kv_tokens = 65536 }"),
-        ("small", "tp = 2\nplace = [\"box:0-1\"]\nparams = { kv_tokens = 160, max_model_len = 128 }"),
+        (
+            "small",
+            "tp = 2\nplace = [\"box:0-1\"]\nparams = { kv_tokens = 160, max_model_len = 128 }",
+        ),
     ];
     let load = "mode = \"closed\"\nconcurrency = 12\nrequests = 72\nwarmup = 4";
     let lab = Lab::new(&experiment(&deploys, load, "[telemetry]\ninterval = \"100ms\"\n"));
