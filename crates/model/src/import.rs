@@ -106,7 +106,7 @@ impl ImportFlaw {
 /// Why a file is no result of a tool that is known.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is no JSON, no JSON lines and no table.
+    /// It is no JSON, no JSON lines, no table and no summary of LoadGen.
     #[error("it is no JSON, no lines of JSON and no comma-separated table: {0}")]
     Unreadable(String),
     /// It can be read, and nobody is known who writes such a file.
@@ -170,7 +170,8 @@ fn finished(mut point: ImportedPoint) -> ImportedPoint {
     if point.label.is_empty() {
         point.label = load(&point.asked);
     }
-    point.flaws = laws::broken(&point);
+    let broken = laws::broken(&point);
+    point.flaws.extend(broken);
     point
 }
 

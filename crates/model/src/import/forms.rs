@@ -1,7 +1,8 @@
 //! What result files look like: which keys tell whose a file is, and where its numbers are.
 
-use super::{Asked, ImportedPoint, SINGLE, number};
+use super::{Asked, ImportFlaw, ImportedPoint, SINGLE, number};
 use crate::peers::{self, Like, Peer};
+use crate::units::significant;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,9 @@ const FILES: &[&str] = &[
     include_str!("forms/guidellm.toml"),
     include_str!("forms/guidellm-old.toml"),
     include_str!("forms/inference-perf.toml"),
+    include_str!("forms/inference-benchmarker.toml"),
+    include_str!("forms/benchmark-report.toml"),
+    include_str!("forms/mlperf.toml"),
     include_str!("forms/genai-bench.toml"),
     include_str!("forms/llmperf.toml"),
     include_str!("forms/inferencex.toml"),
@@ -60,6 +64,35 @@ pub(super) struct Form {
     differs: Vec<String>,
     #[serde(default)]
     value: Vec<ValueAt>,
+    /// Lists whose elements have numbers of the point.
+    #[serde(default)]
+    lists: Vec<String>,
+    /// Where the file says itself that it is not to be relied on.
+    #[serde(default)]
+    verdict: Vec<VerdictAt>,
+    /// What the tool's client gives a request, where nobody can set it.
+    limit_ms: Option<f64>,
+}
+
+/// From this share of the client's limit on, the slowest answer is where the limit cut.
+const AT_THE_LIMIT: f64 = 0.95;
+
+/// A word of a file about itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerdictAt {
+    at: String,
+    /// Words that speak against it.
+    is: Vec<String>,
+}
+
+/// A sum over the elements of a list, each a product of numbers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SumAt {
+    list: String,
+    /// Places from the element.
+    times: Vec<String>,
 }
 
 /// Where what was asked for is: the first place with something.
@@ -68,6 +101,7 @@ pub(super) struct Form {
 struct AskedAt {
     model: Vec<String>,
     gpus: Vec<String>,
+    gpus_sum: Option<SumAt>,
     concurrency: Vec<String>,
     rate: Vec<String>,
     requests: Vec<String>,
@@ -198,7 +232,12 @@ impl Form {
         for value in &self.value {
             self.take_value(value, &mut look, &mut out);
         }
+        out.flaws = self.verdict.iter().filter_map(|verdict| verdict.of(&look)).collect();
+        out.flaws.extend(self.limit_ms.and_then(|limit| censored(&out, limit)));
         out.other = look.rest();
+        for list in &self.lists {
+            look.elements(list, &mut out.other);
+        }
         out
     }
 
@@ -242,13 +281,48 @@ impl AskedAt {
     fn read(&self, look: &mut Look<'_>) -> Asked {
         Asked {
             model: self.model.iter().find_map(|place| look.text(place)),
-            gpus: look.first(&self.gpus),
+            gpus: look.first(&self.gpus).or_else(|| self.gpus_sum.as_ref()?.of(look)),
             concurrency: look.first(&self.concurrency),
             rate: look.first(&self.rate),
             requests: look.first(&self.requests),
             isl: look.first(&self.isl),
             osl: look.first(&self.osl),
         }
+    }
+}
+
+/// Of failures beside an answer that took nearly all of the client's limit: what took longer is in no number.
+fn censored(point: &ImportedPoint, limit_ms: f64) -> Option<ImportFlaw> {
+    let failed = point.failed.filter(|n| *n > 0.0)?;
+    let slowest = point.value("e2e_sent_ms", "max").filter(|ms| *ms >= AT_THE_LIMIT * limit_ms)?;
+    let all = point.completed.map_or_else(String::new, |n| format!(" of {}", n + failed));
+    let message = format!(
+        "{failed}{all} requests were cut off by the client's limit of {} s (the slowest answer took {} s): latencies and throughput are of those that were faster",
+        limit_ms / 1e3,
+        significant(slowest / 1e3)
+    );
+    Some(ImportFlaw::new("censored", message))
+}
+
+impl SumAt {
+    /// Absent where one of the numbers is.
+    fn of(&self, look: &Look<'_>) -> Option<f64> {
+        let elements = look.at(&self.list)?.as_array().filter(|list| !list.is_empty())?;
+        let product = |element: &Value| {
+            let factors = self.times.iter().map(|place| number(element.pointer(place)?));
+            factors.product::<Option<f64>>()
+        };
+        elements.iter().map(product).sum()
+    }
+}
+
+impl VerdictAt {
+    fn of(&self, look: &Look<'_>) -> Option<ImportFlaw> {
+        let said = look.at(&self.at)?.as_str()?.trim();
+        self.is
+            .iter()
+            .any(|word| word == said)
+            .then(|| ImportFlaw::new("its_own_verdict", format!("the file says of itself: {said}")))
     }
 }
 
@@ -293,8 +367,16 @@ impl Look<'_> {
     fn is_in_unit(&self, place: &str, unit: Option<&str>) -> bool {
         let Some(unit) = unit else { return true };
         let Some((parent, _)) = place.rsplit_once('/') else { return true };
-        let said = self.at(&format!("{parent}/unit")).and_then(Value::as_str);
-        said.is_none_or(|said| said == unit)
+        let says = |key| self.at(&format!("{parent}/{key}")).and_then(Value::as_str);
+        says("unit").or_else(|| says("units")).is_none_or(|said| said == unit)
+    }
+
+    /// Numbers of the elements of `list`.
+    fn elements(&self, list: &str, out: &mut BTreeMap<String, f64>) {
+        let elements = self.at(list).and_then(Value::as_array);
+        for (n, element) in elements.into_iter().flatten().enumerate() {
+            numbers(element, &mut format!("{list}/{n}"), out);
+        }
     }
 
     /// Numbers of the point that nobody took. Lists are of single requests, and of one statistic each.

@@ -43,12 +43,17 @@ fn failed(point: &ImportedPoint) -> Option<String> {
 }
 
 fn too_few_requests(point: &ImportedPoint) -> Option<String> {
-    let (users, sent) = (point.asked.concurrency?, sent(point)?);
+    let (users, sent) = (users(point)?, sent(point)?);
     (sent < users).then(|| {
         format!(
             "{sent} requests were sent for {users} at once: so many were never in flight together"
         )
     })
+}
+
+/// Beside a rate, requests at once are a bound and no load.
+fn users(point: &ImportedPoint) -> Option<f64> {
+    point.asked.concurrency.filter(|_| point.asked.rate.is_none())
 }
 
 fn sent(point: &ImportedPoint) -> Option<f64> {
@@ -58,7 +63,7 @@ fn sent(point: &ImportedPoint) -> Option<f64> {
 
 /// Little's law: requests in flight = requests a second x seconds of each.
 fn little(point: &ImportedPoint) -> Option<String> {
-    let asked = point.asked.concurrency?;
+    let asked = users(point)?;
     let seconds = latency_ms(point)? / 1e3;
     let in_flight = requests_per_s(point)? * seconds;
     (in_flight < IN_FLIGHT * asked).then(|| {

@@ -1,5 +1,5 @@
 //! Files that the tools themselves wrote of runs against the emulated engine (24 requests, 4 at once, answers of 16
-//! tokens; lists of single requests are cut), and the tables of the seeds.
+//! tokens; lists of single requests are cut; `LoadGen` of a system under test that sleeps), and the tables of the seeds.
 
 use super::*;
 
@@ -13,6 +13,7 @@ const FILES: &[(&str, &str)] = &[
     ("evalscope.json", include_str!("fixtures/evalscope.json")),
     ("evalscope-percentiles.json", include_str!("fixtures/evalscope-percentiles.json")),
     ("llama-benchy.json", include_str!("fixtures/llama-benchy.json")),
+    ("mlperf_log_summary.txt", include_str!("fixtures/mlperf_log_summary.txt")),
 ];
 
 fn imported(name: &str) -> ImportedFile {
@@ -122,7 +123,7 @@ fn no_number_is_lost() {
         for root in text::roots(text).unwrap() {
             leaves(&root, &mut |number| {
                 count += 1;
-                let is_there = [1.0, 1e3, 1.0 / 60.0]
+                let is_there = [1.0, 1e3, 1e-6, 1.0 / 60.0]
                     .iter()
                     .any(|scale| whole.contains(&format!("{:?}", number * scale)));
                 assert!(is_there, "{name}: {number} is nowhere");
@@ -216,8 +217,13 @@ fn the_failures_of_seed_1_are_told() {
     let codes =
         |n: usize| -> Vec<&str> { file.points[n].flaws.iter().map(|f| f.code.as_str()).collect() };
     assert_eq!(codes(0), ["concurrency_not_reached", "ttft_is_queueing"]);
-    assert_eq!(codes(1), ["requests_failed", "concurrency_not_reached"]);
+    assert_eq!(codes(1), ["censored", "requests_failed", "concurrency_not_reached"]);
     let said = &file.points[1].flaws[0].message;
+    assert!(
+        said.starts_with("84 of 500 requests were cut off by the client's limit of 300 s"),
+        "{said}"
+    );
+    let said = &file.points[1].flaws[1].message;
     assert!(said.starts_with("84 of 500 requests failed"), "{said}");
     assert_eq!(file.points[0].value("ttft_sent_ms", "mean"), Some(15_600.0));
 }
@@ -264,5 +270,138 @@ proptest::proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}", head in proptest::sample::select(vec!["{\"", "[{\"", "a,b\n", "{\"completed\": \"", ""])) {
         let _ = read("x", &format!("{head}{text}"));
+    }
+}
+
+#[test]
+fn loadgens_latencies_begin_when_a_query_was_scheduled() {
+    let file = imported("mlperf_log_summary.txt");
+    assert_eq!(file.tool, "MLPerf LoadGen");
+    let point = only(&file);
+    assert_eq!((point.label.as_str(), point.asked.rate), ("Server", Some(20.0)));
+    let near = |metric: &str, stat: &str, value: f64| {
+        let found = point.value(metric, stat).unwrap_or_else(|| panic!("no {stat} of {metric}"));
+        assert!((found / value - 1.0).abs() < 1e-9, "{metric} {stat}: {found}");
+    };
+    near("rps", SINGLE, 18.43);
+    near("output_tps", SINGLE, 299.81);
+    near("e2e_ms", "mean", 117.136049);
+    near("ttft_ms", "p99", 43.904149);
+    near("ttft_ms", "min", 20.57411);
+    near("tpot_ms", "p50", 6.012307);
+    near("tpot_ms", "max", 6.771719);
+    assert_eq!(point.other.get("/min_query_count"), Some(&60.0));
+    // It says so itself: too few queries for its early stopping.
+    assert_eq!(point.flaws[0].code, "its_own_verdict");
+    assert!(point.flaws[0].message.ends_with("INVALID"), "{:?}", point.flaws);
+}
+
+/// Keys as the tool's `writers.rs` has them; the numbers are made up.
+#[test]
+fn an_entry_of_inference_benchmarker_is_a_point() {
+    let percentiles = |avg: f64| serde_json::json!({"p50": avg, "p60": avg, "p70": avg, "p80": avg, "p90": avg, "p95": avg, "p99": avg * 2.0, "avg": avg});
+    let entry = |id: &str, rate: Option<f64>| {
+        serde_json::json!({
+            "id": id, "executor_type": if rate.is_some() { "ConstantArrivalRate" } else { "ConstantVUs" },
+            "config": {"max_vus": 128, "duration_secs": 120, "rate": rate},
+            "total_requests": 240, "total_tokens": 48000, "token_throughput_secs": 400.5, "duration_ms": 120_000,
+            "time_to_first_token_ms": percentiles(35.25), "inter_token_latency_ms": percentiles(9.5),
+            "failed_requests": 2, "successful_requests": 238, "request_rate": 1.98, "total_tokens_sent": 47600,
+            "e2e_latency_ms": percentiles(1_950.0)
+        })
+    };
+    let text = serde_json::json!({
+        "config": {"max_vus": 128, "model_name": "m", "num_rates": 10},
+        "results": [entry("throughput", None), entry("constant@2.00req/s", Some(2.0))],
+        "start_time": "2026-01-01T00:00:00+00:00", "end_time": "2026-01-01T00:04:00+00:00",
+        "system": {"cpu": [], "memory": "1.00 GB"}
+    });
+    let file = read("results.json", &text.to_string()).unwrap();
+    assert_eq!((file.tool.as_str(), file.points.len()), ("inference-benchmarker", 2));
+    let point = &file.points[1];
+    assert_eq!((point.label.as_str(), point.asked.rate), ("constant@2.00req/s", Some(2.0)));
+    assert_eq!((point.completed, point.failed), (Some(238.0), Some(2.0)));
+    assert_eq!(point.value("tpot_ms", "p99"), Some(19.0));
+    assert_eq!(point.single("wall_s"), Some(120.0));
+    assert_eq!(point.asked.model.as_deref(), Some("m"));
+    // A bound beside a rate is no load that could have been missed, and stays where it was.
+    assert_eq!(point.other.get("/config/max_vus"), Some(&128.0));
+    assert!(point.flaws.iter().all(|f| f.code != "concurrency_not_reached"), "{:?}", point.flaws);
+}
+
+/// Keys as the published schema of v0.2.1 has them; the numbers are made up.
+const BENCHMARK_REPORT: &str = r#"{"version": "0.2.1", "run": {"uid": "u"},
+    "scenario": {"stack": [
+        {"metadata": {"label": "p", "cfg_id": "1"}, "native": {}, "standardized": {"kind": "inference_engine", "tool": "vllm",
+            "tool_version": "1", "role": "prefill", "replicas": 4, "model": {"name": "m"},
+            "accelerator": {"model": "H100", "count": 2, "parallelism": {"tp": 2}}}},
+        {"metadata": {"label": "d", "cfg_id": "2"}, "native": {}, "standardized": {"kind": "inference_engine", "tool": "vllm",
+            "tool_version": "1", "role": "decode", "replicas": 1, "model": {"name": "m"},
+            "accelerator": {"model": "H100", "count": 8, "parallelism": {"tp": 8}}}}],
+      "load": {"metadata": {}, "native": {}, "standardized": {"tool": "inference-perf", "tool_version": "0.3.0", "source": "random",
+        "input_seq_len": {"distribution": "fixed", "value": 1024}, "rate_qps": 10.5}}},
+    "results": {"request_performance": {"aggregate": {
+      "requests": {"total": 500, "failures": 3, "output_length": {"units": "count", "mean": 120.5}},
+      "latency": {"time_to_first_token": {"units": "s", "mean": 0.25, "p99p9": 1.5},
+                  "time_per_output_token": {"units": "ms/token", "mean": 11.25}},
+      "throughput": {"request_rate": {"units": "queries/s", "mean": 10.25}}}}}}"#;
+
+#[test]
+fn a_benchmark_report_has_its_units_beside_its_numbers() {
+    let file = read("report.json", BENCHMARK_REPORT).unwrap();
+    assert_eq!(file.tool, "llm-d Benchmark Report");
+    let point = only(&file);
+    assert_eq!(point.value("ttft_sent_ms", "mean"), Some(250.0));
+    assert_eq!(point.value("ttft_sent_ms", "p99.9"), Some(1_500.0));
+    assert_eq!(point.value("tpot_ms", "mean"), Some(11.25));
+    assert_eq!((point.single("rps"), point.asked.rate), (Some(10.25), Some(10.5)));
+    // Four times two and once eight.
+    assert_eq!((point.asked.gpus, point.asked.requests), (Some(16.0), Some(500.0)));
+    assert_eq!(point.other.get("/scenario/stack/1/standardized/replicas"), Some(&1.0));
+    assert_eq!(point.flaws[0].code, "requests_failed");
+}
+
+/// What is published of seed 1: requests, successes, req/s and tokens/s of both sides. Latencies of the stress rows are
+/// those of [`SEED1`]; cells that nobody published are empty.
+#[test]
+fn eight_gpus_of_two_nodes_are_less_than_half_as_good_each() {
+    const NAMES: [&str; 5] =
+        ["light_load", "medium_load", "heavy_load", "burst_load", "stress_test"];
+    const TOTAL: [u32; 5] = [50, 100, 200, 300, 500];
+    let table = |rows: [(u32, f64, f64, &str); 5]| {
+        let head = SEED1.lines().next().unwrap();
+        let row = |((name, total), (ok, rps, tps, max)): ((&str, u32), (u32, f64, f64, &str))| {
+            let failed = total - ok;
+            format!("{name},t,{total},{ok},{failed},,,,,,{max},,,,,,,{rps},{tps},,,")
+        };
+        let rows = NAMES.into_iter().zip(TOTAL).zip(rows).map(row);
+        std::iter::once(head.to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
+    };
+    let single = table([
+        (50, 0.744, 624.9, ""),
+        (100, 1.182, 892.6, ""),
+        (200, 1.471, 1139.4, ""),
+        (300, 1.586, 1213.1, ""),
+        (491, 1.632, 1289.9, "299.9"),
+    ]);
+    let dual = table([
+        (50, 0.637, 550.9, ""),
+        (100, 1.015, 755.2, ""),
+        (200, 1.153, 931.9, ""),
+        (300, 1.317, 1021.2, ""),
+        (416, 1.386, 988.3, "299.9"),
+    ]);
+    let (single, dual) = (read("single.csv", &single).unwrap(), read("dual.csv", &dual).unwrap());
+    let tps = |p: &ImportedPoint| p.single("output_tps").unwrap();
+    // Over twice the GPUs.
+    let efficiency =
+        single.points.iter().zip(&dual.points).map(|(one, two)| tps(two) / tps(one) / 2.0);
+    let shown: Vec<String> = efficiency.map(|e| format!("{e:.2}")).collect();
+    assert_eq!(shown, ["0.44", "0.42", "0.41", "0.42", "0.38"]);
+    for file in [&single, &dual] {
+        let is_censored = |p: &ImportedPoint| p.flaws.iter().any(|f| f.code == "censored");
+        let censored: Vec<&str> =
+            file.points.iter().filter(|p| is_censored(p)).map(|p| p.label.as_str()).collect();
+        assert_eq!(censored, ["stress_test"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The text of a file as JSON values: one, one a line, or one a row of a table.
+//! The text of a file as JSON values: one, one a line, one a row of a table, or one of names and values.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,25 @@ pub(super) fn roots(text: &str) -> Result<Vec<Value>, String> {
     if text.starts_with(['{', '[']) {
         return json(&finite(text)).or_else(|whole| lines(text).ok_or(whole));
     }
+    if text.contains(LOADGEN) {
+        return Ok(vec![named_lines(text)]);
+    }
     table(text)
+}
+
+/// What stands at the head of a summary of MLPerf's `LoadGen`.
+const LOADGEN: &str = "MLPerf Results Summary";
+
+/// `name : value` a line. What comes first under a name stays.
+fn named_lines(text: &str) -> Value {
+    let mut out = Map::new();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        let (name, value) = (name.trim(), value.trim());
+        if !name.is_empty() && !value.is_empty() {
+            out.entry(name).or_insert_with(|| value.into());
+        }
+    }
+    Value::Object(out)
 }
 
 fn json(text: &str) -> Result<Vec<Value>, String> {
