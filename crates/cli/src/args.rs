@@ -9,12 +9,14 @@ use std::process::ExitCode;
 
 mod agent;
 mod compare;
+mod export;
 mod import;
 mod route;
 mod serve;
 
 pub(crate) use agent::AgentArgs;
 pub(crate) use compare::{CompareArgs, FailOn};
+pub(crate) use export::ExportArgs;
 pub(crate) use import::ImportArgs;
 pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
@@ -148,6 +150,17 @@ pub(crate) enum Command {
         Times without a zone are taken as UTC. Each number stands with what speaks against it."
     )]
     Import(ImportArgs),
+    /// Write a run in the files of other tools
+    #[command(
+        after_help = "Examples:\n  scalebeam export runs/20260101T000000Z-name --as vllm\n  \
+        scalebeam export runs/20260101T000000Z-name --as genai-perf --deploy tp4 --out artifacts\n  \
+        scalebeam export runs/20260101T000000Z-name --as mlflow --out . && mlflow ui --backend-store-uri mlruns\n  \
+        scalebeam export runs/20260101T000000Z-name --as openmetrics --json\n\n\
+        The numbers of another tool are made from the records under its own definitions. NOTES.md beside the files says \
+        in what they may differ still, and which points are not to be trusted; a value that was not measured is absent.\n\
+        Exit code 3: written, but a point is not trustworthy."
+    )]
+    Export(ExportArgs),
     /// Bring one deployment of a file up and leave it running
     #[command(
         after_help = "Examples:\n  scalebeam up experiment.toml --deploy tp4\n  scalebeam down experiment.toml"

@@ -10,6 +10,7 @@ mod check;
 mod compare;
 mod doctor;
 mod down;
+mod export;
 mod import;
 mod plan;
 mod power_logs;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Report(args) => report::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Setup(args) => setup::run(&args),

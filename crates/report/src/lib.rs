@@ -11,6 +11,7 @@ pub mod chart;
 mod csv;
 mod engines;
 mod error;
+mod export;
 mod files;
 mod glossary;
 mod html;
@@ -39,6 +40,9 @@ mod versus;
 pub use chart::chart;
 pub use csv::{parts_csv, results_csv, timeline_csv};
 pub use error::ReportError;
+pub use export::{
+    ExportFiles, ExportForm, ExportInput, ExportTrial, FORMS as EXPORT_FORMS, export, export_form,
+};
 pub use files::write_all;
 pub use html::html;
 pub use imported::imported;

@@ -59,7 +59,8 @@ fn clock(point: &PointResult, host: &str) -> [Option<f64>; 3] {
     [last.map(|c| c.offset_s), last.and_then(|c| c.drift_ppm), bound]
 }
 
-fn hosts(point: &PointResult) -> Vec<String> {
+/// Hosts that were watched while the point was measured, in order of their names.
+pub(crate) fn hosts(point: &PointResult) -> Vec<String> {
     let mut hosts: Vec<String> =
         usages(point).flat_map(|u| &u.hosts).map(|h| h.host.clone()).collect();
     hosts.sort();
@@ -75,7 +76,27 @@ fn over(values: impl Iterator<Item = MeanMax>) -> [Option<f64>; 2] {
     [mean, all.iter().map(|v| v.max).reduce(f64::max)]
 }
 
-fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
+/// What one host did while a point was measured; mean and largest where there are two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MachineNumbers {
+    /// Percent of all cores.
+    pub(crate) cpu: [Option<f64>; 2],
+    /// Percent of its memory.
+    pub(crate) memory: [Option<f64>; 2],
+    /// Gbit/s that came in, over all interfaces but loopback.
+    pub(crate) received: [Option<f64>; 2],
+    /// Gbit/s that went out.
+    pub(crate) sent: [Option<f64>; 2],
+    /// Percent of the time in which its GPUs were busy: those that the deployment was given.
+    pub(crate) gpu_busy: [Option<f64>; 2],
+    /// Percent of their memory in use, mean.
+    pub(crate) gpu_memory: Option<f64>,
+    /// Watts of them, mean.
+    pub(crate) gpu_power: Option<f64>,
+}
+
+/// Over all trials of the point.
+pub(crate) fn machine_numbers(point: &PointResult, host: &str) -> MachineNumbers {
     let of_host = |of: fn(&HostUse) -> Option<MeanMax>| {
         let mine = usages(point).flat_map(|u| &u.hosts).filter(|h| h.host == host);
         over(mine.filter_map(of))
@@ -89,16 +110,24 @@ fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
     };
     let power =
         |usage: &Usage| sum(usage.given_gpus().filter(|g| g.host == host).map(|g| g.power_w));
-    let mut out = Vec::with_capacity(HEAD.len());
-    out.extend(of_host(|h| h.cpu_pct));
-    out.extend(of_host(|h| h.memory_pct));
-    out.extend(of_links(|l| l.received_gbps));
-    out.extend(of_links(|l| l.sent_gbps));
-    out.extend(of_gpus(|g| g.busy_pct));
-    let [memory, _] = of_gpus(|g| g.memory_pct);
-    let [watts, _] = over(usages(point).filter_map(power));
-    out.extend([memory, watts, host_power(point, host)]);
-    out
+    let [gpu_memory, _] = of_gpus(|g| g.memory_pct);
+    let [gpu_power, _] = over(usages(point).filter_map(power));
+    MachineNumbers {
+        cpu: of_host(|h| h.cpu_pct),
+        memory: of_host(|h| h.memory_pct),
+        received: of_links(|l| l.received_gbps),
+        sent: of_links(|l| l.sent_gbps),
+        gpu_busy: of_gpus(|g| g.busy_pct),
+        gpu_memory,
+        gpu_power,
+    }
+}
+
+fn numbers(point: &PointResult, host: &str) -> Vec<Option<f64>> {
+    let MachineNumbers { cpu, memory, received, sent, gpu_busy, gpu_memory, gpu_power } =
+        machine_numbers(point, host);
+    let pairs = [cpu, memory, received, sent, gpu_busy].into_iter().flatten();
+    pairs.chain([gpu_memory, gpu_power, host_power(point, host)]).collect()
 }
 
 /// Mean over the trials; absent where it is not known of every machine.

@@ -148,26 +148,25 @@ impl Format {
 pub enum Profile {
     /// The 22 columns and the 2x3 picture of the single- against dual-node benchmark.
     Seed1,
+    /// The summary sheet of the scaling workbook, with its columns per node.
+    Seed2,
+    /// The artifact folders, the CSV file and the plots of the disaggregated benchmark.
+    Seed3,
     /// The GPU-and-users JSON list and the five-panel picture.
     Seed4,
+    /// The scaling report of the course.
+    Seed5,
 }
 
 impl Profile {
-    /// A profile of the file; `None` where this version does not write it.
-    pub const fn from_file(profile: ProfileKind) -> Option<Self> {
+    /// A profile of the file.
+    pub const fn from_file(profile: ProfileKind) -> Self {
         match profile {
-            ProfileKind::Seed1 => Some(Self::Seed1),
-            ProfileKind::Seed4 => Some(Self::Seed4),
-            _ => None,
-        }
-    }
-
-    /// Reads the name in the file.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "seed1" => Some(Self::Seed1),
-            "seed4" => Some(Self::Seed4),
-            _ => None,
+            ProfileKind::Seed1 => Self::Seed1,
+            ProfileKind::Seed2 => Self::Seed2,
+            ProfileKind::Seed3 => Self::Seed3,
+            ProfileKind::Seed4 => Self::Seed4,
+            ProfileKind::Seed5 => Self::Seed5,
         }
     }
 }

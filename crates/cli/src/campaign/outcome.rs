@@ -62,7 +62,7 @@ pub(crate) fn conclude(
         plan: reader.plan(),
         specs: &specs,
         formats: &formats.unwrap_or(of_file),
-        profile: output.profile.and_then(Profile::from_file),
+        profile: output.profile.map(Profile::from_file),
     };
     let files = scalebeam_report::write_all(&input, reader.dir())?;
     if !shown.define.is_empty() {
@@ -87,7 +87,7 @@ pub(crate) fn conclude(
 }
 
 /// Other tools' words know no trust, so it is said beside them.
-fn say_trust(results: &Results) {
+pub(crate) fn say_trust(results: &Results) {
     for point in results.points.iter().filter(|p| p.trust.level > TrustLevel::Sound) {
         let grave = point.trust.reasons.iter().filter(|r| r.level > TrustLevel::Sound);
         let codes: Vec<&str> = grave.map(|r| r.code.as_str()).collect();

@@ -19,6 +19,7 @@ mod e2e_vllm_dp;
 mod e2e_vllm_pd;
 mod e2e_vllm_ray;
 mod e2e_vllm_ray_serve;
+mod export;
 mod fingerprint;
 mod hosts;
 mod import;

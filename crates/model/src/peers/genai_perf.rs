@@ -1,7 +1,7 @@
 //! `genai-perf profile`, the predecessor of AIPerf.
 
 use super::aiperf::{PER_USER, STATISTICS};
-use super::parts::{self, MS, REQUESTS_PER_S, TOKENS, TOKENS_PER_S};
+use super::parts::{self, MS, REQUESTS, REQUESTS_PER_S, TOKENS, TOKENS_PER_S};
 use super::{Like, Of, Peer, Quantity, Sample, Statistic, Summary};
 use crate::request::RequestRecord;
 
@@ -75,6 +75,16 @@ pub(super) const PEER: Peer = Peer {
             of: Of::Counted(|r, out| parts::push(out, itl(r).map(|itl| 1.0 / itl))),
         },
         Quantity {
+            key: "output_token_throughput_per_request/{}",
+            unit: TOKENS_PER_S,
+            like: Like::Near(
+                "output_tps_per_user",
+                "the mean of each request's own output tokens / its latency",
+            ),
+            formula: "output_sequence_length / request_latency, as versions of early 2025 had it",
+            of: Of::Counted(per_request),
+        },
+        Quantity {
             key: "output_sequence_length/{}",
             unit: TOKENS,
             like: Like::Near("output_tokens", "text tokenised by the tool"),
@@ -87,6 +97,13 @@ pub(super) const PEER: Peer = Peer {
             like: Like::Near("prompt_tokens", "text tokenised by the tool, without the template"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
+        },
+        Quantity {
+            key: "request_count/avg",
+            unit: REQUESTS,
+            like: Like::Completed,
+            formula: "requests with content",
+            of: Of::Trial(parts::count),
         },
     ],
 };
@@ -101,6 +118,11 @@ fn has_content(r: &RequestRecord) -> bool {
 
 fn itl(r: &RequestRecord) -> Option<f64> {
     parts::per_later_token(r, parts::decoding(r)).map(|s| (s * 1e9).round() / 1e9)
+}
+
+fn per_request(r: &RequestRecord, out: &mut Vec<Sample>) {
+    let latency = parts::to_last_token(r).filter(|s| *s > 0.0);
+    parts::push(out, parts::output_tokens(r).zip(latency).map(|(tokens, s)| tokens / s));
 }
 
 fn second_response(r: &RequestRecord, out: &mut Vec<Sample>) {

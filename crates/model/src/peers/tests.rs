@@ -136,6 +136,9 @@ fn genai_perf() {
             ("inter_token_latency/max", 30.0),
             ("inter_token_latency/std", 5.0),
             ("output_sequence_length/avg", 4.0),
+            // 5 tokens in 160 ms and 3 in 120 ms.
+            ("output_token_throughput_per_request/avg", 28.125),
+            ("request_count/avg", 2.0),
         ],
     );
     let peer = find("genai-perf").unwrap();

@@ -1,7 +1,7 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, Platform, PointPlan};
-use crate::spec::{Experiment, ProfileKind, ReportKind, TelemetrySpec, WorkloadSpec};
+use crate::spec::{Experiment, ReportKind, TelemetrySpec, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
@@ -152,14 +152,6 @@ fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<
             format!("report[{i}].kind"),
             "this version does not draw fairness reports yet".to_owned(),
             "table, compare, panels, curve, scaling and waterfall are there; pareto is drawn as a curve without its front",
-        ));
-    }
-    let profile = experiment.output.as_ref().and_then(|o| o.profile);
-    if profile.is_some_and(|p| !matches!(p, ProfileKind::Seed1 | ProfileKind::Seed4)) {
-        out.push(note(
-            "output.profile".to_owned(),
-            "this version does not write this seed's files yet".to_owned(),
-            "seed1 and seed4 are there",
         ));
     }
 }

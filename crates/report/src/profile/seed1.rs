@@ -4,6 +4,7 @@ use super::{Files, json, number};
 use crate::chart;
 use crate::csv::as_text;
 use crate::error::ReportError;
+use crate::export::plain;
 use crate::png::png;
 use crate::spec::{Kind, ReportInput, ReportSpec};
 use scalebeam_model::request::Outcome;
@@ -88,12 +89,6 @@ pub(super) fn files(input: &ReportInput<'_>) -> Result<Files, ReportError> {
     let scene = chart::chart("panels", results, input.plan, &spec)?;
     files.push((format!("{DIR}/{}_performance.png", plain(&results.run)), png(&scene)?));
     Ok(files)
-}
-
-fn plain(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-        .collect()
 }
 
 fn row(results: &Results, point: &PointResult) -> Map<String, Value> {

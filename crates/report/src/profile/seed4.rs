@@ -1,6 +1,6 @@
 //! Seed 4: one JSON list of GPU and user counts, and the five-panel picture.
 
-use super::{Files, json, number};
+use super::{Files, json, number, plan_of};
 use crate::chart;
 use crate::error::ReportError;
 use crate::png::png;
@@ -8,7 +8,6 @@ use crate::spec::{Kind, ReportInput, ReportSpec};
 use scalebeam_model::plan::Plan;
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{PointResult, lookup};
-use scalebeam_model::workload::Source;
 use serde_json::{Value, json};
 
 const DIR: &str = "profile-seed4";
@@ -74,12 +73,8 @@ fn row(point: &PointResult, plan: &Plan) -> Value {
 
 /// Prompt and answer length of the point's workload, where it has them.
 fn lengths(point: &PointResult, plan: &Plan) -> (Option<u32>, Option<u32>) {
-    let id = format!("{}/{}/{}", point.deployment, point.load, point.level);
-    let workload = plan.points.iter().find(|p| p.id == id).map(|p| &p.workload.source);
-    match workload {
-        Some(Source::Synthetic { lengths, .. }) => (Some(lengths.isl), Some(lengths.osl)),
-        _ => (None, None),
-    }
+    let lengths = plan_of(point, plan).and_then(crate::export::lengths);
+    (lengths.map(|l| l.isl), lengths.map(|l| l.osl))
 }
 
 #[cfg(test)]
