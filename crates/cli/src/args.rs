@@ -133,9 +133,11 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  scalebeam compare runs/20260101T000000Z-old runs/20260102T000000Z-new\n  \
         scalebeam compare old new --margin 3% --fail-on regression\n  \
-        scalebeam compare RUN:tp4 RUN:tp8 --metrics output_tps,ttft.p99 --json\n\n\
+        scalebeam compare RUN:tp4 RUN:tp8 --metrics output_tps,ttft.p99 --json\n  \
+        scalebeam compare vllm-old.json vllm-new.json\n\n\
         What differs between the two is told before any number. The second is held against the first on every \
-        level of a load that both met. Runs with 'repeats = 3' or more measure what runs differ by.\n\
+        level of a load that both met. Runs with 'repeats = 3' or more measure what runs differ by. Result files of other \
+        tools do not, so that their ratios have no interval and no verdict.\n\
         Exit code 1: --fail-on found what it names; 2: they were not asked the same; 3: a point is not trustworthy."
     )]
     Compare(CompareArgs),

@@ -7,6 +7,7 @@
 //! **Invariants.** No number is lost: what is no metric of ours stays under the tool's own key. No number changes its
 //! meaning: where a tool means something else by it, that is said beside it. Nothing is filled in.
 
+pub mod beside;
 mod forms;
 mod laws;
 mod text;

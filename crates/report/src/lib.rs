@@ -7,6 +7,7 @@
 //! A chart is data → [`chart::Scene`] → SVG, and PNG from that same SVG with an embedded font, so a
 //! picture is the same on every machine.
 
+mod beside;
 pub mod chart;
 mod csv;
 mod engines;
@@ -37,6 +38,7 @@ mod testing;
 mod text;
 mod versus;
 
+pub use beside::beside;
 pub use chart::chart;
 pub use csv::{parts_csv, results_csv, timeline_csv};
 pub use error::ReportError;

@@ -5,10 +5,11 @@ use clap::{Args, ValueEnum};
 /// Two deployments that were measured.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Run directory that is the baseline; RUN:DEPLOYMENT where it has several deployments
+    /// Run directory that is the baseline, RUN:DEPLOYMENT where it has several deployments; or a result file of
+    /// another tool
     #[arg(value_name = "A")]
     pub(crate) baseline: String,
-    /// Run directory that is held against it; RUN:DEPLOYMENT where it has several deployments
+    /// What is held against it: a run directory, RUN:DEPLOYMENT, or a result file
     #[arg(value_name = "B")]
     pub(crate) other: String,
     /// Differences below this do not matter, as 3%: what surely lies within it is called alike

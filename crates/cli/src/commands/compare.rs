@@ -1,11 +1,15 @@
-//! `compare`: one deployment that was measured against another, of the same run or of two.
+//! `compare`: one deployment that was measured against another, of the same run or of two; or a result file of another
+//! tool against one.
 
+use super::import;
 use crate::args::{CompareArgs, FailOn};
 use crate::campaign::outcome;
 use crate::exit::{Failure, Status};
 use crate::printer;
 use scalebeam_model::analysis::MeasuredPoint;
 use scalebeam_model::analysis::versus::{Asked, Contender, NotComparable, Versus, versus};
+use scalebeam_model::import::ImportedFile;
+use scalebeam_model::import::beside::{NotBeside, beside};
 use scalebeam_model::metrics::{self, Better, catalogue};
 use scalebeam_model::results::Results;
 use scalebeam_model::stats::percentile::split;
@@ -13,6 +17,15 @@ use scalebeam_record::RunReader;
 use std::path::Path;
 
 pub(super) fn run(args: &CompareArgs) -> Result<Status, Failure> {
+    let is_file = |text: &str| Path::new(text).is_file();
+    match (is_file(&args.baseline), is_file(&args.other)) {
+        (true, true) => return files(args),
+        (false, false) => {}
+        _ => {
+            return Err(Failure::usage("a run cannot be compared with a result file")
+                .hint("scalebeam export RUN --as vllm makes a file of it"));
+        }
+    }
     let asked =
         Asked { margin: args.margin, metrics: asked_metrics(&args.metrics)?, force: args.force };
     let (a, b) = (Opened::new(&args.baseline)?, Opened::new(&args.other)?);
@@ -24,6 +37,40 @@ pub(super) fn run(args: &CompareArgs) -> Result<Status, Failure> {
         printer::data(&scalebeam_report::versus(&found, printer::width()));
     }
     Ok(status(&found, args.fail_on))
+}
+
+/// A result file against another: ratios, and why nobody can say how surely.
+fn files(args: &CompareArgs) -> Result<Status, Failure> {
+    if args.fail_on.is_some() || args.margin.is_some() || !args.metrics.is_empty() {
+        return Err(Failure::usage(
+            "--fail-on, --margin and --metrics are for runs: a result file does not say what runs differ by",
+        ));
+    }
+    let (a, b) = (result_file(&args.baseline)?, result_file(&args.other)?);
+    let found = beside(&a, &b, args.force).map_err(|error| {
+        let hint = match error {
+            NotBeside::Unlike(_) => "--force compares them all the same, and says so",
+            NotBeside::NothingInCommon => {
+                "points are matched by what they are called, else by requests at once and per second"
+            }
+        };
+        Failure::usage(error.to_string()).hint(hint)
+    })?;
+    if args.json {
+        printer::json(&found)?;
+    } else {
+        printer::data(&scalebeam_report::beside(&found, printer::width()));
+    }
+    Ok(Status::Ok)
+}
+
+fn result_file(path: &str) -> Result<ImportedFile, Failure> {
+    match import::read(Path::new(path))? {
+        import::Read::Results(file) => Ok(file),
+        import::Read::Log(_) => {
+            Err(Failure::usage(format!("{path} is a power log, and results are compared")))
+        }
+    }
 }
 
 /// Names that can be compared: of a metric that is measured, has a better side, and has the statistic.

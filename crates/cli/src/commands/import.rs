@@ -61,12 +61,12 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 /// What a file is.
-enum Read {
+pub(super) enum Read {
     Results(ImportedFile),
     Log(NamedLog),
 }
 
-fn read(path: &Path) -> Result<Read, Failure> {
+pub(super) fn read(path: &Path) -> Result<Read, Failure> {
     let text = text(path)?;
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let no_log = match power_log::read(&text, THIS_MACHINE) {

@@ -64,3 +64,21 @@ fn a_file_of_nobody_is_refused_with_what_is_known() {
     let said = import(&[&fixture("vllm.json"), "--results", &fixture("vllm.json")]).expect_code(2);
     assert!(said.stderr.contains("are for power logs"), "{}", said.stderr);
 }
+
+#[test]
+fn two_files_are_compared_without_a_verdict() {
+    let (a, b) = (fixture("vllm.json"), fixture("sglang.jsonl"));
+    insta::assert_snapshot!(say(["compare", &a, &b]).expect_code(0).stdout);
+    let json = say(["compare", &a, &b, "--json"]).expect_code(0).json();
+    assert_eq!(json["points"][0]["metrics"][0]["metric"], "rps");
+    let said = say(["compare", &a, &b, "--fail-on", "regression"]).expect_code(2);
+    assert!(said.stderr.contains("does not say what runs differ by"), "{}", said.stderr);
+    let said = say(["compare", &a, "/nowhere"]).expect_code(2);
+    assert!(said.stderr.contains("hint: scalebeam export RUN --as vllm"), "{}", said.stderr);
+    let said = say(["compare", &a, &fixture("inference-perf.json")]).expect_code(2);
+    assert!(
+        said.stderr.contains("not asked the same") || said.stderr.contains("in common"),
+        "{}",
+        said.stderr
+    );
+}
