@@ -7,6 +7,7 @@ use scalebeam_model::import::{self, ImportedPoint, SINGLE};
 use scalebeam_model::request::{Arrival, Outcome, Phase};
 use scalebeam_model::results::Distribution;
 use scalebeam_model::trust::TrustLevel;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 fn request(index: u64, sent: u64, tokens_at: &[u64]) -> RequestRecord {
@@ -285,6 +286,61 @@ fn an_mlflow_store_has_a_run_a_point_and_a_step_a_trial() {
             assert_eq!(text(&format!("{run}/tags/scalebeam.trust")), "sound");
             assert!(text(&format!("{run}/artifacts/TRUST.md")).ends_with("trial 1: sound\n"));
             assert!(text(&format!("{run}/meta.yaml")).contains("experiment_id: '1767323045'\n"));
+        },
+    );
+}
+
+/// Seed 3's shape: six prefill instances over two GPUs each, and one that decodes over four.
+fn prefill_and_decode() -> DeploymentPlan {
+    let instance = |index: u32, role: &str, tp: u32, host: &str| {
+        let ids: Vec<u32> = (0..tp).collect();
+        json!({"index": index, "role": role, "tp": tp, "pp": 1, "dp": 1, "port": 8000 + index,
+               "place": [{"host": host, "ids": ids}]})
+    };
+    let prefill = (0..6).map(|n| instance(n, "prefill", 2, if n < 4 { "node0" } else { "node1" }));
+    let instances: Vec<Value> = prefill.chain([instance(6, "decode", 4, "node1")]).collect();
+    serde_json::from_value(json!({
+        "name": "single-4gpu", "platform": "local", "engine": "dynamo-vllm", "model": "m",
+        "served_model": "llm", "gpus": 16, "gpu_kinds": ["H100"], "instances": instances,
+        "processes": [], "entries": [], "balance": "round-robin",
+        "ready": {"timeout": 1, "gates": []}, "stop": {"grace": 1, "always": true}
+    }))
+    .unwrap()
+}
+
+/// GPUs of a role, of all, and of a replica: each form has its own denominator.
+#[test]
+fn pools_are_told_apart_as_each_form_does() {
+    with_input(
+        |point| point.gpus = 16,
+        |input| {
+            let mut plan = input.plan.clone();
+            plan.deployments = vec![prefill_and_decode()];
+            let input = ExportInput { plan: &plan, ..input.clone() };
+            let folder = &files("genai-perf", &input)[0].0;
+            assert!(folder.contains("/single-4gpu_prefill_tp2dp6_generate_tp4dp1/"), "{folder}");
+            let of = |name| -> Value { serde_json::from_str(&files(name, &input)[0].1).unwrap() };
+            let aggregate = of("inferencex");
+            assert_eq!(
+                (&aggregate["num_prefill_gpu"], &aggregate["num_decode_gpu"]),
+                (&json!(12), &json!(4))
+            );
+            assert_eq!(
+                (&aggregate["prefill_num_workers"], &aggregate["decode_tp"]),
+                (&json!(6), &json!(4))
+            );
+            // 12 of 268 tokens/s are output.
+            assert_eq!(aggregate["tput_per_gpu"], 268.0 / 16.0);
+            assert_eq!(aggregate["output_tput_per_gpu"], 12.0 / 4.0);
+            assert_eq!(aggregate["input_tput_per_gpu"], 256.0 / 12.0);
+            let stack = of("benchmark-report")["scenario"]["stack"].clone();
+            let told = |n: usize| {
+                let of = &stack[n]["standardized"];
+                (of["role"].clone(), of["replicas"].clone(), of["accelerator"]["count"].clone())
+            };
+            assert_eq!(told(0), (json!("prefill"), json!(6), json!(2)));
+            assert_eq!(told(1), (json!("decode"), json!(1), json!(4)));
+            assert_eq!(imported("benchmark-report", &input).asked.gpus, Some(16.0));
         },
     );
 }
