@@ -18,7 +18,9 @@ pub mod account;
 pub mod compare;
 mod doubt;
 pub mod expect;
+pub mod fairness;
 pub mod loss;
+pub mod pareto;
 pub mod scaling;
 pub mod search;
 mod sharing;
@@ -100,6 +102,8 @@ pub struct Frame<'a> {
     pub percentiles: Vec<f64>,
     /// Studies of scaling that are to be made; empty: the usual one.
     pub scaling: Vec<scaling::ScalingAsk<'a>>,
+    /// What is to be reported: fairness and fronts are found for those who ask.
+    pub reports: &'a [crate::spec::ReportSpec],
     /// What must hold.
     pub expects: &'a [crate::spec::ExpectSpec],
     /// What the instrument was worth before the run, where that was measured.
@@ -116,7 +120,13 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let sides: Vec<compare::Side<'_>> = measured
         .iter()
         .zip(&results)
-        .map(|(m, result)| compare::Side { result, trials: &m.trials, point: m.plan, plan })
+        .map(|(m, result)| compare::Side {
+            result,
+            trials: &m.trials,
+            point: m.plan,
+            plan,
+            class: None,
+        })
         .collect();
     let searches = search::all(plan, &measured, &results);
     // Searches go their own ways: their levels are not those of another deployment.
@@ -126,7 +136,11 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let verdicts = verdict::all(&asked);
     let scaling = scaling::sides::all(&asked, &probes, &searches, &scaling_asks(frame));
     let losses = loss::all(&scaling, &asked);
-    let expects = expect::all(&results, &searches, &scaling, frame.expects);
+    let fairness = fairness::all(&asked, frame.reports, frame.expects);
+    let ways = fairness::ways::all(&asked);
+    let fronts = pareto::all(plan, &measured, &results, frame.reports);
+    let found = expect::Found { searches: &searches, scaling: &scaling, mixed: &fairness };
+    let expects = expect::all(&results, &found, frame.expects);
     Results {
         format: RESULTS_FORMAT,
         name: plan.name.clone(),
@@ -138,6 +152,9 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         searches,
         scaling,
         losses,
+        fairness,
+        ways,
+        fronts,
         expects,
         skipped: frame.skipped.clone(),
         // It is beside the records.

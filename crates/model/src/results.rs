@@ -4,6 +4,9 @@
 //! and made again with `scalebeam report RUN`.
 
 use crate::analysis::account::Account;
+use crate::analysis::fairness::Fairness;
+use crate::analysis::fairness::ways::Ways;
+use crate::analysis::pareto::Front;
 use crate::engine_metrics::InstanceReading;
 use crate::metrics::Timeline;
 use crate::plan::{Level, Mode};
@@ -236,6 +239,10 @@ pub struct SearchResult {
     pub met: Option<SearchSide>,
     /// The lowest that did not.
     pub missed: Option<SearchSide>,
+    /// Where the highest load lies for sure, as far as the levels that were tried tell; absent where the verdict on
+    /// none of them was sure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<SearchInterval>,
     /// Step from level to level.
     pub precision: f64,
     /// Trials that it took.
@@ -244,6 +251,20 @@ pub struct SearchResult {
     pub end: Option<crate::search::End>,
     /// In words.
     pub text: String,
+}
+
+/// The interval of the highest load that meets an objective. It is as wide as the levels whose verdicts chance may
+/// explain make it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SearchInterval {
+    /// The highest level that met it for sure; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// The lowest level that did not, for sure; absent where none was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// `0.95`, of each end by itself.
+    pub confidence: f64,
 }
 
 /// One end of the range that a search leaves.
@@ -391,6 +412,9 @@ pub struct ExpectResult {
     pub value: Option<f64>,
     /// Whether it held.
     pub holds: bool,
+    /// Why there is no value, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
     /// A failure is only a warning.
     pub warn_only: bool,
 }
@@ -445,6 +469,15 @@ pub struct Results {
     /// Where what their size promises was lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<crate::analysis::loss::Loss>,
+    /// How classes fared beside each other, of every mixed load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fairness: Vec<Fairness>,
+    /// The same prompts asked in several ways of one deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Ways>,
+    /// What no other point beats, and values at targets, of every `pareto` report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fronts: Vec<Front>,
     /// Checked expectations.
     pub expects: Vec<ExpectResult>,
     /// What was not measured, and why.

@@ -116,6 +116,10 @@ pub struct Progress {
     pub met: Option<Side>,
     /// The lowest that did not.
     pub missed: Option<Side>,
+    /// The highest level whose met objective chance does not explain; none of a higher one was missed for sure.
+    pub sure_met: Option<usize>,
+    /// The lowest level whose missed objective chance does not explain.
+    pub sure_missed: Option<usize>,
     /// Trials so far.
     pub probes: u32,
     /// What comes next.
@@ -135,6 +139,7 @@ impl Rules<'_> {
     /// Follows the search through what was measured, from its beginning.
     fn progress(&self, measured: &Measured) -> Progress {
         let (mut met, mut missed): (Option<Side>, Option<Side>) = (None, None);
+        let (mut sure_met, mut sure_missed) = (None, None);
         let (mut probes, mut time) = (0, Nanos::ZERO);
         let next = loop {
             let at = |side: Option<Side>| side.map(|s| s.level);
@@ -155,9 +160,19 @@ impl Rules<'_> {
                 };
             };
             let side = Some(Side { level, is_sure });
-            if holds { met = side } else { missed = side }
+            if holds {
+                met = side
+            } else {
+                missed = side
+            }
+            // Levels that met it rise and those that did not fall, so the last of each is the nearest.
+            match (holds, is_sure) {
+                (true, true) => sure_met = Some(level),
+                (false, true) => sure_missed = Some(level),
+                (_, false) => {}
+            }
         };
-        Progress { met, missed, probes, next }
+        Progress { met, missed, sure_met, sure_missed, probes, next }
     }
 
     /// The verdict on a level and the trials that it took; none where another trial is needed. Trials

@@ -3,11 +3,13 @@
 //! The types here are the file, key for key; the JSON schema is generated from them. What follows from
 //! them (ranks, ports, flags, points) is made by [`crate::plan::resolve`].
 
+use crate::analysis::pareto;
 use crate::api::HttpVersion;
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::limit::Limit;
 use crate::plan::{DpBalance, EngineKind, Mode, Platform, RankLauncher, Role};
+use crate::results::PointResult;
 use crate::telemetry::TelemetryPlan;
 use crate::workload::lengths::LOGNORMAL_CUT;
 use crate::workload::{
@@ -34,7 +36,7 @@ pub use pace::{
 };
 pub use pages::{PageAccess, PageSpec};
 pub use search::{SearchEnd, SearchSpec};
-pub use values::{Count, Dur, Levels, Rates};
+pub use values::{Count, Dur, Levels, Numbers, Rates};
 
 /// The version of the file format that this crate reads.
 pub const SCHEMA: u32 = 1;
@@ -837,6 +839,9 @@ pub struct ReportSpec {
     /// Vertical axis.
     #[serde(default)]
     pub y: Option<String>,
+    /// Pareto: targets on the horizontal axis at which each deployment is read, between its points.
+    #[serde(default)]
+    pub at: Option<Numbers>,
     /// What bars are grouped by: `load` or `point`; of a fairness report: the class that counts.
     #[serde(default)]
     pub by: Option<String>,
@@ -858,6 +863,19 @@ pub struct ReportSpec {
     /// File name without extension.
     #[serde(default)]
     pub file: Option<String>,
+}
+
+impl ReportSpec {
+    /// The metrics of a front: those of the report, or interactivity against throughput per GPU.
+    pub fn axes(&self) -> (&str, &str) {
+        (self.x.as_deref().unwrap_or(pareto::USUAL_X), self.y.as_deref().unwrap_or(pareto::USUAL_Y))
+    }
+
+    /// Whether `point` belongs to this report.
+    pub fn shows(&self, point: &PointResult) -> bool {
+        let is_in = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+        is_in(&self.deploy, &point.deployment) && is_in(&self.load, &point.load)
+    }
 }
 
 /// What must hold.

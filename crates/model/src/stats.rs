@@ -4,6 +4,7 @@ pub mod binomial;
 pub mod bootstrap;
 pub mod contrast;
 pub mod histogram;
+pub mod monotone;
 pub mod order;
 pub mod percentile;
 pub mod quantile;

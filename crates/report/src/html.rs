@@ -3,6 +3,8 @@
 use crate::chart::{self, Scene};
 use crate::engines;
 use crate::error::ReportError;
+use crate::fairness;
+use crate::fronts;
 use crate::glossary;
 use crate::machines;
 use crate::metric::Named;
@@ -112,6 +114,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let mut absences = table::absences(results, input.plan, &metrics);
     absences.extend(engines::absences(results));
+    absences.extend(fairness::absences(&results.fairness));
     let (held, broken) = expects(input).into_iter().partition(|e| e.word == "holds");
     let searches =
         results.searches.iter().map(|s| (format!("{} {}", s.load, s.deployment), s.text.as_str()));
@@ -149,6 +152,8 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .chain(table::parts(results))
             .chain(scaling::grids(results))
             .chain(scaling::loss_grid(results))
+            .chain(fairness::grids(results))
+            .chain(fronts::grids(results))
             .chain(machines::grid(results))
             .chain(engines::grids(results))
             .collect(),
@@ -240,7 +245,7 @@ fn comparisons(input: &ReportInput<'_>) -> Vec<Vec<String>> {
             c.deployment.clone(),
             format!("{} {}", shown(c.value), metric.unit),
             format!("{} {}", shown(c.baseline_value), metric.unit),
-            table::ratio(c),
+            table::ratio(&c.ratio),
             chart::verdict_words(c.verdict).to_owned(),
         ]
     };
@@ -263,7 +268,7 @@ fn expects<'a>(input: &ReportInput<'a>) -> Vec<ExpectRow<'a>> {
     let row = |e: &'a scalebeam_model::results::ExpectResult| ExpectRow {
         what: &e.what,
         point: &e.point,
-        value: e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain),
+        value: table::expected_value(e),
         word: match (e.holds, e.warn_only) {
             (true, _) => "holds",
             (false, true) => "warning",

@@ -2,6 +2,8 @@
 
 use crate::chart::shortened;
 use crate::engines;
+use crate::fairness;
+use crate::fronts;
 use crate::machines;
 use crate::metric::Named;
 use crate::number;
@@ -56,6 +58,7 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
     let found = table::parts(results).into_iter();
     let found = found.chain(scaling::grids(results)).chain(scaling::loss_grid(results));
+    let found = found.chain(fairness::grids(results)).chain(fronts::grids(results));
     let found = found.chain(machines::grid(results)).chain(engines::grids(results));
     for grid in grids.chain(found) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
@@ -149,6 +152,7 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let mut absences = table::absences(results, input.plan, &metrics);
     absences.extend(engines::absences(results));
+    absences.extend(fairness::absences(&results.fairness));
     if !absences.is_empty() || !results.skipped.is_empty() {
         out.push_str("\n## Missing\n\n");
     }
@@ -170,7 +174,7 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
     }
     let (held, broken): (Vec<_>, Vec<_>) = results.expects.iter().partition(|e| e.holds);
     for e in broken.into_iter().chain(held) {
-        let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
+        let got = escaped(&table::expected_value(e));
         let word = match (e.holds, e.warn_only) {
             (true, _) => "holds",
             (false, true) => "**warning**",

@@ -16,6 +16,10 @@ pub enum Kind {
     Panels,
     /// Metrics over a level or another metric, one line a deployment.
     Curve,
+    /// Two metrics against each other, with the points that no other beats.
+    Pareto,
+    /// What the requests of one class suffer from those of others.
+    Fairness,
     /// Requests in flight and token throughput over the time of a trial.
     Timeline,
     /// Efficiency over size.
@@ -25,7 +29,7 @@ pub enum Kind {
 }
 
 /// A `[[report]]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReportSpec {
     /// What is shown.
     pub kind: Kind,
@@ -39,8 +43,14 @@ pub struct ReportSpec {
     pub x: Option<String>,
     /// Vertical metrics of a curve; empty = [`ReportSpec::metrics`].
     pub y: Vec<String>,
-    /// `load` (a group of bars per load level) or `point` (a bar per point).
+    /// Targets on the horizontal axis of a front.
+    pub at: Vec<f64>,
+    /// `load` (a group of bars per load level) or `point` (a bar per point); the class that counts in `fairness`.
     pub by: Option<String>,
+    /// Where that class is alone.
+    pub alone: Option<String>,
+    /// Where it is beside others.
+    pub mixed: Option<String>,
     /// Deployments shown; empty = all.
     pub deploy: Vec<String>,
     /// Loads shown; empty = all.
@@ -57,11 +67,11 @@ impl ReportSpec {
             ReportKind::Compare => Kind::Compare,
             ReportKind::Panels => Kind::Panels,
             ReportKind::Timeline => Kind::Timeline,
-            // Two metrics against each other are a curve whose horizontal axis is a metric.
-            ReportKind::Curve | ReportKind::Pareto => Kind::Curve,
             ReportKind::Scaling => Kind::Scaling,
             ReportKind::Waterfall => Kind::Waterfall,
-            ReportKind::Fairness => return None,
+            ReportKind::Curve => Kind::Curve,
+            ReportKind::Pareto => Kind::Pareto,
+            ReportKind::Fairness => Kind::Fairness,
         };
         Some(Self {
             kind,
@@ -70,7 +80,10 @@ impl ReportSpec {
             metrics: report.metrics.clone(),
             x: report.x.clone(),
             y: report.y.iter().cloned().collect(),
+            at: report.at.as_ref().map_or_else(Vec::new, |at| at.0.clone()),
             by: report.by.clone(),
+            alone: report.alone.clone(),
+            mixed: report.mixed.clone(),
             deploy: report.deploy.clone(),
             load: report.load.clone(),
             file: report.file.clone(),

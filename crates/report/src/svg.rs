@@ -88,8 +88,8 @@ fn write_mark(out: &mut String, mark: &Mark) {
                 dashed(palette::dash(*series))
             );
         }
-        Mark::Symbol { at, shape, series, is_hollow, tip } => {
-            write_symbol(out, *at, *shape, palette::colour(*series), *is_hollow);
+        Mark::Symbol { at, shape, series, is_hollow, is_faint, tip } => {
+            write_symbol(out, *at, *shape, palette::colour(*series), (*is_hollow, *is_faint));
             if !tip.is_empty() {
                 let end = out.len() - 2;
                 out.truncate(end);
@@ -125,7 +125,14 @@ fn write_rect(out: &mut String, area: &Area, fill: Fill, tip: &str) {
     }
 }
 
-fn write_symbol(out: &mut String, (x, y): (f64, f64), shape: Shape, colour: &str, is_hollow: bool) {
+fn write_symbol(
+    out: &mut String,
+    (x, y): (f64, f64),
+    shape: Shape,
+    colour: &str,
+    (is_hollow, is_faint): (bool, bool),
+) {
+    let faint = if is_faint { " opacity=\"0.4\"" } else { "" };
     let at = |dx: f64, dy: f64| format!("{} {}", num(x + dx), num(y + dy));
     let path = match shape {
         Shape::Circle => {
@@ -144,13 +151,13 @@ fn write_symbol(out: &mut String, (x, y): (f64, f64), shape: Shape, colour: &str
         let _ = write!(
             out,
             "<path d=\"{path}\" class=\"paper-fill\" fill=\"{}\" stroke=\"{colour}\" \
-             stroke-width=\"2\"/>",
+             stroke-width=\"2\"{faint}/>",
             tint(Tone::Paper)
         );
     } else {
         let _ = write!(
             out,
-            "<path d=\"{path}\" fill=\"{colour}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
+            "<path d=\"{path}\" fill=\"{colour}\" stroke=\"{colour}\" stroke-width=\"1.5\"{faint}/>"
         );
     }
 }

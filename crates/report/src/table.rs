@@ -6,7 +6,8 @@ use crate::spec::ReportSpec;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{
-    Comparison, MetricValue, PointResult, Results, SloBoundResult, percentile_key,
+    Comparison, Estimate, ExpectResult, MetricValue, PointResult, Results, SloBoundResult,
+    percentile_key,
 };
 use scalebeam_model::stats::percentile;
 use scalebeam_model::trust::TrustLevel;
@@ -126,15 +127,15 @@ impl Section<'_> {
     pub(crate) fn ratio(&self, point: &PointResult) -> String {
         match (&self.against, self.comparisons.iter().find(|c| c.deployment == point.deployment)) {
             (Some((_, baseline)), _) if *baseline == point.deployment => "baseline".to_owned(),
-            (_, Some(c)) => ratio(c),
+            (_, Some(c)) => ratio(&c.ratio),
             _ => ABSENT.to_owned(),
         }
     }
 }
 
 /// `0.88x [0.85, 0.91]`, with as many digits as show on which side of 1 an end lies.
-pub(crate) fn ratio(c: &Comparison) -> String {
-    let (point, low, high) = (c.ratio.point, c.ratio.low, c.ratio.high);
+pub(crate) fn ratio(ratio: &Estimate) -> String {
+    let (point, low, high) = (ratio.point, ratio.low, ratio.high);
     let is_shown = |digits: usize| {
         let is_one = |text: String| text.trim_end_matches('0') == "1.";
         [low, high]
@@ -346,6 +347,15 @@ pub(crate) fn expectations(results: &Results) -> Option<String> {
     (all > 0).then(|| format!("{held} of {all} hold"))
 }
 
+/// What an expectation was held against, or why there is nothing.
+pub(crate) fn expected_value(e: &ExpectResult) -> String {
+    match (e.value, &e.absent) {
+        (Some(value), _) => number::plain(value),
+        (None, Some(why)) => format!("{ABSENT}: {why}"),
+        (None, None) => ABSENT.to_owned(),
+    }
+}
+
 /// A reason of several lines: its first line, and the others as they were written.
 pub(crate) fn first_line(text: &str) -> (&str, Vec<&str>) {
     let mut lines = text.lines().map(str::trim_end).filter(|l| !l.trim().is_empty());
@@ -469,7 +479,7 @@ mod tests {
             ((12.34, 11.0, 14.0), "12.3x [11.00, 14.00]"),
         ] {
             (c.ratio.point, c.ratio.low, c.ratio.high) = (point, low, high);
-            assert_eq!(ratio(&c), shown);
+            assert_eq!(ratio(&c.ratio), shown);
         }
     }
 

@@ -2,6 +2,11 @@
 //! metrics missing, one long name.
 
 use crate::spec::{Kind, ReportSpec};
+use scalebeam_model::analysis::fairness::ways::{Way, Ways};
+use scalebeam_model::analysis::fairness::{ClassFairness, Evenness, Fairness, Slowdown, USUAL};
+use scalebeam_model::analysis::pareto::{
+    Axes, Front, FrontPoint, Neighbour, ReadOut, USUAL_X, USUAL_Y,
+};
 use scalebeam_model::driver::{Balance, LoadShape, PhasePlan};
 use scalebeam_model::fingerprint::Fact;
 use scalebeam_model::metrics::Timeline;
@@ -11,8 +16,8 @@ use scalebeam_model::plan::{
 use scalebeam_model::ran::{Ran, RanHost, RanProcess};
 use scalebeam_model::request::Phase;
 use scalebeam_model::results::{
-    Comparison, ComparisonVerdict, Distribution, ExpectResult, MetricValue, Metrics, PointResult,
-    RESULTS_FORMAT, Results, Skipped, TrialResult, Verdict,
+    Comparison, ComparisonVerdict, Distribution, Estimate as Range, ExpectResult, MetricValue,
+    Metrics, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult, Verdict,
 };
 use scalebeam_model::trust::{Reason, Trust, TrustLevel};
 use scalebeam_model::units::Nanos;
@@ -245,10 +250,13 @@ pub(crate) fn run() -> (Results, Plan) {
         run: "20261121T101500Z-r1-32b-4gpu-vs-8gpu".to_owned(),
         incomplete: false,
         comparisons: comparisons(&points),
-        points,
         searches: Vec::new(),
         scaling: Vec::new(),
         losses: Vec::new(),
+        fairness: fairness(&points),
+        ways: ways(),
+        fronts: vec![front(&points)],
+        points,
         verdicts: vec![
             verdict(
                 "c16",
@@ -266,6 +274,7 @@ pub(crate) fn run() -> (Results, Plan) {
             point: "dual-8gpu-tp4-pp2-over-ray/users/c256".to_owned(),
             value: Some(0.831_25),
             holds: false,
+            absent: None,
             warn_only: false,
         }],
         skipped: vec![Skipped {
@@ -360,8 +369,145 @@ pub(crate) fn crowded() -> (Results, Plan) {
             [1, 2, 4, 8, 16, 32, 64, 128].map(|users| point((name, i, speed), users))
         })
         .collect();
+    results.fronts = vec![front(&results.points)];
+    results.fairness = fairness(&results.points);
     let plan = plan(&results);
     (results, plan)
+}
+
+/// Where the front is read.
+const TARGETS: [f64; 2] = [30.0, 200.0];
+
+/// The front of the points, and what two of the deployments give at targets.
+fn front(points: &[PointResult]) -> Front {
+    let mut all: Vec<FrontPoint> = points
+        .iter()
+        .map(|p| FrontPoint {
+            deployment: p.deployment.clone(),
+            load: p.load.clone(),
+            level: p.level.clone(),
+            x: p.value(USUAL_X),
+            y: p.value(USUAL_Y),
+            is_on_front: false,
+            trust: p.trust.level,
+        })
+        .collect();
+    let axes = Axes::of(USUAL_X, USUAL_Y).unwrap();
+    let place = |p: &FrontPoint| p.x.zip(p.y).filter(|_| p.trust < TrustLevel::Invalid);
+    let placed: Vec<usize> = (0..all.len()).filter(|i| place(&all[*i]).is_some()).collect();
+    let places: Vec<(f64, f64)> = placed.iter().filter_map(|i| place(&all[*i])).collect();
+    for (i, is_on_front) in placed.into_iter().zip(axes.front(&places)) {
+        all[i].is_on_front = is_on_front;
+    }
+    let neighbour = |i: usize| Neighbour {
+        load: all[i].load.clone(),
+        level: all[i].level.clone(),
+        x: all[i].x.unwrap(),
+        y: all[i].y.unwrap(),
+    };
+    let read = |at, deployment: &str, y: Option<f64>, absent: Option<&str>| ReadOut {
+        at,
+        deployment: deployment.to_owned(),
+        y,
+        between: if y.is_some() { vec![neighbour(1), neighbour(0)] } else { Vec::new() },
+        ratio: y.filter(|_| deployment != all[0].deployment).map(|_| 0.86),
+        baseline: (deployment != all[0].deployment).then(|| all[0].deployment.clone()),
+        absent: absent.map(str::to_owned),
+    };
+    let outside = Some("interactivity_tps.p50 of 200 was not measured");
+    let names = [all[0].deployment.clone(), all[all.len() / 2].deployment.clone()];
+    let read_outs = vec![
+        read(TARGETS[0], &names[0], Some(402.0), None),
+        read(TARGETS[0], &names[1], Some(346.0), None),
+        read(TARGETS[1], &names[0], None, outside),
+        read(TARGETS[1], &names[1], None, outside),
+    ];
+    Front {
+        x: USUAL_X.to_owned(),
+        y: USUAL_Y.to_owned(),
+        deploy: Vec::new(),
+        load: Vec::new(),
+        at: TARGETS.to_vec(),
+        workload: "isl1024-osl256".to_owned(),
+        points: all,
+        read_outs,
+    }
+}
+
+/// Each deployment with a class beside another under its second level; one has no yardstick.
+fn fairness(points: &[PointResult]) -> Vec<Fairness> {
+    let mut names: Vec<&str> = points.iter().map(|p| p.deployment.as_str()).collect();
+    names.dedup();
+    let estimate = |point: f64| Range {
+        point,
+        low: point * 0.8,
+        high: point * 1.3,
+        confidence: 0.95,
+        method: "bootstrap over 20 and 20 whole trials".to_owned(),
+    };
+    let slowdown = |metric: &str, times: f64, is_known: bool| Slowdown {
+        metric: metric.to_owned(),
+        beside: is_known.then_some(52.0 * times),
+        alone: is_known.then_some(52.0),
+        ratio: is_known.then(|| estimate(times)),
+        absent: (!is_known).then(|| "load 'alone' was not measured here".to_owned()),
+    };
+    let of = |(i, name): (usize, &&str)| {
+        let is_known = i != 1;
+        let slowdowns = USUAL.iter().zip([2.1, 4.4, 1.3, 1.6]);
+        let slowdowns = slowdowns.map(|(m, x)| slowdown(m, x / (1.0 + i as f64 * 0.4), is_known));
+        let class = |name: &str, overtaken, slowdowns| ClassFairness {
+            class: name.to_owned(),
+            requests: 40,
+            overtaken,
+            slowdowns,
+        };
+        Fairness {
+            deployment: (*name).to_owned(),
+            load: "users".to_owned(),
+            level: "c64".to_owned(),
+            by: Some("short".to_owned()),
+            alone: Some("alone".to_owned()),
+            alone_level: is_known.then(|| "c2".to_owned()),
+            evenness: Some(Evenness {
+                jain: 0.61 + 0.1 * i as f64 / names.len() as f64,
+                max_over_min: 6.2,
+                requests: 80,
+                of: "token_latency_ms".to_owned(),
+            }),
+            classes: vec![class("long", 2, Vec::new()), class("short", 31, slowdowns.collect())],
+            trust: if i == 2 { TrustLevel::Invalid } else { TrustLevel::Sound },
+        }
+    };
+    names.iter().enumerate().map(of).collect()
+}
+
+fn ways() -> Vec<Ways> {
+    let way = |mode, load: &str, tps: f64, speedup: Option<f64>| Way {
+        mode,
+        load: load.to_owned(),
+        level: "c1".to_owned(),
+        output_tps: Some(tps),
+        e2e_ms_p50: Some(812.0),
+        speedup: speedup.map(|point| Range {
+            point,
+            low: point * 0.97,
+            high: point * 1.02,
+            confidence: 0.95,
+            method: "Welch over 3 and 3 trials, on logarithms".to_owned(),
+        }),
+        trust: TrustLevel::Sound,
+    };
+    vec![Ways {
+        deployment: DEPLOYMENTS[0].0.to_owned(),
+        workload: "ten".to_owned(),
+        prompts: 10,
+        ways: vec![
+            way(Mode::Batch, "exp2-batch", 402.0, Some(6.5)),
+            way(Mode::Burst, "exp2-concurrent", 396.0, Some(6.4)),
+            way(Mode::Serial, "exp2-serial", 61.9, None),
+        ],
+    }]
 }
 
 /// One report of each kind, and some odd ones.
@@ -389,5 +535,12 @@ pub(crate) fn specs() -> Vec<ReportSpec> {
             ..of(Kind::Panels)
         },
         of(Kind::Timeline),
+        ReportSpec { at: TARGETS.to_vec(), ..of(Kind::Pareto) },
+        ReportSpec {
+            alone: Some("alone".to_owned()),
+            mixed: Some("users".to_owned()),
+            by: Some("short".to_owned()),
+            ..of(Kind::Fairness)
+        },
     ]
 }

@@ -3,6 +3,8 @@
 //! The same text with and without colour: nothing is said by colour alone.
 
 use crate::engines;
+use crate::fairness;
+use crate::fronts;
 use crate::metric::Named;
 use crate::number;
 use crate::scaling;
@@ -250,6 +252,17 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
             item(out, "", &format!("{point}: {text}"), width);
         }
     }
+    for (title, sentences) in [
+        ("Beside each other", fairness::sentences(results)),
+        ("At a target", fronts::sentences(results)),
+    ] {
+        if !sentences.is_empty() {
+            heading(out, title, pen);
+        }
+        for (what, text) in sentences {
+            item(out, "", &format!("{what}: {text}"), width);
+        }
+    }
     let objectives = table::objectives(results);
     if !objectives.is_empty() {
         heading(out, "Service-level objective", pen);
@@ -278,6 +291,7 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let mut absences = table::absences(results, plan, &metrics);
     absences.extend(engines::absences(results));
+    absences.extend(fairness::absences(&results.fairness));
     if !absences.is_empty() || !results.skipped.is_empty() {
         heading(out, "Missing", pen);
         for (why, what) in absences {
@@ -292,7 +306,7 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
         heading(out, "Expectations", pen);
         item(out, "", &text, width);
         for e in results.expects.iter().filter(|e| !e.holds) {
-            let got = e.value.map_or_else(|| number::ABSENT.to_owned(), number::plain);
+            let got = table::expected_value(e);
             let word = if e.warn_only { "warning:" } else { "FAILED:" };
             let text = format!("{} at {} (is {got})", e.what, e.point);
             item(out, &pen.alert(word), &text, width);
@@ -447,6 +461,7 @@ mod tests {
             unit: "requests in flight".to_owned(),
             met: Some(side("c64", 64.0)),
             missed: Some(side("c256", 256.0)),
+            interval: None,
             precision: 3.0,
             probes: 2,
             end: Some(End::Found),

@@ -83,7 +83,7 @@ fn grid(point: &Matched) -> Grid {
             metric.head(),
             shown(c.baseline_value) + mark,
             shown(c.value) + mark,
-            table::ratio(c) + mark,
+            table::ratio(&c.ratio) + mark,
             would_decide(c).unwrap_or_default(),
             verdict_words(c.verdict).to_owned(),
         ]

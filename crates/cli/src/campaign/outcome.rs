@@ -175,6 +175,7 @@ fn results(
             .collect(),
         percentiles: percentiles.to_vec(),
         scaling: experiment.report.iter().filter_map(scaling_ask).collect(),
+        reports: &experiment.report,
         expects: &experiment.expect,
         floor: floor.as_ref(),
     };

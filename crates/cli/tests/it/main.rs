@@ -20,6 +20,7 @@ mod e2e_vllm_pd;
 mod e2e_vllm_ray;
 mod e2e_vllm_ray_serve;
 mod export;
+mod fairness;
 mod fingerprint;
 mod hosts;
 mod import;

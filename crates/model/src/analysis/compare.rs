@@ -6,11 +6,13 @@
 use super::{Frame, TrialRecords};
 use crate::metrics::{self, Better};
 use crate::plan::{Plan, PointPlan};
+use crate::request::RequestRecord;
 use crate::results::{Comparison, ComparisonVerdict, Estimate, PointResult};
 use crate::stats::contrast::holm;
 use crate::stats::percentile::split;
 use crate::stats::scaling::Spread;
 use crate::trust::TrustLevel;
+pub(super) use ratio::of_loads;
 use ratio::{Ratio, ratio};
 
 mod blocks;
@@ -33,6 +35,25 @@ pub struct Side<'a> {
     pub point: &'a PointPlan,
     /// The plan that it is part of.
     pub plan: &'a Plan,
+    /// Only requests of this class, where it names one.
+    pub class: Option<&'a str>,
+}
+
+impl<'a> Side<'a> {
+    /// The same point, looked at through the requests of one class.
+    pub(super) fn of_class<'b>(&self, class: &'b str) -> Side<'b>
+    where
+        'a: 'b,
+    {
+        Side { class: Some(class), ..*self }
+    }
+
+    /// Its requests, each with the number of its trial.
+    pub(super) fn records(&self) -> impl Iterator<Item = (u32, &'a RequestRecord)> + use<'a> {
+        let (trials, class) = (self.trials, self.class);
+        let all = trials.iter().flat_map(|t| t.records.iter().map(|r| (t.number, r)));
+        all.filter(move |(_, r)| class.is_none_or(|c| r.class == c))
+    }
 }
 
 /// Metrics that every pair is compared on.

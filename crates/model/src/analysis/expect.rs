@@ -1,5 +1,6 @@
 //! Expectations: what the file says must hold.
 
+use super::fairness::{self, Fairness};
 use super::scaling::{Basis, Scaling, Step};
 use super::search::SLO_CAPACITY;
 use crate::results::{ExpectResult, PointResult, SearchResult};
@@ -14,36 +15,41 @@ pub(super) fn of_scaling(name: &str) -> Option<(usize, &str)> {
 const SPEEDUP: &str = "speedup.";
 const EFFICIENCY: &str = "efficiency.";
 
-/// Every expectation at every point that it names, or at every search, or at every size. A metric without a value
+/// What is found of a run besides its points.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found<'a> {
+    /// Searches of the highest load.
+    pub searches: &'a [SearchResult],
+    /// Studies of scaling.
+    pub scaling: &'a [Scaling],
+    /// Mixed loads.
+    pub mixed: &'a [Fairness],
+}
+
+/// Every expectation at every point that it names, or at every search, size or mixed load. A metric without a value
 /// does not hold: missing is not met. The probes of a search are not points that were asked for: some must fail.
-pub fn all(
-    points: &[PointResult],
-    searches: &[SearchResult],
-    scaling: &[Scaling],
-    expects: &[ExpectSpec],
-) -> Vec<ExpectResult> {
+pub fn all(points: &[PointResult], found: &Found<'_>, expects: &[ExpectSpec]) -> Vec<ExpectResult> {
     let mut out = Vec::new();
     for expect in expects {
-        let what = format!("{} {} {}", expect.metric, expect.op, expect.value);
-        let warn_only = expect.severity == Some(Severity::Warn);
-        let mut add = |point: String, value: Option<f64>| {
-            let holds = value.is_some_and(|v| holds(v, &expect.op, expect.value));
-            out.push(ExpectResult { what: what.clone(), point, value, holds, warn_only });
-        };
+        let mut add = |point: String, value| out.push(result(expect, point, value, None));
         if expect.metric == SLO_CAPACITY {
-            for s in searches.iter().filter(|s| is_about(expect, &s.deployment, &s.load)) {
+            for s in found.searches.iter().filter(|s| is_about(expect, &s.deployment, &s.load)) {
                 let value = s.met.as_ref().map(|side| side.value);
                 add(format!("{}/{}", s.deployment, s.load), value);
             }
             continue;
         }
         if let Some((_, metric)) = of_scaling(&expect.metric) {
-            for (study, step) in steps(scaling, metric) {
+            for (study, step) in steps(found.scaling, metric) {
                 if is_about(expect, &step.deployment, &study.load) {
                     let point = format!("{}/{}/{}", step.deployment, study.load, step.level);
                     add(point, grown(step, &expect.metric));
                 }
             }
+            continue;
+        }
+        if let Some(results) = fair(expect, found.mixed) {
+            out.extend(results);
             continue;
         }
         for p in points.iter().filter(|p| !p.is_probe && is_about(expect, &p.deployment, &p.load)) {
@@ -67,6 +73,48 @@ fn grown(step: &Step, name: &str) -> Option<f64> {
         true => Some(step.speedup.point),
         false => step.efficiency.map(|e| e.point),
     }
+}
+
+fn result(
+    expect: &ExpectSpec,
+    point: String,
+    value: Option<f64>,
+    absent: Option<String>,
+) -> ExpectResult {
+    ExpectResult {
+        what: format!("{} {} {}", expect.metric, expect.op, expect.value),
+        point,
+        value,
+        holds: value.is_some_and(|v| holds(v, &expect.op, expect.value)),
+        absent,
+        warn_only: expect.severity == Some(Severity::Warn),
+    }
+}
+
+/// What is found of mixed loads only; absent for what points have themselves.
+fn fair(expect: &ExpectSpec, mixed: &[Fairness]) -> Option<Vec<ExpectResult>> {
+    let slowdown = fairness::slowdown_of(&expect.metric);
+    if slowdown.is_none() && expect.metric != fairness::JAIN {
+        return None;
+    }
+    // A load that no report names a yardstick for is asked only by its name.
+    let is_named = expect.place.as_ref().is_some_and(|place| place.load.is_some());
+    let is_asked = |f: &&Fairness| slowdown.is_none() || f.alone.is_some() || is_named;
+    let mut out: Vec<ExpectResult> = Vec::new();
+    for f in mixed.iter().filter(|f| is_about(expect, &f.deployment, &f.load)).filter(is_asked) {
+        let found = match &slowdown {
+            Some(metric) => f.slowdown(metric),
+            None => f.jain(),
+        };
+        let (value, absent) = found.map_or_else(|why| (None, Some(why)), |v| (Some(v), None));
+        let result =
+            result(expect, format!("{}/{}/{}", f.deployment, f.load, f.level), value, absent);
+        // Two reports of one load say the same.
+        if !out.contains(&result) {
+            out.push(result);
+        }
+    }
+    Some(out)
 }
 
 /// Whether `expect` asks something of the points of `deployment` under `load`.

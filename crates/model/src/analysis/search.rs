@@ -2,9 +2,9 @@
 
 use super::{MeasuredPoint, TrialRecords};
 use crate::plan::{Plan, PointPlan};
-use crate::results::{PointResult, SearchResult, SearchSide};
+use crate::results::{PointResult, SearchInterval, SearchResult, SearchSide};
 use crate::search::{End, Measured, Probe, Progress, SearchPlan, Side, Step, value};
-use crate::slo::Slo;
+use crate::slo::{CONFIDENCE, Slo};
 use crate::trust::TrustLevel;
 use crate::units::{Nanos, significant};
 
@@ -70,6 +70,7 @@ fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> 
         unit: if is_rate { "req/s" } else { "requests in flight" }.to_owned(),
         met: side(progress.met),
         missed: side(progress.missed),
+        interval: interval(search, progress),
         precision: search.precision,
         probes: progress.probes,
         end: match progress.next {
@@ -82,13 +83,24 @@ fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> 
     out
 }
 
+/// Between the nearest levels whose verdicts chance does not explain.
+fn interval(search: &SearchPlan, progress: &Progress) -> Option<SearchInterval> {
+    let at = |level: Option<usize>| value(search.levels.get(level?)?);
+    let (low, high) = (at(progress.sure_met), at(progress.sure_missed));
+    (low.is_some() || high.is_some()).then_some(SearchInterval {
+        low,
+        high,
+        confidence: CONFIDENCE,
+    })
+}
+
 fn words(s: &SearchResult) -> String {
     let (what, slo) = (if s.unit == "req/s" { "rate" } else { "concurrency" }, &s.slo);
-    let number = |side: &SearchSide| match what {
-        "rate" => significant(side.value),
-        _ => format!("{:.0}", side.value),
+    let number = |value: f64| match what {
+        "rate" => significant(value),
+        _ => format!("{value:.0}"),
     };
-    let shown = |side: &SearchSide| format!("{} {}", number(side), s.unit);
+    let shown = |side: &SearchSide| format!("{} {}", number(side.value), s.unit);
     let range = match (&s.met, &s.missed) {
         (Some(met), Some(missed)) => {
             format!("{} meets it, {} does not", shown(met), shown(missed))
@@ -101,7 +113,7 @@ fn words(s: &SearchResult) -> String {
         (Some(End::Found), Some(met), Some(missed)) => format!(
             "highest {what} that meets the SLO ({slo}): {}; {} does not",
             shown(met),
-            number(missed)
+            number(missed.value)
         ),
         (Some(End::AllMeet), Some(met), _) => format!(
             "highest {what} that meets the SLO ({slo}): not reached; {}, the highest that was searched, meets it",
@@ -119,7 +131,24 @@ fn words(s: &SearchResult) -> String {
         ),
     };
     let plural = if s.probes == 1 { "" } else { "s" };
-    format!("{answer} ({} trial{plural}{})", s.probes, doubts(s, shown))
+    let between = between(s, number);
+    format!("{answer} ({} trial{plural}{}{between})", s.probes, doubts(s, shown))
+}
+
+/// How far the highest load may lie from the answer, where its own ends are not sure.
+fn between(s: &SearchResult, number: impl Fn(f64) -> String) -> String {
+    let unit = &s.unit;
+    if s.met.iter().chain(&s.missed).all(|side| side.sure) {
+        return String::new();
+    }
+    match s.interval.map(|i| (i.low, i.high)) {
+        Some((Some(low), Some(high))) => {
+            format!("; at 95 % it lies between {} and {} {unit}", number(low), number(high))
+        }
+        Some((Some(low), None)) => format!("; at 95 % it is at least {} {unit}", number(low)),
+        Some((None, Some(high))) => format!("; at 95 % it is below {} {unit}", number(high)),
+        Some((None, None)) | None => "; no level is sure at 95 %".to_owned(),
+    }
 }
 
 /// What the ends rest on.

@@ -499,6 +499,8 @@ fn the_answer_of_a_search_follows_from_its_records() {
         text(&found),
         "highest concurrency that meets the SLO (tpot.p50 <= 1.50 ms): 2 requests in flight; 4 does not (3 trials, sure at 95 % at each end)"
     );
+    let interval = found.searches[0].interval.unwrap();
+    assert_eq!((interval.low, interval.high), (Some(2.0), Some(4.0)));
     assert!(found.points.iter().all(|p| p.is_probe));
     // Probes are no points that were asked for; the answer of the search is.
     let expects: Vec<(&str, Option<f64>)> =
@@ -511,6 +513,31 @@ fn the_answer_of_a_search_follows_from_its_records() {
     let none = searched(&[(1, at(2_000))]);
     assert!(text(&none).contains("none; 1 requests in flight, the lowest that was searched"));
     assert_eq!((none.expects[0].value, none.expects[0].holds), (None, false));
+}
+
+/// Half of the requests within the limit: too few to tell whether the median is.
+#[test]
+fn an_answer_that_chance_may_explain_has_an_interval_up_to_the_nearest_sure_levels() {
+    let at = |tpot_us| vec![trial(1, 60, tpot_us, 1)];
+    let on_the_edge = |number| {
+        let mut t = trial(number, 60, 1_000, 1);
+        let slow = trial(number, 60, 2_000, 1);
+        t.records.iter_mut().zip(slow.records).skip(29).for_each(|(r, s)| *r = s);
+        t
+    };
+    let edge = || vec![on_the_edge(1), on_the_edge(2)];
+    let results = searched(&[(1, at(1_000)), (2, edge()), (4, at(2_000))]);
+    let search = &results.searches[0];
+    let (interval, side) = (search.interval.unwrap(), search.missed.as_ref().unwrap());
+    assert_eq!((side.value, side.sure), (2.0, false), "{search:?}");
+    assert_eq!((interval.low, interval.high), (Some(1.0), None), "4 was not tried: {search:?}");
+    assert!(
+        search
+            .text
+            .ends_with("at 2 requests in flight; at 95 % it is at least 1 requests in flight)"),
+        "{}",
+        search.text
+    );
 }
 
 #[test]

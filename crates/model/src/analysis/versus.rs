@@ -54,7 +54,7 @@ impl<'a> Contender<'a> {
                     && !r.is_probe
             };
             let result = results.points.iter().find(is_same)?;
-            Some(Side { result, trials: &m.trials, point: m.plan, plan })
+            Some(Side { result, trials: &m.trials, point: m.plan, plan, class: None })
         })
     }
 }

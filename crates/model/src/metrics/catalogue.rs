@@ -716,9 +716,9 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// Names that files may use already, measured by parts of the tool that are still to come. They are
-/// shown as absent, never as zero.
-const LATER: &[&str] = &["jain"];
+/// Names of what is found between the requests of a mixed load, and of no point by itself: an expectation on them is
+/// held against [`crate::analysis::fairness`], and a table of points shows them as absent.
+const OF_MIXES: &[&str] = &[crate::analysis::fairness::JAIN];
 
 /// Prefixes of derived metrics: `speedup.output_tps`.
 const DERIVED: &[&str] = &["speedup.", "efficiency.", "slowdown."];
@@ -739,8 +739,8 @@ pub fn is_known(name: &str) -> bool {
         return true;
     }
     let (base, stat) = percentile::split(name);
-    if LATER.contains(&base) {
-        return stat.is_none_or(|s| is_statistic(s) || s == "imbalance");
+    if OF_MIXES.contains(&name) {
+        return true;
     }
     match (super::find(base), stat) {
         (None, _) => false,
@@ -760,7 +760,7 @@ pub fn known_names() -> Vec<String> {
             _ => out.extend(["mean", "p50", "p95", "p99"].map(|s| format!("{short}.{s}"))),
         }
     }
-    out.extend(LATER.iter().map(|s| (*s).to_owned()));
+    out.extend(OF_MIXES.iter().map(|s| (*s).to_owned()));
     out
 }
 

@@ -1,7 +1,7 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
 use super::{DeploymentPlan, Mode, PlanNote, Platform, PointPlan};
-use crate::spec::{Experiment, ReportKind, TelemetrySpec, WorkloadSpec};
+use crate::spec::{Experiment, TelemetrySpec, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
@@ -144,14 +144,6 @@ fn later(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<
             "telemetry".to_owned(),
             "this version reads the machine that it runs on and hosts that it reaches by ssh: CPU, GPU, network and power of a cluster's hosts will be absent".to_owned(),
             "name what runs on them in [telemetry.node_exporter], [telemetry.dcgm] or prometheus; else they are shown as n/a, never as 0",
-        ));
-    }
-    let undrawn = |kind| matches!(kind, ReportKind::Fairness);
-    if let Some(i) = experiment.report.iter().position(|r| undrawn(r.kind)) {
-        out.push(note(
-            format!("report[{i}].kind"),
-            "this version does not draw fairness reports yet".to_owned(),
-            "table, compare, panels, curve, scaling and waterfall are there; pareto is drawn as a curve without its front",
         ));
     }
 }

@@ -14,6 +14,7 @@ mod asks;
 mod dp_balance;
 mod pace;
 mod ready;
+mod reports;
 mod search;
 mod slo;
 mod workloads;

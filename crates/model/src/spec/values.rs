@@ -30,6 +30,10 @@ pub struct Rates(pub Vec<f64>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneOrMany(pub Vec<String>);
 
+/// A number or several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbers(pub Vec<f64>);
+
 /// A number of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
@@ -215,6 +219,23 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let number = |v: &toml::Value| {
+            #[expect(clippy::cast_precision_loss, reason = "a target, not a count")]
+            let whole = v.as_integer().map(|n| n as f64);
+            v.as_float().or(whole).ok_or_else(|| format!("{v} is not a number"))
+        };
+        let read = |value: toml::Value| match &value {
+            toml::Value::Array(list) => {
+                non_empty(list.iter().map(number).collect::<Result<_, _>>()?).map(Numbers)
+            }
+            one => number(one).map(|n| Numbers(vec![n])),
+        };
+        read(toml::Value::deserialize(d)?).map_err(de::Error::custom)
+    }
+}
+
 fn non_empty<T>(list: Vec<T>) -> Result<Vec<T>, String> {
     if list.is_empty() { Err("the list is empty".to_owned()) } else { Ok(list) }
 }
@@ -286,6 +307,12 @@ impl Serialize for OneOrMany {
     }
 }
 
+impl Serialize for Numbers {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(s)
+    }
+}
+
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -338,6 +365,10 @@ schema!(Count, "Count", {
         {"type": "integer", "minimum": 0},
         {"type": "string", "pattern": "^[0-9]+x(>=[0-9]+)?$"}
     ]
+});
+schema!(Numbers, "Numbers", {
+    "description": "A number or a list of numbers.",
+    "anyOf": [{"type": "number"}, {"type": "array", "minItems": 1, "items": {"type": "number"}}]
 });
 schema!(OneOrMany, "OneOrMany", {
     "description": "A text or a list of texts.",

@@ -1,7 +1,7 @@
 //! Each deployment against the baseline: ratios with their intervals, one panel a metric.
 
 use super::bars::{Bar, Bars, Quantity};
-use super::figure::{Body, Figure, Legend, Panel};
+use super::figure::{Body, Figure, Legend, Panel, Swatch};
 use super::view::View;
 use crate::metric::{Better, Named};
 use crate::number;
@@ -40,7 +40,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let legend = shown.iter().map(|(series, name)| Legend {
         series: *series,
         label: (*name).to_owned(),
-        is_line: false,
+        swatch: Swatch::Area,
     });
     let mut notes = vec![confidence_note(&rows)];
     notes.retain(|n| !n.is_empty());

@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, ticks_between};
 use super::bars::draw_whisker;
-use super::figure::{Body, Figure, LABEL, Legend, Margins, Panel};
+use super::figure::{Body, Figure, LABEL, Legend, Margins, Panel, Swatch};
 use super::scene::{Anchor, Area, Mark, Text, Tone, text_width};
 use super::view::{View, level_label};
 use crate::metric::Named;
@@ -57,8 +57,11 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let lines = view.lines();
     let panels = metrics.iter().map(|m| panel(view, m, x, &lines)).collect();
     let legend = lines.iter().enumerate();
-    let legend =
-        legend.map(|(series, (label, _))| Legend { series, label: label.clone(), is_line: true });
+    let legend = legend.map(|(series, (label, _))| Legend {
+        series,
+        label: label.clone(),
+        swatch: Swatch::Line,
+    });
     let mut notes = view.notes(&metrics);
     notes.extend(left_out.filter(|_| is_level(x)));
     Figure {
@@ -114,7 +117,7 @@ fn panel(view: &View<'_>, metric: &Named, x: &str, lines: &[(String, Vec<&PointR
     }
 }
 
-fn label_with_unit(metric: &Named) -> String {
+pub(super) fn label_with_unit(metric: &Named) -> String {
     if metric.unit.is_empty() {
         metric.label.clone()
     } else {
@@ -134,24 +137,13 @@ impl Curves {
     }
 
     fn horizontal(&self) -> Horizontal {
-        let mut xs: Vec<f64> = self.lines.iter().flat_map(|l| &l.points).map(|s| s.x).collect();
-        xs.sort_by(f64::total_cmp);
-        xs.dedup();
-        let low = xs.first().copied().unwrap_or(0.0);
-        let high = xs.last().copied().unwrap_or(1.0);
-        let is_log = self.is_level && low > 0.0 && high / low >= 8.0;
-        if is_log {
-            return Horizontal { low, high, is_log, ticks: xs };
-        }
-        let low = if self.is_level || low < high * 0.5 { 0.0 } else { low };
-        let high = if high > low { high } else { low + 1.0 };
-        let ticks = if self.is_level && xs.len() <= 8 { xs } else { ticks_between(low, high) };
-        Horizontal { low, high, is_log, ticks }
+        let spots = self.lines.iter().flat_map(|l| &l.points);
+        Horizontal::holding(spots.map(|s| s.x).collect(), self.is_level)
     }
 }
 
 /// The horizontal axis.
-struct Horizontal {
+pub(super) struct Horizontal {
     low: f64,
     high: f64,
     is_log: bool,
@@ -159,7 +151,23 @@ struct Horizontal {
 }
 
 impl Horizontal {
-    fn x(&self, plot: &Area, value: f64) -> f64 {
+    /// An axis that holds all of `xs`.
+    pub(super) fn holding(mut xs: Vec<f64>, is_level: bool) -> Self {
+        xs.sort_by(f64::total_cmp);
+        xs.dedup();
+        let low = xs.first().copied().unwrap_or(0.0);
+        let high = xs.last().copied().unwrap_or(1.0);
+        let is_log = is_level && low > 0.0 && high / low >= 8.0;
+        if is_log {
+            return Self { low, high, is_log, ticks: xs };
+        }
+        let low = if is_level || low < high * 0.5 { 0.0 } else { low };
+        let high = if high > low { high } else { low + 1.0 };
+        let ticks = if is_level && xs.len() <= 8 { xs } else { ticks_between(low, high) };
+        Self { low, high, is_log, ticks }
+    }
+
+    pub(super) fn x(&self, plot: &Area, value: f64) -> f64 {
         let share = if self.is_log {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -174,10 +182,7 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
     let axis = data.axis();
     let horizontal = data.horizontal();
     axis.draw(marks, &plot);
-    draw_ticks(marks, &horizontal, &plot);
-    let at = (plot.x + plot.w / 2.0, plot.bottom() + 36.0);
-    let label = Text::new(at, LABEL, data.x_label.clone()).anchored(Anchor::Middle);
-    marks.push(Mark::Text(label.toned(Tone::Soft)));
+    horizontal.draw(marks, &plot, &data.x_label);
     let mut alerts = Vec::new();
     for line in &data.lines {
         let mut has_alert = false;
@@ -201,6 +206,7 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
                 shape: palette::shape(line.series),
                 series: line.series,
                 is_hollow: is_invalid,
+                is_faint: false,
                 tip: spot.tip.clone(),
             });
             if is_invalid && !(data.is_dense && has_alert) {
@@ -212,6 +218,16 @@ pub(super) fn draw(marks: &mut Vec<Mark>, data: &Curves, plot: Area) {
         }
     }
     marks.extend(alerts);
+}
+
+impl Horizontal {
+    /// Draws the ticks, and what they are of below them.
+    pub(super) fn draw(&self, marks: &mut Vec<Mark>, plot: &Area, label: &str) {
+        draw_ticks(marks, self, plot);
+        let at = (plot.x + plot.w / 2.0, plot.bottom() + 36.0);
+        let label = Text::new(at, LABEL, label).anchored(Anchor::Middle);
+        marks.push(Mark::Text(label.toned(Tone::Soft)));
+    }
 }
 
 fn draw_ticks(marks: &mut Vec<Mark>, horizontal: &Horizontal, plot: &Area) {

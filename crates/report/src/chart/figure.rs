@@ -5,12 +5,14 @@
 
 use super::bars::{self, Bars};
 use super::curve::{self, Curves};
+use super::pareto::{self, Front};
 use super::scene::{Anchor, Area, Fill, Mark, Scene, Text, Tone, shortened, text_width, wrapped};
 use crate::palette;
 
 const PAD: f64 = 28.0;
 const GAP: f64 = 34.0;
 const PLOT_HEIGHT: f64 = 216.0;
+const FRONT_HEIGHT: f64 = 380.0;
 const HEAD: f64 = 50.0;
 pub(super) const LABEL: f64 = 12.0;
 pub(super) const NOTE: f64 = 12.5;
@@ -44,6 +46,7 @@ pub(crate) struct Panel {
 pub(crate) enum Body {
     Bars(Bars),
     Curves(Curves),
+    Front(Front),
     /// Why there is nothing to show.
     Empty(String),
 }
@@ -53,8 +56,28 @@ pub(crate) enum Body {
 pub(crate) struct Legend {
     pub(crate) series: usize,
     pub(crate) label: String,
-    /// Shown as a line with its marker, and not as an area.
-    pub(crate) is_line: bool,
+    /// What it looks like.
+    pub(crate) swatch: Swatch,
+}
+
+/// How an entry of the legend is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Swatch {
+    /// An area, as bars are.
+    Area,
+    /// A line with its marker.
+    Line,
+    /// A marker alone.
+    Marker,
+}
+
+impl Swatch {
+    const fn width(self) -> f64 {
+        match self {
+            Self::Area | Self::Marker => 14.0,
+            Self::Line => 34.0,
+        }
+    }
 }
 
 /// Margins that all panels of a figure share.
@@ -73,11 +96,12 @@ impl Figure {
         let margins = self.margins(cell);
         let mut marks = Vec::new();
         let mut y = self.head(&mut marks, width);
-        let row_height = HEAD + PLOT_HEIGHT + margins.below + 20.0;
+        let plot_height = self.plot_height();
+        let row_height = HEAD + plot_height + margins.below + 20.0;
         for (i, panel) in self.panels.iter().enumerate() {
             let x = PAD + (i % columns) as f64 * (cell + GAP);
             let area = Area { x, y: y + (i / columns) as f64 * row_height, w: cell, h: row_height };
-            draw_panel(&mut marks, panel, area, margins);
+            draw_panel(&mut marks, panel, area, margins, plot_height);
         }
         y += self.panels.len().div_ceil(columns) as f64 * row_height;
         y = self.draw_legend(&mut marks, y, width);
@@ -89,6 +113,12 @@ impl Figure {
         Scene { width, height, title: self.title.clone(), description: self.description(), marks }
     }
 
+    /// Both axes of a front are measurements, and points lie close where they are good.
+    fn plot_height(&self) -> f64 {
+        let is_front = self.panels.iter().any(|p| matches!(p.body, Body::Front(_)));
+        if is_front { FRONT_HEIGHT } else { PLOT_HEIGHT }
+    }
+
     /// As many columns as asked for, unless that leaves names of bars no room; then one wide one.
     fn columns_and_width(&self) -> (usize, f64) {
         const WIDTHS: [f64; 3] = [780.0, 1020.0, 1380.0];
@@ -96,7 +126,7 @@ impl Figure {
         let width = WIDTHS[columns - 1];
         let groups = self.panels.iter().map(|p| match &p.body {
             Body::Bars(bars) => bars.groups.len(),
-            Body::Curves(_) | Body::Empty(_) => 0,
+            Body::Curves(_) | Body::Front(_) | Body::Empty(_) => 0,
         });
         let groups = groups.max().unwrap_or(0).max(1) as f64;
         let is_crowded = width / columns as f64 * 0.8 / groups < bars::MIN_SLOT;
@@ -117,6 +147,7 @@ impl Figure {
         let all = self.panels.iter().filter_map(|p| match &p.body {
             Body::Bars(bars) => Some(bars.margins(cell)),
             Body::Curves(curves) => Some(curves.margins()),
+            Body::Front(front) => Some(front.margins()),
             Body::Empty(_) => None,
         });
         all.fold(Margins { left: 34.0, below: 24.0 }, |a, b| Margins {
@@ -143,27 +174,13 @@ impl Figure {
         let mut y = top + 4.0;
         for entry in &self.legend {
             let label = shortened(&entry.label, LEGEND, width - 2.0 * PAD - 60.0);
-            let swatch = if entry.is_line { 34.0 } else { 14.0 };
+            let swatch = entry.swatch.width();
             let needed = swatch + 7.0 + text_width(&label, LEGEND) + 26.0;
             if x + needed - 26.0 > width - PAD && x > PAD {
                 x = PAD;
                 y += 22.0;
             }
-            if entry.is_line {
-                let points = vec![(x, y + 6.0), (x + swatch, y + 6.0)];
-                marks.push(Mark::Path { points, series: entry.series });
-                marks.push(Mark::Symbol {
-                    at: (x + swatch / 2.0, y + 6.0),
-                    shape: palette::shape(entry.series),
-                    series: entry.series,
-                    is_hollow: false,
-                    tip: String::new(),
-                });
-            } else {
-                let area = Area { x, y, w: swatch, h: 12.0 };
-                let fill = Fill::Series(entry.series);
-                marks.push(Mark::Rect { area, fill, tip: String::new() });
-            }
+            draw_swatch(marks, entry, (x, y));
             marks.push(Mark::Text(Text::new((x + swatch + 7.0, y + 10.5), LEGEND, label)));
             x += needed;
         }
@@ -184,21 +201,38 @@ impl Figure {
     }
 }
 
-fn draw_panel(marks: &mut Vec<Mark>, panel: &Panel, cell: Area, margins: Margins) {
+fn draw_swatch(marks: &mut Vec<Mark>, entry: &Legend, (x, y): (f64, f64)) {
+    let (series, width) = (entry.series, entry.swatch.width());
+    if entry.swatch == Swatch::Area {
+        let area = Area { x, y, w: width, h: 12.0 };
+        marks.push(Mark::Rect { area, fill: Fill::Series(series), tip: String::new() });
+        return;
+    }
+    if entry.swatch == Swatch::Line {
+        marks.push(Mark::Path { points: vec![(x, y + 6.0), (x + width, y + 6.0)], series });
+    }
+    marks.push(Mark::Symbol {
+        at: (x + width / 2.0, y + 6.0),
+        shape: palette::shape(series),
+        series,
+        is_hollow: false,
+        is_faint: false,
+        tip: String::new(),
+    });
+}
+
+fn draw_panel(marks: &mut Vec<Mark>, panel: &Panel, cell: Area, margins: Margins, height: f64) {
     let title = shortened(&panel.title, 15.5, cell.w);
     marks.push(Mark::Text(Text::new((cell.x, cell.y + 14.0), 15.5, title).bold()));
     let subtitle = shortened(&panel.subtitle, LABEL, cell.w);
     let at = (cell.x, cell.y + 31.0);
     marks.push(Mark::Text(Text::new(at, LABEL, subtitle).toned(Tone::Soft)));
-    let plot = Area {
-        x: cell.x + margins.left,
-        y: cell.y + HEAD,
-        w: cell.w - margins.left,
-        h: PLOT_HEIGHT,
-    };
+    let plot =
+        Area { x: cell.x + margins.left, y: cell.y + HEAD, w: cell.w - margins.left, h: height };
     match &panel.body {
         Body::Bars(data) => bars::draw(marks, data, plot),
         Body::Curves(data) => curve::draw(marks, data, plot),
+        Body::Front(data) => pareto::draw(marks, data, plot),
         Body::Empty(why) => {
             marks.push(Mark::Line {
                 from: (plot.x, plot.bottom()),

@@ -9,8 +9,10 @@ mod axis;
 mod bars;
 mod compare;
 mod curve;
+mod fairness;
 mod figure;
 mod panels;
+mod pareto;
 mod scaling;
 mod scene;
 mod timeline;
@@ -58,6 +60,18 @@ pub const CHARTS: &[Chart] = &[
         doc: "How does a metric change with the load?",
         kind: Kind::Curve,
         draw: curve::figure,
+    },
+    Chart {
+        name: "pareto",
+        doc: "Which points does no other beat, on throughput and on what a user sees?",
+        kind: Kind::Pareto,
+        draw: pareto::figure,
+    },
+    Chart {
+        name: "fairness",
+        doc: "By how much is a class slower beside others than alone?",
+        kind: Kind::Fairness,
+        draw: fairness::figure,
     },
     Chart {
         name: "timeline",

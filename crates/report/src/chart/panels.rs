@@ -1,7 +1,7 @@
 //! Small multiples: one panel a metric, bars by load level or by point.
 
 use super::bars::{Bar, Bars, Quantity};
-use super::figure::{Body, Figure, Legend, Panel};
+use super::figure::{Body, Figure, Legend, Panel, Swatch};
 use super::view::View;
 use crate::metric::Named;
 use crate::spec::ReportSpec;
@@ -35,7 +35,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let legend = shown.iter().map(|(series, name)| Legend {
         series: *series,
         label: (*name).to_owned(),
-        is_line: false,
+        swatch: Swatch::Area,
     });
     Figure {
         title: view.title(spec, if by_point { "by point" } else { "by load" }),

@@ -2,7 +2,7 @@
 
 use super::bars::{Bar, Bars, Quantity};
 use super::curve::{Curves, Line, Spot};
-use super::figure::{Body, Figure, Legend, Panel};
+use super::figure::{Body, Figure, Legend, Panel, Swatch};
 use super::view::View;
 use crate::metric::Named;
 use crate::number;
@@ -39,10 +39,10 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
         studies.iter().any(|s| s.steps.iter().any(|step| step.deployment == *name))
     });
     let mut legend: Vec<Legend> = shown
-        .map(|(series, name)| Legend { series, label: name.to_owned(), is_line: false })
+        .map(|(series, name)| Legend { series, label: name.to_owned(), swatch: Swatch::Area })
         .collect();
     if !studies.is_empty() {
-        legend.push(Legend { series: IDEAL, label: "ideal".to_owned(), is_line: true });
+        legend.push(Legend { series: IDEAL, label: "ideal".to_owned(), swatch: Swatch::Line });
     }
     Figure {
         title: view.title(spec, "scaling"),

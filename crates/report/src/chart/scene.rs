@@ -81,6 +81,8 @@ pub enum Mark {
         series: usize,
         /// Not filled: a value that is not to be trusted.
         is_hollow: bool,
+        /// Not what counts: another is better.
+        is_faint: bool,
         /// Shown by a browser when pointed at.
         tip: String,
     },

@@ -16,7 +16,7 @@ fn names_of_the_catalogue_are_unique() {
 fn an_unknown_chart_is_an_error_that_names_those_there_are() {
     let (results, plan) = testing::run();
     let error = chart("pie", &results, &plan, &ReportSpec::default()).unwrap_err().to_string();
-    assert!(error.contains("panels, compare, curve, timeline"), "{error}");
+    assert!(error.contains("panels, compare, curve, pareto, fairness, timeline"), "{error}");
 }
 
 /// The upright box around a text, also of a turned one.
@@ -192,4 +192,74 @@ fn no_number_is_struck_through_by_the_baseline() {
             assert!(!is_crossed, "{near}: '{}' at {b:?}", text.text);
         }
     }
+}
+
+#[test]
+fn what_is_beaten_is_faded_and_what_is_not_trusted_is_hollow_and_on_no_front() {
+    let (results, plan) = testing::run();
+    let front = &results.fronts[0];
+    let spec = testing::specs().into_iter().find(|s| s.kind == Kind::Pareto).unwrap();
+    let scene = chart("pareto", &results, &plan, &spec).unwrap();
+    // What the legend shows has no tip.
+    let symbols: Vec<(&str, bool, bool, (f64, f64))> = scene
+        .marks
+        .iter()
+        .filter_map(|m| match m {
+            Mark::Symbol { tip, is_hollow, is_faint, at, .. } if !tip.is_empty() => {
+                Some((tip.as_str(), *is_hollow, *is_faint, *at))
+            }
+            _ => None,
+        })
+        .collect();
+    let placed: Vec<_> = front.points.iter().filter(|p| p.x.is_some() && p.y.is_some()).collect();
+    assert_eq!(symbols.len(), placed.len(), "each point once, and none without a place");
+    let mut joined: Vec<(f64, f64)> = Vec::new();
+    for p in placed {
+        let id = format!("{} under {} {}:", p.deployment, p.load, p.level);
+        let (_, is_hollow, is_faint, at) = symbols.iter().find(|s| s.0.starts_with(&id)).unwrap();
+        let is_invalid = p.trust == scalebeam_model::trust::TrustLevel::Invalid;
+        assert_eq!((*is_hollow, *is_faint), (is_invalid, !p.is_on_front && !is_invalid), "{id}");
+        if p.is_on_front {
+            joined.push(*at);
+        }
+    }
+    joined.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let segments: Vec<((f64, f64), (f64, f64))> = scene
+        .marks
+        .iter()
+        .filter_map(|m| match m {
+            Mark::Line { from, to, dash: "", width: 1.6, .. } => Some((*from, *to)),
+            _ => None,
+        })
+        .collect();
+    let wanted: Vec<_> = joined.windows(2).map(|w| (w[0], w[1])).collect();
+    assert!(wanted.len() > 1);
+    assert_eq!(segments, wanted, "only what is on the front is joined");
+}
+
+#[test]
+fn a_slowdown_has_its_line_of_no_slowdown_its_interval_and_its_reason() {
+    let (results, plan) = testing::run();
+    let spec = testing::specs().into_iter().find(|s| s.kind == Kind::Fairness).unwrap();
+    let scene = chart("fairness", &results, &plan, &spec).unwrap();
+    let texts: Vec<&str> = scene
+        .marks
+        .iter()
+        .filter_map(|m| match m {
+            Mark::Text(t) => Some(t.text.as_str()),
+            _ => None,
+        })
+        .collect();
+    for metric in ["TTFT p50", "TTFT p95", "E2E p50", "E2E p95"] {
+        assert!(texts.contains(&format!("Slowdown, {metric}").as_str()), "{metric}: {texts:?}");
+    }
+    let lines = scene.marks.iter().filter(|m| matches!(m, Mark::Line { dash: "5 3", .. })).count();
+    assert_eq!(lines, 4, "a line at 1 in each panel of a slowdown");
+    let all = texts.join(" ");
+    assert!(all.contains("Whiskers: 95 % interval of the slowdown"), "{all}");
+    assert!(all.contains("n/a (load 'alone' was not measured here): slowdown TTFT p50"), "{all}");
+    let nothing = ReportSpec { mixed: Some("another".to_owned()), ..spec };
+    let scene = chart("fairness", &results, &plan, &nothing).unwrap();
+    let says = |m: &Mark| matches!(m, Mark::Text(t) if t.text == "load 'another' was not measured");
+    assert_eq!(scene.marks.iter().filter(|m| says(m)).count(), 4);
 }

@@ -1,7 +1,7 @@
 //! A trial over time: requests in flight and output tokens, one line a deployment, a row a load level.
 
 use super::curve::{Curves, Line, Spot};
-use super::figure::{Body, Figure, Legend, Panel};
+use super::figure::{Body, Figure, Legend, Panel, Swatch};
 use super::view::View;
 use crate::metric::words;
 use crate::number;
@@ -46,7 +46,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let legend = view.shown().into_iter().map(|(series, name)| Legend {
         series,
         label: name.to_owned(),
-        is_line: true,
+        swatch: Swatch::Line,
     });
     let mut notes = vec!["The first trial of each point, from its first request on.".to_owned()];
     let has_none = |p: &&&PointResult| p.trials.first().is_none_or(|t| t.timeline.is_none());

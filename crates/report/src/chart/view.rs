@@ -149,6 +149,14 @@ impl<'a> View<'a> {
         (Self { results: self.results, plan: self.plan, points, deployments }, note)
     }
 
+    /// The same view with the points of some loads only.
+    pub(crate) fn of_loads(&self, loads: &[&str]) -> Self {
+        let is_one = |p: &&&PointResult| loads.contains(&p.load.as_str());
+        let points = self.points.iter().filter(is_one).copied().collect();
+        let deployments = self.deployments.clone();
+        Self { results: self.results, plan: self.plan, points, deployments }
+    }
+
     /// A title, where the report has none.
     pub(crate) fn title(&self, spec: &ReportSpec, what: &str) -> String {
         if spec.title.is_empty() {

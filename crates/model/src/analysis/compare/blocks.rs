@@ -19,6 +19,13 @@ pub(super) struct Blocks {
 
 pub(super) type Key = (u32, u64);
 
+impl Blocks {
+    /// Trials that any unit is of.
+    pub(super) fn trials(&self) -> usize {
+        self.keys.chunk_by(|a, b| a.0 == b.0).count()
+    }
+}
+
 pub(super) enum Values {
     /// Samples of each unit.
     Samples(Vec<Vec<f64>>),
@@ -63,7 +70,7 @@ fn statistic(values: &mut [f64], stat: &str) -> Option<f64> {
 /// The units of a side; absent where there are fewer than two, or the metric has none.
 pub(super) fn blocks(metric: &Metric, side: &Side<'_>) -> Option<Blocks> {
     let mut all: Vec<(Key, &RequestRecord)> =
-        side.trials.iter().flat_map(|t| t.records.iter().map(|r| (key(t.number, r), r))).collect();
+        side.records().map(|(trial, r)| (key(trial, r), r)).collect();
     all.sort_by_key(|(key, r)| (*key, r.index));
     let blocks = match metric.of {
         Of::Completed(_) | Of::Sent(_) => sample_blocks(metric, &all),
@@ -72,6 +79,20 @@ pub(super) fn blocks(metric: &Metric, side: &Side<'_>) -> Option<Blocks> {
         Of::Looks(_) => return None,
     };
     (blocks.keys.len() >= 2).then_some(blocks)
+}
+
+/// Whole trials as units of samples: what all requests of a trial share is then drawn with them.
+pub(super) fn of_trials(blocks: Blocks) -> Option<Blocks> {
+    let Values::Samples(samples) = blocks.of else { return None };
+    let mut out: Vec<(Key, Vec<f64>)> = Vec::new();
+    for ((trial, _), samples) in blocks.keys.into_iter().zip(samples) {
+        match out.last_mut().filter(|((last, _), _)| *last == trial) {
+            Some((_, all)) => all.extend(samples),
+            None => out.push(((trial, 0), samples)),
+        }
+    }
+    let (keys, samples) = out.into_iter().unzip();
+    Some(Blocks { keys, of: Values::Samples(samples) })
 }
 
 /// What one turn of a session is follows from the turns before it, so a session is one unit.

@@ -5,7 +5,7 @@
 //! method says so.
 
 use super::Side;
-use super::blocks::blocks;
+use super::blocks::{self, Blocks, blocks};
 use crate::metrics::{Metric, Of};
 use crate::results::{Estimate, lookup};
 use crate::stats::bootstrap::{interval, resample};
@@ -16,6 +16,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Trials a side from which the spread of each side is told by itself.
 const TRIALS_FOR_WELCH: usize = 3;
+
+/// Trials a side from which whole trials are drawn, where single ones are too small for a statistic of their own.
+const TRIALS_FOR_BLOCKS: usize = 10;
 
 /// Half of a 95 % interval in standard errors that are known.
 const HALF_OF_NORMAL: f64 = 1.959_964;
@@ -115,17 +118,7 @@ fn within_runs(
 ) -> Option<Ratio> {
     let (a, b) = (blocks(metric, side)?, blocks(metric, base)?);
     let is_paired = a.keys == b.keys;
-    let (mut pick, mut pool) = (Vec::new(), Vec::new());
-    let mut draw = |rng: &mut Xoshiro256PlusPlus| {
-        resample(a.keys.len(), rng, &mut pick);
-        let over = a.of.value(&pick, stat, &mut pool)?;
-        if !is_paired {
-            resample(b.keys.len(), rng, &mut pick);
-        }
-        Some(over / b.of.value(&pick, stat, &mut pool)?)
-    };
-    let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
-    let (low, high) = interval(seed, |rng| draw(rng))?;
+    let (low, high) = resampled(&a, &b, stat, is_paired)?;
     let unseen = run_to_run(metric, stat);
     let (low, high) = (low.min(point) / (1.0 + unseen), high.max(point) * (1.0 + unseen));
     let method = format!(
@@ -144,7 +137,73 @@ fn within_runs(
     })
 }
 
+/// The 95 % interval of the ratio of `stat` over the units of `a` to that over the units of `b`.
+fn resampled(a: &Blocks, b: &Blocks, stat: &str, is_paired: bool) -> Option<(f64, f64)> {
+    let (mut pick, mut pool) = (Vec::new(), Vec::new());
+    let mut draw = |rng: &mut Xoshiro256PlusPlus| {
+        resample(a.keys.len(), rng, &mut pick);
+        let over = a.of.value(&pick, stat, &mut pool)?;
+        if !is_paired {
+            resample(b.keys.len(), rng, &mut pick);
+        }
+        Some(over / b.of.value(&pick, stat, &mut pool)?)
+    };
+    let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
+    interval(seed, |rng| draw(rng))
+}
+
 fn unit(side: &Side<'_>) -> &'static str {
-    let mut records = side.trials.iter().flat_map(|t| &t.records);
-    if records.any(|r| r.session.is_some()) { "sessions" } else { "requests" }
+    if side.records().any(|(_, r)| r.session.is_some()) { "sessions" } else { "requests" }
+}
+
+/// One statistic of the requests of a deployment under two loads.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::analysis) struct OfLoads {
+    /// Over all requests of the one.
+    pub(in crate::analysis) value: f64,
+    /// Over all of the other.
+    pub(in crate::analysis) base_value: f64,
+    /// The first over the second.
+    pub(in crate::analysis) ratio: Estimate,
+}
+
+/// `side` over `base`, two loads of one deployment, on samples of their requests pooled over trials. Whole trials are
+/// drawn where there are enough to show how they differ; else requests or sessions, and the interval is widened.
+/// A trial of such loads may hold two requests, of which no percentile could be taken by itself.
+///
+/// Absent where either has fewer than two units, no sample, or nothing above zero.
+pub(in crate::analysis) fn of_loads(
+    metric: &Metric,
+    stat: &str,
+    side: &Side<'_>,
+    base: &Side<'_>,
+) -> Option<OfLoads> {
+    let (a, b) = (blocks(metric, side)?, blocks(metric, base)?);
+    let all = |units: &Blocks| {
+        let every: Vec<usize> = (0..units.keys.len()).collect();
+        units.of.value(&every, stat, &mut Vec::new()).filter(|v| v.is_finite() && *v > 0.0)
+    };
+    let (value, base_value) = (all(&a)?, all(&b)?);
+    let point = value / base_value;
+    let (low, high, method) = match (a.trials(), b.trials()) {
+        (n, m) if n.min(m) >= TRIALS_FOR_BLOCKS => {
+            let (a, b) = (blocks::of_trials(a)?, blocks::of_trials(b)?);
+            let (low, high) = resampled(&a, &b, stat, false)?;
+            (low, high, format!("bootstrap over {n} and {m} whole trials"))
+        }
+        _ => {
+            let (low, high) = resampled(&a, &b, stat, false)?;
+            let unseen = run_to_run(metric, stat);
+            let method = format!(
+                "bootstrap over {}, widened by {:.0} % for what differs between runs (an assumption; \
+                 {TRIALS_FOR_BLOCKS} repeats measure it)",
+                unit(side),
+                unseen * 100.0
+            );
+            (low / (1.0 + unseen), high * (1.0 + unseen), method)
+        }
+    };
+    let (low, high) = (low.min(point), high.max(point));
+    let ratio = Estimate { point, low, high, confidence: 0.95, method };
+    Some(OfLoads { value, base_value, ratio })
 }

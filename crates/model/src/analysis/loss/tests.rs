@@ -136,7 +136,13 @@ impl Case {
 
 fn of_results(plan: &Plan, points: &[PointPlan; 2], results: &[PointResult; 2]) -> Loss {
     let trials: [Vec<TrialRecords>; 2] = [Vec::new(), Vec::new()];
-    let side = |i: usize| Side { result: &results[i], trials: &trials[i], point: &points[i], plan };
+    let side = |i: usize| Side {
+        result: &results[i],
+        trials: &trials[i],
+        point: &points[i],
+        plan,
+        class: None,
+    };
     let sides = [side(0), side(1)];
     let measured = |i: usize| Measured {
         deployment: results[i].deployment.clone(),

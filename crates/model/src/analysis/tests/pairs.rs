@@ -101,6 +101,7 @@ impl Case {
                 trials: &trials[i],
                 point: &point,
                 plan: &plan,
+                class: None,
             });
             family(&names(&[]), &a, &b, self.margin)
         };

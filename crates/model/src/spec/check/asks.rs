@@ -1,6 +1,6 @@
 //! Checks of loads, runs, reports and expectations.
 
-use super::{name, pace, reference, search, slo, unique, workloads};
+use super::{name, pace, reference, reports, search, slo, unique, workloads};
 use crate::analysis::search::SLO_CAPACITY;
 use crate::metrics::catalogue::{is_known, known_names};
 use crate::plan::Mode;
@@ -25,7 +25,7 @@ pub(super) fn check(experiment: &Experiment, problems: &mut Vec<Problem>) {
         sessions(i, load, has_sessions, problems);
     }
     runs(experiment, problems);
-    reports(experiment, problems);
+    every_report(experiment, problems);
     expects(experiment, problems);
 }
 
@@ -168,7 +168,7 @@ fn metric(path: String, name: &str, problems: &mut Vec<Problem>) {
     problems.push(Problem::new(path, format!("unknown metric '{name}'"), hint));
 }
 
-fn reports(experiment: &Experiment, problems: &mut Vec<Problem>) {
+fn every_report(experiment: &Experiment, problems: &mut Vec<Problem>) {
     let deploys = experiment.deployments().map(|(_, d)| d.name.as_str());
     let loads = experiment.load.iter().map(|l| l.name.as_str());
     for (r, report) in experiment.report.iter().enumerate() {
@@ -195,6 +195,7 @@ fn reports(experiment: &Experiment, problems: &mut Vec<Problem>) {
                 metric(path(key), name, problems);
             }
         }
+        reports::check(r, report, experiment, problems);
         if let Some(file) = &report.file {
             name(&path("file"), file, problems);
         }
@@ -206,7 +207,9 @@ fn expects(experiment: &Experiment, problems: &mut Vec<Problem>) {
     let loads = experiment.load.iter().map(|l| l.name.as_str());
     for (e, expect) in experiment.expect.iter().enumerate() {
         if expect.metric != SLO_CAPACITY {
-            metric(format!("expect[{e}].metric"), &expect.metric, problems);
+            let path = format!("expect[{e}].metric");
+            metric(path.clone(), &expect.metric, problems);
+            problems.extend(reports::expectation(path, &expect.metric, experiment));
         }
         if !matches!(expect.op.as_str(), "==" | "!=" | "<" | "<=" | ">" | ">=") {
             let message = format!("'{}' is not a comparison", expect.op);
