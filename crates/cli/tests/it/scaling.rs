@@ -110,6 +110,26 @@ fn sizes_are_held_against_their_ideal_and_the_loss_is_where_it_was_planted() {
     }
 }
 
+/// Two copies under twice the load are one engine twice: where their users get as much, they give twice as much.
+#[test]
+fn copies_give_their_size_where_their_users_get_as_much() {
+    let deploys = [
+        ("one", "place = [\"box:0\"]"),
+        ("two", "replicas = 2\nplace = [\"box:0\", \"box:1\"]\nbalance = \"round-robin\""),
+    ];
+    let load = "mode = \"closed\"\nconcurrency = [2, 8, 32]\nrequests = \"6x\"\nwarmup = 4";
+    let lab = Lab::new(&experiment(&deploys, load, ""));
+    let results = lab.say("run", &["--no-doctor", "--json"]).json();
+    let studies = results["scaling"].as_array().unwrap();
+    let study = studies.iter().find(|s| s["basis"]["at"] == "interactivity").unwrap();
+    let efficiency = number(&step(study, "two")["efficiency"]["point"]);
+    assert!((0.75..1.25).contains(&efficiency), "{study:#}");
+    assert!(study["text"].as_str().unwrap().contains("where a user gets"), "{study:#}");
+    // Under the same load the second copy is not worth as much, and its loss is laid to the load.
+    let lost = loss(&results, "two");
+    assert_eq!(lost["shares"][0]["cause"], "too_little_load", "{lost:#}");
+}
+
 /// A cache that holds three requests lets no fourth in, whatever the engine could compute.
 #[test]
 fn a_small_cache_is_what_a_loss_is_laid_to() {

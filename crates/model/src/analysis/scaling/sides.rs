@@ -9,6 +9,8 @@ use crate::stats::percentile::split;
 use crate::trust::TrustLevel;
 use std::collections::BTreeSet;
 
+mod users;
+
 /// A study that is asked for. What it leaves open is what a run has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScalingAsk<'a> {
@@ -43,6 +45,7 @@ pub(in crate::analysis) fn all(
                 out.extend(ask.at_load(metric, &group));
             }
             out.extend(ask.at_objective(metric, &taken, &probes, searches));
+            out.extend(users::at_interactivity(ask, metric, &taken));
         }
     }
     // Two reports may ask for the same.
