@@ -133,9 +133,9 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let (probes, asked): (Vec<compare::Side<'_>>, Vec<compare::Side<'_>>) =
         sides.into_iter().partition(|s| s.result.is_probe);
     let comparisons = compare::all(plan, &asked, frame);
-    let verdicts = verdict::all(&asked);
     let scaling = scaling::sides::all(&asked, &probes, &searches, &scaling_asks(frame));
     let losses = loss::all(&scaling, &asked);
+    let verdicts = verdict::all(&asked, &losses);
     let fairness = fairness::all(&asked, frame.reports, frame.expects);
     let ways = fairness::ways::all(&asked);
     let fronts = pareto::all(plan, &measured, &results, frame.reports);

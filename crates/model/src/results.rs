@@ -441,6 +441,9 @@ pub struct Verdict {
     pub best: Option<String>,
     /// In words.
     pub text: String,
+    /// Why the others lost, how sure it is, and what would change the answer: a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
 }
 
 /// Everything that is said of a run.

@@ -26,7 +26,8 @@ struct Page<'a> {
     model: &'a str,
     run: &'a str,
     is_incomplete: bool,
-    verdicts: Vec<(String, &'a str)>,
+    /// Where, what, and what more there is to say of it.
+    verdicts: Vec<(String, &'a str, &'a [String])>,
     no_verdict: Option<String>,
     trust: String,
     expectations: Option<String>,
@@ -116,8 +117,10 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
     absences.extend(engines::absences(results));
     absences.extend(fairness::absences(&results.fairness));
     let (held, broken) = expects(input).into_iter().partition(|e| e.word == "holds");
-    let searches =
-        results.searches.iter().map(|s| (format!("{} {}", s.load, s.deployment), s.text.as_str()));
+    let searches = results
+        .searches
+        .iter()
+        .map(|s| (format!("{} {}", s.load, s.deployment), s.text.as_str(), &[][..]));
     let page = Page {
         name: &results.name,
         about: input.plan.about.as_deref().unwrap_or(""),
@@ -127,7 +130,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
         verdicts: results
             .verdicts
             .iter()
-            .map(|v| (format!("{} {}", v.load, v.level), v.text.as_str()))
+            .map(|v| (format!("{} {}", v.load, v.level), v.text.as_str(), &v.more[..]))
             .chain(searches)
             .collect(),
         no_verdict: table::no_verdict(results),

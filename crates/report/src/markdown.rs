@@ -40,6 +40,9 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
             escaped(&verdict.level),
             escaped(&verdict.text)
         );
+        for text in &verdict.more {
+            let _ = writeln!(out, "  - {}", escaped(text));
+        }
     }
     for search in &results.searches {
         let _ = writeln!(

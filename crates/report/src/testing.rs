@@ -243,6 +243,7 @@ pub(crate) fn run() -> (Results, Plan) {
         metric: "output_tps_per_gpu".to_owned(),
         best: best.map(str::to_owned),
         text: text.to_owned(),
+        more: Vec::new(),
     };
     let results = Results {
         format: RESULTS_FORMAT,

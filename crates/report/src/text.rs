@@ -236,6 +236,9 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     for verdict in &results.verdicts {
         let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
         item(out, "", &text, width);
+        for text in &verdict.more {
+            item(out, "  -", text, width);
+        }
     }
     for search in &results.searches {
         let text = format!("{} {}: {}", search.load, search.deployment, search.text);

@@ -1,80 +1,147 @@
-//! Which deployment is best, by how much, how surely: one sentence per load level.
+//! Which deployment is best, by how much, how surely, why the others are not, and what would change the answer: one
+//! sentence per load level, and a few more.
 
 use super::compare::{Side, groups, one};
+use super::doubt::percent;
+use super::loss::Loss;
 use crate::results::{Comparison, ComparisonVerdict, Verdict};
 use crate::trust::TrustLevel;
 use crate::units::significant;
 
-pub(super) fn all(sides: &[Side<'_>]) -> Vec<Verdict> {
-    groups(sides).iter().filter(|g| g.len() > 1).map(|group| verdict(group)).collect()
+pub(super) fn all(sides: &[Side<'_>], losses: &[Loss]) -> Vec<Verdict> {
+    groups(sides).iter().filter(|g| g.len() > 1).map(|group| verdict(group, losses)).collect()
 }
 
-fn verdict(group: &[&Side<'_>]) -> Verdict {
+fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
     // Per allocated GPU is what is paid for; without GPUs on every side only the whole can be compared.
     let per_gpu = group.iter().all(|s| s.result.gpus > 0);
     let metric = if per_gpu { "output_tps_per_gpu" } else { "output_tps" };
     let unit = if per_gpu { "output tokens/s per GPU" } else { "output tokens/s" };
-    let (best, text) = words(group, metric, unit);
     let first = group[0].result;
-    Verdict {
+    let mut verdict = Verdict {
         load: first.load.clone(),
         level: first.level.clone(),
         metric: metric.to_owned(),
-        best,
-        text,
+        best: None,
+        text: String::new(),
+        more: Vec::new(),
+    };
+    let ranked = ranked(group, metric);
+    let note = match group.len() - ranked.len() {
+        0 => String::new(),
+        n => format!(" ({n} not to be trusted, left out)"),
+    };
+    let [(value, best), rest @ ..] = ranked.as_slice() else {
+        verdict.text = format!("no verdict: no deployment has numbers that can be trusted{note}");
+        return verdict;
+    };
+    let name = &best.result.deployment;
+    if rest.is_empty() {
+        verdict.text = format!("no verdict: only {name} has numbers that can be trusted{note}");
+        return verdict;
     }
+    let against: Vec<Comparison> = rest.iter().filter_map(|(_, s)| one(metric, best, s)).collect();
+    let (is_best, text) = words(name, &significant(*value), unit, &against);
+    if is_best {
+        verdict.text = text + &most_in_all(group, name) + &note;
+        verdict.more.extend(rest.iter().filter_map(|(_, side)| why(side, losses)));
+        verdict.more.extend(against.first().map(|c| change(c, per_gpu)));
+        verdict.best = Some(name.clone());
+    } else {
+        verdict.text = text + &note;
+        verdict.more.extend(undecided(&against));
+    }
+    verdict.more.extend(assumed(&against, best.trials.len()));
+    verdict
 }
 
-fn words(group: &[&Side<'_>], metric: &str, unit: &str) -> (Option<String>, String) {
+/// Who has a value that can be trusted, the best first.
+fn ranked<'a, 'b>(group: &[&'b Side<'a>], metric: &str) -> Vec<(f64, &'b Side<'a>)> {
     let mut ranked: Vec<(f64, &Side<'_>)> = group
         .iter()
         .filter(|s| s.result.trust.level < TrustLevel::Invalid)
         .filter_map(|s| Some((s.result.value(metric)?, *s)))
         .collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let left_out = group.len() - ranked.len();
-    let note = match left_out {
-        0 => String::new(),
-        n => format!(" ({n} not to be trusted, left out)"),
+    ranked
+}
+
+/// Whether `name` is the best of all, and the sentence.
+fn words(name: &str, value: &str, unit: &str, against: &[Comparison]) -> (bool, String) {
+    let (beaten, ties): (Vec<&Comparison>, Vec<&Comparison>) =
+        against.iter().partition(|c| c.verdict == ComparisonVerdict::Better);
+    let times = |c: &&Comparison| {
+        let [p, l, h] = [c.ratio.point, c.ratio.low, c.ratio.high].map(significant);
+        format!("{p} times {} (95 % interval {l} to {h})", c.baseline)
     };
-    let [(value, best), rest @ ..] = ranked.as_slice() else {
-        return (None, format!("no verdict: no deployment has numbers that can be trusted{note}"));
-    };
-    let name = &best.result.deployment;
-    if rest.is_empty() {
-        return (None, format!("no verdict: only {name} has numbers that can be trusted{note}"));
+    let beaten: Vec<String> = beaten.iter().map(times).collect();
+    if ties.is_empty() {
+        return (true, format!("{name} is best: {value} {unit}, {}", beaten.join(", ")));
     }
-    let against: Vec<Comparison> = rest.iter().filter_map(|(_, s)| one(metric, best, s)).collect();
-    let ties: Vec<&str> = against
-        .iter()
-        .filter(|c| c.verdict != ComparisonVerdict::Better)
-        .map(|c| c.baseline.as_str())
-        .collect();
-    let beaten: Vec<String> = against
-        .iter()
-        .filter(|c| c.verdict == ComparisonVerdict::Better)
-        .map(|c| {
-            let r = |x: f64| significant(x);
-            let (p, l, h) = (r(c.ratio.point), r(c.ratio.low), r(c.ratio.high));
-            format!("{p} times {} (95 % interval {l} to {h})", c.baseline)
-        })
-        .collect();
-    let value = significant(*value);
-    if !ties.is_empty() {
-        let mut text = format!(
-            "no difference that we can see between {name} and {}: {value} {unit}",
-            ties.join(", ")
-        );
-        if !beaten.is_empty() {
-            text.push_str(&format!("; {}", beaten.join(", ")));
-        }
-        return (None, text + &note);
+    let names: Vec<&str> = ties.iter().map(|c| c.baseline.as_str()).collect();
+    let mut text = format!(
+        "no difference that we can see between {name} and {}: {value} {unit}",
+        names.join(", ")
+    );
+    if !beaten.is_empty() {
+        text.push_str(&format!("; {}", beaten.join(", ")));
     }
-    let most = most_in_all(group, name);
-    (
-        Some(name.clone()),
-        format!("{name} is best: {value} {unit}, {}{most}{note}", beaten.join(", ")),
-    )
+    (false, text)
+}
+
+/// What a deployment that lost lost most to, where it is held against a smaller one.
+fn why(side: &Side<'_>, losses: &[Loss]) -> Option<String> {
+    let result = side.result;
+    let loss = losses.iter().find(|l| {
+        (&l.deployment, &l.load, &l.level) == (&result.deployment, &result.load, &result.level)
+    })?;
+    let first = loss.shares.first().filter(|s| s.share >= SMALLEST)?;
+    Some(format!(
+        "{} gave {} less than {} times {} would; most of that went to {}, {}: {}",
+        loss.deployment,
+        percent(loss.lost),
+        significant(loss.size),
+        loss.baseline,
+        first.cause.label(),
+        percent(first.share),
+        first.evidence
+    ))
+}
+
+/// A smaller share is no reason.
+const SMALLEST: f64 = 0.01;
+
+/// How far the nearest rival is from being the answer.
+fn change(nearest: &Comparison, per_gpu: bool) -> String {
+    let (rival, best) = (&nearest.baseline, &nearest.deployment);
+    let more = percent(nearest.ratio.point - 1.0);
+    let price = percent(1.0 / nearest.ratio.point);
+    match per_gpu {
+        true => format!(
+            "{rival} would be the answer if it gave {more} more, or if its GPUs cost less than {price} of what those of {best} cost"
+        ),
+        false => format!("{rival} would be the answer if it gave {more} more"),
+    }
+}
+
+/// What would decide where nothing did.
+fn undecided(against: &[Comparison]) -> Option<String> {
+    let open = against.iter().filter(|c| c.verdict == ComparisonVerdict::NoDifferenceSeen);
+    let trials = open.filter_map(|c| c.trials_to_decide).max()?;
+    Some(format!(
+        "{trials} trials a side would tell them apart in 80 of 100 cases (repeats = {trials})"
+    ))
+}
+
+/// Intervals that hold an assumption in place of what runs differ by.
+fn assumed(against: &[Comparison], trials: usize) -> Option<String> {
+    let is_assumed = |c: &Comparison| c.p_value.is_none();
+    against.iter().any(is_assumed).then(|| {
+        let n = if trials == 1 { "one trial".to_owned() } else { format!("{trials} trials") };
+        format!(
+            "how much runs differ is assumed, since there is {n} a side: repeats = 3 measures it"
+        )
+    })
 }
 
 /// Per GPU the smallest often wins; a reader who has the GPUs wants to know which gives the most.
