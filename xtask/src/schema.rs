@@ -1,12 +1,12 @@
 //! The published JSON schemas, generated from the types and compared in CI.
 
 use scalebeam_model::{
-    analysis::versus::Versus, doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan,
-    results::Results, spec::Experiment,
+    analysis::advise::Advice, analysis::versus::Versus, doctor::DoctorReport,
+    fingerprint::Fingerprint, plan::Plan, results::Results, spec::Experiment,
 };
 use std::path::Path;
 
-fn schemas() -> [(&'static str, serde_json::Value); 6] {
+fn schemas() -> [(&'static str, serde_json::Value); 7] {
     [
         ("experiment.schema.json", Experiment::json_schema()),
         ("plan.schema.json", Plan::json_schema()),
@@ -14,6 +14,7 @@ fn schemas() -> [(&'static str, serde_json::Value); 6] {
         ("doctor.schema.json", DoctorReport::json_schema()),
         ("fingerprint.schema.json", Fingerprint::json_schema()),
         ("compare.schema.json", Versus::json_schema()),
+        ("advise.schema.json", Advice::json_schema()),
     ]
 }
 

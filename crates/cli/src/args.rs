@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod advise;
 mod agent;
 mod compare;
 mod export;
@@ -14,6 +15,7 @@ mod import;
 mod route;
 mod serve;
 
+pub(crate) use advise::AdviseArgs;
 pub(crate) use agent::AgentArgs;
 pub(crate) use compare::{CompareArgs, FailOn};
 pub(crate) use export::ExportArgs;
@@ -141,6 +143,18 @@ pub(crate) enum Command {
         Exit code 1: --fail-on found what it names; 2: they were not asked the same; 3: a point is not trustworthy."
     )]
     Compare(CompareArgs),
+    /// Say which measured deployment carries a load within an SLO for the least money
+    #[command(
+        after_help = "Examples:\n  scalebeam advise runs/20260101T000000Z-name --slo \"ttft.p99 <= 450ms\" --rate 30/s --prices prices.toml\n  \
+        scalebeam advise RUN:tp4 RUN:tp8 --slo chat --users 500 --plan reserved --headroom 30%\n  \
+        scalebeam advise RUN --slo chat --rate 2/s --utilisation 40% --json | jq .choices[0]\n\n\
+        Of each deployment: the highest level that was measured and meets the SLO, the copies that carry what is asked, and \
+        what they cost; the least cost first. Copies are taken to carry as much side by side as one did alone. Prices: --prices, \
+        else price_per_hour, else [prices] of the run's file.\n\
+        Exit code 0: there is an answer; 1: nothing meets the SLO; 2: the command line is wrong, or runs were not asked the \
+        same; 3: the answer might be another, were points trusted that are not."
+    )]
+    Advise(AdviseArgs),
     /// Read results and power logs of other tools
     #[command(
         after_help = "Examples:\n  scalebeam import vllm-result.json profile_export_aiperf.json benchmarks.json\n  \
@@ -636,6 +650,8 @@ pub(crate) enum SchemaOf {
     Fingerprint,
     /// compare --json
     Compare,
+    /// advise --json
+    Advise,
 }
 
 /// Reads the command line, or says what is wrong with it and with which code to end.

@@ -4,6 +4,7 @@ use crate::args::{Command, SchemaOf};
 use crate::exit::{Failure, Status};
 use crate::printer;
 
+mod advise;
 mod agent;
 mod bench;
 mod check;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Advise(args) => advise::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Up(args) => up::run(&args),
@@ -50,8 +52,8 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
 
 fn schema(of: SchemaOf) -> Result<Status, Failure> {
     use scalebeam_model::{
-        analysis::versus::Versus, doctor::DoctorReport, fingerprint::Fingerprint, plan::Plan,
-        results::Results, spec::Experiment,
+        analysis::advise::Advice, analysis::versus::Versus, doctor::DoctorReport,
+        fingerprint::Fingerprint, plan::Plan, results::Results, spec::Experiment,
     };
     printer::json(&match of {
         SchemaOf::Experiment => Experiment::json_schema(),
@@ -60,6 +62,7 @@ fn schema(of: SchemaOf) -> Result<Status, Failure> {
         SchemaOf::Doctor => DoctorReport::json_schema(),
         SchemaOf::Fingerprint => Fingerprint::json_schema(),
         SchemaOf::Compare => Versus::json_schema(),
+        SchemaOf::Advise => Advice::json_schema(),
     })?;
     Ok(Status::Ok)
 }

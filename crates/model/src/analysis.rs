@@ -1,10 +1,11 @@
 //! From records to results: metrics, trust, comparison, verdict, expectations. Pure: the same records
 //! give the same results, of a real run and of a simulated one.
 
+use crate::cost::Taken;
 use crate::engine_metrics::{EngineReadings, Said};
 use crate::floor::Floor;
 use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials, steady};
-use crate::plan::{Plan, PointPlan};
+use crate::plan::{InstancePlan, Plan, PointPlan, Role};
 use crate::request::RequestRecord;
 use crate::results::{
     Metrics, PointContext, PointResult, RESULTS_FORMAT, Results, Skipped, TrialResult,
@@ -15,6 +16,7 @@ use crate::units::Nanos;
 use std::collections::BTreeMap;
 
 pub mod account;
+pub mod advise;
 pub mod compare;
 mod doubt;
 pub mod expect;
@@ -100,9 +102,7 @@ pub struct Frame<'a> {
     pub shown: Vec<&'a str>,
     /// Percentiles of every distribution, of a hundred.
     pub percentiles: Vec<f64>,
-    /// Studies of scaling that are to be made; empty: the usual one.
-    pub scaling: Vec<scaling::ScalingAsk<'a>>,
-    /// What is to be reported: fairness and fronts are found for those who ask.
+    /// What is to be reported: scaling, fairness and fronts are found for those who ask.
     pub reports: &'a [crate::spec::ReportSpec],
     /// What must hold.
     pub expects: &'a [crate::spec::ExpectSpec],
@@ -162,9 +162,13 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     }
 }
 
-/// Those of the file, and what its expectations are about besides.
+/// Those of the file, else the usual one; and what expectations are about besides.
 fn scaling_asks<'a>(frame: &Frame<'a>) -> Vec<scaling::ScalingAsk<'a>> {
-    let mut asks = frame.scaling.clone();
+    let mut asks: Vec<scaling::ScalingAsk<'a>> =
+        frame.reports.iter().filter_map(scaling::ScalingAsk::of).collect();
+    if asks.is_empty() {
+        asks.push(scaling::ScalingAsk::usual());
+    }
     for (_, metric) in frame.expects.iter().filter_map(|e| expect::of_scaling(&e.metric)) {
         if !asks.iter().any(|a| a.metrics.contains(&metric)) {
             asks.push(scaling::ScalingAsk { metrics: vec![metric], ..Default::default() });
@@ -184,12 +188,20 @@ fn asked(frame: &Frame<'_>) -> Percentiles {
 /// What a point's metrics need to know besides its records.
 pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
     let deployment = plan.deployment(&point.deployment);
+    let of_role = |role| {
+        let instances = deployment.iter().flat_map(|d| &d.instances);
+        instances.filter(|i| i.role == role).map(InstancePlan::gpus).sum()
+    };
+    let nodes = deployment.map_or(0, |d| Taken::of(d, &plan.hosts).hosts.len());
     PointContext {
         deployment: &point.deployment,
         load: &point.load,
         level: &point.level,
         mode: point.mode,
         gpus: deployment.map_or(0, |d| d.gpus),
+        nodes: u32::try_from(nodes).unwrap_or(u32::MAX),
+        prefill_gpus: of_role(Role::Prefill),
+        decode_gpus: of_role(Role::Decode),
         price_per_hour: deployment.and_then(|d| d.price_per_hour),
         timeout: point.measure.timeout,
         batch: point.batch,

@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod api;
 pub mod arrival;
 pub mod clock;
+pub mod cost;
 pub mod doctor;
 pub mod driver;
 pub mod engine;

@@ -70,8 +70,8 @@ impl Limit {
         let names: Vec<&str> = unpriced.map(|d| d.name.as_str()).collect();
         (self.spend.is_some() && !names.is_empty()).then(|| {
             let message = format!("no price is known of {}", names.join(", "));
-            let hint = "give price_per_hour of the deployment, or of every host it is on; 0.0 where \
-                        it costs nothing";
+            let hint = "give price_per_hour of the deployment, or of every host it is on, or [prices] of \
+                        its GPUs; 0.0 where it costs nothing";
             Problem::new("limit.spend", message, hint)
         })
     }

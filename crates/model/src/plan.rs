@@ -579,7 +579,7 @@ pub struct DeploymentPlan {
     pub ready: ReadyPlan,
     /// Teardown.
     pub stop: StopPlan,
-    /// Price per hour of the whole deployment, where hosts or GPUs have one.
+    /// Price per hour of the whole deployment while it is up, where it, its hosts or its GPUs have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<f64>,
     /// Skip, with a note, where its program is not installed.
@@ -909,6 +909,9 @@ pub struct Plan {
     /// Searches, each after the points of its deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<SearchPlan>,
+    /// What GPUs, machines, platforms and power cost, where the file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<crate::cost::Prices>,
     /// What it may take before it is stopped, where the file says so.
     #[serde(default, skip_serializing_if = "Limit::is_none")]
     pub limit: Limit,

@@ -510,6 +510,12 @@ pub struct PointContext<'a> {
     pub mode: Mode,
     /// Allocated GPUs.
     pub gpus: u32,
+    /// Machines that it is placed on; zero where they are not known.
+    pub nodes: u32,
+    /// Allocated GPUs of its prefill instances.
+    pub prefill_gpus: u32,
+    /// Allocated GPUs of its decode instances.
+    pub decode_gpus: u32,
     /// Price per hour of the deployment.
     pub price_per_hour: Option<f64>,
     /// Time-out of the load.

@@ -66,6 +66,9 @@ pub struct Experiment {
     /// Deployments, brought up one after the other in this order.
     #[serde(default)]
     pub deploy: Vec<Deploy>,
+    /// What GPUs, machines, platforms and power cost.
+    #[serde(default)]
+    pub prices: Option<crate::cost::Prices>,
     /// What a run may take before it is stopped.
     #[serde(default)]
     pub limit: Option<LimitSpec>,
@@ -169,7 +172,7 @@ pub struct Host {
     /// Environment of engine processes on it.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Price of the machine per hour, in any currency.
+    /// Price of the machine per hour, in any currency. Goes before `[prices]`.
     #[serde(default)]
     pub price_per_hour: Option<f64>,
 }
@@ -271,7 +274,7 @@ pub struct Deploy {
     /// Teardown.
     #[serde(default)]
     pub stop: Option<StopSpec>,
-    /// Price of the whole deployment per hour.
+    /// Price of the whole deployment per hour. Goes before those of its hosts, and before `[prices]`.
     #[serde(default)]
     pub price_per_hour: Option<f64>,
     /// Skip it, with a note, where its program is not installed.
@@ -391,7 +394,7 @@ pub struct LimitSpec {
     /// Time that deployments may be up, all together.
     #[serde(default)]
     pub wall: Option<Dur>,
-    /// Cost of that time at `price_per_hour`, which every deployment then needs.
+    /// Cost of that time at `price_per_hour` or `[prices]`, one of which every deployment then needs.
     #[serde(default)]
     pub spend: Option<f64>,
 }

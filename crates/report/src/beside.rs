@@ -49,6 +49,7 @@ fn grid(point: &BesidePoint) -> Grid {
     let row = |m: &BesideMetric| vec![m.metric.clone(), plain(m.a), plain(m.b), ratio(m.ratio)];
     let trust = if point.flaws.is_empty() { TrustLevel::Sound } else { TrustLevel::Caution };
     Grid {
+        note: None,
         title: point.label.clone(),
         head: ["metric", "A", "B", "B / A"].map(str::to_owned).to_vec(),
         names: 1,

@@ -51,7 +51,14 @@ fn grid(title: &str, head: &[&str], names: usize, rows: Vec<Row>) -> Option<Grid
     };
     let (rows, trust): (Vec<_>, Vec<_>) = rows.into_iter().map(with_trust).unzip();
     let head = head.iter().chain(&["Trust"]).map(|h| (*h).to_owned()).collect();
-    (!rows.is_empty()).then(|| Grid { title: title.to_owned(), head, names, rows, trust })
+    (!rows.is_empty()).then(|| Grid {
+        note: None,
+        title: title.to_owned(),
+        head,
+        names,
+        rows,
+        trust,
+    })
 }
 
 fn place(f: &Fairness, class: &ClassFairness) -> Vec<String> {

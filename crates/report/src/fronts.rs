@@ -61,6 +61,7 @@ fn on_front(front: &Front) -> Option<Grid> {
     };
     let head = ["Deployment", "Load", "Level"].map(str::to_owned).into_iter();
     (!on.is_empty()).then(|| Grid {
+        note: None,
         title: format!(
             "Points that no other beats on {} and {}, {}",
             y.short, x.short, front.workload
@@ -97,6 +98,7 @@ fn at_targets(front: &Front) -> Option<Grid> {
     let head = [format!("At {}", x.head()), "Deployment".to_owned(), y.head(), against];
     let more = ["From", "Trust"].map(str::to_owned);
     (!front.read_outs.is_empty()).then(|| Grid {
+        note: None,
         title: format!("{} at a target of {}, {}", y.short, x.short, front.workload),
         head: head.into_iter().chain(more).collect(),
         names: 2,

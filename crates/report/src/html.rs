@@ -1,6 +1,7 @@
 //! One self-contained page: no script, nothing fetched, readable offline, on paper, light and dark.
 
 use crate::chart::{self, Scene};
+use crate::denominators;
 use crate::engines;
 use crate::error::ReportError;
 use crate::fairness;
@@ -152,6 +153,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .filter(|s| s.kind == Kind::Table)
             .map(|s| table::grid(results, s))
             .filter(|g| !g.rows.is_empty())
+            .chain(denominators::grid(results, input.plan))
             .chain(table::parts(results))
             .chain(scaling::grids(results))
             .chain(scaling::loss_grid(results))

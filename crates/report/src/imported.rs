@@ -84,6 +84,7 @@ fn grid(file: &ImportedFile) -> Grid {
         names: 1,
         rows: file.points.iter().map(row).collect(),
         trust: file.points.iter().map(trust).collect(),
+        note: None,
     }
 }
 

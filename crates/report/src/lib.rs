@@ -7,9 +7,11 @@
 //! A chart is data → [`chart::Scene`] → SVG, and PNG from that same SVG with an embedded font, so a
 //! picture is the same on every machine.
 
+mod advise;
 mod beside;
 pub mod chart;
 mod csv;
+mod denominators;
 mod engines;
 mod error;
 mod export;
@@ -40,6 +42,7 @@ mod testing;
 mod text;
 mod versus;
 
+pub use advise::advice;
 pub use beside::beside;
 pub use chart::chart;
 pub use csv::{parts_csv, results_csv, timeline_csv};

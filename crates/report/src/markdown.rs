@@ -1,6 +1,7 @@
 //! A page for a repository or a pull request.
 
 use crate::chart::shortened;
+use crate::denominators;
 use crate::engines;
 use crate::fairness;
 use crate::fronts;
@@ -59,7 +60,8 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     }
     let grids = input.specs.iter().filter(|s| s.kind == Kind::Table);
     let grids = grids.map(|s| table::grid(results, s)).filter(|g| !g.rows.is_empty());
-    let found = table::parts(results).into_iter();
+    let found = denominators::grid(results, input.plan).into_iter();
+    let found = found.chain(table::parts(results));
     let found = found.chain(scaling::grids(results)).chain(scaling::loss_grid(results));
     let found = found.chain(fairness::grids(results)).chain(fronts::grids(results));
     let found = found.chain(machines::grid(results)).chain(engines::grids(results));
@@ -72,6 +74,9 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
         write_row(&mut out, &rule);
         for row in &grid.rows {
             write_row(&mut out, row);
+        }
+        if let Some(note) = &grid.note {
+            let _ = writeln!(out, "\n{}", escaped(note));
         }
     }
     if !charts.is_empty() {

@@ -49,6 +49,25 @@ pub const METRICS: &[Metric] = &[
     metric("output_tps_steady", "Token throughput, steady", "tok/s steady", "tok/s"),
     metric("total_tps", "Prompt and output throughput", "total tok/s", "tok/s"),
     metric("output_tps_per_gpu", "Throughput per GPU", "tok/s/GPU", "tok/s/GPU"),
+    metric(
+        "output_tps_per_working_gpu",
+        "Throughput per working GPU",
+        "tok/s/working GPU",
+        "tok/s/GPU",
+    ),
+    metric(
+        "output_tps_per_decode_gpu",
+        "Throughput per decode GPU",
+        "tok/s/decode GPU",
+        "tok/s/GPU",
+    ),
+    metric(
+        "prompt_tps_per_prefill_gpu",
+        "Prompt throughput per prefill GPU",
+        "prompt tok/s/prefill GPU",
+        "tok/s/GPU",
+    ),
+    metric("output_tps_per_node", "Throughput per machine", "tok/s/node", "tok/s/node"),
     metric("rps_per_gpu", "Requests per GPU", "req/s/GPU", "req/s/GPU"),
     metric("output_tps_per_user", "Throughput per user", "tok/s/user", "tok/s/user"),
     metric("interactivity_tps", "User interactivity", "interactivity", "tok/s/user"),
@@ -129,6 +148,9 @@ pub const METRICS: &[Metric] = &[
     metric("engine_queue_share", "Queue's part of the time to first token", "queue %", "%"),
     metric("cost", "Cost of a trial", "cost", "currency"),
     metric("cost_per_mtok", "Cost per million output tokens", "cost/Mtok", "currency"),
+    metric("cost_per_input_mtok", "Cost per million prompt tokens", "cost/Mtok in", "currency"),
+    metric("cost_per_total_mtok", "Cost per million tokens", "cost/Mtok all", "currency"),
+    metric("output_tokens_per_cost", "Output tokens per unit of cost", "tok/cost", "tok/currency"),
 ];
 
 /// A metric as a report names it: `ttft.p95`.
@@ -256,7 +278,13 @@ impl Named {
             "answers were not streamed"
         } else if (base.ends_with("_per_gpu") || base == "gpus") && point.gpus == 0 {
             "the number of GPUs is not known"
-        } else if base.starts_with("cost") {
+        } else if base.ends_with("_per_node") {
+            "the machines are not known"
+        } else if base.ends_with("_per_working_gpu") {
+            "what its GPUs did is not known"
+        } else if base.ends_with("_per_decode_gpu") || base.ends_with("_per_prefill_gpu") {
+            "it has no prefill and decode pools"
+        } else if base.starts_with("cost") || base.ends_with("_per_cost") {
             "no price given"
         } else {
             "not measured"

@@ -31,6 +31,7 @@ pub(crate) fn grids(results: &Results) -> impl Iterator<Item = Grid> {
 fn grid(scaling: &Scaling) -> Grid {
     let metric = Named::new(&scaling.metric);
     Grid {
+        note: None,
         title: format!("Scaling of {}, {}", metric.label, place(scaling)),
         names: 2,
         head: HEAD.map(str::to_owned).to_vec(),
@@ -89,6 +90,7 @@ pub(crate) fn overview(results: &Results) -> Option<Grid> {
         .collect();
     let trust = vec![TrustLevel::Sound; rows.len()];
     (!rows.is_empty()).then(|| Grid {
+        note: None,
         title: "Scaling: times the baseline, over the size".to_owned(),
         names: 3,
         head: ["under", "deployment", "metric", "size", "speedup", "efficiency", "lost most to"]
@@ -165,6 +167,7 @@ pub(crate) fn loss_grid(results: &Results) -> Option<Grid> {
         .collect();
     let trust = vec![TrustLevel::Sound; rows.len()];
     (!rows.is_empty()).then(|| Grid {
+        note: None,
         title: "Shares of what the size promises".to_owned(),
         names: 4,
         head: ["under", "deployment", "against", "lost to", "of the ideal", "evidence"]

@@ -372,6 +372,8 @@ pub(crate) struct Grid {
     pub(crate) rows: Vec<Vec<String>>,
     /// Of each row.
     pub(crate) trust: Vec<TrustLevel>,
+    /// What stands below it.
+    pub(crate) note: Option<String>,
 }
 
 /// A row of a grid: of which point, what stands behind deployment, load and level, and its cells.
@@ -398,6 +400,7 @@ impl Grid {
             names: 3 + more.len(),
             rows: rows.into_iter().map(row).collect(),
             trust,
+            note: None,
         }
     }
 }

@@ -353,6 +353,7 @@ fn plan(results: &Results) -> Plan {
         points: points.collect(),
         searches: Vec::new(),
         notes: Vec::new(),
+        prices: None,
         limit: scalebeam_model::limit::Limit::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }

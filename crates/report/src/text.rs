@@ -2,6 +2,7 @@
 //!
 //! The same text with and without colour: nothing is said by colour alone.
 
+use crate::denominators;
 use crate::engines;
 use crate::fairness;
 use crate::fronts;
@@ -42,6 +43,13 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
         out.push('\n');
         line(&mut out, &pen.bold(&section.title));
         draw_section(&mut out, &section, width, pen);
+    }
+    if let Some(grid) = denominators::grid(results, plan).filter(|g| g.rows.len() <= MAX_PARTS) {
+        out.push('\n');
+        out.push_str(&draw_grid(&grid));
+        if let Some(note) = &grid.note {
+            item(&mut out, "", note, width);
+        }
     }
     // More of them would bury the verdict; `parts.csv` and the page have all.
     if let Some(parts) = table::parts(results).filter(|g| g.rows.len() <= MAX_PARTS) {

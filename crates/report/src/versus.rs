@@ -99,6 +99,7 @@ fn grid(point: &Matched) -> Grid {
         names: 1,
         rows: point.comparisons.iter().map(row).collect(),
         trust: vec![TrustLevel::Sound; point.comparisons.len()],
+        note: None,
     }
 }
 

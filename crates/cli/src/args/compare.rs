@@ -40,7 +40,7 @@ pub(crate) enum FailOn {
 }
 
 /// Reads `3%` or `0.03`.
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').map(str::trim_end);
     let parsed = number.unwrap_or(text).parse::<f64>().ok();
     let share = parsed.map(|n| if number.is_some() { n / 100.0 } else { n });

@@ -3,7 +3,6 @@
 use super::SKIPPED;
 use crate::exit::{Failure, Status};
 use crate::printer;
-use scalebeam_model::analysis::scaling::ScalingAsk;
 use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
 use scalebeam_model::peers::{self, PEERS, Peer};
 use scalebeam_model::plan::PointPlan;
@@ -174,26 +173,12 @@ fn results(
             .chain(metrics.iter().copied())
             .collect(),
         percentiles: percentiles.to_vec(),
-        scaling: experiment.report.iter().filter_map(scaling_ask).collect(),
         reports: &experiment.report,
         expects: &experiment.expect,
         floor: floor.as_ref(),
     };
     let ran = ran(&read_fingerprint(reader.dir())?);
     Ok(Results { ran, ..analyse(plan, points, &frame) })
-}
-
-/// What a report on scaling wants to know.
-fn scaling_ask(report: &FileReportSpec) -> Option<ScalingAsk<'_>> {
-    fn all(names: &[String]) -> Vec<&str> {
-        names.iter().map(String::as_str).collect()
-    }
-    (report.kind == ReportKind::Scaling).then(|| ScalingAsk {
-        baseline: report.baseline.as_deref(),
-        deploy: all(&report.deploy),
-        load: all(&report.load),
-        metrics: all(&report.metrics),
-    })
 }
 
 fn shown_metrics(report: &FileReportSpec) -> impl Iterator<Item = &str> {

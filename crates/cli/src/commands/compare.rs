@@ -121,12 +121,8 @@ struct Opened {
 }
 
 impl Opened {
-    /// `text` is a run directory, or one and a deployment behind a colon.
     fn new(text: &str) -> Result<Self, Failure> {
-        let (dir, name) = match text.rsplit_once(':') {
-            Some((dir, name)) if !Path::new(text).is_dir() => (dir, Some(name)),
-            _ => (text, None),
-        };
+        let (dir, name) = named(text);
         let reader = RunReader::open(Path::new(dir))?;
         let names: Vec<&str> = reader.plan().deployments.iter().map(|d| d.name.as_str()).collect();
         let deployment = match (name, names.as_slice()) {
@@ -142,6 +138,14 @@ impl Opened {
         let points = self.reader.measured_points()?;
         let results = outcome::analysed(&self.reader, &points, metrics)?;
         Ok(Measured { opened: self, points, results })
+    }
+}
+
+/// `text` is a run directory, or one and a deployment behind a colon.
+pub(super) fn named(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((dir, name)) if !Path::new(text).is_dir() => (dir, Some(name)),
+        _ => (text, None),
     }
 }
 

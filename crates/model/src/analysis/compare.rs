@@ -12,8 +12,8 @@ use crate::stats::contrast::holm;
 use crate::stats::percentile::split;
 use crate::stats::scaling::Spread;
 use crate::trust::TrustLevel;
-pub(super) use ratio::of_loads;
 use ratio::{Ratio, ratio};
+pub(super) use ratio::{of_loads, run_to_run};
 
 mod blocks;
 mod ratio;

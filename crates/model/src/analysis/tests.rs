@@ -17,6 +17,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::collections::BTreeSet;
 
+mod advise;
 mod doubts;
 mod machines;
 mod pairs;
@@ -119,6 +120,7 @@ pub(crate) fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
         points: vec![],
         searches: vec![],
         notes: vec![],
+        prices: None,
         limit: crate::limit::Limit::default(),
         telemetry: TelemetryPlan::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },

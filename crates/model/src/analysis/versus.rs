@@ -11,7 +11,7 @@ use crate::results::{Comparison, ComparisonVerdict, PointResult, Results};
 use crate::trust::TrustLevel;
 use serde::Serialize;
 
-mod provenance;
+pub(super) mod provenance;
 
 /// Version of the form of `compare --json`.
 pub const COMPARE_FORMAT: u32 = 1;
@@ -32,7 +32,7 @@ pub struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    fn deployed(&self) -> Option<&'a DeploymentPlan> {
+    pub(super) fn deployed(&self) -> Option<&'a DeploymentPlan> {
         self.plan.deployment(self.deployment)
     }
 
@@ -216,7 +216,7 @@ pub enum NotComparable {
     },
 }
 
-fn listed(unlike: &[Difference]) -> String {
+pub(super) fn listed(unlike: &[Difference]) -> String {
     let one = |d: &Difference| format!("{} ({} and {})", d.what, d.a, d.b);
     unlike.iter().map(one).collect::<Vec<_>>().join("; ")
 }

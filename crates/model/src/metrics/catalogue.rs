@@ -178,7 +178,7 @@ pub const METRICS: &[Metric] = &[
         unit: "tokens/s",
         better: Better::Higher,
         doc: "output tokens of completed requests / measured wall time",
-        of: Of::Trial(|t| Some(output_tokens(t)? / t.wall_s()?)),
+        of: Of::Trial(tps),
     },
     Metric {
         name: "output_tps_steady",
@@ -227,6 +227,37 @@ pub const METRICS: &[Metric] = &[
         better: Better::Higher,
         doc: "requests/s / allocated GPUs of the deployment",
         of: Of::Trial(|t| per_gpu(t, t.completed().count() as f64 / t.wall_s()?)),
+    },
+    Metric {
+        name: "output_tps_per_working_gpu",
+        unit: "tokens/s/GPU",
+        better: Better::Higher,
+        doc: "output tokens/s / allocated GPUs on which any kernel ran in the measured time; absent where that of one is not known",
+        of: Of::Trial(|t| Some(tps(t)? / some(machines::working_gpus(t)?)?)),
+    },
+    Metric {
+        name: "output_tps_per_decode_gpu",
+        unit: "tokens/s/GPU",
+        better: Better::Higher,
+        doc: "output tokens/s / allocated GPUs of decode instances; absent without prefill and decode pools",
+        of: Of::Trial(|t| Some(tps(t)? / some(f64::from(t.context.decode_gpus))?)),
+    },
+    Metric {
+        name: "prompt_tps_per_prefill_gpu",
+        unit: "tokens/s/GPU",
+        better: Better::Higher,
+        doc: "prompt tokens of completed requests / measured wall time / allocated GPUs of prefill instances; absent without such pools",
+        of: Of::Trial(|t| {
+            let gpus = some(f64::from(t.context.prefill_gpus))?;
+            Some(total(t, |r| r.prompt_tokens)? / t.wall_s()? / gpus)
+        }),
+    },
+    Metric {
+        name: "output_tps_per_node",
+        unit: "tokens/s/node",
+        better: Better::Higher,
+        doc: "output tokens/s / machines that the deployment is placed on",
+        of: Of::Trial(|t| Some(tps(t)? / some(f64::from(t.context.nodes))?)),
     },
     Metric {
         name: "output_tps_per_user",
@@ -302,18 +333,38 @@ pub const METRICS: &[Metric] = &[
         unit: "currency",
         better: Better::Lower,
         doc: "price of the deployment over the measured wall time",
-        of: Of::Trial(|t| Some(t.context.price_per_hour? * t.wall_s()? / 3_600.0)),
+        of: Of::Trial(cost),
     },
     Metric {
         name: "cost_per_mtok",
         unit: "currency/Mtoken",
         better: Better::Lower,
         doc: "price of the deployment over the measured wall time / million output tokens",
+        of: Of::Trial(|t| Some(cost(t)? / (some(output_tokens(t)?)? / 1e6))),
+    },
+    Metric {
+        name: "cost_per_input_mtok",
+        unit: "currency/Mtoken",
+        better: Better::Lower,
+        doc: "price of the deployment over the measured wall time / million prompt tokens of completed requests: all of it, and not a part beside that of output",
+        of: Of::Trial(|t| Some(cost(t)? / (some(total(t, |r| r.prompt_tokens)?)? / 1e6))),
+    },
+    Metric {
+        name: "cost_per_total_mtok",
+        unit: "currency/Mtoken",
+        better: Better::Lower,
+        doc: "price of the deployment over the measured wall time / million prompt and output tokens",
         of: Of::Trial(|t| {
-            let tokens = output_tokens(t)?;
-            let cost = t.context.price_per_hour? * t.wall_s()? / 3_600.0;
-            (tokens > 0.0).then(|| cost / (tokens / 1e6))
+            let tokens = output_tokens(t)? + total(t, |r| r.prompt_tokens)?;
+            Some(cost(t)? / (some(tokens)? / 1e6))
         }),
+    },
+    Metric {
+        name: "output_tokens_per_cost",
+        unit: "tokens/currency",
+        better: Better::Higher,
+        doc: "output tokens of completed requests / price of the deployment over the measured wall time",
+        of: Of::Trial(|t| Some(output_tokens(t)? / some(cost(t)?)?)),
     },
     Metric {
         name: "osl_mismatch",
@@ -767,6 +818,16 @@ pub fn known_names() -> Vec<String> {
 /// A divisor; absent where it is nothing.
 fn some(n: f64) -> Option<f64> {
     (n > 0.0).then_some(n)
+}
+
+/// Price of the deployment over the measured wall time.
+fn cost(t: &TrialView<'_>) -> Option<f64> {
+    Some(t.context.price_per_hour? * t.wall_s()? / 3_600.0)
+}
+
+/// Output tokens per second over the measured wall time.
+fn tps(t: &TrialView<'_>) -> Option<f64> {
+    Some(output_tokens(t)? / t.wall_s()?)
 }
 
 fn since(later: Option<Nanos>, earlier: Option<Nanos>, out: &mut Vec<f64>) {

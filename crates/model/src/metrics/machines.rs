@@ -54,6 +54,12 @@ pub(super) fn gpus(
     (!values.is_empty() && !t.usage?.misses(Quantity::Power)).then(|| over(&values))
 }
 
+/// GPUs of the deployment on which any kernel ran; absent where it is not known of one of them.
+pub(super) fn working_gpus(t: &TrialView<'_>) -> Option<f64> {
+    let worked = |gpu: &GpuUse| Some(f64::from(u8::from(gpu.busy_pct?.max > 0.0)));
+    gpus(t, worked, |each| each.iter().sum())
+}
+
 /// (max - min) / max of the memory in use, within an instance; the largest.
 pub(super) fn memory_imbalance(t: &TrialView<'_>) -> Option<f64> {
     imbalance(t, |gpu| gpu.memory_bytes)

@@ -18,6 +18,9 @@ fn context(level: &Level) -> PointContext<'_> {
         level,
         mode: Mode::Closed,
         gpus: 4,
+        nodes: 2,
+        prefill_gpus: 1,
+        decode_gpus: 3,
         price_per_hour: Some(36.0),
         timeout: Nanos::from_secs(60),
         batch: 1,
@@ -145,6 +148,10 @@ fn definitions_hold_on_requests_worked_out_by_hand() {
     near(&m, "total_tps", 326.0 / 0.301);
     near(&m, "concurrency_reached", (151.0 + 101.0 + 101.0) / 301.0);
     near(&m, "cost_per_mtok", 36.0 * 0.301 / 3600.0 / 26e-6);
+    near(&m, "output_tokens_per_cost", 26.0 / (36.0 * 0.301 / 3600.0));
+    near(&m, "output_tps_per_node", 26.0 / 0.301 / 2.0);
+    near(&m, "output_tps_per_decode_gpu", 26.0 / 0.301 / 3.0);
+    assert_eq!(lookup(&m, "output_tps_per_working_gpu"), None, "no GPU was watched");
     near(&m, "success_rate", 1.0);
     near(&m, "osl_mismatch", 0.0);
     near(&m, "ttst.max", 20.0);

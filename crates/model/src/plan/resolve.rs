@@ -7,6 +7,7 @@ use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
     PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
 };
+use crate::cost::Taken;
 use crate::engine::{
     CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, RouterFacts, find,
 };
@@ -43,6 +44,8 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
             Err(more) => problems.extend(more),
         }
     }
+    let machines: Vec<HostPlan> = hosts.into_values().collect();
+    price(&mut deployments, experiment, &machines);
     let roles: Vec<Vec<Role>> =
         deployments.iter().map(|d| d.instances.iter().map(|i| i.role).collect()).collect();
     let targets: Vec<Target<'_>> = deployments
@@ -75,11 +78,12 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         name: experiment.name.clone(),
         about: experiment.about.clone(),
         model,
-        hosts: hosts.into_values().collect(),
+        hosts: machines,
         sources: experiment.client.as_ref().map_or_else(Vec::new, |c| c.source.clone()),
         deployments,
         points,
         searches,
+        prices: experiment.prices.clone(),
         limit,
         telemetry: experiment.telemetry.as_ref().map(TelemetrySpec::plan).unwrap_or_default(),
         notes,
@@ -87,6 +91,15 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
     };
     plan.weigh_limit();
     Ok(plan)
+}
+
+/// Deployments without a price of their own, or of all their machines, have that of the file's table.
+fn price(deployments: &mut [DeploymentPlan], experiment: &Experiment, hosts: &[HostPlan]) {
+    let Some(prices) = &experiment.prices else { return };
+    for deployment in deployments.iter_mut().filter(|d| d.price_per_hour.is_none()) {
+        let rent = prices.rent(&Taken::of(deployment, hosts), prices.terms());
+        deployment.price_per_hour = rent.ok().map(|rent| rent.per_hour);
+    }
 }
 
 /// Writes into each completion gate which families its deployment's points are measured with.

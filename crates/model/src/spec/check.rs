@@ -33,6 +33,7 @@ pub fn check(experiment: &Experiment, engines: Engines<'_>) -> Vec<Problem> {
     unique("deploy", experiment.deploy.iter().map(|d| &d.name), &mut problems);
     telemetry(experiment.telemetry.as_ref(), &mut problems);
     super::pages::check(experiment, &mut problems);
+    prices(experiment, &mut problems);
     problems.extend(experiment.limit.iter().flat_map(|l| l.limit().check()));
     asks::check(experiment, &mut problems);
     if problems.is_empty() {
@@ -100,6 +101,24 @@ fn telemetry(spec: Option<&TelemetrySpec>, problems: &mut Vec<Problem>) {
 fn price(path: &str, price: Option<f64>, problems: &mut Vec<Problem>) {
     if price.is_some_and(|p| !p.is_finite() || p < 0.0) {
         problems.push(Problem::new(path, "a price cannot be negative", ""));
+    }
+}
+
+fn prices(experiment: &Experiment, problems: &mut Vec<Problem>) {
+    let Some(prices) = &experiment.prices else { return };
+    problems.extend(prices.check("prices."));
+    let is_a_machine = |name: &&String| super::place::host_names(&experiment.host).contains(name);
+    for name in prices.host.keys() {
+        if experiment.host.contains_key(name) || is_a_machine(&name) {
+            continue;
+        }
+        let known = experiment.host.keys().map(String::as_str);
+        let hint = match nearest(name, known) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => format!("add [host.{name}], or price its GPUs below [prices.gpu]"),
+        };
+        let path = format!("prices.host.{name}");
+        problems.push(Problem::new(path, format!("there is no host '{name}'"), hint));
     }
 }
 

@@ -78,6 +78,7 @@ fn plan() -> Plan {
         points: vec![point],
         searches: Vec::new(),
         notes: Vec::new(),
+        prices: None,
         limit: scalebeam_model::limit::Limit::default(),
         estimate: Estimate { wall: Nanos::ZERO, cost: None, basis: String::new() },
     }

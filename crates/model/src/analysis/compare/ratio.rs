@@ -25,7 +25,7 @@ const HALF_OF_NORMAL: f64 = 1.959_964;
 
 /// By how much two single runs of one deployment may differ, which neither of them can show: an
 /// assumption, added to intervals over too few trials. Tails vary most.
-fn run_to_run(metric: &Metric, stat: &str) -> f64 {
+pub(in crate::analysis) fn run_to_run(metric: &Metric, stat: &str) -> f64 {
     let is_tail = match stat {
         "min" | "max" => true,
         _ => percentile_of(stat).is_some_and(|p| !(10.0..90.0).contains(&p)),

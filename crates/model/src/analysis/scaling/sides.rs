@@ -5,6 +5,7 @@ use crate::analysis::compare::{self, Side, groups};
 use crate::metrics::{self, Better};
 use crate::plan::{DeploymentPlan, InstancePlan, Mode, Plan};
 use crate::results::{Estimate, SearchResult};
+use crate::spec::{ReportKind, ReportSpec};
 use crate::stats::percentile::split;
 use crate::trust::TrustLevel;
 use std::collections::BTreeSet;
@@ -20,27 +21,24 @@ pub struct ScalingAsk<'a> {
     pub deploy: Vec<&'a str>,
     /// Only these loads; empty = all.
     pub load: Vec<&'a str>,
-    /// Metrics; empty = output tokens/s.
+    /// Metrics.
     pub metrics: Vec<&'a str>,
 }
 
 const USUAL: [&str; 1] = ["output_tps"];
 
-/// Every study that is asked for, and the usual one where none is. At the load first, then at the objective.
+/// Every study that is asked for: at the load first, then at the objective, then where users get as much.
 pub(in crate::analysis) fn all(
     sides: &[Side<'_>],
     probes: &[Side<'_>],
     searches: &[SearchResult],
     asks: &[ScalingAsk<'_>],
 ) -> Vec<Scaling> {
-    let usual = [ScalingAsk::default()];
-    let asks = if asks.is_empty() { &usual[..] } else { asks };
     let mut out: Vec<Scaling> = Vec::new();
     for ask in asks {
-        let metrics = if ask.metrics.is_empty() { &USUAL[..] } else { &ask.metrics };
         let taken: Vec<Side<'_>> = sides.iter().filter(|s| ask.takes(s)).copied().collect();
         let probes: Vec<Side<'_>> = probes.iter().filter(|s| ask.takes(s)).copied().collect();
-        for metric in metrics {
+        for metric in &ask.metrics {
             for group in groups(&taken) {
                 out.extend(ask.at_load(metric, &group));
             }
@@ -56,6 +54,27 @@ pub(in crate::analysis) fn all(
         }
     }
     unique
+}
+
+impl<'a> ScalingAsk<'a> {
+    /// Output tokens/s of all deployments.
+    pub fn usual() -> Self {
+        Self { metrics: USUAL.to_vec(), ..Self::default() }
+    }
+
+    /// What a `scaling` report wants to know.
+    pub fn of(report: &'a ReportSpec) -> Option<Self> {
+        fn all(names: &[String]) -> Vec<&str> {
+            names.iter().map(String::as_str).collect()
+        }
+        let is_none = report.metrics.is_empty();
+        (report.kind == ReportKind::Scaling).then(|| Self {
+            baseline: report.baseline.as_deref(),
+            deploy: all(&report.deploy),
+            load: all(&report.load),
+            metrics: if is_none { USUAL.to_vec() } else { all(&report.metrics) },
+        })
+    }
 }
 
 impl ScalingAsk<'_> {

@@ -21,7 +21,7 @@ fn difference(what: &str, a: impl Into<String>, b: impl Into<String>) -> Option<
 }
 
 /// What must be the same of two deployments, and is not.
-pub(super) fn unlike(a: &Contender<'_>, b: &Contender<'_>) -> Vec<Difference> {
+pub(in crate::analysis) fn unlike(a: &Contender<'_>, b: &Contender<'_>) -> Vec<Difference> {
     let model = |c: &Contender<'_>| c.deployed().map_or_else(String::new, |d| d.model.clone());
     let (m, n) = (&a.plan.model, &b.plan.model);
     let all = [
@@ -34,13 +34,20 @@ pub(super) fn unlike(a: &Contender<'_>, b: &Contender<'_>) -> Vec<Difference> {
 
 /// What must be the same of two points, and is not.
 pub(super) fn unlike_points(a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
-    let at = |what: &str| format!("{what} under {}/{}", a.result.load, a.result.level);
     let modes = [a, b].map(|s| s.point.mode.name());
+    let mode = difference(&under(a, "load mode"), modes[0], modes[1]);
+    mode.into_iter().chain(unlike_requests(a, b)).collect()
+}
+
+fn under(side: &Side<'_>, what: &str) -> String {
+    format!("{what} under {}/{}", side.result.load, side.result.level)
+}
+
+/// What must be the same of the requests of two points, and is not.
+pub(in crate::analysis) fn unlike_requests(a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
+    let at = |what: &str| under(a, what);
     let sources = [a, b].map(token_sources);
-    let mut out = vec![
-        difference(&at("load mode"), modes[0], modes[1]),
-        difference(&at("who counts tokens"), &sources[0], &sources[1]),
-    ];
+    let mut out = vec![difference(&at("who counts tokens"), &sources[0], &sources[1])];
     for (what, metric) in
         [("input tokens", "prompt_tokens.mean"), ("output tokens", "output_tokens.mean")]
     {
