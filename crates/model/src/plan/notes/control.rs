@@ -59,7 +59,8 @@ fn smallest<'a>(
             let alike = |i: &InstancePlan| (i.tp, i.pp, i.dp) == (first.tp, first.pp, first.dp);
             first.role == Role::Aggregated && d.instances.iter().all(alike)
         });
-        let is_smaller = largest(d) > 0 && largest(d) < plan.gpus && plan.gpus % largest(d) == 0;
+        let is_smaller =
+            largest(d) > 0 && largest(d) < plan.gpus && plan.gpus.is_multiple_of(largest(d));
         let is_whole = !d.instances.iter().any(spans_hosts);
         (d.engine, d.platform) == (plan.engine, plan.platform)
             && is_one_kind
