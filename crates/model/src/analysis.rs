@@ -2,6 +2,7 @@
 //! give the same results, of a real run and of a simulated one.
 
 use crate::cost::Taken;
+use crate::doctor::MeasuredPath;
 use crate::engine_metrics::{EngineReadings, Said};
 use crate::floor::Floor;
 use crate::metrics::{Percentiles, Timeline, TrialView, of_part, of_trials, steady};
@@ -108,6 +109,8 @@ pub struct Frame<'a> {
     pub expects: &'a [crate::spec::ExpectSpec],
     /// What the instrument was worth before the run, where that was measured.
     pub floor: Option<&'a Floor>,
+    /// What paths between hosts carried before the run, where that was measured.
+    pub paths: Vec<MeasuredPath>,
 }
 
 /// Everything that is said of a run.
@@ -134,7 +137,7 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         sides.into_iter().partition(|s| s.result.is_probe);
     let comparisons = compare::all(plan, &asked, frame);
     let scaling = scaling::sides::all(&asked, &probes, &searches, &scaling_asks(frame));
-    let losses = loss::all(&scaling, &asked);
+    let losses = loss::all(&scaling, &asked, &frame.paths);
     let verdicts = verdict::all(&asked, &losses);
     let fairness = fairness::all(&asked, frame.reports, frame.expects);
     let ways = fairness::ways::all(&asked);

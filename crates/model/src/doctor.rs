@@ -109,6 +109,20 @@ pub struct DoctorReport {
     pub not_run: Option<String>,
     /// In the order of the checks, and of the hosts in the file.
     pub findings: Vec<Finding>,
+    /// What paths between hosts carried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<MeasuredPath>,
+}
+
+/// A path from a host to one that it talks to, as one socket found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MeasuredPath {
+    /// Host in the file.
+    pub from: String,
+    /// Host in the file.
+    pub to: String,
+    /// Bytes per second over the data-plane addresses.
+    pub bytes_per_s: u64,
 }
 
 impl DoctorReport {
@@ -125,6 +139,7 @@ impl DoctorReport {
             deployments: Vec::new(),
             not_run: Some(why.to_owned()),
             findings: Vec::new(),
+            paths: Vec::new(),
         }
     }
 

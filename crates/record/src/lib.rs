@@ -31,8 +31,8 @@ pub use list::{RunSummary, list_runs};
 pub use manifest::{ExperimentRef, HostInfo, Manifest, RunStatus, Session, sha256};
 pub use read::{RunReader, Take, TrialReader, TrialRecords};
 pub use results::{
-    read_fingerprint, read_floor, read_results, write_doctor, write_fingerprint, write_floor,
-    write_results,
+    read_doctor, read_fingerprint, read_floor, read_results, write_doctor, write_fingerprint,
+    write_floor, write_results,
 };
 pub use trial::{PhaseSpan, TrialInfo, TrialState};
 pub use version::StoreFormat;

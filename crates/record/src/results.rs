@@ -36,6 +36,15 @@ pub fn write_doctor(dir: &Path, report: &DoctorReport) -> Result<(), RecordError
     file::write_json(&dir.join(layout::DOCTOR), report)
 }
 
+/// What the preflight of the run in `dir` found; absent where there was none.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn read_doctor(dir: &Path) -> Result<Option<DoctorReport>, RecordError> {
+    let path = dir.join(layout::DOCTOR);
+    if path.exists() { file::read_json(&path).map(Some) } else { Ok(None) }
+}
+
 /// Keeps what really ran in the run in `dir`.
 ///
 /// # Errors

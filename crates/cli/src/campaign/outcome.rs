@@ -10,7 +10,9 @@ use scalebeam_model::ran::ran;
 use scalebeam_model::results::{Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
-use scalebeam_record::{RunReader, RunStatus, read_fingerprint, read_floor, write_results};
+use scalebeam_record::{
+    RunReader, RunStatus, read_doctor, read_fingerprint, read_floor, write_results,
+};
 use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
 
 /// What goes to stdout.
@@ -176,6 +178,7 @@ fn results(
         reports: &experiment.report,
         expects: &experiment.expect,
         floor: floor.as_ref(),
+        paths: read_doctor(reader.dir())?.map_or_else(Vec::new, |report| report.paths),
     };
     let ran = ran(&read_fingerprint(reader.dir())?);
     Ok(Results { ran, ..analyse(plan, points, &frame) })

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// `experiments/real-vllm-cpu.toml` with this machine's program and a model of our choice.
-fn experiment(model: &str) -> String {
+pub(crate) fn experiment(model: &str) -> String {
     let text = std::fs::read_to_string(root().join("experiments/real-vllm-cpu.toml")).unwrap();
     let bin = setting("SCALEBEAM_E2E_VLLM");
     text.replacen("/path/to/smollm2", model, 1).replacen(

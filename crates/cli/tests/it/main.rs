@@ -14,6 +14,7 @@ mod doctor;
 mod e2e_dynamo;
 mod e2e_llama;
 mod e2e_llama_router;
+mod e2e_losses;
 mod e2e_sglang;
 mod e2e_vllm;
 mod e2e_vllm_dp;

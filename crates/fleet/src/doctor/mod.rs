@@ -29,11 +29,12 @@ use crate::host::Shell;
 use crate::setup::llama_cpp;
 use machine::Machine;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::doctor::{DOCTOR_FORMAT, DoctorReport};
+use scalebeam_model::doctor::{DOCTOR_FORMAT, DoctorReport, MeasuredPath};
 use scalebeam_model::plan::{DeploymentPlan, Plan};
 use seen::{Host, Seen};
 use std::path::Path;
 use std::sync::Arc;
+use transfer::{Moved, Speed};
 
 /// Looks at every machine of `deployments` of `plan`, all at the same time, and asks every check.
 ///
@@ -71,7 +72,16 @@ fn report(seen: &Seen<'_>) -> DoctorReport {
         deployments: seen.deployments.iter().map(|d| d.name.clone()).collect(),
         not_run: None,
         findings: checks::findings(seen),
+        paths: seen.hosts.iter().filter_map(path).collect(),
     }
+}
+
+fn path(host: &Host<'_>) -> Option<MeasuredPath> {
+    let sent = host.sent.as_ref()?;
+    let Ok(Moved::At(Speed { bytes_per_s, .. })) = &sent.moved else { return None };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of bytes")]
+    let bytes_per_s = bytes_per_s.max(0.0) as u64;
+    Some(MeasuredPath { from: host.machine.label.clone(), to: sent.to.clone(), bytes_per_s })
 }
 
 /// Programs and models of the plan that scalebeam has installed itself.

@@ -13,6 +13,7 @@
 
 use super::compare::Side;
 use super::scaling::{Basis, Growth, Scaling, Step};
+use crate::doctor::MeasuredPath;
 use crate::telemetry::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +137,7 @@ const SMALLEST: f64 = 1e-4;
 
 /// What the steps of the studies under one load lost, each against its baseline. Nothing of steps without an
 /// efficiency, since they have no ideal.
-pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>]) -> Vec<Loss> {
+pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], paths: &[MeasuredPath]) -> Vec<Loss> {
     let mut out: Vec<Loss> = Vec::new();
     for study in scaling.iter().filter(|s| matches!(s.basis, Basis::Load { .. })) {
         let side = |step: &Step| {
@@ -149,7 +150,7 @@ pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>]) -> Vec<Loss> {
         let Some((base_step, rest)) = study.steps.split_first() else { continue };
         let Some(base) = side(base_step) else { continue };
         for step in rest.iter().filter(|s| s.efficiency.is_some() && !s.has("not_trusted")) {
-            let found = side(step).and_then(|over| of_pair(over, base, step));
+            let found = side(step).and_then(|over| of_pair((over, base), step, paths));
             // Studies of several metrics have the same steps.
             out.extend(found.filter(|loss| !out.iter().any(|l| l.is_of_same(loss))));
         }
@@ -157,7 +158,11 @@ pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>]) -> Vec<Loss> {
     out
 }
 
-fn of_pair(over: &Side<'_>, base: &Side<'_>, step: &Step) -> Option<Loss> {
+fn of_pair(
+    (over, base): (&Side<'_>, &Side<'_>),
+    step: &Step,
+    paths: &[MeasuredPath],
+) -> Option<Loss> {
     let (of, ideal) = (Stages::of(&over.result.metrics)?, Stages::of(&base.result.metrics)?);
     let grown = match over.result.level_value().zip(base.result.level_value()) {
         Some((asked, base_asked)) if base_asked > 0.0 => asked / base_asked,
@@ -165,7 +170,8 @@ fn of_pair(over: &Side<'_>, base: &Side<'_>, step: &Step) -> Option<Loss> {
     };
     let (parts, ideal_tps) = stages::parts(&of, &ideal, step.size, grown)?;
     let is_copies = step.growth == Growth::Copies;
-    let seen = causes::Seen { over, base, of: &of, ideal: &ideal, size: step.size, is_copies };
+    let seen =
+        causes::Seen { over, base, of: &of, ideal: &ideal, size: step.size, is_copies, paths };
     let mut shares = causes::shares(&seen, parts);
     shares.retain(|s| s.share.abs() >= SMALLEST);
     shares.sort_by(|a, b| b.share.total_cmp(&a.share));

@@ -6,6 +6,7 @@
 use super::{Cause, Share, Stages, usages};
 use crate::analysis::compare::Side;
 use crate::analysis::doubt::percent;
+use crate::doctor::MeasuredPath;
 use crate::plan::{InstancePlan, Role};
 use crate::telemetry::Usage;
 use crate::telemetry::usage::{GpuUse, LinkUse, ProcessUse};
@@ -20,6 +21,8 @@ pub(super) struct Seen<'a> {
     pub(super) size: f64,
     /// It is more instances of the baseline's.
     pub(super) is_copies: bool,
+    /// What paths between hosts carried before the run.
+    pub(super) paths: &'a [MeasuredPath],
 }
 
 /// What speaks for a cause.
@@ -342,22 +345,34 @@ fn links<'a>(side: &Side<'a>) -> impl Iterator<Item = &'a LinkUse> {
     usages(side).flat_map(Usage::all_links).filter(|l| l.name != "lo")
 }
 
+/// What a link can carry, in gigabits per second, and who says so. One socket does not fill a fast link; but a path that
+/// carries a tenth of what its interface says is not the interface's.
+fn speed(link: &LinkUse, paths: &[MeasuredPath]) -> Option<(f64, &'static str)> {
+    /// Between what an interface says and what one socket found.
+    const ANOTHER_PATH: f64 = 10.0;
+    let of_host = paths.iter().filter(|p| p.from == link.host || p.to == link.host);
+    let moved = of_host.map(|p| p.bytes_per_s as f64 * 8.0 / 1e9).filter(|gbps| *gbps > 0.0);
+    let moved = moved.reduce(f64::min).map(|gbps| (gbps, "that the doctor found on its path"));
+    let said = link.speed_gbps.filter(|s| *s > 0.0).map(|gbps| (gbps, "of its speed"));
+    match (said, moved) {
+        (Some(said), Some(moved)) if moved.0 * ANOTHER_PATH < said.0 => Some(moved),
+        (said, moved) => said.or(moved),
+    }
+}
+
 /// While the wire is busy ranks wait: of the time in flight it is worth as much as of all time.
 fn by_speed(seen: &Seen<'_>) -> Option<(f64, String)> {
     let share = |l: &LinkUse| {
-        let speed = l.speed_gbps.filter(|s| *s > 0.0)?;
-        Some((busier(l)?.0 / speed, format!("{} of {}", l.name, l.host), speed))
+        let (gbps, whose) = speed(l, seen.paths)?;
+        let busy = (busier(l)?.0 / gbps).min(1.0);
+        Some((busy, format!("{} of {}", l.name, l.host), gbps, whose))
     };
     let fullest = |side| links(side).filter_map(share).max_by(|a, b| a.0.total_cmp(&b.0));
-    let (busy, name, speed) = fullest(seen.over)?;
+    let (busy, name, gbps, whose) = fullest(seen.over)?;
     let before = fullest(seen.base).map_or(0.0, |(b, ..)| b);
     (busy >= BUSY_LINK && busy > before).then(|| {
-        let text = format!(
-            "{name} carried {} of its {} Gbit/s on average",
-            percent(busy),
-            significant(speed)
-        );
-        (busy - before, text)
+        let (share, gbps) = (percent(busy), significant(gbps));
+        (busy - before, format!("{name} carried {share} of the {gbps} Gbit/s {whose}, on average"))
     })
 }
 

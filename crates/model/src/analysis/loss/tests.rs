@@ -100,6 +100,7 @@ struct Case {
     instance: InstancePlan,
     usage: Usage,
     more: Vec<(&'static str, f64)>,
+    paths: Vec<MeasuredPath>,
 }
 
 impl Case {
@@ -114,7 +115,15 @@ impl Case {
             engine_decode: of(BASE.engine_decode, slower.engine_decode),
         };
         let (usage, instance) = (Usage::default(), instance(&["n1", "n2"], 1, Role::Aggregated));
-        Self { times, in_flight: 16.0, tokens: 100.0, instance, usage, more: Vec::new() }
+        Self {
+            times,
+            in_flight: 16.0,
+            tokens: 100.0,
+            instance,
+            usage,
+            more: Vec::new(),
+            paths: Vec::new(),
+        }
     }
 
     fn loss(self) -> Loss {
@@ -130,11 +139,16 @@ impl Case {
             result("base", 1, metrics(BASE, 16.0, 100.0), Usage::default()),
             result("over", 2, grown, self.usage),
         ];
-        of_results(&plan, &points, &results)
+        of_results(&plan, &points, &results, &self.paths)
     }
 }
 
-fn of_results(plan: &Plan, points: &[PointPlan; 2], results: &[PointResult; 2]) -> Loss {
+fn of_results(
+    plan: &Plan,
+    points: &[PointPlan; 2],
+    results: &[PointResult; 2],
+    paths: &[MeasuredPath],
+) -> Loss {
     let trials: [Vec<TrialRecords>; 2] = [Vec::new(), Vec::new()];
     let side = |i: usize| Side {
         result: &results[i],
@@ -159,7 +173,7 @@ fn of_results(plan: &Plan, points: &[PointPlan; 2], results: &[PointResult; 2]) 
     let basis = Basis::Load { level: "c16".to_owned() };
     let sizes = [measured(0), measured(1)];
     let study = study(("output_tps", Better::Higher), "load", basis, &sizes, Vec::new()).unwrap();
-    let mut found = all(&[study], &sides);
+    let mut found = all(&[study], &sides, paths);
     assert_eq!(found.len(), 1);
     let loss = found.remove(0);
     let sum: f64 = loss.shares.iter().map(|s| s.share).sum();
@@ -216,7 +230,7 @@ fn a_rate_limited_link_is_named_first() {
     let loss = case.loss();
     assert_eq!(first(&loss), (Cause::Link, 61.5), "{}", loss.text);
     assert!(
-        loss.text.contains("eth0 of n2 carried 80.0 % of its 1.00 Gbit/s on average"),
+        loss.text.contains("eth0 of n2 carried 80.0 % of the 1.00 Gbit/s of its speed, on average"),
         "{}",
         loss.text
     );
@@ -233,6 +247,19 @@ fn a_rate_limited_link_is_named_first() {
     let loss = case.loss();
     assert_eq!(first(&loss).0, Cause::Link, "{}", loss.text);
     assert!(loss.text.contains("2.00 % of the segments were sent again"), "{}", loss.text);
+
+    // So it is where the doctor found what the path carries.
+    let mut case = Case::slower(Times { decode: 800.0, engine_decode: 800.0, ..NONE });
+    case.usage.links = vec![LinkUse { speed_gbps: Some(10.0), ..link.clone() }];
+    let path = |bytes_per_s| MeasuredPath { from: "n1".into(), to: "n2".into(), bytes_per_s };
+    case.paths = vec![path(112_500_000)];
+    let loss = case.loss();
+    assert_eq!(first(&loss).0, Cause::Link, "{}", loss.text);
+    assert!(
+        loss.text.contains("88.9 % of the 0.900 Gbit/s that the doctor found"),
+        "{}",
+        loss.text
+    );
 
     // Nothing is lost on a network with room: the rest stays unexplained.
     let mut case = Case::slower(Times { decode: 800.0, engine_decode: 800.0, ..NONE });
