@@ -336,7 +336,7 @@ impl<'a> Campaign<'a> {
         left: &[(PointPlan, TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<Ended, Failure> {
-        let mut bench = trial::Bench::new(self, deployment, agents)?;
+        let mut bench = trial::Bench::new(self, deployment, &running.processes(), agents)?;
         for (point, trial) in left {
             let ended = self.trial(running, &mut bench, point, trial).await?;
             if !matches!(ended, Ended::Whole) {

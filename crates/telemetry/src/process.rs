@@ -1,8 +1,9 @@
 //! Processes of the deployment, and our own, by `/proc/PID`.
 //!
 //! A process belongs to the deployment when its environment carries the markers that everything which the plan
-//! starts is started with, and which children inherit however they detach themselves; else when its parent does. For
-//! who gives itself a title writes it over its environment, as vLLM's engine core and workers do, and Ray's.
+//! starts is started with, and which children inherit however they detach themselves; else when its parent does, or when
+//! it was started under its pid. For who gives itself a title writes it over its environment, as vLLM's engine core and
+//! workers do, Ray's, and routers.
 
 use crate::host::ticks_per_s;
 use crate::quota::Quota;
@@ -25,6 +26,8 @@ pub struct Watched {
     pub roles: BTreeMap<String, Role>,
     /// Ids of those that are on other hosts, whose processes may be seen here too.
     pub elsewhere: BTreeSet<String>,
+    /// Pids that processes were started with, by their ids.
+    pub started: BTreeMap<String, u32>,
     /// What our own process is called, where it is to be read.
     pub own_name: Option<String>,
 }
@@ -104,7 +107,9 @@ impl Processes {
             let device = self.device(self.watched.own_name.clone()?, None);
             return Some(Ours { id: None, device, quota: Quota::of(&self.roots, pid) });
         }
-        let id = self.marked(pid).or_else(|| parent(stat, known)?.id.clone())?;
+        let id = self.marked(pid).or_else(|| parent(stat, known)?.id.clone());
+        let started = || self.watched.started.iter().find(|(_, its)| **its == pid);
+        let id = id.or_else(|| started().map(|(id, _)| id.clone()))?;
         if self.watched.elsewhere.contains(&id) {
             return None;
         }
@@ -269,6 +274,7 @@ mod tests {
             id_variable: "PROCESS".into(),
             roles: BTreeMap::from([("a/0/engine".to_owned(), Role::Decode)]),
             elsewhere: BTreeSet::from(["a/1/engine".to_owned()]),
+            started: BTreeMap::new(),
             own_name: None,
         };
         let mut source = Processes::new(&roots, "node1", watched);
@@ -299,9 +305,12 @@ mod tests {
         put(tree.path(), 5, &stat(5, "VLLM::Worker", 71, 300), "");
         put(tree.path(), 80, &stat(80, "python", 1, 100), "");
         put(tree.path(), 81, &stat(81, "VLLM::Worker", 80, 300), "");
+        // A router that nobody of ours is the parent of.
+        put(tree.path(), 90, &stat(90, "sglang::router", 1, 400), "sglang::router");
         let watched = Watched {
             marker: "RUN=r1".into(),
             id_variable: "PROCESS".into(),
+            started: BTreeMap::from([("a/router".to_owned(), 90)]),
             ..Watched::default()
         };
         let mut source = Processes::new(&roots, "node1", watched);
@@ -320,6 +329,7 @@ mod tests {
                 "a/0/engine 70 VLLM::API",
                 "a/0/engine 70 python",
                 "a/0/engine 71 VLLM::EngineCor",
+                "a/router 90 sglang::router",
             ]
         );
     }

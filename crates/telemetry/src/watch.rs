@@ -38,9 +38,9 @@ pub(crate) type Tap = Box<dyn FnMut(Readings) + Send>;
 impl WatchConfig {
     /// What `watching` says, by a process that calls itself `own_name`.
     pub fn of(watching: Watching, own_name: &str) -> Self {
-        let Watching { host, plan, marker, id_variable, roles, elsewhere } = watching;
+        let Watching { host, plan, marker, id_variable, roles, elsewhere, started } = watching;
         let own_name = Some(own_name.to_owned());
-        let watched = Watched { marker, id_variable, roles, elsewhere, own_name };
+        let watched = Watched { marker, id_variable, roles, elsewhere, started, own_name };
         Self { host, plan, watched: Some(watched) }
     }
 }

@@ -4,6 +4,7 @@ use super::agents::ByDoor;
 use super::{Campaign, pages};
 use crate::exit::Failure;
 use scalebeam_fleet::agent::{Carried, agent_id};
+use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, HostPlan, ProcessPlan, Role};
 use scalebeam_model::telemetry::agent::Watching;
@@ -36,6 +37,7 @@ impl Machines {
     pub(super) fn watch(
         campaign: &Campaign<'_>,
         deployment: &DeploymentPlan,
+        started: &[RunningProcess],
         carried: Vec<Carried>,
     ) -> Result<Self, Failure> {
         let plan = &campaign.loaded.plan;
@@ -47,6 +49,7 @@ impl Machines {
             id_variable: PROCESS_MARKER.to_owned(),
             roles: roles(deployment),
             elsewhere: elsewhere(deployment, &plan.hosts, host),
+            started: on_host(deployment, &plan.hosts, started, host),
         };
         let fail = |e: std::io::Error| Failure::internal(format!("cannot watch machines: {e}"));
         let mut why = BTreeMap::new();
@@ -126,6 +129,17 @@ fn roles(deployment: &DeploymentPlan) -> BTreeMap<String, Role> {
         Some((p.id.clone(), is(p.instance?)?.role))
     };
     deployment.processes.iter().filter_map(role).collect()
+}
+
+/// Pids of the processes that were started on `host`, by their ids.
+fn on_host(
+    deployment: &DeploymentPlan,
+    hosts: &[HostPlan],
+    started: &[RunningProcess],
+    host: &str,
+) -> BTreeMap<String, u32> {
+    let here = started.iter().filter(|p| machine(deployment, hosts, &p.host) == host);
+    here.filter_map(|p| Some((p.id.clone(), u32::try_from(p.pid).ok()?))).collect()
 }
 
 /// Ids of the processes of the plan, and of agents, that are not on `host`.

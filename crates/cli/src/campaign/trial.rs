@@ -9,6 +9,7 @@ use crate::machine::{Cores, cpu_share};
 use crate::settings;
 use scalebeam_fleet::Running;
 use scalebeam_fleet::agent::Carried;
+use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_load::{
     Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, Turns, probe, run_phase,
 };
@@ -51,6 +52,7 @@ impl Bench {
     pub(super) fn new(
         campaign: &Campaign<'_>,
         deployment: &DeploymentPlan,
+        started: &[RunningProcess],
         agents: Vec<Carried>,
     ) -> Result<Self, Failure> {
         let (loaded, prepared) = (campaign.loaded, &campaign.prepared);
@@ -62,7 +64,7 @@ impl Bench {
             clock: Arc::clone(&campaign.clock),
             words: BTreeMap::new(),
             engines: Engines::new(loaded, deployment, &campaign.clock),
-            machines: Arc::new(Machines::watch(campaign, deployment, agents)?),
+            machines: Arc::new(Machines::watch(campaign, deployment, started, agents)?),
         })
     }
 

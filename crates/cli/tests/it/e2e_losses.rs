@@ -2,7 +2,7 @@
 
 use crate::e2e_vllm::{example, experiment, weigh_over_ssh};
 use crate::hosts::{Hosts, sh};
-use crate::support::{Lab, setting};
+use crate::support::{Lab, free_port, setting};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +64,6 @@ fn lost<'a>(results: &'a Value, deployment: &str) -> &'a Value {
 #[track_caller]
 fn is_laid_to(results: &Value, deployment: &str, cause: &str) {
     let loss = lost(results, deployment);
-    eprintln!("{}", loss["text"].as_str().unwrap());
     assert_eq!(loss["shares"][0]["cause"], cause, "{loss:#}");
 }
 
@@ -108,4 +107,35 @@ fn one_slowed_rank_and_a_small_cache() {
     });
     is_laid_to(&results, "tp2", "cpu_quota");
     is_laid_to(&results, "small", "kv_cache");
+}
+
+/// A router that may use a fiftieth of a core, before two copies of a llama.cpp that one reaches without it.
+#[test]
+#[ignore = "needs a real engine, sglang-router and root; ci/test --all runs it"]
+fn a_router_without_a_processor() {
+    let group = Group::new(&format!("scalebeam-router-{}", std::process::id()), 2);
+    let params = "threads = 1, parallel = 4, ctx = 4096";
+    let lab = Lab::new(&format!(
+        "schema = 1\nname = \"routed\"\n[model]\nid = \"{}\"\nserved = \"small\"\n\
+         [[deploy]]\nname = \"one\"\nplatform = \"local\"\nengine = \"llama.cpp\"\nport = {}\n\
+         ready = {{ timeout = \"2m\" }}\nstop = {{ grace = \"20s\" }}\nparams = {{ {params} }}\n\
+         [[deploy]]\nname = \"routed\"\nextends = \"one\"\nport = {}\nreplicas = 2\n\
+         params = {{ {params}, router = \"sglang-router\", router_bin = \"{}\", \
+         router_args = [\"--retry-max-retries\", \"2\"] }}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 48\nosl = 64\nforce_len = true\nseed = 1\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 4\nrequests = 120\n\
+         warmup = 4\ntimeout = \"120s\"\n\
+         [[report]]\nkind = \"scaling\"\nbaseline = \"one\"\n[telemetry]\ninterval = \"200ms\"\n",
+        setting("SCALEBEAM_E2E_TINY_GGUF"),
+        free_port(),
+        free_port(),
+        setting("SCALEBEAM_E2E_SGLANG_ROUTER"),
+    ));
+    let results = std::thread::scope(|scope| {
+        scope.spawn(|| group.take(&titled("sglang::router")));
+        let said = lab.say("run", &["--json"]);
+        assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+        said.json()
+    });
+    is_laid_to(&results, "routed", "frontend");
 }

@@ -36,6 +36,9 @@ pub struct Watching {
     /// Ids of those that are on other hosts: containers of one machine may see each other's processes.
     #[serde(default)]
     pub elsewhere: BTreeSet<String>,
+    /// Pids of processes by their ids, as they were started: one that gave itself a title has no mark any more.
+    #[serde(default)]
+    pub started: BTreeMap<String, u32>,
 }
 
 /// To an agent.

@@ -101,6 +101,7 @@ struct Case {
     usage: Usage,
     more: Vec<(&'static str, f64)>,
     paths: Vec<MeasuredPath>,
+    copies: u32,
 }
 
 impl Case {
@@ -123,12 +124,13 @@ impl Case {
             usage,
             more: Vec::new(),
             paths: Vec::new(),
+            copies: 1,
         }
     }
 
     fn loss(self) -> Loss {
         let mut over = deployment("over", 2);
-        over.instances = vec![self.instance];
+        over.instances = (0..self.copies).map(|_| self.instance.clone()).collect();
         let plan = plan(vec![deployment("base", 1), over]);
         let points = [point_plan("base", 16, 1), point_plan("over", 16, 1)];
         let mut grown = metrics(self.times, self.in_flight, self.tokens);
@@ -139,12 +141,12 @@ impl Case {
             result("base", 1, metrics(BASE, 16.0, 100.0), Usage::default()),
             result("over", 2, grown, self.usage),
         ];
-        of_results(&plan, &points, &results, &self.paths)
+        of_results((&plan, self.copies), &points, &results, &self.paths)
     }
 }
 
 fn of_results(
-    plan: &Plan,
+    (plan, copies): (&Plan, u32),
     points: &[PointPlan; 2],
     results: &[PointResult; 2],
     paths: &[MeasuredPath],
@@ -160,7 +162,11 @@ fn of_results(
     let sides = [side(0), side(1)];
     let measured = |i: usize| Measured {
         deployment: results[i].deployment.clone(),
-        shape: Shape { gpus: Some(results[i].gpus), replicas: 1, ..Shape::default() },
+        shape: Shape {
+            gpus: Some(results[i].gpus),
+            replicas: if i == 0 { 1 } else { copies },
+            ..Shape::default()
+        },
         level: results[i].level.clone(),
         asked: Some(16.0),
         is_rate_given: false,
@@ -375,6 +381,24 @@ fn what_was_not_asked_or_not_answered_is_not_blamed_on_the_machines() {
     let loss = case.loss();
     assert_eq!(first(&loss).0, Cause::Answers, "{}", loss.text);
     assert!(loss.shares.iter().skip(1).all(|s| s.share.abs() < 1e-3), "{loss:?}");
+}
+
+/// Two copies that answer as fast as one with half of the requests each lack nothing but load.
+#[test]
+fn copies_that_are_no_slower_lack_load() {
+    let full =
+        Times { outside: 2.5, queue: 2.5, prefill: 45.0, decode: 400.0, engine_decode: 395.0 };
+    let mut case = Case::slower(full);
+    (case.copies, case.instance) = (2, instance(&["n1"], 1, Role::Aggregated));
+    let loss = case.loss();
+    assert_eq!(first(&loss).0, Cause::TooLittleLoad, "{}", loss.text);
+    assert!(loss.text.contains("each of 2 copies had 8.00 requests"), "{}", loss.text);
+
+    // What is slower with fewer requests lacks something else.
+    let slower = Times { decode: 700.0, engine_decode: 700.0, ..full };
+    let mut case = Case::slower(slower);
+    (case.copies, case.instance) = (2, instance(&["n1"], 1, Role::Aggregated));
+    assert_eq!(first(&case.loss()).0, Cause::Decode);
 }
 
 /// Without the engines' own times there are two stages, and a reader is told.

@@ -37,6 +37,7 @@ fn every_message_is_read_back() {
         host: "node1".into(),
         marker: "A=b".into(),
         roles: BTreeMap::from([("a/0".to_owned(), Role::Prefill)]),
+        started: BTreeMap::from([("a/0".to_owned(), 4711)]),
         ..Watching::default()
     };
     for ask in [
