@@ -22,7 +22,7 @@ pub(crate) struct AdviseArgs {
     /// Users to carry, each with one request in flight at all times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) users: Option<u32>,
-    /// A file of prices: the keys of [prices] in an experiment file. Goes before the prices of the runs
+    /// A file of prices, with the keys that an experiment file has under prices. Goes before the prices of the runs
     #[arg(long, value_name = "FILE")]
     pub(crate) prices: Option<PathBuf>,
     /// The terms that GPUs and machines are had on [default: 'plan' of the prices, or on_demand]
