@@ -8,15 +8,12 @@ use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, HostPlan, ProcessPlan, Role};
 use scalebeam_model::telemetry::agent::Watching;
-use scalebeam_model::telemetry::usage::{machine, this_machine};
+use scalebeam_model::telemetry::usage::{LOAD_GENERATOR, machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
 use scalebeam_telemetry::far::FarWatch;
 use scalebeam_telemetry::{Watch, WatchConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What our own process is called among those of a machine.
-const OWN_NAME: &str = "load generator";
 
 /// What is absent of a host that nothing is read of.
 const THE_MACHINE: &str = "the machine";
@@ -79,7 +76,7 @@ impl Machines {
         let far = far.iter().map(|(host, door)| watch((host.as_str(), door.clone())));
         let far = far.collect::<Result<_, _>>().map_err(fail)?;
         let clock = Arc::clone(&campaign.clock);
-        let config = WatchConfig::of(of_host(&here), OWN_NAME);
+        let config = WatchConfig::of(of_host(&here), LOAD_GENERATOR);
         let watch = Watch::start_with(config, clock, polls).map_err(fail)?;
         let history = pages::History::new(campaign.loaded, &campaign.clock, &is_wanted);
         Ok(Self { watch, far, history, unread })

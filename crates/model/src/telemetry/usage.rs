@@ -69,6 +69,9 @@ impl Allocated {
 /// What this machine is called where the file names no host that is it.
 pub const THIS_MACHINE: &str = "localhost";
 
+/// What our own process is called among those of a machine.
+pub const LOAD_GENERATOR: &str = "load generator";
+
 /// What readings of the machine that scalebeam runs on are called: the first of its names in the file.
 pub fn this_machine<'a>(deployment: &DeploymentPlan, hosts: &'a [HostPlan]) -> &'a str {
     let here = hosts.iter().find(|host| is_here(deployment, host));

@@ -205,6 +205,7 @@ fn gpu(index: u32, mhz: f64) -> GpuUse {
         index: Some(index),
         role: Some(Role::Aggregated),
         sm_clock_mhz: steady(mhz),
+        busy_pct: steady(90.0),
         ..GpuUse::default()
     }
 }
@@ -300,6 +301,11 @@ fn one_slowed_rank_is_named_first_for_what_its_clock_is_worth() {
     // A quarter of the clock, of the time that is spent computing.
     assert_eq!(first(&loss).0, Cause::SlowRank, "{}", loss.text);
     assert!(loss.text.contains("n1 GPU 1 ran at 1050 MHz"), "{}", loss.text);
+
+    // The clock of one that does nothing says nothing.
+    let mut case = Case::slower(Times { decode: 200.0, engine_decode: 200.0, ..NONE });
+    case.usage.gpus = vec![gpu(0, 1400.0), GpuUse { busy_pct: steady(3.0), ..gpu(1, 210.0) }];
+    assert_eq!(first(&case.loss()).0, Cause::Decode);
 
     let mut case = Case::slower(Times { decode: 200.0, engine_decode: 200.0, ..NONE });
     let held = ProcessUse {

@@ -232,6 +232,7 @@ fn of_deployment(deployment: &DeploymentPlan) -> Shape {
         gpus: (deployment.gpus > 0).then_some(deployment.gpus),
         nodes: (!all.is_empty()).then(|| count(all.len())),
         replicas: count(deployment.instances.len()).max(1),
+        serves: format!("{} {}", deployment.engine.name(), deployment.model),
         instance: instance_words(deployment),
         hosts_per_instance: count(most),
         gpu_kinds: deployment.gpu_kinds.clone(),

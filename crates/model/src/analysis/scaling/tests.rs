@@ -8,6 +8,7 @@ fn shape(gpus: u32, replicas: u32, hosts: u32, kinds: &[&str]) -> Shape {
         gpus: Some(gpus),
         nodes: Some(replicas.max(hosts)),
         replicas,
+        serves: "vllm m".to_owned(),
         instance: format!("TP{}", gpus / replicas),
         hosts_per_instance: hosts,
         gpu_kinds: kinds.iter().map(|k| (*k).to_owned()).collect(),
@@ -161,6 +162,16 @@ fn a_given_rate_and_an_unlike_load_give_no_efficiency() {
     assert_eq!((at_rate.steps[1].efficiency, codes(&at_rate.steps[1])), (None, vec!["asked_rate"]));
     let unlike = at_load(&[base, Measured { asked: Some(13.0), ..more }]);
     assert_eq!((unlike.steps[1].efficiency, codes(&unlike.steps[1])), (None, vec!["unlike_load"]));
+}
+
+#[test]
+fn another_engine_of_twice_the_size_is_no_scaling() {
+    let base = size("a", shape(1, 1, 1, &[]), 8.0, 100.0);
+    let other = Shape { serves: "sglang m".to_owned(), ..shape(2, 2, 1, &[]) };
+    let scaling = at_load(&[base, size("b", other, 8.0, 190.0)]);
+    let step = &scaling.steps[1];
+    assert_eq!((codes(step), step.counts), (vec!["another_engine", "another_shape"], false));
+    assert_eq!(step.growth, Growth::Mixed);
 }
 
 #[test]
