@@ -146,8 +146,8 @@ pub(crate) enum Command {
     /// Say which measured deployment carries a load within an SLO for the least money
     #[command(
         after_help = "Examples:\n  scalebeam advise runs/20260101T000000Z-name --slo \"ttft.p99 <= 450ms\" --rate 30/s --prices prices.toml\n  \
-        scalebeam advise RUN:tp4 RUN:tp8 --slo chat --users 500 --plan reserved --headroom 30%\n  \
-        scalebeam advise RUN --slo chat --rate 2/s --utilisation 40% --json | jq .choices[0]\n\n\
+        scalebeam advise RUN:tp4 RUN:tp8 --slo mlperf-llama2-70b --users 500 --plan reserved --headroom 30%\n  \
+        scalebeam advise RUN --slo mlperf-llama2-70b --rate 2/s --utilisation 40% --json | jq .choices[0]\n\n\
         Of each deployment: the highest level that was measured and meets the SLO, the copies that carry what is asked, and \
         what they cost; the least cost first. Copies are taken to carry as much side by side as one did alone. Prices: --prices, \
         else price_per_hour, else [prices] of the run's file.\n\
@@ -571,7 +571,8 @@ pub(crate) struct ReportArgs {
     /// fitting a model of power, in place of the tables; write no report
     #[arg(long, conflicts_with_all = ["format", "define", "json", "percentiles", "histogram", "records", "power_logs"])]
     pub(crate) samples: bool,
-    /// Write the power of each trial's GPUs as seed 4's power_log_{n}gpu_{time}.csv into this directory; write no report
+    /// Write the power of each trial's GPUs as seed 4's power_log files (GPUs and time in their names) into this
+    /// directory; write no report
     #[arg(long, value_name = "DIR", conflicts_with_all = ["format", "define", "records", "percentiles", "histogram", "json"])]
     pub(crate) power_logs: Option<PathBuf>,
     /// Print the numbers as another tool defines and names them, in place of the tables; several

@@ -142,7 +142,17 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
     let fairness = fairness::all(&asked, frame.reports, frame.expects);
     let ways = fairness::ways::all(&asked);
     let fronts = pareto::all(plan, &measured, &results, frame.reports);
-    let found = expect::Found { searches: &searches, scaling: &scaling, mixed: &fairness };
+    let is_there = |name: &str| !frame.skipped.iter().any(|s| s.deployment == name);
+    let deployments: Vec<&str> =
+        plan.deployments.iter().map(|d| d.name.as_str()).filter(|name| is_there(name)).collect();
+    let loads: Vec<&str> = plan.every_point().map(|p| p.load.as_str()).collect();
+    let found = expect::Found {
+        searches: &searches,
+        scaling: &scaling,
+        mixed: &fairness,
+        deployments: &deployments,
+        loads: &loads,
+    };
     let expects = expect::all(&results, &found, frame.expects);
     Results {
         format: RESULTS_FORMAT,
@@ -257,7 +267,11 @@ fn point(
         metrics,
         outcomes: outcomes(all()),
         failures,
-        slo: context.slo.map(|slo| slo::result(slo, &measured.trials)),
+        // Of records that cannot be read nothing is known, not that requests failed.
+        slo: context
+            .slo
+            .filter(|_| measured.trials.iter().all(|t| t.damaged.is_none()))
+            .map(|slo| slo::result(slo, &measured.trials)),
         account,
         trust,
         trials: measured

@@ -272,7 +272,7 @@ fn notes(c: &Choice) -> Vec<String> {
 
 fn not_trusted(of: &Advice) -> Vec<String> {
     let row = |p: &scalebeam_model::analysis::advise::NotTrusted| {
-        let counts = if p.would_count { "; it met the SLO, and would carry more" } else { "" };
+        let counts = if p.would_count { "; it might change the answer" } else { "" };
         format!("{} {} ({}){counts}", p.name, p.point, p.codes.join(", "))
     };
     of.not_trusted.iter().map(row).collect()

@@ -272,6 +272,8 @@ impl Named {
             "the power of the hosts is not known"
         } else if base.contains("power") || base.contains("joule") || base.ends_with("_per_kw") {
             "no power data"
+        } else if point.trust.reasons.iter().any(|r| r.code == "damaged") {
+            "the records cannot be read"
         } else if completed == 0 {
             "no request was completed"
         } else if !is_streamed && is_token_time.iter().any(|m| base.starts_with(m)) {

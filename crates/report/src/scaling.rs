@@ -91,11 +91,20 @@ pub(crate) fn overview(results: &Results) -> Option<Grid> {
     let trust = vec![TrustLevel::Sound; rows.len()];
     (!rows.is_empty()).then(|| Grid {
         note: None,
-        title: "Scaling: times the baseline, over the size".to_owned(),
-        names: 3,
-        head: ["under", "deployment", "metric", "size", "speedup", "efficiency", "lost most to"]
-            .map(str::to_owned)
-            .to_vec(),
+        title: "Scaling: times as good, and that over the size".to_owned(),
+        names: 4,
+        head: [
+            "under",
+            "deployment",
+            "against",
+            "metric",
+            "size",
+            "speedup",
+            "efficiency",
+            "lost most to",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         rows,
         trust,
     })
@@ -114,6 +123,7 @@ fn overview_row(results: &Results, study: &Scaling, step: &Step) -> Vec<String> 
     vec![
         place(study),
         step.deployment.clone(),
+        study.baseline.clone(),
         Named::new(&study.metric).short,
         format!("{}x", number::tick(step.size)),
         ranged(&step.speedup, number::ratio),
@@ -133,7 +143,7 @@ fn loss_of<'a>(results: &'a Results, study: &Scaling, step: &Step) -> Option<&'a
 }
 
 fn first_cause(loss: &Loss) -> Option<String> {
-    let first = loss.shares.first().filter(|s| s.share >= 0.01)?;
+    let first = loss.shares.first().filter(|s| s.share >= 0.01 && loss.lost >= 0.01)?;
     Some(format!("{} {}", first.cause.label(), percent(first.share)))
 }
 

@@ -60,9 +60,14 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
         out.push('\n');
         out.push_str(&draw_grid(&grid));
     }
-    if let Some(grid) = scaling::overview(results).filter(|g| g.rows.len() <= MAX_STEPS) {
+    if let Some(grid) = scaling::overview(results) {
         out.push('\n');
-        out.push_str(&draw_grid(&grid));
+        match grid.rows.len() {
+            n if n > MAX_STEPS => {
+                line(&mut out, &format!("Scaling: {n} rows, in results.md and report.html"))
+            }
+            _ => out.push_str(&draw_grid(&grid)),
+        }
     }
     closing(&mut out, results, plan, width, pen);
     out
@@ -259,8 +264,17 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     if !losses.is_empty() {
         heading(out, "Where the rest was lost", pen);
         // The heaviest loads come last.
-        for (point, text) in losses.iter().skip(losses.len().saturating_sub(MAX_LOSSES)) {
+        let hidden = losses.len().saturating_sub(MAX_LOSSES);
+        for (point, text) in losses.iter().skip(hidden) {
             item(out, "", &format!("{point}: {text}"), width);
+        }
+        if hidden > 0 {
+            item(
+                out,
+                "",
+                &format!("{hidden} more under lighter loads, in results.md and report.html"),
+                width,
+            );
         }
     }
     for (title, sentences) in [

@@ -13,7 +13,7 @@ pub(crate) struct AdviseArgs {
     /// Run directories; all their deployments, or RUN:DEPLOYMENT for one of them
     #[arg(required = true, value_name = "RUN")]
     pub(crate) runs: Vec<String>,
-    /// What must be met: a bound, as "ttft.p99 <= 450ms", or a preset, as chat. Repeat for more
+    /// What must be met: a bound, as "ttft.p99 <= 450ms", or a preset, as mlperf-llama2-70b. Repeat for more
     #[arg(long, required = true, value_name = "BOUND|PRESET")]
     pub(crate) slo: Vec<String>,
     /// Requests a second to carry, as 30/s

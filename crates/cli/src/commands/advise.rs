@@ -71,6 +71,9 @@ fn refusal(error: NoAdvice) -> Failure {
             "measure all with one experiment file; --force weighs them all the same, and says what differs"
         }
         NoAdvice::SeveralWorkloads { .. } => "name the load that is meant, as --load users",
+        NoAdvice::SeveralCurrencies { .. } => {
+            "give one table that has a price for each of them, with --prices"
+        }
         NoAdvice::NothingMeasured { .. } => {
             "run the experiment first, or resume it; --load must name a load of it"
         }

@@ -34,7 +34,9 @@ pub(super) fn run(args: &ExportArgs) -> Result<Status, Failure> {
     }
     outcome::say_trust(&results);
     let is_invalid = input.trials.iter().any(|t| t.point.trust.level == TrustLevel::Invalid);
-    Ok(if is_invalid { Status::NotTrustworthy } else { Status::Ok })
+    // What is not there is no more to be trusted than what is there and invalid.
+    let is_whole = !is_invalid && input.missing.is_empty();
+    Ok(if is_whole { Status::Ok } else { Status::NotTrustworthy })
 }
 
 /// Keeps what is of the `asked` deployments; of all where none is asked.

@@ -113,6 +113,12 @@ pub enum NoAdvice {
         /// `load (workload)`.
         loads: Vec<String>,
     },
+    /// Prices are in several currencies.
+    #[error("prices are in {}, and none of them can be held against another", .names.join(" and "))]
+    SeveralCurrencies {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// No point is there.
     #[error("nothing was measured of {}", .names.join(", "))]
     NothingMeasured {
@@ -143,6 +149,8 @@ pub fn advise(candidates: &[Candidate<'_>], asked: &Asked<'_>) -> Result<Advice,
             Err(why) => unfit.push(Unfit { name: ladder.name.clone(), why }),
         }
     }
+    let currency =
+        choice::currency(&weighed).map_err(|names| NoAdvice::SeveralCurrencies { names })?;
     rank::sort(&mut weighed, asked.demand);
     let seen: Vec<_> = weighed.iter().map(|w| copies::measured(w, &weighed)).collect();
     for (one, seen) in weighed.iter_mut().zip(seen) {
@@ -156,7 +164,7 @@ pub fn advise(candidates: &[Candidate<'_>], asked: &Asked<'_>) -> Result<Advice,
         demand: asked.demand,
         headroom: asked.headroom,
         utilisation: asked.utilisation,
-        currency: choice::currency(&ladders, asked),
+        currency,
         not_trusted: ladders.iter().flat_map(Ladder::not_trusted).collect(),
         next: next::next(&weighed, &alike, asked.slo),
         choices: weighed.into_iter().map(|w| w.choice).collect(),

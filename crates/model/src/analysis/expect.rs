@@ -24,6 +24,38 @@ pub struct Found<'a> {
     pub scaling: &'a [Scaling],
     /// Mixed loads.
     pub mixed: &'a [Fairness],
+    /// Deployments and loads of the plan, without those that could not be measured here: what is asked of others is
+    /// not asked of this run.
+    pub deployments: &'a [&'a str],
+    /// Loads of it.
+    pub loads: &'a [&'a str],
+}
+
+impl Found<'_> {
+    /// Whether `expect` asks something of what was to be measured in this run.
+    fn asks(&self, expect: &ExpectSpec) -> bool {
+        let is_in = |asked: Option<&String>, known: &[&str]| {
+            asked.is_none_or(|name| known.contains(&name.as_str()))
+        };
+        expect.place.as_ref().is_none_or(|place| {
+            is_in(place.deploy.as_ref(), self.deployments) && is_in(place.load.as_ref(), self.loads)
+        })
+    }
+}
+
+/// An expectation that nothing was found for has not been met.
+fn unmet(expect: &ExpectSpec) -> ExpectResult {
+    let place = expect.place.as_ref();
+    let named = place.map(|p| [p.deploy.as_deref(), p.load.as_deref()]);
+    let named: Vec<&str> = named.into_iter().flatten().flatten().collect();
+    let point = if named.is_empty() { "the run".to_owned() } else { named.join("/") };
+    let why = match of_scaling(&expect.metric) {
+        Some(_) => {
+            "no study of scaling has it: two deployments of different size must have met the same load"
+        }
+        None => "nothing that was measured is meant by it",
+    };
+    result(expect, point, None, Some(why.to_owned()))
 }
 
 /// Every expectation at every point that it names, or at every search, size or mixed load. A metric without a value
@@ -31,30 +63,54 @@ pub struct Found<'a> {
 pub fn all(points: &[PointResult], found: &Found<'_>, expects: &[ExpectSpec]) -> Vec<ExpectResult> {
     let mut out = Vec::new();
     for expect in expects {
-        let mut add = |point: String, value| out.push(result(expect, point, value, None));
-        if expect.metric == SLO_CAPACITY {
-            for s in found.searches.iter().filter(|s| is_about(expect, &s.deployment, &s.load)) {
-                let value = s.met.as_ref().map(|side| side.value);
-                add(format!("{}/{}", s.deployment, s.load), value);
+        let of_it = of_one(points, found, expect);
+        if of_it.is_empty() && found.asks(expect) && !is_of_others(points, found, expect) {
+            out.push(unmet(expect));
+        }
+        out.extend(of_it);
+    }
+    out
+}
+
+/// Whether what it is about was measured, and is not asked: levels that a search tried, and mixes of which no report
+/// names what they are held against.
+fn is_of_others(points: &[PointResult], found: &Found<'_>, expect: &ExpectSpec) -> bool {
+    let is_of_mixes = fair(expect, found.mixed).is_some();
+    let mixed = || found.mixed.iter().any(|f| is_about(expect, &f.deployment, &f.load));
+    let tried = || points.iter().any(|p| p.is_probe && is_about(expect, &p.deployment, &p.load));
+    let is_of_points =
+        !is_of_mixes && expect.metric != SLO_CAPACITY && of_scaling(&expect.metric).is_none();
+    (is_of_mixes && mixed()) || (is_of_points && tried())
+}
+
+/// What is found for one of them.
+fn of_one(points: &[PointResult], found: &Found<'_>, expect: &ExpectSpec) -> Vec<ExpectResult> {
+    let mut out = Vec::new();
+    let mut add = |point: String, value| out.push(result(expect, point, value, None));
+    if expect.metric == SLO_CAPACITY {
+        for s in found.searches.iter().filter(|s| is_about(expect, &s.deployment, &s.load)) {
+            let value = s.met.as_ref().map(|side| side.value);
+            add(format!("{}/{}", s.deployment, s.load), value);
+        }
+        return out;
+    }
+    if let Some((_, metric)) = of_scaling(&expect.metric) {
+        for (study, step) in steps(found.scaling, metric) {
+            if is_about(expect, &step.deployment, &study.load) {
+                let point = format!("{}/{}/{}", step.deployment, study.load, step.level);
+                let value = grown(step, &expect.metric);
+                let marks: Vec<&str> = step.marks.iter().map(|m| m.message.as_str()).collect();
+                let why = value.is_none().then(|| marks.join("; "));
+                out.push(result(expect, point, value, why));
             }
-            continue;
         }
-        if let Some((_, metric)) = of_scaling(&expect.metric) {
-            for (study, step) in steps(found.scaling, metric) {
-                if is_about(expect, &step.deployment, &study.load) {
-                    let point = format!("{}/{}/{}", step.deployment, study.load, step.level);
-                    add(point, grown(step, &expect.metric));
-                }
-            }
-            continue;
-        }
-        if let Some(results) = fair(expect, found.mixed) {
-            out.extend(results);
-            continue;
-        }
-        for p in points.iter().filter(|p| !p.is_probe && is_about(expect, &p.deployment, &p.load)) {
-            add(format!("{}/{}/{}", p.deployment, p.load, p.level), p.value(&expect.metric));
-        }
+        return out;
+    }
+    if let Some(results) = fair(expect, found.mixed) {
+        return results;
+    }
+    for p in points.iter().filter(|p| !p.is_probe && is_about(expect, &p.deployment, &p.load)) {
+        add(format!("{}/{}/{}", p.deployment, p.load, p.level), p.value(&expect.metric));
     }
     out
 }

@@ -14,6 +14,7 @@
 use super::compare::Side;
 use super::scaling::{Basis, Growth, Scaling, Step};
 use crate::doctor::MeasuredPath;
+use crate::plan::Mode;
 use crate::telemetry::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +150,10 @@ pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], paths: &[MeasuredPath
         };
         let Some((base_step, rest)) = study.steps.split_first() else { continue };
         let Some(base) = side(base_step) else { continue };
-        for step in rest.iter().filter(|s| s.efficiency.is_some() && !s.has("not_trusted")) {
+        // What came at a given rate has no ideal.
+        let is_given = base.result.mode == Mode::Open;
+        let with_ideal = |s: &&Step| s.efficiency.is_some() && !s.has("not_trusted") && !is_given;
+        for step in rest.iter().filter(with_ideal) {
             let found = side(step).and_then(|over| of_pair((over, base), step, paths));
             // Studies of several metrics have the same steps.
             out.extend(found.filter(|loss| !out.iter().any(|l| l.is_of_same(loss))));

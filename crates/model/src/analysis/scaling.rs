@@ -213,6 +213,8 @@ pub struct Measured {
     pub failed: f64,
     /// How far its numbers can be relied on.
     pub trust: TrustLevel,
+    /// What else a reader must know of it.
+    pub mark: Option<Mark>,
 }
 
 /// What the sizes say. `sizes` begins with the baseline; it is absent where there is none but that, or where it has no

@@ -626,6 +626,45 @@ fn an_expectation_without_a_value_does_not_hold() {
     assert!(!results.expects[1].holds && results.expects[1].value.is_none());
 }
 
+/// A typing error in a pipeline's bound must not pass for a bound that holds; what a run leaves out on purpose is not
+/// asked of it.
+#[test]
+fn an_expectation_that_nothing_is_meant_by_fails_and_one_of_another_run_is_not_asked() {
+    let expect = |metric: &str, deploy: Option<&str>, load: Option<&str>| crate::spec::ExpectSpec {
+        metric: metric.into(),
+        op: ">=".into(),
+        value: 0.0,
+        place: Some(crate::spec::ExpectWhere {
+            deploy: deploy.map(str::to_owned),
+            load: load.map(str::to_owned),
+        }),
+        severity: None,
+    };
+    let mut plan = plan(vec![deployment("a", 4), deployment("b", 8)]);
+    let (pa, mut pb) = (point_plan("a", 2, 1), point_plan("b", 2, 1));
+    (pb.load, pb.id) = ("other".into(), "b/other/c2".into());
+    plan.points = vec![pa.clone(), pb.clone()];
+    let points = [
+        MeasuredPoint { plan: &pa, trials: vec![trial(1, 60, 1_000, 5)] },
+        MeasuredPoint { plan: &pb, trials: vec![trial(1, 60, 1_000, 5)] },
+    ];
+    let expects = [
+        expect("success_rate", Some("a"), Some("other")),
+        expect("efficiency.output_tps", Some("b"), None),
+        expect("success_rate", Some("c"), None),
+        expect("success_rate", Some("a"), Some("load")),
+    ];
+    let frame = Frame { expects: &expects, ..Frame::default() };
+    let found = analyse(&plan, &points, &frame).expects;
+    let told: Vec<(&str, bool)> = found.iter().map(|e| (e.point.as_str(), e.holds)).collect();
+    assert_eq!(told, [("a/other", false), ("b", false), ("a/load/c2", true)]);
+    assert!(found.iter().take(2).all(|e| e.absent.is_some()));
+    // A deployment that could not be measured here says so itself.
+    let skipped = vec![Skipped { deployment: "b".into(), reason: "not installed".into() }];
+    let frame = Frame { expects: &expects[1..2], skipped, ..Frame::default() };
+    assert_eq!(analyse(&plan, &points[..1], &frame).expects, []);
+}
+
 /// What is said of cached prompt tokens where 60 requests of 100 prompt tokens had `cached` each.
 fn cache_doubt(source: Source, cache: CachePolicy, cached: impl Fn(u64) -> u32) -> Option<String> {
     let plan = plan(vec![deployment("a", 4)]);

@@ -4,6 +4,7 @@
 use super::compare::{Side, groups, one};
 use super::doubt::percent;
 use super::loss::Loss;
+use crate::plan::Mode;
 use crate::results::{Comparison, ComparisonVerdict, Verdict};
 use crate::trust::TrustLevel;
 use crate::units::significant;
@@ -45,7 +46,9 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
     if is_best {
         verdict.text = text + &most_in_all(group, name) + &note;
         verdict.more.extend(rest.iter().filter_map(|(_, side)| why(side, losses)));
-        verdict.more.extend(against.first().map(|c| change(c, per_gpu)));
+        // At a given rate nothing can give more than was asked of it.
+        let nearest = against.first().filter(|_| best.result.mode != Mode::Open);
+        verdict.more.extend(nearest.map(|c| change(c, per_gpu)));
         verdict.best = Some(name.clone());
     } else {
         verdict.text = text + &note;
@@ -95,17 +98,22 @@ fn why(side: &Side<'_>, losses: &[Loss]) -> Option<String> {
     let loss = losses.iter().find(|l| {
         (&l.deployment, &l.load, &l.level) == (&result.deployment, &result.load, &result.level)
     })?;
-    let first = loss.shares.first().filter(|s| s.share >= SMALLEST)?;
+    let first = loss.shares.first().filter(|s| s.share >= SMALLEST && loss.lost >= SMALLEST)?;
     Some(format!(
-        "{} gave {} less than {} times {} would; most of that went to {}, {}: {}",
+        "{} gave {} less than {} times {} would; the largest part, {} of that ideal, went to {}: {}",
         loss.deployment,
         percent(loss.lost),
-        significant(loss.size),
+        times(loss.size),
         loss.baseline,
-        first.cause.label(),
         percent(first.share),
+        first.cause.label(),
         first.evidence
     ))
+}
+
+/// `2`, or `1.5`.
+pub(super) fn times(size: f64) -> String {
+    if (size - size.round()).abs() < 1e-9 { format!("{size:.0}") } else { significant(size) }
 }
 
 /// A smaller share is no reason.

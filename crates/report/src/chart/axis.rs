@@ -22,7 +22,10 @@ impl Axis {
     }
 
     /// An axis for shares: its ticks end at 100 %, with some room above.
-    pub(super) fn percent(room: f64) -> Self {
+    pub(super) fn percent(highest: f64, room: f64) -> Self {
+        if highest > 100.5 {
+            return Self::up_to(highest * room, "%");
+        }
         Self { top: 100.0 * room, ..Self::with_step(20.0, 100.0, "%") }
     }
 

@@ -118,8 +118,7 @@ impl Bars {
             Values::Left => 1.02,
         };
         match self.quantity {
-            Quantity::Percent => Axis::percent(headroom.max(highest * headroom / 100.0)),
-            Quantity::Steps => Axis::percent(headroom.max(highest * headroom / 100.0)),
+            Quantity::Percent | Quantity::Steps => Axis::percent(highest, headroom),
             Quantity::Number => Axis::up_to(highest * headroom, ""),
             Quantity::Ratio => Axis::up_to(highest * headroom, "x"),
         }

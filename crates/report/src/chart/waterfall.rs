@@ -12,7 +12,8 @@ use scalebeam_model::trust::TrustLevel;
 const MAX_PANELS: usize = 6;
 /// Shares that are smaller are one bar together.
 const SMALL: f64 = 0.01;
-/// Colours of what was lost and gained; the signs say it too.
+/// Colours of the ends, and of what was lost and gained between them; the signs say it too.
+const END: usize = 6;
 const LOST: usize = 3;
 const GAINED: usize = 2;
 
@@ -25,7 +26,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     // The heaviest loads come last, and are those that a size is bought for.
     let all: Vec<&Loss> = view.results.losses.iter().filter(is_asked).collect();
     let hidden = all.len().saturating_sub(MAX_PANELS);
-    let mut panels: Vec<Panel> = all[hidden..].iter().map(|l| panel(view, l)).collect();
+    let mut panels: Vec<Panel> = all[hidden..].iter().map(|l| panel(l)).collect();
     if panels.is_empty() {
         let body = Body::Empty("no two deployments of different size met the same load".to_owned());
         panels.push(Panel { title: "Losses".to_owned(), subtitle: String::new(), body });
@@ -46,10 +47,9 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     }
 }
 
-fn panel(view: &View<'_>, loss: &Loss) -> Panel {
-    let series = view.series(&loss.deployment);
+fn panel(loss: &Loss) -> Panel {
     let mut groups = vec![format!("{} times {}", number::tick(loss.size), loss.baseline)];
-    let mut bars = vec![whole(view.series(&loss.baseline), 100.0, 0)];
+    let mut bars = vec![whole(100.0, 0)];
     let mut level = 100.0;
     let (large, small): (Vec<&Share>, Vec<&Share>) =
         loss.shares.iter().partition(|s| s.share.abs() >= SMALL);
@@ -72,7 +72,7 @@ fn panel(view: &View<'_>, loss: &Loss) -> Panel {
         groups.push(name);
         level = next;
     }
-    bars.push(whole(series, 100.0 * (1.0 - loss.lost), groups.len()));
+    bars.push(whole(100.0 * (1.0 - loss.lost), groups.len()));
     groups.push(loss.deployment.clone());
     Panel {
         title: format!("{} under {} {}", loss.deployment, loss.load, loss.level),
@@ -87,11 +87,11 @@ fn panel(view: &View<'_>, loss: &Loss) -> Panel {
     }
 }
 
-fn whole(series: usize, value: f64, group: usize) -> Bar {
+fn whole(value: f64, group: usize) -> Bar {
     Bar {
         group,
         slot: 0,
-        series,
+        series: END,
         value: Some(value),
         from: 0.0,
         is_gain: false,

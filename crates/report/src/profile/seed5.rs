@@ -4,7 +4,7 @@ use super::{Files, cell, json, number};
 use crate::csv::as_text;
 use crate::error::ReportError;
 use crate::spec::ReportInput;
-use scalebeam_model::plan::Plan;
+use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::results::{PointResult, Results, lookup};
 use scalebeam_model::trust::TrustLevel;
 use serde_json::{Value, json};
@@ -29,7 +29,8 @@ The table is that of the course's week 5; the numbers are scalebeam's.
 | efficiency_pct | speedup / (GPUs / GPUs of that deployment) x 100 | speedup / tensor-parallel size x 100 |
 
 The load is the same in every row of a table: this is strong scaling. A value that was not measured, or that an `invalid`
-point would have given, is empty (CSV), null (JSON) or n/a, never 0. Whether as many GPUs as independent replicas would
+point would have given, is empty (CSV), null (JSON) or n/a, never 0; so are speedup and efficiency of an open load, whose
+rate was given, and of another kind of GPU than that of the deployment with the fewest. Whether as many GPUs as independent replicas would
 do better is not in this table: measure them too, as one more deployment.
 ";
 
@@ -71,7 +72,9 @@ fn rows<'a>(results: &'a Results, plan: &Plan) -> Vec<Row<'a>> {
                 _ => None,
             },
             throughput: throughput(point),
-            scaling: base.and_then(|base| scaling(point, base)),
+            scaling: base
+                .filter(|base| kinds(plan, point) == kinds(plan, base))
+                .and_then(|base| scaling(point, base)),
         }
     };
     let mut rows: Vec<Row<'_>> = results.points.iter().map(row).collect();
@@ -83,6 +86,11 @@ fn rows<'a>(results: &'a Results, plan: &Plan) -> Vec<Row<'a>> {
     rows
 }
 
+/// Another kind of GPU is no multiple of the first.
+fn kinds<'p>(plan: &'p Plan, point: &PointResult) -> &'p [String] {
+    plan.deployment(&point.deployment).map_or(&[], |d| &d.gpu_kinds)
+}
+
 fn throughput(point: &PointResult) -> Option<f64> {
     lookup(&point.metrics, "output_tps").filter(|v| v.is_finite())
 }
@@ -90,7 +98,8 @@ fn throughput(point: &PointResult) -> Option<f64> {
 /// `(X_n / X_1) / (n / n_1)`; absent where one of the two is not to be trusted.
 fn scaling(point: &PointResult, base: &PointResult) -> Option<Scaling> {
     let is_invalid = |p: &PointResult| p.trust.level == TrustLevel::Invalid;
-    if is_invalid(point) || is_invalid(base) || point.gpus == 0 {
+    // What came at a given rate is what was asked, and no throughput.
+    if is_invalid(point) || is_invalid(base) || point.gpus == 0 || point.mode == Mode::Open {
         return None;
     }
     let speedup = throughput(point)? / throughput(base).filter(|x| *x > 0.0)?;

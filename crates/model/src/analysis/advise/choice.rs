@@ -2,7 +2,7 @@
 
 use super::levels::{Ladder, Level};
 use super::{Asked, Choice, Demand, PerMtok, PowerUse};
-use crate::cost::{Bill, MOST_COPIES, OnlyWhenAsked, Power, Prices, Rent, Taken, Uptime, per_mtok};
+use crate::cost::{Bill, MOST_COPIES, OnlyWhenAsked, Power, Rent, Taken, Uptime, per_mtok};
 use crate::plan::DeploymentPlan;
 use crate::results::Estimate;
 
@@ -17,6 +17,8 @@ pub(super) struct Weighed<'a> {
     pub(super) gpus: u32,
     /// Absent where there is no price.
     pub(super) priced: Option<Priced>,
+    /// What its price is in, where that is named.
+    pub(super) currency: Option<String>,
 }
 
 /// What one copy costs an hour while it is up.
@@ -34,8 +36,12 @@ impl Priced {
     }
 }
 
-/// A rent, and what it does not say.
-type Found = (Rent, Option<String>);
+/// A rent, what it does not say, and its currency where that is named.
+struct Found {
+    rent: Rent,
+    note: Option<String>,
+    currency: Option<String>,
+}
 
 impl<'a> Weighed<'a> {
     /// # Errors
@@ -55,11 +61,12 @@ impl<'a> Weighed<'a> {
         let found = rent(ladder, deployment, &taken, asked);
         let mut power = power(level, copies, price_of_power(ladder, asked));
         let priced = found.as_ref().map_err(Clone::clone);
-        let priced =
-            priced.and_then(|(rent, _)| priced_at(rent, ladder, level, &power, copies, asked));
-        if let (Some(power), Ok((rent, _)), Ok(_)) = (&mut power, &found, &priced) {
-            power.is_in_cost = rent.is_owned;
+        let priced = priced.and_then(|f| priced_at(&f.rent, ladder, level, &power, copies, asked));
+        if let (Some(power), Ok(found), Ok(_)) = (&mut power, &found, &priced) {
+            power.is_in_cost = found.rent.is_owned;
         }
+        let currency = found.as_ref().ok().filter(|_| priced.is_ok());
+        let currency = currency.and_then(|f| f.currency.clone());
         let mut choice = Choice {
             name: ladder.name.clone(),
             run: contender.results.run.clone(),
@@ -73,7 +80,7 @@ impl<'a> Weighed<'a> {
             nodes: taken.nodes(copies),
             utilisation: demand / (f64::from(copies) * carried.point),
             cost_per_hour: None,
-            priced_by: found.as_ref().ok().map(|(rent, _)| rent.by.clone()),
+            priced_by: found.as_ref().ok().map(|f| f.rent.by.clone()),
             no_cost: priced.as_ref().err().cloned(),
             mtok_at_slo: PerMtok::default(),
             mtok_at_demand: PerMtok::default(),
@@ -81,7 +88,7 @@ impl<'a> Weighed<'a> {
             power,
             cold_share: None,
             missed_below: ladder.missed_below(level),
-            price_note: found.ok().and_then(|(_, note)| note),
+            price_note: found.ok().and_then(|f| f.note),
             at,
         };
         let priced = priced.ok();
@@ -89,7 +96,7 @@ impl<'a> Weighed<'a> {
             add_costs(&mut choice, priced, &carried, level, asked);
         }
         let ceiling = ladder.ceiling(level);
-        Ok(Self { choice, level, ceiling, carries, gpus: deployment.gpus, priced })
+        Ok(Self { choice, level, ceiling, carries, gpus: deployment.gpus, priced, currency })
     }
 
     /// What its copies cost an hour where the price, power and the demand are so many times what they are.
@@ -171,18 +178,26 @@ fn rent(
         match table.rent(taken, asked.terms.unwrap_or_else(|| table.terms())) {
             // A price of the deployment itself, or of its hosts, goes before the run's table.
             Ok(rent) if is_given || asked.terms.is_some() || is_planned(deployment, &rent) => {
-                return Ok((rent, None));
+                return Ok(Found { rent, note: None, currency: table.currency.clone() });
             }
             Ok(_) => {}
             Err(missing) => why = missing,
         }
+    }
+    // What the plan made of the run's table is on the table's own terms, and on no others.
+    let is_of_table = of_run.is_some_and(|table| {
+        table.rent(taken, table.terms()).is_ok_and(|rent| is_planned(deployment, &rent))
+    });
+    if is_of_table && asked.terms.is_some() {
+        return Err(why);
     }
     let per_hour = deployment.price_per_hour.ok_or(why)?;
     let note = asked.terms.map(|terms| {
         format!("price_per_hour of the run says no terms; it is taken for {}", terms.name())
     });
     let by = "price_per_hour of the run".to_owned();
-    Ok((Rent { per_hour, by, is_owned: false, metered: None }, note))
+    let rent = Rent { per_hour, by, is_owned: false, metered: None };
+    Ok(Found { rent, note, currency: of_run.and_then(|table| table.currency.clone()) })
 }
 
 fn is_planned(deployment: &DeploymentPlan, rent: &Rent) -> bool {
@@ -195,11 +210,19 @@ fn price_of_power(ladder: &Ladder<'_>, asked: &Asked<'_>) -> Option<Power> {
     given.or_else(|| ladder.contender().plan.prices.as_ref()?.power)
 }
 
-/// The first currency that is named.
-pub(super) fn currency(ladders: &[Ladder<'_>], asked: &Asked<'_>) -> Option<String> {
-    let of_runs = ladders.iter().filter_map(|l| l.contender().plan.prices.as_ref());
-    let tables: Vec<&Prices> = asked.prices.into_iter().chain(of_runs).collect();
-    tables.into_iter().find_map(|p| p.currency.clone())
+/// The currency of all prices.
+///
+/// # Errors
+/// The names, where there are several: numbers of one cannot be held against those of another.
+pub(super) fn currency(weighed: &[Weighed<'_>]) -> Result<Option<String>, Vec<String>> {
+    let mut named: Vec<String> = Vec::new();
+    for currency in weighed.iter().filter_map(|w| w.currency.as_ref()) {
+        if !named.contains(currency) {
+            named.push(currency.clone());
+        }
+    }
+    named.sort();
+    if named.len() > 1 { Err(named) } else { Ok(named.pop()) }
 }
 
 /// # Errors

@@ -104,6 +104,9 @@ impl<'a> Ladder<'a> {
         if self.levels.iter().any(|l| l.judged.holds) {
             return "what meets the SLO of it is not to be trusted".to_owned();
         }
+        if lowest.is_damaged() {
+            return format!("the records of {} cannot be read", lowest.place());
+        }
         let told = slo::result(asked, lowest.side.trials);
         let failed = told.bounds.iter().filter(|b| !b.holds);
         let words = failed.map(|b| match b.value_ms {
@@ -122,13 +125,19 @@ impl<'a> Ladder<'a> {
             name: self.name.clone(),
             point: l.place(),
             codes: l.codes(TrustLevel::Invalid),
-            would_count: l.judged.holds && l.carries().is_some_and(|c| c > carries),
+            // Of records that cannot be read nobody knows what they would say.
+            would_count: l.is_damaged()
+                || (l.judged.holds && l.carries().is_some_and(|c| c > carries)),
         });
         told.collect()
     }
 }
 
 impl Level<'_> {
+    fn is_damaged(&self) -> bool {
+        self.side.trials.iter().any(|t| t.damaged.is_some())
+    }
+
     fn is_trusted(&self) -> bool {
         self.side.result.trust.level < TrustLevel::Invalid
     }

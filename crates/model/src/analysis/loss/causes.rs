@@ -172,10 +172,7 @@ fn outside(seen: &Seen<'_>) -> f64 {
 fn too_little_load(seen: &Seen<'_>) -> Option<Claim> {
     /// Times that differ by less are alike.
     const ALIKE: f64 = 1.05;
-    let each = |side: &Side<'_>, of: &Stages| {
-        let n = instances(side).len().max(1) as f64;
-        value(side, "running.mean").unwrap_or(of.in_flight) / n
-    };
+    let each = |side: &Side<'_>, of: &Stages| of.at_work() / instances(side).len().max(1) as f64;
     let (here, there) = (each(seen.over, seen.of), each(seen.base, seen.ideal));
     let per_token = |of: &Stages| of.decode_ms() / of.tokens.max(1.0);
     let is_no_slower = per_token(seen.of) <= ALIKE * per_token(seen.ideal)
@@ -202,7 +199,7 @@ fn bubble(seen: &Seen<'_>) -> Option<Claim> {
         return None;
     }
     let n = instances(seen.over).len().max(1) as f64;
-    let running = value(seen.over, "running.mean").unwrap_or(seen.of.in_flight) / n;
+    let running = seen.of.at_work() / n;
     let idle = 1.0 - running / f64::from(pp);
     (idle > 0.0).then(|| Claim {
         cause: Cause::PipelineBubble,

@@ -48,6 +48,11 @@ impl Stages {
         })
     }
 
+    /// Requests that are not in a queue, by Little's law: what engines say of their batches is a look each second.
+    pub(super) fn at_work(&self) -> f64 {
+        self.in_flight * (1.0 - self.queue_ms.unwrap_or(0.0) / self.whole_ms)
+    }
+
     pub(super) fn decode_ms(&self) -> f64 {
         self.whole_ms - self.first_ms
     }

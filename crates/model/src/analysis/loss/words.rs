@@ -2,6 +2,7 @@
 
 use super::{Loss, Share};
 use crate::analysis::doubt::percent;
+use crate::analysis::verdict::times;
 use crate::units::significant;
 
 /// Smaller shares are in the table and not in the sentence.
@@ -15,13 +16,13 @@ pub(super) fn text(loss: &Loss) -> String {
         loss.deployment,
         significant(loss.measured_tps),
         significant(loss.ideal_tps),
-        significant(loss.size),
+        times(loss.size),
         loss.baseline,
     );
     let told = |s: &&Share| s.share >= TOLD;
     let shares: Vec<String> = loss.shares.iter().filter(told).map(of_share).collect();
     let gained: f64 = loss.shares.iter().map(|s| s.share.min(0.0)).sum();
-    let gain = match -gained >= TOLD {
+    let gain = match -gained >= TOLD && loss.lost >= TOLD {
         true => format!("; {} was gained elsewhere", percent(-gained)),
         false => String::new(),
     };
@@ -29,7 +30,9 @@ pub(super) fn text(loss: &Loss) -> String {
         true => format!(": {} was lost", percent(loss.lost)),
         false => format!(": {} more", percent(-loss.lost)),
     };
-    let to = if shares.is_empty() { String::new() } else { format!(", {}", shares.join("; ")) };
+    // Where nothing was lost in all, what some stage lost is in the table.
+    let is_told = loss.lost >= TOLD && !shares.is_empty();
+    let to = if is_told { format!(": {}", shares.join("; ")) } else { String::new() };
     let rest: f64 =
         loss.shares.iter().filter(|s| s.cause.is_rest()).map(|s| s.share.max(0.0)).sum();
     let unexplained = match rest >= UNEXPLAINED {

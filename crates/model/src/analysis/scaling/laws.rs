@@ -74,6 +74,10 @@ pub struct NextStep {
 /// Laws through what counts, by what grows. Throughput alone follows them.
 pub(super) fn fits(steps: &[Step], measured: &[Measured], better: Better) -> Vec<Fit> {
     let mut out = Vec::new();
+    // Without a base that counts there is nothing to grow from.
+    if !steps.first().is_some_and(|base| base.counts) {
+        return out;
+    }
     for growth in [Growth::Copies, Growth::Instance] {
         let sizes = sizes_of(steps, measured, growth);
         // One size beside the baseline is what Karp and Flatt's fraction is for.

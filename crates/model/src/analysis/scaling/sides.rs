@@ -1,6 +1,6 @@
 //! Studies of scaling from the points of a run.
 
-use super::{Basis, LeftOut, Measured, Scaling, Shape, study};
+use super::{Basis, LeftOut, Mark, Measured, Scaling, Shape, study};
 use crate::analysis::compare::{self, Side, groups};
 use crate::metrics::{self, Better};
 use crate::plan::{DeploymentPlan, InstancePlan, Mode, Plan};
@@ -133,8 +133,11 @@ impl ScalingAsk<'_> {
                 let (best, mut left_out) = best(&all, load, searches);
                 let ordered = self.ordered(&best)?;
                 let slo = ordered[0].result.slo.as_ref()?.slo.clone();
-                let (sizes, more) = measured(metric, &ordered);
+                let (mut sizes, more) = measured(metric, &ordered);
                 left_out.extend(more);
+                for size in &mut sizes {
+                    size.mark = grid(&all, load, size);
+                }
                 let is_base = sizes.first()?.deployment == ordered[0].result.deployment;
                 let basis = Basis::Slo { slo };
                 is_base.then(|| study((metric, better), load, basis, &sizes, left_out)).flatten()
@@ -177,6 +180,35 @@ fn best<'a, 'b>(
     (out, left_out)
 }
 
+/// What the levels that were measured leave open above the one that `size` stands on.
+fn grid(all: &[&Side<'_>], load: &str, size: &Measured) -> Option<Mark> {
+    let mine =
+        all.iter().filter(|s| s.result.load == load && s.result.deployment == size.deployment);
+    let above = mine.filter(|s| s.result.level_value() > size.asked);
+    let next = above.min_by(|a, b| {
+        let level = |s: &Side<'_>| s.result.level_value().unwrap_or(f64::INFINITY);
+        level(a).total_cmp(&level(b))
+    });
+    let (code, message) = match next {
+        None => (
+            "slo_open",
+            format!("{} is the highest level that was measured: it may carry more", size.level),
+        ),
+        Some(next) => {
+            let coarse = next.result.level_value()? / size.asked.filter(|a| *a > 0.0)?;
+            if coarse < COARSE {
+                return None;
+            }
+            let level = &next.result.level;
+            ("slo_coarse", format!("nothing was measured between {} and {level}", size.level))
+        }
+    };
+    Some(Mark { code: code.to_owned(), message })
+}
+
+/// Levels that are further apart leave open where the highest load lies.
+const COARSE: f64 = 1.25;
+
 /// Sides with a value, and those without.
 fn measured(metric: &str, ordered: &[&Side<'_>]) -> (Vec<Measured>, Vec<LeftOut>) {
     let (mut sizes, mut left_out) = (Vec::new(), Vec::new());
@@ -196,6 +228,7 @@ fn measured(metric: &str, ordered: &[&Side<'_>]) -> (Vec<Measured>, Vec<LeftOut>
                     .flatten(),
                 failed: failed(side),
                 trust: side.result.trust.level,
+                mark: None,
             }),
             None => left_out.push(LeftOut {
                 deployment: side.result.deployment.clone(),

@@ -59,7 +59,9 @@ impl Context<'_> {
             marks,
             trust: of.trust,
         };
-        step.mark_above_ideal();
+        if self.is_at_load {
+            step.mark_above_ideal();
+        }
         step
     }
 
@@ -103,7 +105,7 @@ impl Context<'_> {
     }
 
     fn marks(&self, of: &Measured, growth: Growth, load: Option<LoadGrowth>) -> Vec<Mark> {
-        let mut marks = Vec::new();
+        let mut marks: Vec<Mark> = of.mark.iter().cloned().collect();
         let mut mark = |code: &str, message: String| {
             marks.push(Mark { code: code.to_owned(), message });
         };
@@ -196,7 +198,16 @@ impl Step {
 impl Mark {
     /// No law holds what is marked so.
     fn excludes(&self) -> bool {
-        ["not_trusted", "censored", "heterogeneous", "another_engine", "unlike_load", "asked_rate"]
-            .contains(&self.code.as_str())
+        [
+            "not_trusted",
+            "censored",
+            "heterogeneous",
+            "another_engine",
+            "unlike_load",
+            "asked_rate",
+            "slo_open",
+            "slo_coarse",
+        ]
+        .contains(&self.code.as_str())
     }
 }

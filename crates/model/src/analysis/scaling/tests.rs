@@ -27,6 +27,7 @@ fn size(name: &str, shape: Shape, asked: f64, value: f64) -> Measured {
         ratio_range: None,
         failed: 0.0,
         trust: TrustLevel::Sound,
+        mark: None,
     }
 }
 

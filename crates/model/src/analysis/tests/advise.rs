@@ -236,6 +236,35 @@ fn what_has_no_price_comes_after_what_has_one_and_says_why() {
     assert!(found.choices[0].price_note.as_ref().unwrap().contains("says no terms"));
 }
 
+/// What a plan made of a table is on the table's own terms; and money of two kinds is not held against each other.
+#[test]
+fn a_price_is_of_its_terms_and_of_its_currency() {
+    let mut priced = OneRun::new("priced", 1, 1_000, Some(2.0));
+    let table = "currency = \"USD\"\n[gpu.H100]\non_demand = 2.0\n";
+    priced.plan.prices = Some(Prices::parse(table, "p").unwrap());
+    let slo = slo("e2e.p90 <= 20ms");
+    let found = ask(&[&priced], &asked(&slo, 100.0)).unwrap();
+    assert_eq!(found.currency.as_deref(), Some("USD"));
+    near(found.choices[0].cost_per_hour.as_ref().map(|c| c.point), 2.0);
+    for terms in [Terms::Reserved, Terms::Owned] {
+        let other = Asked { terms: Some(terms), ..asked(&slo, 100.0) };
+        let choice = &ask(&[&priced], &other).unwrap().choices[0];
+        assert_eq!((&choice.cost_per_hour, &choice.price_note), (&None, &None));
+        let why = format!("no {} price of H100", terms.name());
+        assert_eq!(choice.no_cost.as_deref(), Some(why.as_str()));
+    }
+
+    let mut euros = OneRun::new("euros", 1, 1_000, None);
+    let table = "currency = \"EUR\"\n[gpu.H100]\non_demand = 1.0\n";
+    euros.plan.prices = Some(Prices::parse(table, "p").unwrap());
+    euros.plan.deployments[0].price_per_hour = Some(1.0);
+    let error = ask(&[&priced, &euros], &asked(&slo, 100.0)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "prices are in EUR and USD, and none of them can be held against another"
+    );
+}
+
 #[test]
 fn power_is_added_to_what_is_owned_only_and_must_be_known() {
     let run = OneRun::new("a", 1, 1_000, None);

@@ -3,7 +3,9 @@
 use crate::analysis::fairness;
 use crate::analysis::pareto::Axes;
 use crate::metrics::catalogue::is_known;
+use crate::metrics::{self, Better};
 use crate::spec::{Experiment, Problem, ReportKind, ReportSpec, WorkloadKind};
+use crate::stats::percentile::split;
 
 pub(super) fn check(
     r: usize,
@@ -28,6 +30,7 @@ pub(super) fn check(
     match report.kind {
         ReportKind::Pareto => axes(&path, report, problems),
         ReportKind::Fairness => classes(&path, report, experiment, problems),
+        ReportKind::Scaling => grown(&path, report, problems),
         _ => {}
     }
 }
@@ -41,6 +44,22 @@ fn axes(path: &impl Fn(&str) -> String, report: &ReportSpec, problems: &mut Vec<
                 path(key),
                 format!("'{name}' has no front: neither more of it nor less is better"),
                 "use kind = \"curve\", or a metric as output_tps_per_gpu or ttft.p99",
+            ));
+        }
+    }
+}
+
+/// What is divided already, or is a share of something, has no size to be held against.
+fn grown(path: &impl Fn(&str) -> String, report: &ReportSpec, problems: &mut Vec<Problem>) {
+    for (i, name) in report.metrics.iter().enumerate() {
+        let Some(metric) = metrics::find(split(name).0) else { continue };
+        let is_divided = metric.name.contains("_per_");
+        let is_amount = !metric.unit.is_empty() && metric.better != Better::Neither;
+        if is_divided || !is_amount {
+            problems.push(Problem::new(
+                path(&format!("metrics[{i}]")),
+                format!("'{name}' does not grow with size"),
+                "use a rate or a time, as output_tps, rps or e2e.p50",
             ));
         }
     }

@@ -12,6 +12,9 @@ use crate::units::significant;
 /// What a user gets.
 const INTERACTIVITY: &str = "interactivity_tps.p50";
 
+/// Levels whose users differ by less tell nothing of what lies between them.
+const APART: f64 = 1.1;
+
 /// The levels of a deployment that none of its others beats.
 struct Grown<'a, 'b> {
     side: &'b Side<'a>,
@@ -19,6 +22,11 @@ struct Grown<'a, 'b> {
 }
 
 impl Grown<'_, '_> {
+    /// Its levels differ by more than runs do.
+    fn is_apart(&self) -> bool {
+        self.reach().is_some_and(|(low, high)| high >= APART * low)
+    }
+
     fn reach(&self) -> Option<(f64, f64)> {
         Some((self.points.first()?.0, self.points.last()?.0))
     }
@@ -62,9 +70,9 @@ fn of_load(
         .map(|side| Grown { side, points: front(metric, axes, side, &of_load) })
         .collect();
     // One level is a point of the study at the load, and nothing to read between.
-    let base = grown.first().filter(|g| g.points.len() > 1)?.reach()?;
+    let base = grown.first().filter(|g| g.is_apart())?.reach()?;
     let (shared, apart): (Vec<&Grown<'_, '_>>, Vec<&Grown<'_, '_>>) =
-        grown.iter().partition(|g| g.points.len() > 1 && meets(base, g.reach()));
+        grown.iter().partition(|g| g.is_apart() && meets(base, g.reach()));
     let (low, high) = shared
         .iter()
         .filter_map(|g| g.reach())
@@ -118,5 +126,6 @@ fn read(of: &Grown<'_, '_>, tps: f64) -> Option<Measured> {
         ratio_range: None,
         failed: 0.0,
         trust: TrustLevel::Sound,
+        mark: None,
     })
 }
