@@ -245,6 +245,14 @@ fn shorten_names(
 }
 
 fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: Pen) {
+    verdicts(out, results, width, pen);
+    findings(out, results, width, pen);
+    trust(out, results, width, pen);
+    missing(out, results, plan, width, pen);
+    expectations(out, results, width, pen);
+}
+
+fn verdicts(out: &mut String, results: &Results, width: usize, pen: Pen) {
     heading(out, "Verdict", pen);
     for verdict in &results.verdicts {
         let text = format!("{} {}: {}", verdict.load, verdict.level, verdict.text);
@@ -260,6 +268,10 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
     if let Some(text) = table::no_verdict(results) {
         item(out, "", &text, width);
     }
+}
+
+/// Where the rest was lost, how classes fared, and what objectives were met.
+fn findings(out: &mut String, results: &Results, width: usize, pen: Pen) {
     let losses = scaling::losses(results);
     if !losses.is_empty() {
         heading(out, "Where the rest was lost", pen);
@@ -296,6 +308,9 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
             item(out, "", &if is_met { text } else { pen.alert(&text) }, width);
         }
     }
+}
+
+fn trust(out: &mut String, results: &Results, width: usize, pen: Pen) {
     let doubts = table::doubts(results);
     if !doubts.is_empty() {
         heading(out, "Trust", pen);
@@ -313,6 +328,9 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
             item(out, "", &format!("{point}: {text}"), width);
         }
     }
+}
+
+fn missing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: Pen) {
     let metrics = COLUMNS.map(|(name, ..)| Named::new(name));
     let mut absences = table::absences(results, plan, &metrics);
     absences.extend(engines::absences(results));
@@ -327,6 +345,9 @@ fn closing(out: &mut String, results: &Results, plan: &Plan, width: usize, pen: 
             reason(out, "not measured:", &text, width);
         }
     }
+}
+
+fn expectations(out: &mut String, results: &Results, width: usize, pen: Pen) {
     if let Some(text) = table::expectations(results) {
         heading(out, "Expectations", pen);
         item(out, "", &text, width);

@@ -114,11 +114,18 @@ fn sizes_are_held_against_their_ideal_and_the_loss_is_where_it_was_planted() {
 #[test]
 fn sizes_are_held_against_each_other_where_their_users_get_as_much() {
     let deploys = [
-        ("one", "place = [\"box:0\"]"),
-        ("two", "replicas = 2\nplace = [\"box:0\", \"box:1\"]\nbalance = \"round-robin\""),
+        ("one", "tp = 2\nplace = [\"box:0-1\"]"),
+        (
+            "two",
+            "tp = 2\nreplicas = 2\nplace = [\"box:0-1\", \"box:2-3\"]\nbalance = \"round-robin\"",
+        ),
     ];
-    let load = "mode = \"closed\"\nconcurrency = [2, 8, 32]\nrequests = \"6x\"\nwarmup = 4";
-    let lab = Lab::new(&experiment(&deploys, load, ""));
+    let load = "mode = \"closed\"\nconcurrency = [2, 16, 48]\nrequests = \"4x\"\nwarmup = 4";
+    // Prompts of a larger model, which slow down who is being answered the more of them there are.
+    let text = experiment(&deploys, load, "")
+        .replace("Qwen/Qwen2.5-7B-Instruct", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B")
+        .replace("isl = 32\nosl = 8", "isl = 512\nosl = 16");
+    let lab = Lab::new(&text);
     let results = lab.say("run", &["--no-doctor", "--json"]).json();
     let studies = results["scaling"].as_array().unwrap();
     let study = studies.iter().find(|s| s["basis"]["at"] == "interactivity").unwrap();

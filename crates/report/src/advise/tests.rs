@@ -116,7 +116,7 @@ fn every_doubt_has_its_sentence() {
          0.750 an hour of its cost.",
         "all copies as busy as when measured; that is 0.750 an hour.",
         "tp1: misses the SLO",
-        "tp8 users/c256 (failures); it met the SLO, and would carry more",
+        "tp8 users/c256 (failures); it might change the answer",
         "Power at 20 % more of its price: the same choice.",
         "20 % less to carry: tp8 becomes the choice.",
         "tp8 is cheaper below 3.25 req/s.",
