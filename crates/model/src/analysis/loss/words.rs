@@ -27,8 +27,8 @@ pub(super) fn text(loss: &Loss) -> String {
         false => String::new(),
     };
     let lost = match loss.lost > 0.0 {
-        true => format!(": {} was lost", percent(loss.lost)),
-        false => format!(": {} more", percent(-loss.lost)),
+        true => format!(". {} was lost", percent(loss.lost)),
+        false => format!(", {} more", percent(-loss.lost)),
     };
     // Where nothing was lost in all, what some stage lost is in the table.
     let is_told = loss.lost >= TOLD && !shares.is_empty();
