@@ -182,7 +182,7 @@ fn scaling_asks<'a>(frame: &Frame<'a>) -> Vec<scaling::ScalingAsk<'a>> {
     if asks.is_empty() {
         asks.push(scaling::ScalingAsk::usual());
     }
-    for (_, metric) in frame.expects.iter().filter_map(|e| expect::of_scaling(&e.metric)) {
+    for metric in frame.expects.iter().filter_map(|e| expect::of_scaling(&e.metric)) {
         if !asks.iter().any(|a| a.metrics.contains(&metric)) {
             asks.push(scaling::ScalingAsk { metrics: vec![metric], ..Default::default() });
         }
@@ -192,8 +192,7 @@ fn scaling_asks<'a>(frame: &Frame<'a>) -> Vec<scaling::ScalingAsk<'a>> {
 
 fn asked(frame: &Frame<'_>) -> Percentiles {
     // Of `speedup.ttft.p95` it is `ttft.p95` that must be there.
-    let of_points = |name: &'_ String| expect::of_scaling(name).map_or(0, |(skip, _)| skip);
-    let expected = frame.expects.iter().map(|e| &e.metric[of_points(&e.metric)..]);
+    let expected = frame.expects.iter().map(|e| expect::of_scaling(&e.metric).unwrap_or(&e.metric));
     let names = frame.metrics.iter().chain(&frame.shown).copied().chain(expected);
     Percentiles::new(names, &frame.percentiles)
 }

@@ -9,6 +9,7 @@ pub mod api;
 pub mod arrival;
 pub mod clock;
 pub mod cost;
+pub mod distinct;
 pub mod doctor;
 pub mod driver;
 pub mod engine;

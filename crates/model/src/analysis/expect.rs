@@ -6,10 +6,9 @@ use super::search::SLO_CAPACITY;
 use crate::results::{ExpectResult, PointResult, SearchResult};
 use crate::spec::{ExpectSpec, Severity};
 
-/// What is asked of the steps of a study of scaling: how many bytes name it, and the metric behind it.
-pub(super) fn of_scaling(name: &str) -> Option<(usize, &str)> {
-    let metric = |prefix: &str| name.strip_prefix(prefix).map(|m| (prefix.len(), m));
-    metric(SPEEDUP).or_else(|| metric(EFFICIENCY))
+/// The metric of which something is asked of the steps of a study of scaling.
+pub(super) fn of_scaling(name: &str) -> Option<&str> {
+    name.strip_prefix(SPEEDUP).or_else(|| name.strip_prefix(EFFICIENCY))
 }
 
 const SPEEDUP: &str = "speedup.";
@@ -94,7 +93,7 @@ fn of_one(points: &[PointResult], found: &Found<'_>, expect: &ExpectSpec) -> Vec
         }
         return out;
     }
-    if let Some((_, metric)) = of_scaling(&expect.metric) {
+    if let Some(metric) = of_scaling(&expect.metric) {
         for (study, step) in steps(found.scaling, metric) {
             if is_about(expect, &step.deployment, &study.load) {
                 let point = format!("{}/{}/{}", step.deployment, study.load, step.level);

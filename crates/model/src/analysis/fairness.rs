@@ -4,6 +4,7 @@
 //! its completed requests, pooled. What has no value says why.
 
 use super::compare::Side;
+use crate::distinct::distinct;
 use crate::metrics;
 use crate::spec::{ExpectSpec, ReportKind, ReportSpec};
 use crate::stats::percentile::split;
@@ -153,13 +154,7 @@ fn is_of(fairness: &Fairness, side: &Side<'_>) -> bool {
 
 /// The usual metrics, and those asked for besides.
 fn names(asked: impl Iterator<Item = String>) -> Vec<String> {
-    let mut out: Vec<String> = USUAL.map(str::to_owned).to_vec();
-    for name in asked {
-        if !out.contains(&name) {
-            out.push(name);
-        }
-    }
-    out
+    distinct(USUAL.map(str::to_owned).into_iter().chain(asked))
 }
 
 fn without_alone(mixed: &Side<'_>) -> Fairness {

@@ -154,9 +154,10 @@ pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], paths: &[MeasuredPath
         let is_given = base.result.mode == Mode::Open;
         let with_ideal = |s: &&Step| s.efficiency.is_some() && !s.has("not_trusted") && !is_given;
         for step in rest.iter().filter(with_ideal) {
-            let found = side(step).and_then(|over| of_pair((over, base), step, paths));
             // Studies of several metrics have the same steps.
-            out.extend(found.filter(|loss| !out.iter().any(|l| l.is_of_same(loss))));
+            let is_told = out.iter().any(|l| l.is_of(study, step));
+            let over = side(step).filter(|_| !is_told);
+            out.extend(over.and_then(|over| of_pair((over, base), step, paths)));
         }
     }
     out
@@ -197,9 +198,9 @@ fn of_pair(
 }
 
 impl Loss {
-    fn is_of_same(&self, other: &Self) -> bool {
+    fn is_of(&self, study: &Scaling, step: &Step) -> bool {
         (&self.deployment, &self.baseline, &self.load, &self.level)
-            == (&other.deployment, &other.baseline, &other.load, &other.level)
+            == (&step.deployment, &study.baseline, &study.load, &step.level)
     }
 }
 

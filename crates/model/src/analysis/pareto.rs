@@ -128,6 +128,17 @@ impl Axes {
         }
         out
     }
+
+    /// Those of one deployment that none of its others beats, by `x`; of equal ones the first.
+    pub(super) fn curve<T>(self, placed: Vec<(T, (f64, f64))>) -> Vec<(T, (f64, f64))> {
+        let places: Vec<(f64, f64)> = placed.iter().map(|(_, place)| *place).collect();
+        let kept = placed.into_iter().zip(self.front(&places)).filter(|(_, is_kept)| *is_kept);
+        let mut curve: Vec<(T, (f64, f64))> = kept.map(|(placed, _)| placed).collect();
+        curve.sort_by(|(_, a), (_, b)| a.0.total_cmp(&b.0));
+        // On a front two points of one place on x are one point.
+        curve.dedup_by(|(_, b), (_, a)| a.0 >= b.0);
+        curve
+    }
 }
 
 /// The fronts of all `pareto` reports, one a workload.

@@ -47,10 +47,8 @@ pub(crate) struct Bar {
     pub(crate) slot: usize,
     pub(crate) series: usize,
     pub(crate) value: Option<f64>,
-    /// Where it stands: 0, unless it is a step from one value to another.
+    /// Where it begins: 0, unless it is a step from one value to another, up or down.
     pub(crate) from: f64,
-    /// It is a step upwards.
-    pub(crate) is_gain: bool,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) trust: TrustLevel,
     pub(crate) tip: String,
@@ -58,13 +56,13 @@ pub(crate) struct Bar {
 
 impl Bar {
     fn high(&self) -> Option<f64> {
-        self.value.map(|v| self.range.map_or(v, |(_, high)| high.max(v)))
+        self.value.map(|v| self.range.map_or(v, |(_, high)| high.max(v)).max(self.from))
     }
 
-    /// Of a step its height, with the sign that it has on the way down.
-    fn step(&self, top: f64) -> String {
-        let sign = if self.is_gain { "+" } else { "-" };
-        format!("{sign}{}", number::percent(top - self.from))
+    /// Of a step its height, with the sign of its way.
+    fn step(&self, to: f64) -> String {
+        let sign = if to > self.from { "+" } else { "-" };
+        format!("{sign}{}", number::percent((to - self.from).abs()))
     }
 
     fn label(&self, quantity: Quantity) -> Option<String> {
@@ -176,8 +174,7 @@ fn draw_bar(marks: &mut Vec<Mark>, bar: &Bar, axis: &Axis, plot: &Area, (x, widt
         draw_absent(marks, bar, plot, middle, width);
         return;
     };
-    let y = axis.y(plot, value);
-    let foot = axis.y(plot, bar.from);
+    let (y, foot) = (axis.y(plot, value.max(bar.from)), axis.y(plot, value.min(bar.from)));
     let area = Area { x: x + 0.75, y, w: (width - 1.5).max(1.0), h: (foot - y).max(1.0) };
     let fill = match bar.trust {
         TrustLevel::Invalid => Fill::Hatched(bar.series),

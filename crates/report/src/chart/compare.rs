@@ -144,7 +144,6 @@ fn bar(
         series,
         value: row.map(|r| r.ratio.point).filter(|v| v.is_finite()),
         from: 0.0,
-        is_gain: false,
         range: range.filter(|(low, high)| low.is_finite() && high.is_finite()),
         trust: if is_trusted { TrustLevel::Sound } else { TrustLevel::Invalid },
         tip,

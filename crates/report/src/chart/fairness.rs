@@ -148,8 +148,8 @@ fn bars(
             };
             let Some((value, range, tip)) = of(fairness, class) else { continue };
             let trust = fairness.trust;
-            let (series, from, is_gain) = (*series, 0.0, false);
-            out.push(Bar { group, slot, series, value, from, is_gain, range, trust, tip });
+            let (series, from) = (*series, 0.0);
+            out.push(Bar { group, slot, series, value, from, range, trust, tip });
         }
     }
     out

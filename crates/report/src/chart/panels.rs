@@ -64,7 +64,6 @@ fn panel(view: &View<'_>, metric: &Named, groups: &Groups<'_>, slots: usize) -> 
                 series: view.series(&point.deployment),
                 value: metric.of(point).map(|v| v * factor),
                 from: 0.0,
-                is_gain: false,
                 range: metric.range(point).map(|(low, high)| (low * factor, high * factor)),
                 trust: point.trust.level,
                 tip: view.tip(point, metric),

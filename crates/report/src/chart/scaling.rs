@@ -9,6 +9,7 @@ use crate::number;
 use crate::scaling::place;
 use crate::spec::ReportSpec;
 use scalebeam_model::analysis::scaling::{Scaling, Step};
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::trust::TrustLevel;
 
 /// Series of lines that are no deployment's: beyond those of the run.
@@ -18,12 +19,7 @@ const IDEAL: usize = 6;
 pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let studies: Vec<&Scaling> =
         view.results.scaling.iter().filter(|s| is_asked(s, spec)).collect();
-    let mut metrics: Vec<&str> = Vec::new();
-    for study in &studies {
-        if !metrics.contains(&study.metric.as_str()) {
-            metrics.push(&study.metric);
-        }
-    }
+    let metrics = distinct(studies.iter().map(|s| s.metric.as_str()));
     let mut panels = Vec::new();
     for metric in metrics {
         let of: Vec<&Scaling> = studies.iter().filter(|s| s.metric == metric).copied().collect();
@@ -114,12 +110,8 @@ fn of_step(view: &View<'_>, step: &Step, unit: f64) -> Line {
 }
 
 fn by_load(view: &View<'_>, studies: &[&Scaling]) -> Panel {
-    let mut names: Vec<&str> = Vec::new();
-    for step in studies.iter().flat_map(|s| s.steps.iter().skip(1)) {
-        if !names.contains(&step.deployment.as_str()) {
-            names.push(&step.deployment);
-        }
-    }
+    let grown = studies.iter().flat_map(|s| s.steps.iter().skip(1));
+    let names = distinct(grown.map(|step| step.deployment.as_str()));
     let mut bars = Vec::new();
     for (group, study) in studies.iter().enumerate() {
         for step in study.steps.iter().skip(1) {
@@ -157,7 +149,6 @@ fn bar(view: &View<'_>, step: &Step, (group, slot): (usize, usize)) -> Bar {
         series: view.series(&step.deployment),
         value,
         from: 0.0,
-        is_gain: false,
         range: step.efficiency.and_then(|e| e.range).map(|[low, high]| (share(low), share(high))),
         trust: if step.counts { step.trust } else { TrustLevel::Invalid },
         tip: format!("{} at {}: {shown}{marks}", step.deployment, step.level),

@@ -6,6 +6,7 @@ use crate::metric::{self, Better, Named};
 use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
 use crate::table::first_line;
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::results::{PointResult, Results};
 use scalebeam_model::trust::TrustLevel;
@@ -35,12 +36,7 @@ pub(crate) const fn level_label(mode: Mode) -> &'static str {
 
 impl<'a> View<'a> {
     pub(crate) fn new(results: &'a Results, plan: &'a Plan, spec: &ReportSpec) -> Self {
-        let mut deployments: Vec<&str> = Vec::new();
-        for point in &results.points {
-            if !deployments.contains(&point.deployment.as_str()) {
-                deployments.push(&point.deployment);
-            }
-        }
+        let deployments = distinct(results.points.iter().map(|p| p.deployment.as_str()));
         let points = results.points.iter().filter(|p| spec.shows(p)).collect();
         Self { results, plan, points, deployments }
     }

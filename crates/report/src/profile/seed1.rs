@@ -7,6 +7,7 @@ use crate::error::ReportError;
 use crate::export::plain;
 use crate::png::png;
 use crate::spec::{Kind, ReportInput, ReportSpec};
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::request::Outcome;
 use scalebeam_model::results::{PointResult, Results, lookup};
 use serde_json::{Map, Value};
@@ -64,13 +65,7 @@ these columns: see `results.json`.
 pub(super) fn files(input: &ReportInput<'_>) -> Result<Files, ReportError> {
     let results = input.results;
     let mut files = vec![(format!("{DIR}/NOTES.md"), NOTES.as_bytes().to_vec())];
-    let mut deployments: Vec<&str> = Vec::new();
-    for point in &results.points {
-        if !deployments.contains(&point.deployment.as_str()) {
-            deployments.push(&point.deployment);
-        }
-    }
-    for deployment in deployments {
+    for deployment in distinct(results.points.iter().map(|p| p.deployment.as_str())) {
         let points = results.points.iter().filter(|p| p.deployment == deployment);
         let rows: Vec<Map<String, Value>> = points.map(|p| row(results, p)).collect();
         let stem = format!("{DIR}/{}_{}", plain(&results.run), plain(deployment));

@@ -3,6 +3,7 @@
 use super::levels::{Ladder, Level};
 use super::{Asked, Choice, Demand, PerMtok, PowerUse};
 use crate::cost::{Bill, MOST_COPIES, OnlyWhenAsked, Power, Rent, Taken, Uptime, per_mtok};
+use crate::distinct::distinct;
 use crate::plan::DeploymentPlan;
 use crate::results::Estimate;
 
@@ -215,12 +216,7 @@ fn price_of_power(ladder: &Ladder<'_>, asked: &Asked<'_>) -> Option<Power> {
 /// # Errors
 /// The names, where there are several: numbers of one cannot be held against those of another.
 pub(super) fn currency(weighed: &[Weighed<'_>]) -> Result<Option<String>, Vec<String>> {
-    let mut named: Vec<String> = Vec::new();
-    for currency in weighed.iter().filter_map(|w| w.currency.as_ref()) {
-        if !named.contains(currency) {
-            named.push(currency.clone());
-        }
-    }
+    let mut named = distinct(weighed.iter().filter_map(|w| w.currency.clone()));
     named.sort();
     if named.len() > 1 { Err(named) } else { Ok(named.pop()) }
 }

@@ -6,6 +6,7 @@ use crate::analysis::{slo, versus::Contender};
 use crate::metrics;
 use crate::results::{Estimate, PointResult, lookup};
 use crate::slo::{Judgement, Slo};
+use crate::stats::contrast::mean_error;
 use crate::stats::student::t_975;
 use crate::trust::TrustLevel;
 use std::cmp::Ordering;
@@ -223,10 +224,9 @@ fn sustained(result: &PointResult) -> Option<Estimate> {
     let point = result.value("rps").filter(|r| *r > 0.0)?;
     let trials: Vec<f64> = result.trials.iter().filter_map(|t| lookup(&t.metrics, "rps")).collect();
     let n = trials.len();
-    let (half, method) = if n >= TRIALS_FOR_SPREAD {
-        let squares: f64 = trials.iter().map(|x| (x - point).powi(2)).sum();
-        let error = (squares / (n as f64 - 1.0) / n as f64).sqrt();
-        (t_975(n as f64 - 1.0) * error, format!("Student over {n} trials"))
+    let told = mean_error(&trials).filter(|_| n >= TRIALS_FOR_SPREAD);
+    let (half, method) = if let Some((error, freedom)) = told {
+        (t_975(freedom) * error, format!("Student over {n} trials"))
     } else {
         let share = metrics::find("rps").map_or(0.0, |m| run_to_run(m, "mean"));
         let percent = share * 100.0;

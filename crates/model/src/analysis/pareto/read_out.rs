@@ -5,6 +5,7 @@
 //! is left goes one way by itself, and [`Monotone`] keeps it so in between.
 
 use super::{Axes, FrontPoint};
+use crate::distinct::distinct;
 use crate::stats::monotone::Monotone;
 use crate::units::significant;
 use serde::{Deserialize, Serialize};
@@ -53,12 +54,7 @@ pub(super) fn all(
     (metric, at): (&str, f64),
     baseline: Option<&str>,
 ) -> Vec<ReadOut> {
-    let mut names: Vec<&str> = Vec::new();
-    for point in points {
-        if !names.contains(&point.deployment.as_str()) {
-            names.push(&point.deployment);
-        }
-    }
+    let names = distinct(points.iter().map(|p| p.deployment.as_str()));
     let of = |name: &&str| {
         let own: Vec<&FrontPoint> = points.iter().filter(|p| p.deployment == *name).collect();
         one(name, &own, axes, (metric, at))
@@ -84,21 +80,14 @@ fn one(name: &str, own: &[&FrontPoint], axes: Axes, (metric, at): (&str, f64)) -
 
 /// The points of one deployment that none of its others beats, by `x`; of equal ones the first.
 pub(super) fn own_front(own: &[&FrontPoint], axes: Axes) -> Vec<Neighbour> {
-    let placed: Vec<(&FrontPoint, (f64, f64))> =
-        own.iter().filter_map(|p| Some((*p, p.place()?))).collect();
-    let places: Vec<(f64, f64)> = placed.iter().map(|(_, place)| *place).collect();
-    let kept = placed.iter().zip(axes.front(&places)).filter(|(_, is_kept)| *is_kept);
-    let neighbour = |(p, (x, y)): &(&FrontPoint, (f64, f64))| Neighbour {
+    let placed = own.iter().filter_map(|p| Some((*p, p.place()?))).collect();
+    let neighbour = |(p, (x, y)): (&FrontPoint, (f64, f64))| Neighbour {
         load: p.load.clone(),
         level: p.level.clone(),
-        x: *x,
-        y: *y,
+        x,
+        y,
     };
-    let mut curve: Vec<Neighbour> = kept.map(|(placed, _)| neighbour(placed)).collect();
-    curve.sort_by(|a, b| a.x.total_cmp(&b.x));
-    // On a front two points of one place on x are one point.
-    curve.dedup_by(|b, a| a.x >= b.x);
-    curve
+    axes.curve(placed).into_iter().map(neighbour).collect()
 }
 
 /// The value at `at`, and the points that it lies between.

@@ -2,6 +2,7 @@
 
 use super::{Basis, LeftOut, Mark, Measured, Scaling, Shape, study};
 use crate::analysis::compare::{self, Side, groups};
+use crate::distinct::distinct;
 use crate::metrics::{self, Better};
 use crate::plan::{DeploymentPlan, InstancePlan, Mode, Plan};
 use crate::results::{Estimate, SearchResult};
@@ -34,7 +35,7 @@ pub(in crate::analysis) fn all(
     searches: &[SearchResult],
     asks: &[ScalingAsk<'_>],
 ) -> Vec<Scaling> {
-    let mut out: Vec<Scaling> = Vec::new();
+    let mut out = Vec::new();
     for ask in asks {
         let taken: Vec<Side<'_>> = sides.iter().filter(|s| ask.takes(s)).copied().collect();
         let probes: Vec<Side<'_>> = probes.iter().filter(|s| ask.takes(s)).copied().collect();
@@ -47,13 +48,7 @@ pub(in crate::analysis) fn all(
         }
     }
     // Two reports may ask for the same.
-    let mut unique: Vec<Scaling> = Vec::new();
-    for scaling in out {
-        if !unique.contains(&scaling) {
-            unique.push(scaling);
-        }
-    }
-    unique
+    distinct(out)
 }
 
 impl<'a> ScalingAsk<'a> {
@@ -152,12 +147,8 @@ fn best<'a, 'b>(
     load: &str,
     searches: &[SearchResult],
 ) -> (Vec<&'b Side<'a>>, Vec<LeftOut>) {
-    let mut names: Vec<&str> = Vec::new();
-    for side in all.iter().filter(|s| s.result.load == load) {
-        if !names.contains(&side.result.deployment.as_str()) {
-            names.push(&side.result.deployment);
-        }
-    }
+    let of_load = all.iter().filter(|s| s.result.load == load);
+    let names = distinct(of_load.map(|s| s.result.deployment.as_str()));
     let (mut out, mut left_out) = (Vec::new(), Vec::new());
     for name in names {
         let mine = all.iter().filter(|s| s.result.load == load && s.result.deployment == name);
@@ -274,18 +265,15 @@ fn of_deployment(deployment: &DeploymentPlan) -> Shape {
 
 /// `TP4`, or with roles `prefill TP2, decode TP4`.
 fn instance_words(deployment: &DeploymentPlan) -> String {
-    let mut kinds: Vec<String> = Vec::new();
-    for instance in &deployment.instances {
+    let words = |instance: &InstancePlan| {
         let degrees = [("TP", instance.tp), ("PP", instance.pp), ("DP", instance.dp)];
         let above = degrees.iter().filter(|(name, n)| *n > 1 || *name == "TP");
         let words: String = above.map(|(name, n)| format!("{name}{n}")).collect();
-        let words = match instance.role {
+        match instance.role {
             crate::plan::Role::Aggregated => words,
             role => format!("{} {words}", role.name()),
-        };
-        if !kinds.contains(&words) {
-            kinds.push(words);
         }
-    }
+    };
+    let kinds = distinct(deployment.instances.iter().map(words));
     if kinds.is_empty() { deployment.engine.name().to_owned() } else { kinds.join(", ") }
 }

@@ -2,6 +2,7 @@
 
 use super::{Growth, LoadGrowth, Mark, Measured, Ranged, Shape, Step};
 use crate::analysis::doubt::percent;
+use crate::distinct::distinct;
 use crate::metrics::Better;
 use crate::stats::scaling::karp_flatt;
 use crate::trust::TrustLevel;
@@ -173,12 +174,8 @@ impl Context<'_> {
 
     /// Kinds of GPU of both, where they are not one and the same.
     fn unlike_kinds(&self, of: &Measured) -> Option<String> {
-        let mut kinds: Vec<&str> = Vec::new();
-        for kind in self.base.shape.gpu_kinds.iter().chain(&of.shape.gpu_kinds) {
-            if !kinds.contains(&kind.as_str()) {
-                kinds.push(kind);
-            }
-        }
+        let both = self.base.shape.gpu_kinds.iter().chain(&of.shape.gpu_kinds);
+        let kinds = distinct(both.map(String::as_str));
         (kinds.len() > 1).then(|| kinds.join(", "))
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Basis, LeftOut, Measured, Scaling, ScalingAsk, Side, shape, study};
 use crate::analysis::pareto::Axes;
+use crate::distinct::distinct;
 use crate::metrics::{self, Better};
 use crate::stats::monotone::Monotone;
 use crate::stats::percentile::split;
@@ -42,12 +43,7 @@ pub(super) fn at_interactivity(
     let better = metrics::find(split(metric).0).map(|m| m.better);
     let axes = Axes::of(INTERACTIVITY, metric);
     let Some(axes) = axes.filter(|_| better == Some(Better::Higher)) else { return Vec::new() };
-    let mut loads: Vec<&str> = Vec::new();
-    for side in sides {
-        if !loads.contains(&side.result.load.as_str()) {
-            loads.push(&side.result.load);
-        }
-    }
+    let loads = distinct(sides.iter().map(|s| s.result.load.as_str()));
     loads.into_iter().filter_map(|load| of_load(ask, (metric, axes), load, sides)).collect()
 }
 
@@ -104,13 +100,9 @@ fn front(metric: &str, axes: Axes, of: &Side<'_>, sides: &[&Side<'_>]) -> Vec<(f
         s.result.deployment == of.result.deployment && s.result.trust.level < TrustLevel::Invalid
     });
     let place = |s: &&&Side<'_>| Some((s.result.value(INTERACTIVITY)?, s.result.value(metric)?));
-    let all: Vec<(f64, f64)> =
-        mine.filter_map(|s| place(&s)).filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-    let is_kept = |p: &&(f64, f64)| !all.iter().any(|other| axes.beats(*other, **p));
-    let mut kept: Vec<(f64, f64)> = all.iter().filter(is_kept).copied().collect();
-    kept.sort_by(|a, b| a.0.total_cmp(&b.0));
-    kept.dedup_by(|b, a| a.0 >= b.0);
-    kept
+    let all = mine.filter_map(|s| place(&s)).filter(|(x, y)| x.is_finite() && y.is_finite());
+    let curve = axes.curve(all.map(|place| ((), place)).collect());
+    curve.into_iter().map(|(_, place)| place).collect()
 }
 
 fn read(of: &Grown<'_, '_>, tps: f64) -> Option<Measured> {
