@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 mod fleet;
 mod rent;
 
-pub use fleet::{Bill, MOST_COPIES, OnlyWhenAsked, Uptime, per_mtok};
+pub use fleet::{Bill, MOST_COPIES, Machines, OnlyWhenAsked, Uptime, per_mtok};
 pub use rent::{Metered, Rent, Taken};
 
 /// On which terms something is had.
@@ -70,7 +70,8 @@ pub struct Prices {
     /// Of a GPU per hour, by its kind as in `[host.X] gpu`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gpu: BTreeMap<String, ByTerms>,
-    /// Of a whole machine per hour, by its name. Goes before the price of its GPUs.
+    /// Of a whole machine per hour, by its name. Goes before the price of its GPUs. Copies of a deployment share one
+    /// where they have room on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub host: BTreeMap<String, ByTerms>,
     /// Of platforms that bill what is up by the second, as `modal`. Goes before both.

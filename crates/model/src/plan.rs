@@ -604,6 +604,14 @@ impl DeploymentPlan {
         parse_duration(self.text(name)?).ok()
     }
 
+    /// The count that the platform is told as `name`.
+    pub fn whole(&self, name: &str) -> Option<u32> {
+        match self.params.get(name)? {
+            ParamValue::Integer(n) => u32::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
     /// The texts that the platform is told as `name`; none where it is told nothing.
     pub fn list(&self, name: &str) -> &[String] {
         match self.params.get(name) {

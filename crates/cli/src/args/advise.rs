@@ -73,12 +73,22 @@ impl From<TermsArg> for Terms {
 /// Reads `30/s`, or `30`.
 fn rate(text: &str) -> Result<f64, String> {
     let plain = text.parse::<f64>().ok().filter(|r| r.is_finite() && *r > 0.0);
-    plain.map_or_else(|| parse_rate(text).map_err(|e| e.to_string()), Ok)
+    let with_unit = || parse_rate(text).map_err(|e| e.to_string());
+    match text.parse::<f64>() {
+        Ok(_) => plain.ok_or_else(|| format!("'{text}' is no rate above zero; write it as 30/s")),
+        Err(_) => with_unit(),
+    }
 }
 
-/// A share, or none.
+/// So much more, from nothing to ten times.
 fn headroom(text: &str) -> Result<f64, String> {
-    if matches!(text, "0" | "0%") { Ok(0.0) } else { share(text) }
+    const MOST: f64 = 10.0;
+    let number = text.strip_suffix('%').map(str::trim_end);
+    let parsed = number.unwrap_or(text).parse::<f64>().ok();
+    let more = parsed.map(|n| if number.is_some() { n / 100.0 } else { n });
+    more.filter(|m| (0.0..=MOST).contains(m)).ok_or_else(|| {
+        format!("'{text}' is no head-room from 0 to 1000 %; write it as 20% or as 0.2")
+    })
 }
 
 #[cfg(test)]
@@ -95,6 +105,9 @@ mod tests {
         }
         assert_eq!(headroom("0%"), Ok(0.0));
         assert_eq!(headroom("20%"), Ok(0.2));
-        assert!(headroom("200%").is_err());
+        assert_eq!(headroom("100%"), Ok(1.0));
+        for wrong in ["2000%", "-1%", "nan", "some"] {
+            assert!(headroom(wrong).is_err(), "{wrong}");
+        }
     }
 }

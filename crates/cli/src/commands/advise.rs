@@ -10,6 +10,7 @@ use scalebeam_model::analysis::MeasuredPoint;
 use scalebeam_model::analysis::advise::{Advice, Asked, Candidate, Demand, NoAdvice, advise};
 use scalebeam_model::analysis::versus::Contender;
 use scalebeam_model::cost::Prices;
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::results::Results;
 use scalebeam_model::slo::Slo;
 use scalebeam_model::units::Nanos;
@@ -37,6 +38,7 @@ pub(super) fn run(args: &AdviseArgs) -> Result<Status, Failure> {
     };
     let opened: Vec<Opened> =
         args.runs.iter().map(|text| Opened::new(text)).collect::<Result<_, _>>()?;
+    known_loads(&opened, &args.load)?;
     let measured: Vec<Measured<'_>> = opened.iter().map(Measured::new).collect::<Result<_, _>>()?;
     let candidates: Vec<Candidate<'_>> = measured.iter().flat_map(Measured::candidates).collect();
     let advice = advise(&candidates, &asked).map_err(refusal)?;
@@ -105,6 +107,17 @@ impl Opened {
             }
         };
         Ok(Self { reader, deployments })
+    }
+}
+
+/// A load that no run has is a slip, and nothing that was not measured.
+fn known_loads(opened: &[Opened], asked: &[String]) -> Result<(), Failure> {
+    let points = opened.iter().flat_map(|o| o.reader.plan().every_point());
+    let loads = distinct(points.map(|p| p.load.as_str()));
+    match asked.iter().find(|name| !loads.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Failure::usage(format!("--load: no load '{name}' in what is looked at"))
+            .hint(format!("known are {}", loads.join(", ")))),
     }
 }
 

@@ -165,7 +165,10 @@ pub fn advise(candidates: &[Candidate<'_>], asked: &Asked<'_>) -> Result<Advice,
         headroom: asked.headroom,
         utilisation: asked.utilisation,
         currency,
-        not_trusted: ladders.iter().flat_map(Ladder::not_trusted).collect(),
+        not_trusted: ladders
+            .iter()
+            .flat_map(|l| l.not_trusted(|c| might_win(l, c, &weighed, asked)))
+            .collect(),
         next: next::next(&weighed, &alike, asked.slo),
         choices: weighed.into_iter().map(|w| w.choice).collect(),
         alike,
@@ -174,6 +177,23 @@ pub fn advise(candidates: &[Candidate<'_>], asked: &Asked<'_>) -> Result<Advice,
         shifts,
         unlike,
     })
+}
+
+/// Whether a deployment might come first if one copy of it carried so much: it is first already, or would cost less
+/// than what is; and whatever has no cost might.
+fn might_win(
+    ladder: &Ladder<'_>,
+    carried: f64,
+    weighed: &[Weighed<'_>],
+    asked: &Asked<'_>,
+) -> bool {
+    let own = weighed.iter().find(|w| w.choice.name == ladder.name);
+    let (Some(own), Some(first)) = (own, weighed.first()) else { return true };
+    let would_cost = own.cost_if_it_carried(carried / (1.0 + asked.headroom), asked.demand);
+    match (would_cost, first.cost(asked.demand, 1.0, 1.0)) {
+        (Some(would), Some(least)) => own.choice.name == first.choice.name || would < least,
+        _ => true,
+    }
 }
 
 /// Each once, by run and name.

@@ -26,6 +26,8 @@ pub struct OnlyWhenAsked {
     pub cold_start_s: f64,
     /// From when a request is taken until the copy ends, if none follows: the request itself and the wait after it.
     pub lingers_s: f64,
+    /// The part of a copy that is up though nobody asks, from 0 to 1.
+    pub kept_up: f64,
 }
 
 impl OnlyWhenAsked {
@@ -36,11 +38,16 @@ impl OnlyWhenAsked {
     /// (e^(rate x lingers) - 1) / rate on average, idle ones 1 / rate (Takacs, *Introduction to the Theory of
     /// Queues*, 1962, chapter 3). A cold start comes before each busy period, and the requests that come in it wait.
     pub fn share_up(&self, rate_rps: f64) -> f64 {
-        1.0 - 1.0 / self.requests_per_cycle(rate_rps)
+        let asked = 1.0 - 1.0 / self.requests_per_cycle(rate_rps);
+        self.kept_up + (1.0 - self.kept_up) * asked
     }
 
-    /// The share of requests that wait for a cold start: the first of each cycle and those that come in it.
+    /// The share of requests that wait for a cold start: the first of each cycle and those that come in it. None does
+    /// where a part of a copy is always up.
     pub fn share_cold(&self, rate_rps: f64) -> f64 {
+        if self.kept_up > 0.0 {
+            return 0.0;
+        }
         let cold = 1.0 + rate_rps * self.cold_start_s;
         if cold.is_infinite() { 1.0 } else { cold / self.requests_per_cycle(rate_rps) }
     }
@@ -54,15 +61,38 @@ impl OnlyWhenAsked {
 /// What copies of a deployment cost, by rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bill {
-    /// Of one copy that is up, an hour.
+    /// Of one copy that is up, an hour, beside machines that it shares with others.
     pub per_hour: f64,
+    /// Of whole machines, which as many copies share as have room on them.
+    pub machines: Option<Machines>,
     /// Requests a second that one copy carries; above zero.
     pub carries_rps: f64,
     /// When copies are up.
     pub uptime: Uptime,
 }
 
+/// Machines that are paid for whole, whatever of them is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machines {
+    /// All machines of one copy, an hour.
+    pub per_hour: f64,
+    /// So many copies have room on them; at least 1.
+    pub fits: u32,
+}
+
+impl Machines {
+    fn cost_per_hour(self, copies: u32) -> f64 {
+        self.per_hour * f64::from(copies.div_ceil(self.fits))
+    }
+}
+
 impl Bill {
+    /// Of one copy where every machine is full.
+    pub fn full(self) -> Self {
+        let of_machines = self.machines.map_or(0.0, |m| m.per_hour / f64::from(m.fits));
+        Self { per_hour: self.per_hour + of_machines, machines: None, ..self }
+    }
+
     /// The least number of copies that carry `rate_rps`; at least one. Absent above [`MOST_COPIES`].
     pub fn copies(&self, rate_rps: f64) -> Option<u32> {
         let copies = (rate_rps / self.carries_rps * (1.0 - ROUNDING)).ceil().max(1.0);
@@ -76,16 +106,19 @@ impl Bill {
 
     /// What they cost an hour, on average. Absent where there is no such number of them.
     pub fn cost_per_hour(&self, rate_rps: f64) -> Option<f64> {
-        let copies = f64::from(self.copies(rate_rps)?);
+        let whole = self.copies(rate_rps)?;
+        let copies = f64::from(whole);
+        let of_machines = self.machines.map_or(0.0, |m| m.cost_per_hour(whole));
         Some(
-            self.per_hour
-                * match self.uptime {
-                    Uptime::Always => copies,
-                    Uptime::OnlyWhenAsked(asked) => {
-                        let rest = (rate_rps - (copies - 1.0) * self.carries_rps).max(0.0);
-                        copies - 1.0 + asked.share_up(rest)
-                    }
-                },
+            of_machines
+                + self.per_hour
+                    * match self.uptime {
+                        Uptime::Always => copies,
+                        Uptime::OnlyWhenAsked(asked) => {
+                            let rest = (rate_rps - (copies - 1.0) * self.carries_rps).max(0.0);
+                            copies - 1.0 + asked.share_up(rest)
+                        }
+                    },
         )
     }
 

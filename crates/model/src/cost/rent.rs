@@ -20,6 +20,8 @@ pub struct Taken<'a> {
     pub instances: u32,
     /// How long the platform was told to keep an idle instance.
     pub scaledown: Option<Nanos>,
+    /// So many instances the platform was told to keep up though nobody asks.
+    pub kept_up: u32,
 }
 
 impl<'a> Taken<'a> {
@@ -40,6 +42,7 @@ impl<'a> Taken<'a> {
             fits: 1,
             instances: u32::try_from(deployment.instances.len()).unwrap_or(u32::MAX),
             scaledown: deployment.span("scaledown"),
+            kept_up: deployment.whole("min_containers").unwrap_or(0),
         };
         let mut placed = BTreeSet::new();
         for share in deployment.instances.iter().flat_map(|i| &i.place) {
@@ -73,6 +76,8 @@ impl<'a> Taken<'a> {
 pub struct Rent {
     /// All of it, an hour.
     pub per_hour: f64,
+    /// So many copies of it have that together, since it is whole machines that are paid for; at least 1.
+    pub shared_by: u32,
     /// What that is made of, in words.
     pub by: String,
     /// It is bought: its power is not in it.
@@ -83,12 +88,14 @@ pub struct Rent {
 
 /// What a platform that bills by the second bills besides the time in which requests are answered. Absent is what
 /// nobody said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Metered {
     /// From nothing to the first answer.
     pub cold_start: Option<Nanos>,
     /// How long an idle instance stays up.
     pub scaledown: Option<Nanos>,
+    /// The part of it that stays up though nobody asks, from 0 to 1.
+    pub kept_up: f64,
 }
 
 impl Prices {
@@ -115,8 +122,11 @@ impl Prices {
             Ok(of_gpus) => Ok(Rent {
                 per_hour: (of_gpus + beside) * 3_600.0,
                 by: format!("{} on {platform}, by the second", gpus(taken)),
+                shared_by: 1,
                 is_owned: false,
                 metered: Some(Metered {
+                    kept_up: f64::from(taken.kept_up.min(taken.instances))
+                        / f64::from(taken.instances.max(1)),
                     cold_start: prices.cold_start.map(|d| d.0),
                     scaledown: prices.scaledown.map(|d| d.0).or(taken.scaledown),
                 }),
@@ -135,11 +145,8 @@ impl Prices {
         let prices: Vec<f64> = taken.hosts.iter().map(price).collect::<Option<_>>()?;
         (!prices.is_empty()).then(|| Rent {
             per_hour: prices.iter().sum(),
-            by: format!(
-                "{} whole for each copy, {}",
-                joined(taken.hosts.iter().copied()),
-                terms.name()
-            ),
+            by: format!("{}, {}", whole(taken), terms.name()),
+            shared_by: taken.fits,
             is_owned: terms == Terms::Owned,
             metered: None,
         })
@@ -154,6 +161,7 @@ impl Prices {
         Ok(Rent {
             per_hour,
             by: format!("{}, {}", gpus(taken), terms.name()),
+            shared_by: 1,
             is_owned: terms == Terms::Owned,
             metered: None,
         })
@@ -168,6 +176,15 @@ fn sum(taken: &Taken<'_>, price: impl Fn(&str) -> Option<f64>) -> Result<f64, St
         None => Err((*kind).to_owned()),
     };
     taken.gpus.iter().map(of).sum()
+}
+
+/// Machines that are paid for whole, and by how many copies.
+fn whole(taken: &Taken<'_>) -> String {
+    let machines = joined(taken.hosts.iter().copied());
+    match taken.fits {
+        1 => format!("{machines} whole for each copy"),
+        n => format!("{machines} whole for every {n} copies"),
+    }
 }
 
 fn gpus(taken: &Taken<'_>) -> String {

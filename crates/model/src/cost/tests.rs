@@ -84,7 +84,7 @@ fn a_deployment_has_the_price_of_what_it_takes() {
     // A machine that has a price is had whole, and so are two of them.
     assert_eq!(
         cost(of(&[("node-0", &[3])], OnDemand)),
-        gpus(24.0, "node-0 whole for each copy, on_demand")
+        gpus(24.0, "node-0 whole for every 8 copies, on_demand")
     );
     // On other terms it has no price, so its GPUs have theirs.
     assert_eq!(cost(of(&[("node-0", &[3])], Reserved)), gpus(2.5, "1 x H100-SXM-80G, reserved"));
@@ -122,7 +122,10 @@ fn what_is_billed_by_the_second_says_what_is_billed_besides() {
     // (4 x 0.0011 + 0.0001) x 3600.
     assert!((rent.per_hour - 16.2).abs() < 1e-9, "{rent:?}");
     let seconds = |n| Some(Nanos::from_secs(n));
-    assert_eq!(rent.metered, Some(Metered { cold_start: seconds(90), scaledown: seconds(60) }));
+    assert_eq!(
+        rent.metered,
+        Some(Metered { cold_start: seconds(90), scaledown: seconds(60), kept_up: 0.0 })
+    );
     d.gpu_kinds = vec!["B200".into()];
     let missing = prices().rent(&Taken::of(&d, &[]), Terms::OnDemand);
     assert_eq!(missing, Err("no price of a second of B200 on modal".to_owned()));
@@ -154,12 +157,12 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
 }
 
 fn always(per_hour: f64, carries_rps: f64) -> Bill {
-    Bill { per_hour, carries_rps, uptime: Uptime::Always }
+    Bill { per_hour, machines: None, carries_rps, uptime: Uptime::Always }
 }
 
 #[test]
 fn a_copy_that_is_up_only_when_asked_costs_its_start_and_its_wait() {
-    let asked = OnlyWhenAsked { cold_start_s: 90.0, lingers_s: 65.0 };
+    let asked = OnlyWhenAsked { cold_start_s: 90.0, lingers_s: 65.0, kept_up: 0.0 };
     // One request in a long time: 155 s each.
     let rare = 1e-6;
     assert!((asked.share_up(rare) / rare - 155.0).abs() < 0.1, "{}", asked.share_up(rare));
@@ -185,6 +188,27 @@ fn the_smaller_is_cheaper_below_a_rate_that_is_told() {
     assert_eq!(above, None, "{above:?}");
 }
 
+#[test]
+fn copies_that_share_a_machine_pay_for_it_once() {
+    let machines = Some(Machines { per_hour: 24.0, fits: 4 });
+    let bill = Bill { per_hour: 1.0, machines, ..always(0.0, 2.0) };
+    let cost = |rate| bill.cost_per_hour(rate).unwrap();
+    // One, four and five copies.
+    assert_eq!([2.0, 8.0, 10.0].map(cost), [25.0, 28.0, 53.0]);
+    assert!((bill.full().per_hour - 7.0).abs() < 1e-12);
+    // For 15 an hour 4 are carried: two of them cost 30 where the shared machine costs 28.
+    let (below, above) = bill.break_even(&always(15.0, 4.0), 8.0, (0.1, 9.0));
+    assert!((below.unwrap() - 4.0).abs() < 1e-4, "{below:?}");
+    assert!((above.unwrap() - 8.0).abs() < 1e-4, "a second machine: {above:?}");
+}
+
+#[test]
+fn what_stays_up_is_paid_for_and_starts_nobody_waits_for() {
+    let asked = OnlyWhenAsked { cold_start_s: 90.0, lingers_s: 65.0, kept_up: 0.5 };
+    assert!((asked.share_up(1e-9) - 0.5).abs() < 1e-6);
+    assert!(asked.share_cold(0.01).abs() < f64::EPSILON);
+}
+
 proptest! {
     #[test]
     fn copies_are_the_least_number_that_carries_the_rate(rate in 0.01..500.0_f64, carries in 0.05..50.0_f64) {
@@ -199,9 +223,9 @@ proptest! {
         rate in 0.01..100.0_f64, more in 1.0..3.0_f64, price in 0.01..100.0_f64,
         carries in 0.5..50.0_f64, cold in 0.0..300.0_f64, lingers in 0.0..300.0_f64,
     ) {
-        let asked = Uptime::OnlyWhenAsked(OnlyWhenAsked { cold_start_s: cold, lingers_s: lingers });
+        let asked = Uptime::OnlyWhenAsked(OnlyWhenAsked { cold_start_s: cold, lingers_s: lingers, kept_up: 0.0 });
         for uptime in [Uptime::Always, asked] {
-            let bill = Bill { per_hour: price, carries_rps: carries, uptime };
+            let bill = Bill { per_hour: price, machines: None, carries_rps: carries, uptime };
             let cost = bill.cost_per_hour(rate).unwrap();
             let dearer = Bill { per_hour: price * more, ..bill }.cost_per_hour(rate).unwrap();
             let busier = bill.cost_per_hour(rate * more).unwrap();
@@ -214,8 +238,8 @@ proptest! {
     fn at_the_break_even_both_cost_the_same(
         price in 0.5..2.0_f64, cold in 1.0..120.0_f64, lingers in 5.0..300.0_f64,
     ) {
-        let uptime = Uptime::OnlyWhenAsked(OnlyWhenAsked { cold_start_s: cold, lingers_s: lingers });
-        let metered = Bill { per_hour: 2.0 * price, carries_rps: 50.0, uptime };
+        let uptime = Uptime::OnlyWhenAsked(OnlyWhenAsked { cold_start_s: cold, lingers_s: lingers, kept_up: 0.0 });
+        let metered = Bill { per_hour: 2.0 * price, machines: None, carries_rps: 50.0, uptime };
         let fixed = always(price, 50.0);
         // All the time up it is twice as dear, so there is a rate at which it is up half of the time.
         let (below, above) = fixed.break_even(&metered, 40.0, (1e-6, 49.0));

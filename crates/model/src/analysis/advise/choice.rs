@@ -2,7 +2,9 @@
 
 use super::levels::{Ladder, Level};
 use super::{Asked, Choice, Demand, PerMtok, PowerUse};
-use crate::cost::{Bill, MOST_COPIES, OnlyWhenAsked, Power, Rent, Taken, Uptime, per_mtok};
+use crate::cost::{
+    Bill, MOST_COPIES, Machines, OnlyWhenAsked, Power, Rent, Taken, Uptime, per_mtok,
+};
 use crate::distinct::distinct;
 use crate::plan::DeploymentPlan;
 use crate::results::Estimate;
@@ -26,6 +28,8 @@ pub(super) struct Weighed<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Priced {
     pub(super) rent: f64,
+    /// So many copies have what the rent is of.
+    pub(super) shared_by: u32,
     /// Only where it is owned.
     pub(super) power: f64,
     pub(super) uptime: Uptime,
@@ -33,7 +37,14 @@ pub(super) struct Priced {
 
 impl Priced {
     pub(super) fn bill(&self, carries: f64) -> Bill {
-        Bill { per_hour: self.rent + self.power, carries_rps: carries, uptime: self.uptime }
+        let machines = Machines { per_hour: self.rent, fits: self.shared_by };
+        let is_shared = self.shared_by > 1;
+        Bill {
+            per_hour: self.power + if is_shared { 0.0 } else { self.rent },
+            machines: is_shared.then_some(machines),
+            carries_rps: carries,
+            uptime: self.uptime,
+        }
     }
 }
 
@@ -55,8 +66,7 @@ impl<'a> Weighed<'a> {
         let taken = Taken::of(deployment, &contender.plan.hosts);
         let carries = carried.point / (1.0 + asked.headroom);
         let demand = asked.demand.value();
-        let unpriced = Bill { per_hour: 0.0, carries_rps: carries, uptime: Uptime::Always };
-        let copies = unpriced
+        let copies = unpriced(carries)
             .copies(demand)
             .ok_or_else(|| format!("more than {MOST_COPIES} copies of it would be needed"))?;
         let found = rent(ladder, deployment, &taken, asked);
@@ -107,12 +117,21 @@ impl<'a> Weighed<'a> {
         moved.bill(self.carries).cost_per_hour(demand.value())
     }
 
+    /// What its copies would cost an hour if one carried so much.
+    pub(super) fn cost_if_it_carried(&self, carries: f64, demand: Demand) -> Option<f64> {
+        self.priced?.bill(carries).cost_per_hour(demand.value())
+    }
+
     /// GPUs of the copies that carry `demand`.
     pub(super) fn gpus(&self, demand: Demand) -> u64 {
-        let bill = Bill { per_hour: 0.0, carries_rps: self.carries, uptime: Uptime::Always };
-        let copies = bill.copies(demand.value()).unwrap_or(MOST_COPIES);
+        let copies = unpriced(self.carries).copies(demand.value()).unwrap_or(MOST_COPIES);
         u64::from(copies) * u64::from(self.gpus)
     }
+}
+
+/// Copies that nobody pays for.
+const fn unpriced(carries_rps: f64) -> Bill {
+    Bill { per_hour: 0.0, machines: None, carries_rps, uptime: Uptime::Always }
 }
 
 fn add_costs(
@@ -134,14 +153,14 @@ fn add_costs(
         method: format!("copies at the ends of the rate's interval: {}", carried.method),
     });
     let rps = choice.at.rps.point;
-    let per_hour = priced.rent + priced.power;
-    choice.mtok_at_slo = mtok(level, per_hour, rps);
+    // What a token costs is told of copies that leave no machine empty; what all of them cost is not.
+    let one = priced.bill(carried.point).full();
+    choice.mtok_at_slo = mtok(level, one.per_hour, rps);
     // Requests a second that the demand comes to.
     let rate = rps * demand / carried.point;
     if let Some(cost) = &choice.cost_per_hour {
         choice.mtok_at_demand = mtok(level, cost.point, rate);
     }
-    let one = priced.bill(carried.point);
     let used =
         |share: f64| Some(mtok(level, one.cost_per_hour(share * carried.point)?, share * rps));
     choice.mtok_at_utilisation = asked.utilisation.and_then(used);
@@ -174,15 +193,23 @@ fn rent(
 ) -> Result<Found, String> {
     let of_run = ladder.contender().plan.prices.as_ref();
     let mut why = "no price is given".to_owned();
+    let mut passed_over = None;
     for (table, is_given) in [(asked.prices, true), (of_run, false)] {
         let Some(table) = table else { continue };
         match table.rent(taken, asked.terms.unwrap_or_else(|| table.terms())) {
             // A price of the deployment itself, or of its hosts, goes before the run's table.
             Ok(rent) if is_given || asked.terms.is_some() || is_planned(deployment, &rent) => {
-                return Ok(Found { rent, note: None, currency: table.currency.clone() });
+                return Ok(Found { rent, note: passed_over, currency: table.currency.clone() });
             }
             Ok(_) => {}
-            Err(missing) => why = missing,
+            Err(missing) => {
+                if is_given {
+                    passed_over = Some(format!(
+                        "the prices that were given have {missing}; the run's own is taken"
+                    ));
+                }
+                why = missing;
+            }
         }
     }
     // What the plan made of the run's table is on the table's own terms, and on no others.
@@ -193,11 +220,13 @@ fn rent(
         return Err(why);
     }
     let per_hour = deployment.price_per_hour.ok_or(why)?;
-    let note = asked.terms.map(|terms| {
+    let of_terms = asked.terms.map(|terms| {
         format!("price_per_hour of the run says no terms; it is taken for {}", terms.name())
     });
+    let notes: Vec<String> = passed_over.into_iter().chain(of_terms).collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let by = "price_per_hour of the run".to_owned();
-    let rent = Rent { per_hour, by, is_owned: false, metered: None };
+    let rent = Rent { per_hour, by, is_owned: false, metered: None, shared_by: 1 };
     Ok(Found { rent, note, currency: of_run.and_then(|table| table.currency.clone()) })
 }
 
@@ -252,10 +281,11 @@ fn priced_at(
             Uptime::OnlyWhenAsked(OnlyWhenAsked {
                 cold_start_s: start.as_secs_f64(),
                 lingers_s: wait.as_secs_f64() + e2e_ms / 1e3,
+                kept_up: metered.kept_up,
             })
         }
     };
-    Ok(Priced { rent: rent.per_hour, power, uptime })
+    Ok(Priced { rent: rent.per_hour, shared_by: rent.shared_by, power, uptime })
 }
 
 /// Of all copies, with the machines where their power is known.

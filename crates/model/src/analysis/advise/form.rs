@@ -150,7 +150,7 @@ pub struct NotTrusted {
     pub point: String,
     /// Codes of the reasons.
     pub codes: Vec<String>,
-    /// Were it trusted, its deployment would carry more.
+    /// Were it trusted, its deployment would carry more, and might be the answer.
     pub would_count: bool,
 }
 

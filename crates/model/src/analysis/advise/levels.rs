@@ -119,7 +119,8 @@ impl<'a> Ladder<'a> {
         format!("misses the SLO even at {}: {words}{chance}", lowest.place())
     }
 
-    pub(super) fn not_trusted(&self) -> Vec<NotTrusted> {
+    /// Points that are left out; `might_win` says whether the deployment would come first if a copy carried so much.
+    pub(super) fn not_trusted(&self, might_win: impl Fn(f64) -> bool) -> Vec<NotTrusted> {
         let carries = self.best().and_then(Level::carries).unwrap_or(0.0);
         let invalid = self.levels.iter().filter(|l| !l.is_trusted());
         let told = invalid.map(|l| NotTrusted {
@@ -128,7 +129,7 @@ impl<'a> Ladder<'a> {
             codes: l.codes(TrustLevel::Invalid),
             // Of records that cannot be read nobody knows what they would say.
             would_count: l.is_damaged()
-                || (l.judged.holds && l.carries().is_some_and(|c| c > carries)),
+                || (l.judged.holds && l.carries().is_some_and(|c| c > carries && might_win(c))),
         });
         told.collect()
     }
