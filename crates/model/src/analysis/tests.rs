@@ -15,12 +15,13 @@ use crate::workload::{Api, CachePolicy, History, Source, Spread, Talk, Workload}
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod advise;
 mod doubts;
 mod machines;
 mod pairs;
+mod real;
 mod versus;
 
 pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {

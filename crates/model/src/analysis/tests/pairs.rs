@@ -90,23 +90,34 @@ impl Case {
     /// `n` comparisons, each of all metrics that every pair is compared on.
     fn draw(self, n: u64) -> Vec<Vec<Comparison>> {
         let (pool, mut rng) = (pool(), Xoshiro256PlusPlus::seed_from_u64(u64::from(self.trials)));
-        let plan = plan(vec![deployment("a", 4)]);
-        let point = point_plan("a", 2, self.trials);
-        let one_result = result_of(&plan, &point, &self.side(&pool, 1.0, &mut rng));
-        let mut one = |_| {
-            let trials = [1.0 + self.effect, 1.0].map(|f| self.side(&pool, f, &mut rng));
-            let results = [0, 1].map(|i| remade(&one_result, &plan, &point, &trials[i]));
-            let [a, b] = [0, 1].map(|i| Side {
-                result: &results[i],
-                trials: &trials[i],
-                point: &point,
-                plan: &plan,
-                class: None,
-            });
-            family(&names(&[]), &a, &b, self.margin)
-        };
-        (0..n).map(&mut one).collect()
+        let sides = |rng: &mut _| [1.0 + self.effect, 1.0].map(|f| self.side(&pool, f, rng));
+        compared((2, self.trials), self.margin, n, || sides(&mut rng))
     }
+}
+
+/// `n` comparisons of the two sides that `draw` gives, each of so many requests in flight and trials.
+pub(super) fn compared(
+    (in_flight, trials): (u32, u32),
+    margin: Option<f64>,
+    n: u64,
+    mut draw: impl FnMut() -> [Vec<TrialRecords>; 2],
+) -> Vec<Vec<Comparison>> {
+    let plan = plan(vec![deployment("a", 4)]);
+    let point = point_plan("a", in_flight, trials);
+    let like = result_of(&plan, &point, &draw()[1]);
+    let one = |_| {
+        let trials = draw();
+        let results = [0, 1].map(|i| remade(&like, &plan, &point, &trials[i]));
+        let [a, b] = [0, 1].map(|i| Side {
+            result: &results[i],
+            trials: &trials[i],
+            point: &point,
+            plan: &plan,
+            class: None,
+        });
+        family(&names(&[]), &a, &b, margin)
+    };
+    (0..n).map(one).collect()
 }
 
 fn result_of(plan: &Plan, point: &PointPlan, trials: &[TrialRecords]) -> PointResult {
@@ -148,17 +159,20 @@ fn remade(
     result
 }
 
-fn is_called_different(c: &Comparison) -> bool {
+pub(super) fn is_called_different(c: &Comparison) -> bool {
     matches!(c.verdict, ComparisonVerdict::Better | ComparisonVerdict::Worse)
 }
 
 /// Of a hundred.
-fn share<T>(all: &[T], holds: impl Fn(&T) -> bool) -> f64 {
+pub(super) fn share<T>(all: &[T], holds: impl Fn(&T) -> bool) -> f64 {
     100.0 * all.iter().filter(|x| holds(x)).count() as f64 / all.len() as f64
 }
 
 /// By metric, of a hundred.
-fn by_metric(all: &[Vec<Comparison>], holds: impl Fn(&Comparison) -> bool) -> Vec<(String, f64)> {
+pub(super) fn by_metric(
+    all: &[Vec<Comparison>],
+    holds: impl Fn(&Comparison) -> bool,
+) -> Vec<(String, f64)> {
     let of = |i: usize| (all[0][i].metric.clone(), share(all, |family| holds(&family[i])));
     (0..all[0].len()).map(of).collect()
 }
