@@ -58,6 +58,7 @@ const LOOKS: &[Look] = &[
     processors::frontend,
     processors::client,
     network::link,
+    network::nvlink,
     too_little_load,
     bubble,
 ];

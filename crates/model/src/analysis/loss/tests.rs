@@ -101,6 +101,8 @@ struct Case {
     usage: Usage,
     more: Vec<(&'static str, f64)>,
     paths: Vec<MeasuredPath>,
+    /// Kind of the GPUs of n1.
+    gpu: Option<&'static str>,
     copies: u32,
 }
 
@@ -124,6 +126,7 @@ impl Case {
             usage,
             more: Vec::new(),
             paths: Vec::new(),
+            gpu: None,
             copies: 1,
         }
     }
@@ -136,7 +139,16 @@ impl Case {
     fn loss_of(self, in_flight: f64) -> Loss {
         let mut over = deployment("over", 2);
         over.instances = (0..self.copies).map(|_| self.instance.clone()).collect();
-        let plan = plan(vec![deployment("base", 1), over]);
+        let mut plan = plan(vec![deployment("base", 1), over]);
+        plan.hosts.extend(self.gpu.map(|kind| crate::plan::HostPlan {
+            name: "n1".to_owned(),
+            addr: "127.0.0.1".to_owned(),
+            ssh: None,
+            gpus: 8,
+            gpu: Some(kind.to_owned()),
+            iface: None,
+            labels: BTreeMap::new(),
+        }));
         let points = [point_plan("base", 16, 1), point_plan("over", 16, 1)];
         let mut grown = metrics(self.times, self.in_flight, self.tokens);
         for (name, value) in self.more {
@@ -281,6 +293,26 @@ fn a_rate_limited_link_is_named_first() {
     let loss = case.loss();
     assert_eq!(first(&loss).0, Cause::Decode, "{}", loss.text);
     assert!(loss.text.contains("nothing that was read explains it"), "{}", loss.text);
+}
+
+/// GPUs of one machine wait for NVLink by what their kind can send; of a kind that is in no table nothing is known.
+#[test]
+fn a_full_nvlink_is_named_with_its_gpu() {
+    let of = |kind| {
+        let mut case = Case::slower(Times { decode: 800.0, engine_decode: 800.0, ..NONE });
+        let sent = Some(MeanMax { mean: 270.0, max: 400.0 });
+        case.usage.gpus = vec![GpuUse { nvlink_sent_gbytes_per_s: sent, ..gpu(3, 1400.0) }];
+        case.gpu = Some(kind);
+        case.loss()
+    };
+    let loss = of("H100-SXM-80G");
+    assert_eq!(first(&loss).0, Cause::Link, "{}", loss.text);
+    assert!(
+        loss.text.contains("n1 GPU 3 sent 270 GB/s over NVLink on average, 60.0 %"),
+        "{}",
+        loss.text
+    );
+    assert_eq!(first(&of("RTX-4090")).0, Cause::Decode);
 }
 
 /// A link inside of one machine is no link between its parts.

@@ -1,4 +1,4 @@
-//! Links between the machines of a deployment.
+//! Links between the machines of a deployment, and between the GPUs of one.
 
 use super::{Cause, Claim, Seen, instances, usages};
 use crate::analysis::compare::Side;
@@ -6,7 +6,7 @@ use crate::analysis::doubt::percent;
 use crate::doctor::MeasuredPath;
 use crate::plan::Role;
 use crate::telemetry::Usage;
-use crate::telemetry::usage::LinkUse;
+use crate::telemetry::usage::{GpuUse, LinkUse};
 use crate::units::significant;
 
 /// Below this a link is no limit by itself.
@@ -26,6 +26,39 @@ pub(super) fn link(seen: &Seen<'_>) -> Option<Claim> {
     let (most, evidence) = by_speed(seen).or_else(|| by_losses(seen.over))?;
     let stages = &[Cause::Decode, Cause::Prefill, Cause::Outside, Cause::FirstToken];
     Some(Claim { cause: Cause::Link, stages, most, evidence })
+}
+
+/// What NVLink carries one way, in gigabytes per second, by the kind of GPU as files name it: half of what NVIDIA's data
+/// sheets give for both ways (A100 SXM 600, H100 SXM and H200 900, B200 and GB200 1,800). Bridged cards have other
+/// numbers, and are in no row.
+const NVLINK_GBYTES_PER_S: &[(&str, f64)] =
+    &[("A100-SXM", 300.0), ("H100-SXM", 450.0), ("H200", 450.0), ("B200", 900.0)];
+
+/// Of the links between GPUs of one machine: the fullest GPU's, by what its kind can send.
+pub(super) fn nvlink(seen: &Seen<'_>) -> Option<Claim> {
+    let fullest = |side: &Side<'_>| {
+        let of = |gpu: &GpuUse| {
+            gpu.role?;
+            let host = side.plan.hosts.iter().find(|h| h.name == gpu.host)?;
+            let kind = host.gpu.as_deref()?;
+            let (_, gbytes) = NVLINK_GBYTES_PER_S.iter().find(|(name, _)| kind.contains(name))?;
+            let sent = gpu.nvlink_sent_gbytes_per_s?.mean;
+            Some((sent / gbytes, format!("{} GPU {}", gpu.host, gpu.index?), sent))
+        };
+        usages(side).flat_map(|u| &u.gpus).filter_map(of).max_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    let (busy, name, sent) = fullest(seen.over)?;
+    let before = fullest(seen.base).map_or(0.0, |(b, ..)| b);
+    (busy >= BUSY_LINK && busy > before).then(|| Claim {
+        cause: Cause::Link,
+        stages: &[Cause::Decode, Cause::Prefill, Cause::FirstToken],
+        most: (busy - before).min(1.0),
+        evidence: format!(
+            "{name} sent {} GB/s over NVLink on average, {} of what its kind can",
+            significant(sent),
+            percent(busy)
+        ),
+    })
 }
 
 fn busier(link: &LinkUse) -> Option<(f64, f64)> {
