@@ -1,8 +1,9 @@
 //! From a path to a checked experiment and its plan.
 
 use crate::exit::Failure;
-use scalebeam_model::plan::{Plan, resolve};
-use scalebeam_model::spec::{Diagnostics, Experiment};
+use scalebeam_model::plan::{EngineKind, Plan, resolve};
+use scalebeam_model::spec::{Diagnostics, Experiment, Problem};
+use scalebeam_sim::catalog;
 use std::path::{Path, PathBuf};
 
 /// A file that was read, checked and planned.
@@ -69,7 +70,38 @@ pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Load
     let experiment = Experiment::parse(&text, shown, engines).map_err(Unreadable::Problems)?;
     let plan = resolve(&experiment, engines)
         .map_err(|e| Unreadable::Problems(Diagnostics::locate(&text, shown, e.0)))?;
+    let unknown = unknown_gpus(&experiment, &plan);
+    if !unknown.is_empty() {
+        return Err(Unreadable::Problems(Diagnostics::locate(&text, shown, unknown)));
+    }
     Ok(Loaded { text, base, experiment, plan })
+}
+
+/// Emulated GPUs that are in no catalogue. Fixed times need none.
+fn unknown_gpus(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
+    let of = |args: &[String], flag: &str| {
+        let at = args.iter().position(|a| a == flag)?;
+        args.get(at + 1).cloned()
+    };
+    let mut out = Vec::new();
+    for (index, spec) in experiment.deployments() {
+        let deployment = plan.deployments.iter().find(|d| d.name == spec.name);
+        let Some(deployment) = deployment.filter(|d| d.engine == EngineKind::Emulated) else {
+            continue;
+        };
+        let roofline = deployment
+            .processes
+            .iter()
+            .filter(|p| of(&p.args, "--timing").as_deref() == Some("roofline"));
+        let gpu =
+            roofline.filter_map(|p| of(&p.args, "--gpu")).find(|gpu| catalog::gpu(gpu).is_none());
+        let Some(gpu) = gpu else { continue };
+        let near = catalog::nearest(&gpu, catalog::gpu_names()).join(", ");
+        let hint = format!("near it are {near}; fixed times (ttft, itl in params) need no GPU");
+        let message = format!("'{}' emulates the GPU '{gpu}', which is in no catalogue", spec.name);
+        out.push(Problem::new(format!("deploy[{index}]"), message, hint));
+    }
+    out
 }
 
 impl Loaded {

@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 
 pub mod catalogue;
 mod flight;
+mod hint;
 mod machines;
 pub mod timeline;
 
 pub use flight::{InFlight, NoWindow, steady, steady_window};
+pub use hint::hint_for;
 pub use timeline::{Slice, Timeline};
 
 /// Which way is better.

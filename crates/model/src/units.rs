@@ -126,7 +126,12 @@ impl fmt::Display for Nanos {
 
 /// Formats with three significant digits and no exponent.
 pub fn significant(value: f64) -> String {
+    /// Beyond this its digits are more than anybody reads.
+    const LONGEST: f64 = 1e12;
     let size = value.abs();
+    if size >= LONGEST {
+        return format!("{value:.2e}");
+    }
     let digits = match size {
         10.0..100.0 => 1,
         1.0..10.0 => 2,

@@ -134,7 +134,9 @@ impl TrialFile {
         }
         let file = match Self::read(dir) {
             Ok(file) => file,
-            Err(RecordError::Damaged { .. }) => return Ok((TrialState::Partial, None)),
+            Err(RecordError::Damaged { .. } | RecordError::Json { .. }) => {
+                return Ok((TrialState::Partial, None));
+            }
             Err(error) => return Err(error),
         };
         let state = if file.ended.is_some() { TrialState::Complete } else { TrialState::Partial };

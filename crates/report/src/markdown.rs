@@ -67,9 +67,9 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     let found = found.chain(machines::grid(results)).chain(engines::grids(results));
     for grid in grids.chain(found) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
-        let rule = grid.head.iter().enumerate();
-        let rule: Vec<String> =
-            rule.map(|(i, _)| if i < grid.names { "---" } else { "---:" }.to_owned()).collect();
+        let is_words = |i: usize| i < grid.names || !grid.rows.iter().any(|row| is_number(&row[i]));
+        let rule = |i| if is_words(i) { "---" } else { "---:" }.to_owned();
+        let rule: Vec<String> = (0..grid.head.len()).map(rule).collect();
         write_row(&mut out, &grid.head);
         write_row(&mut out, &rule);
         for row in &grid.rows {
@@ -88,6 +88,12 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     }
     closing(&mut out, input);
     out
+}
+
+/// Numbers stand under each other by their last digit, words by their first letter.
+fn is_number(cell: &str) -> bool {
+    let begins = cell.trim_start_matches(['<', '>', '+', '-', '~', '!', ' ']);
+    begins.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn write_section(out: &mut String, section: &Section<'_>) {

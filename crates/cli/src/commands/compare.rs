@@ -10,7 +10,7 @@ use scalebeam_model::analysis::MeasuredPoint;
 use scalebeam_model::analysis::versus::{Asked, Contender, NotComparable, Versus, versus};
 use scalebeam_model::import::ImportedFile;
 use scalebeam_model::import::beside::{NotBeside, beside};
-use scalebeam_model::metrics::{self, Better, catalogue};
+use scalebeam_model::metrics::{self, Better, catalogue, hint_for};
 use scalebeam_model::results::Results;
 use scalebeam_model::stats::percentile::split;
 use scalebeam_record::RunReader;
@@ -78,8 +78,9 @@ fn asked_metrics(names: &[String]) -> Result<Vec<&str>, Failure> {
     for name in names {
         let metric = metrics::find(split(name).0).filter(|_| catalogue::is_known(name));
         let Some(metric) = metric else {
-            return Err(Failure::usage(format!("--metrics: no metric '{name}'"))
-                .hint(format!("known are {}", catalogue::known_names().join(", "))));
+            return Err(
+                Failure::usage(format!("--metrics: no metric '{name}'")).hint(hint_for(name))
+            );
         };
         if metric.better == Better::Neither {
             return Err(Failure::usage(format!("--metrics: neither way is '{name}' better"))

@@ -3,6 +3,7 @@
 
 use super::{ImportFlaw, ImportedPoint};
 use crate::units::significant;
+use std::collections::BTreeMap;
 
 /// By how much two ways to find one number may differ.
 const NEARLY: f64 = 0.05;
@@ -17,6 +18,7 @@ const FOR_P99: f64 = 100.0;
 type Law = fn(&ImportedPoint) -> Option<String>;
 
 const LAWS: &[(&str, Law)] = &[
+    ("impossible_number", impossible),
     ("requests_failed", failed),
     ("fewer_requests_than_users", too_few_requests),
     ("concurrency_not_reached", little),
@@ -31,6 +33,18 @@ const LAWS: &[(&str, Law)] = &[
 pub(super) fn broken(point: &ImportedPoint) -> Vec<ImportFlaw> {
     let of = |(code, law): &(&str, Law)| Some(ImportFlaw::new(code, law(point)?));
     LAWS.iter().filter_map(of).collect()
+}
+
+/// Times, rates and counts of what happened are at least nothing.
+fn impossible(point: &ImportedPoint) -> Option<String> {
+    let counts = [("completed", point.completed), ("failed", point.failed)].into_iter();
+    let counts = counts.filter_map(|(name, n)| Some((name.to_owned(), n?)));
+    let of = |(metric, stats): (&String, &BTreeMap<String, f64>)| -> Vec<(String, f64)> {
+        stats.iter().map(|(stat, n)| (format!("{metric} {stat}"), *n)).collect()
+    };
+    let mut all = counts.chain(point.metrics.iter().flat_map(of));
+    let (name, n) = all.find(|(_, n)| *n < 0.0 || !n.is_finite())?;
+    Some(format!("{name} is {}: no measurement gives that", significant(n)))
 }
 
 /// What failed is in no latency, and what timed out was the slowest.

@@ -23,8 +23,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
     let mut panels = Vec::new();
     for metric in metrics {
         let of: Vec<&Scaling> = studies.iter().filter(|s| s.metric == metric).copied().collect();
-        // The heaviest load comes last, and shows best what size is worth.
-        panels.extend(of.last().map(|study| over_size(view, study)));
+        panels.extend(last_of_each_basis(&of).into_iter().map(|study| over_size(view, study)));
         panels.push(by_load(view, &of));
     }
     if panels.is_empty() {
@@ -48,6 +47,13 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
         legend,
         notes: notes(&studies),
     }
+}
+
+/// The heaviest load comes last, and shows best what size is worth; so does the last of each other way to compare.
+fn last_of_each_basis<'a>(studies: &[&'a Scaling]) -> Vec<&'a Scaling> {
+    let kinds = distinct(studies.iter().map(|s| std::mem::discriminant(&s.basis)));
+    let last = |kind| studies.iter().rfind(|s| std::mem::discriminant(&s.basis) == kind).copied();
+    kinds.into_iter().filter_map(last).collect()
 }
 
 fn subtitle(view: &View<'_>, studies: &[&Scaling]) -> String {

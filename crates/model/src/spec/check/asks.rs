@@ -2,9 +2,9 @@
 
 use super::{name, pace, reference, reports, search, slo, unique, workloads};
 use crate::analysis::search::SLO_CAPACITY;
-use crate::metrics::catalogue::{is_known, known_names};
+use crate::metrics::catalogue::is_known;
+use crate::metrics::hint_for;
 use crate::plan::Mode;
-use crate::spec::diagnostic::nearest;
 use crate::spec::{Experiment, LoadSpec, Problem, WorkloadSpec};
 use crate::workload::Api;
 
@@ -160,12 +160,7 @@ fn metric(path: String, name: &str, problems: &mut Vec<Problem>) {
     if is_known(name) {
         return;
     }
-    let names = known_names();
-    let hint = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => format!("known are {}", names.join(", ")),
-    };
-    problems.push(Problem::new(path, format!("unknown metric '{name}'"), hint));
+    problems.push(Problem::new(path, format!("unknown metric '{name}'"), hint_for(name)));
 }
 
 fn every_report(experiment: &Experiment, problems: &mut Vec<Problem>) {
@@ -218,6 +213,12 @@ fn expects(experiment: &Experiment, problems: &mut Vec<Problem>) {
                 message,
                 "use ==, !=, <, <=, > or >=",
             ));
+        }
+        if !expect.value.is_finite() {
+            let message =
+                format!("nothing is measured that could be {} {}", expect.op, expect.value);
+            let hint = "give a number in the metric's own unit, as 450 for milliseconds";
+            problems.push(Problem::new(format!("expect[{e}].value"), message, hint));
         }
         let place = expect.place.clone().unwrap_or_default();
         let path = format!("expect[{e}].where");
