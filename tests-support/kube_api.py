@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A small API server of Kubernetes, for kubectl: objects in memory, and pods that do what a file says.
 
-    kube_api.py DIR [--without GROUP ...] [--node-port PORT]
+    kube_api.py DIR [--without GROUP ...] [--node-port PORT] [--container COMMAND]
 
 It writes DIR/kubeconfig once it listens, and DIR/requests.log as it is asked. It answers what kubectl asks:
 discovery, OpenAPI (as much as says that fields are validated here), server-side apply, get, lists by label,
-deletes and logs. There is no scheduler, no kubelet and no operator: for each workload that is applied it makes
+deletes, logs and, with --container, exec. There is no scheduler, no kubelet and no operator: for each workload that is applied it makes
 the pods that they would make, in the state that DIR/behaviour names (a word, read anew at each request):
 
     ready         all pods run and are ready (as when the file is absent)
@@ -31,6 +31,11 @@ Where DIR/without is, the API groups that it names are gone, with their objects.
 Where DIR/site.json is, it also has what that says the cluster has (`objects`, whole), and may do all but what
 `denied` lists ("delete deployments"). Without it rights, nodes, quotas and Secrets are not known here.
 
+With --container each pod is a process that runs this command, in namespaces of its own, and answers at PORT of its own
+address, which is that of its node for NodePorts; commands are executed in it (kube_pods.py). DIR/pods has lines `END
+WORD` for pods whose names end so: `forbidden` (nobody may exec), `no-shell` (its image has none), `read-only` (nothing
+can be written in it).
+
 Texts of states are those of kubelet and scheduler 1.32. Service accounts, admission and conflicts between
 field managers are not modelled.
 """
@@ -44,6 +49,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
+
+import kube_pods
 
 # Group, version, plural, kind.
 KINDS = [
@@ -81,7 +88,7 @@ REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # How long a deleted object keeps its pods.
 GONE_AFTER_S = 0.3
 PORT = re.compile(r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
-                  r"/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<sub>/log)?)?$")
+                  r"/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<sub>/log|/exec)?)?$")
 
 
 class Cluster:
@@ -94,6 +101,7 @@ class Cluster:
         self.objects = {}
         self.lock = threading.RLock()
         self.version = 0
+        self.kubelet = None
 
     @property
     def kinds(self):
@@ -179,7 +187,13 @@ class Cluster:
             state = behaviour
             if behaviour == "half":
                 state = "loading" if index == len(pods) - 1 else "ready"
+            running = None
+            if self.kubelet:
+                running = self.kubelet.pods.get(name)
+                state = state if running else "loading"
             pod = make_pod(obj, name, labels, subdomain, state)
+            if running:
+                pod["status"]["hostIP"] = running.address
             ready += is_ready(pod)
             self.objects[("pods", obj["metadata"]["namespace"], name)] = pod
         obj["status"] = status_of(obj, pods, ready, behaviour)
@@ -331,7 +345,7 @@ def make_pod(owner, name, labels, subdomain, state):
             "name": name, "namespace": owner["metadata"]["namespace"], "labels": labels, "uid": f"uid-{name}",
             "creationTimestamp": "2026-01-01T00:00:05Z", "resourceVersion": "1",
         },
-        "spec": {"containers": [{"name": "main", "image": "x"}], **({"subdomain": subdomain} if subdomain else {})},
+        "spec": {"nodeName": "n1", "containers": [{"name": "main", "image": "x"}], **({"subdomain": subdomain} if subdomain else {})},
         "status": {
             "phase": phase, "hostIP": "127.0.0.1", "conditions": [scheduled, ready],
             "containerStatuses": containers,
@@ -357,7 +371,12 @@ class Handler(BaseHTTPRequestHandler):
         with open(os.path.join(self.cluster.folder, "requests.log"), "a") as log:
             log.write(f"{self.command} {self.path} {body.decode(errors='replace')}\n")
         url = urlparse(self.path)
-        query = {k: v[0] for k, v in parse_qs(url.query).items()}
+        words = parse_qs(url.query)
+        query = {k: v[0] for k, v in words.items()}
+        match = PORT.match(url.path)
+        if match and match["sub"] == "/exec":
+            # As long as a command runs others are served.
+            return self.exec(match, words)
         with self.cluster.lock:
             self.cluster.settle()
             self.answer(url.path, query, body)
@@ -460,6 +479,18 @@ class Handler(BaseHTTPRequestHandler):
         obj, is_new = self.cluster.put(entry[2], obj)
         self.json(201 if is_new else 200, shown(obj))
 
+    def exec(self, match, words):
+        name, kubelet = match["name"], self.cluster.kubelet
+        pod = kubelet and kubelet.pods.get(name)
+        if pod is None:
+            return self.not_found(("", "v1", "pods", "Pod"), name)
+        how = kubelet.how(name)
+        if how == "forbidden":
+            return self.status(403, "Forbidden", f'pods "{name}" is forbidden: User "lab" cannot create resource '
+                               f'"pods/exec" in API group "" in the namespace "{match["namespace"]}"',
+                               {"name": name, "kind": "pods"})
+        kube_pods.Exec(self, pod, words["command"], has_shell=how != "no-shell").serve()
+
     def log(self, match, query):
         pod = self.cluster.objects.get(("pods", match["namespace"], match["name"]))
         if pod is None:
@@ -529,6 +560,7 @@ def main():
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--node-port", type=int)
     parser.add_argument("--namespace", default="bench")
+    parser.add_argument("--container")
     args = parser.parse_args()
     Handler.cluster = Cluster(args.folder, args.without, args.node_port)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -537,8 +569,20 @@ def main():
     with open(path + ".new", "w") as file:
         file.write(KUBECONFIG.format(port=server.server_port, namespace=args.namespace))
     os.rename(path + ".new", path)
-    # With the test that started it.
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    kubelet = None
+    if args.container:
+        kubelet = kube_pods.Kubelet(Handler.cluster, args.container, args.node_port)
+        Handler.cluster.kubelet = kubelet
+        kubelet.thread.start()
+
+    def end():
+        """With the test that started it."""
+        sys.stdin.read()
+        if kubelet:
+            kubelet.end()
+        os._exit(0)
+
+    threading.Thread(target=end, daemon=True).start()
     server.serve_forever()
 
 
