@@ -1,10 +1,10 @@
-//! Telemetry agents on hosts that are reached by ssh and on nodes of a job of Slurm: carried there, started, and ways to
-//! them.
+//! Telemetry agents on hosts that are reached by ssh, on nodes of a job of Slurm and in pods: carried there, started, and
+//! ways to them.
 //!
 //! **Invariants.** An agent is a process of the run like any other: its intent is in the journal, on the
 //! disk, before anything of it is on its host, it carries the run's marks, and what it writes lies in the
 //! deployment's directory there, so teardown needs nothing else to remove it. On a node of a job all of it is done by
-//! steps of that job, which end with it. A host that cannot have one is told with the reason; no run fails for it.
+//! steps of that job, which end with it; in a pod by `kubectl exec`, and with the pod it goes. A host that cannot have one is told with the reason; no run fails for it.
 
 mod door;
 mod program;
@@ -19,6 +19,7 @@ use crate::process::Identity;
 use crate::remote::{self, AgentSeen};
 use crate::teardown::Target;
 use scalebeam_model::plan::DeploymentPlan;
+use scalebeam_model::telemetry::agent::WatchedPod;
 use scalebeam_model::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,10 +35,27 @@ const GRACE: Nanos = Nanos::from_secs(2);
 /// A host, and the way to its agent, or why it has none.
 #[derive(Debug)]
 pub struct Carried {
-    /// Host in the file.
+    /// Host in the file, or the name of a pod.
     pub host: String,
+    /// Which pod it is; absent for a machine.
+    pub pod: Option<WatchedPod>,
     /// The way, or the reason with a hint.
     pub door: Result<Door, String>,
+}
+
+/// A host of a deployment that an agent can be brought to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarHost {
+    pub(crate) name: String,
+    pub(crate) shell: Shell,
+    pub(crate) pod: Option<WatchedPod>,
+}
+
+impl FarHost {
+    /// What is said of it where nothing could be brought there.
+    pub fn without(self, why: String) -> Carried {
+        Carried { host: self.name, pod: self.pod, door: Err(why) }
+    }
 }
 
 /// What came of one host.
@@ -52,52 +70,49 @@ pub fn agent_id(deployment: &str, host: &str) -> String {
     format!("{deployment}/agent/{host}")
 }
 
-/// Brings an agent to every other host of `plan` that can be talked to, all of them at once; `held` is what a platform
-/// was given, where one starts its processes.
+/// Brings an agent to each of `hosts`, all of them at once.
 pub(crate) async fn carry(
     plan: &DeploymentPlan,
+    hosts: Vec<FarHost>,
     program: &Arc<AgentProgram>,
     ctx: &Context,
-    held: Option<&Held>,
 ) -> Vec<Placed> {
-    let of = |(host, shell): (&str, Shell)| Carry {
-        host: host.to_owned(),
-        shell,
-        deployment: plan.name.clone(),
-        program: Arc::clone(program),
-        ctx: ctx.clone(),
-    };
-    let (hosts, work): (Vec<String>, Vec<_>) =
-        far(plan, ctx, held).into_iter().map(|far| (far.0.to_owned(), of(far).carry())).unzip();
+    let work = hosts.clone().into_iter().map(|host| {
+        let FarHost { name: host, shell, pod } = host;
+        let (deployment, program, ctx) = (plan.name.clone(), Arc::clone(program), ctx.clone());
+        Carry { host, shell, pod, deployment, program, ctx }.carry()
+    });
     let placed = side_by_side(work).await;
-    let broke_off = |host: String| Placed {
-        carried: Carried { host, door: Err("bringing an agent there broke off".to_owned()) },
+    let broke_off = |host: FarHost| Placed {
+        carried: host.without("bringing an agent there broke off".to_owned()),
         target: None,
     };
     hosts.into_iter().zip(placed).map(|(host, p)| p.unwrap_or_else(|| broke_off(host))).collect()
 }
 
-/// The other hosts of `plan` that can be talked to, and how.
-pub(crate) fn far<'a>(
-    plan: &'a DeploymentPlan,
+/// The other hosts of `plan` that can be talked to; `held` is what a platform was given, where one starts its processes.
+///
+/// # Errors
+/// Why nobody knows which they are.
+pub(crate) async fn far(
+    plan: &DeploymentPlan,
     ctx: &Context,
     held: Option<&Held>,
-) -> Vec<(&'a str, Shell)> {
-    let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
-    let started = plan.processes.iter().map(|p| p.host.as_str());
-    // Where Slurm chooses the nodes, the plan has no name for them.
-    let hosts: BTreeSet<&str> = if held.is_some() { placed.collect() } else { started.collect() };
-    let shell = |host: &str| match held {
-        Some(held) => held.shell(host),
-        None => Some(ctx.shell(plan, host)).filter(|shell| *shell != Shell::Here),
-    };
-    hosts.into_iter().filter_map(|host| Some((host, shell(host)?))).collect()
+) -> Result<Vec<FarHost>, String> {
+    if let Some(held) = held {
+        return held.hosts().await;
+    }
+    let hosts: BTreeSet<&str> = plan.processes.iter().map(|p| p.host.as_str()).collect();
+    let far = hosts.into_iter().map(|host| (host, ctx.shell(plan, host)));
+    let far = far.filter(|(_, shell)| *shell != Shell::Here);
+    Ok(far.map(|(host, shell)| FarHost { name: host.to_owned(), shell, pod: None }).collect())
 }
 
 /// One agent on its way to one host.
 struct Carry {
     host: String,
     shell: Shell,
+    pod: Option<WatchedPod>,
     deployment: String,
     program: Arc<AgentProgram>,
     ctx: Context,
@@ -105,9 +120,9 @@ struct Carry {
 
 impl Carry {
     async fn carry(self) -> Placed {
-        let (mut target, host) = (None, self.host.clone());
+        let (mut target, host, pod) = (None, self.host.clone(), self.pod.clone());
         let door = self.place(&mut target).await;
-        Placed { carried: Carried { host, door }, target }
+        Placed { carried: Carried { host, pod, door }, target }
     }
 
     async fn place(&self, target: &mut Option<Target>) -> Result<Door, String> {
@@ -174,7 +189,11 @@ impl Carry {
             ssh: matches!(self.shell, Shell::Ssh(_)).then(|| self.shell.name().to_owned()),
             step: match &self.shell {
                 Shell::Step(step) => Some(step.clone()),
-                Shell::Here | Shell::Ssh(_) => None,
+                Shell::Here | Shell::Ssh(_) | Shell::Pod(_) => None,
+            },
+            pod: match &self.shell {
+                Shell::Pod(pod) => Some(pod.clone()),
+                Shell::Here | Shell::Ssh(_) | Shell::Step(_) => None,
             },
             scratch: Some(dir.to_owned()),
             program: path.to_owned(),
@@ -208,7 +227,7 @@ impl Carry {
                 let copied = (!seen.has_it).then_some(path.as_str());
                 self.shell.hold(&remote::hold(intent, own, copied), ASK_LIMIT).await
             }
-            Shell::Here | Shell::Ssh(_) => {
+            Shell::Here | Shell::Ssh(_) | Shell::Pod(_) => {
                 let script = remote::start(intent, &BTreeMap::new(), &BTreeMap::new());
                 self.shell.run(&script, ASK_LIMIT).await
             }
@@ -242,7 +261,13 @@ impl Carry {
             return Ok(());
         }
         let said = ran.stderr.trim().replace('\n', "; ");
-        Err(format!("copying scalebeam there failed: {said}; make room, or give it another TMPDIR"))
+        let cure = match self.shell {
+            Shell::Pod(_) => {
+                "it needs a directory that can be written: TMPDIR in the deployment's env, or /tmp"
+            }
+            _ => "make room, or give it another TMPDIR",
+        };
+        Err(format!("copying scalebeam there failed: {said}; {cure}"))
     }
 
     /// The same program may be for another C library, or lie where nothing may be executed.

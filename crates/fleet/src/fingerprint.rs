@@ -84,7 +84,9 @@ fn script(plan: &Plan, machine: &Machine<'_>, processes: &[RunningProcess]) -> S
     for process in processes.iter().filter(|p| runs(machine, &p.id)) {
         let pid = match machine.shell {
             Shell::Here => process.pid.to_string(),
-            Shell::Ssh(_) | Shell::Step(_) => format!("\"$(child {})\"", process.pid),
+            Shell::Ssh(_) | Shell::Step(_) | Shell::Pod(_) => {
+                format!("\"$(child {})\"", process.pid)
+            }
         };
         let _ = writeln!(calls, "process {} {pid}", quote(&process.id));
     }

@@ -1,4 +1,5 @@
-//! A shell on a host: this machine's own, the far end of the site's own `ssh`, or a step of a job of Slurm.
+//! A shell on a host: this machine's own, the far end of the site's own `ssh`, a step of a job of Slurm, or in a
+//! container of a pod.
 //!
 //! **Invariants.** What runs there is a POSIX `sh` script that goes in by standard input, so nothing of
 //! it, values of variables least of all, is on a command line for others to see. `ssh` is the program
@@ -7,8 +8,10 @@
 //! its near end is ended, and what it started has to be found by its marks.
 
 mod hold;
+mod pod;
 mod step;
 
+pub use pod::Pod;
 pub use step::Step;
 pub(crate) use step::{CONF_VARIABLE, is_foreign};
 
@@ -50,6 +53,8 @@ pub enum Shell {
     Ssh(String),
     /// In a step of its own beside the others of a job.
     Step(Step),
+    /// In a container of a pod.
+    Pod(Pod),
 }
 
 /// What a script printed, and how it ended.
@@ -66,7 +71,7 @@ pub struct Ran {
 /// Why a script did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// Neither `sh`, `ssh` nor `srun` could be started.
+    /// Neither `sh`, `ssh`, `srun` nor `kubectl` could be started.
     #[error("cannot start {program}")]
     Start {
         /// Which of them.
@@ -89,6 +94,14 @@ pub enum ShellError {
         /// Slurm's name of the node.
         node: String,
         /// What srun said.
+        said: String,
+    },
+    /// `kubectl` could not run a shell in the pod.
+    #[error("kubectl exec in {pod}: {said}")]
+    Pod {
+        /// Its name.
+        pod: String,
+        /// What kubectl said.
         said: String,
     },
     /// It took too long.
@@ -117,14 +130,19 @@ impl ShellError {
             Self::Start { program, .. } => format!("install {program}, or put it on PATH"),
             Self::Ssh { host, said } => ssh_hint(host, said),
             Self::Step { said, .. } => step::hint(said),
+            Self::Pod { said, .. } => pod::hint(said),
             Self::TimedOut { host, .. } => format!("see whether a shell on {host} answers by hand"),
             Self::Pipe { .. } => "try again; if it stays, look at the host's load".to_owned(),
         }
     }
 
-    /// Whether the job that the host was reached by has ended: nothing of it lives there, by Slurm's word.
-    pub(crate) fn is_job_over(&self) -> bool {
-        matches!(self, Self::Step { said, .. } if step::is_over(said))
+    /// Whether the job or the pod that was asked has ended: nothing lives there, by the word of Slurm or the cluster.
+    pub(crate) fn is_place_gone(&self) -> bool {
+        match self {
+            Self::Step { said, .. } => step::is_over(said),
+            Self::Pod { said, .. } => pod::is_over(said),
+            _ => false,
+        }
     }
 }
 
@@ -166,6 +184,7 @@ impl Shell {
             Self::Here => "this machine",
             Self::Ssh(host) => host,
             Self::Step(step) => &step.node,
+            Self::Pod(pod) => &pod.name,
         }
     }
 
@@ -204,7 +223,7 @@ impl Shell {
         Ok(Ran { status: out.status.code(), stdout: text(out.stdout), stderr })
     }
 
-    /// Whether it was `ssh` or `srun` that failed and not what it ran.
+    /// Whether it was `ssh`, `srun` or `kubectl` that failed and not what it ran.
     pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<(), ShellError> {
         match self {
             Self::Ssh(host) if status.code() == Some(SSH_FAILED) => {
@@ -217,6 +236,8 @@ impl Shell {
             }
             Self::Step(at) => step::failure(status, stderr)
                 .map_or(Ok(()), |said| Err(ShellError::Step { node: at.node.clone(), said })),
+            Self::Pod(at) => pod::failure(status, stderr)
+                .map_or(Ok(()), |said| Err(ShellError::Pod { pod: at.name.clone(), said })),
             Self::Ssh(_) | Self::Here => Ok(()),
         }
     }
@@ -284,6 +305,7 @@ impl Shell {
             Self::Here => "sh",
             Self::Ssh(_) => "ssh",
             Self::Step(_) => "srun",
+            Self::Pod(_) => "kubectl",
         }
     }
 
@@ -291,6 +313,7 @@ impl Shell {
     pub(crate) fn command(&self) -> std::process::Command {
         let mut command = match self {
             Self::Step(step) => step.command(),
+            Self::Pod(pod) => pod.command(),
             Self::Here | Self::Ssh(_) => std::process::Command::new(self.program()),
         };
         match self {
@@ -302,7 +325,7 @@ impl Shell {
             Self::Ssh(host) => {
                 command.args(SSH_OPTIONS).args(["-T", "--", host, "exec sh -s"]);
             }
-            Self::Step(_) => {}
+            Self::Step(_) | Self::Pod(_) => {}
         }
         // A group of its own: Ctrl-C is for scalebeam, which has yet to take things down over it.
         command.process_group(0);

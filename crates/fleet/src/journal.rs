@@ -6,7 +6,7 @@
 //! happened, which is why a process is also found by its marker. Secrets are here by name only.
 
 use crate::error::{Exit, FleetError};
-use crate::host::{Shell, Step};
+use crate::host::{Pod, Shell, Step};
 use crate::process::Member;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{EnvValue, Platform, PortPlan};
@@ -167,6 +167,9 @@ pub struct Intent {
     /// The node of a job on which it is a step of its own; absent where no scheduler gave its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
+    /// The container that it is brought into; absent where its host is no pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
     /// The directory on it that goes with the deployment: what scalebeam and its processes wrote there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<String>,
@@ -189,10 +192,11 @@ pub struct Intent {
 impl Intent {
     /// How its host is talked to.
     pub(crate) fn shell(&self) -> Shell {
-        match (&self.step, &self.ssh) {
-            (Some(step), _) => Shell::Step(step.clone()),
-            (None, Some(host)) => Shell::Ssh(host.clone()),
-            (None, None) => Shell::Here,
+        match (&self.pod, &self.step, &self.ssh) {
+            (Some(pod), ..) => Shell::Pod(pod.clone()),
+            (None, Some(step), _) => Shell::Step(step.clone()),
+            (None, None, Some(host)) => Shell::Ssh(host.clone()),
+            (None, None, None) => Shell::Here,
         }
     }
 }

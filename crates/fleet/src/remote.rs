@@ -1,5 +1,5 @@
-//! What is said to a host that is reached by ssh, or as a step of a job, and what it answers: scripts and their
-//! parsing.
+//! What is said to a host that is reached by ssh, as a step of a job, or in a pod, and what it answers: scripts and
+//! their parsing.
 //!
 //! **Invariants.** Pure: nothing here runs anything. A script holds every text of ours as one quoted
 //! word. It needs a POSIX `sh`, `/proc`, `setsid`, `tail`, `awk`, `grep` and `tr`, and says so where one

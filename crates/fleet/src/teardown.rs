@@ -7,10 +7,12 @@
 
 mod claims;
 mod down;
+mod pods;
 mod remote;
 
 pub(crate) use claims::{Claimed, remove as remove_claims};
 pub use down::{DownReport, Leftover, down_run, leftovers};
+pub(crate) use pods::{apart, end_in_pods};
 
 use crate::host::Shell;
 use crate::journal::{Event, Intent, Journal, Reach, Stage};

@@ -325,7 +325,8 @@ pub fn samples(
     let Some((telemetry, window)) = trial.facts.telemetry.as_ref().zip(window) else {
         return Vec::new();
     };
-    samples::samples(telemetry, looks, window, &allocated(plan, &context))
+    let given = allocated(plan, &context).seen(telemetry);
+    samples::samples(telemetry, looks, window, &given)
 }
 
 fn outcomes<'a>(records: impl Iterator<Item = &'a RequestRecord>) -> BTreeMap<String, u64> {

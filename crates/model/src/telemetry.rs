@@ -105,10 +105,19 @@ quantities! {
     LinkSpeed = "link_speed_bits_per_s", Gauge;
     /// CPU time of a process, in user and kernel.
     ProcessCpu = "process_cpu_s", Counter;
-    /// Periods in which the control group of a process, which has a quota of cores, wanted to run.
+    /// Periods in which a control group, of a process or a pod, that has a quota of cores wanted to run.
     QuotaPeriods = "quota_periods", Counter;
     /// Those of them in which it had used up its quota, and waited.
     QuotaWaits = "quota_waits", Counter;
+    /// CPU time of all processes of a pod's container, in user and kernel.
+    PodCpu = "pod_cpu_s", Counter;
+    /// Cores that it may use at most.
+    PodCores = "pod_cores", Gauge;
+    /// Memory of it that cannot be taken back at once: all that is charged to its control group minus what was read
+    /// from files and is not in use (the `working set` of Kubernetes).
+    PodMemory = "pod_memory_bytes", Gauge;
+    /// Memory beyond which it is ended.
+    PodMemoryLimit = "pod_memory_limit_bytes", Gauge;
     /// Resident memory of a process.
     ProcessMemory = "process_memory_bytes", Gauge;
     /// Share of the time in which any kernel ran on the GPU, over the driver's own period.
@@ -167,6 +176,8 @@ impl Quantity {
 pub enum Part {
     /// A machine: its cores and its memory.
     Host,
+    /// A pod: what its container has of the machine that it is on.
+    Pod,
     /// A network interface.
     Nic,
     /// An InfiniBand or RoCE port.
@@ -183,13 +194,22 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Host, Self::Nic, Self::Rdma, Self::Process, Self::Gpu, Self::Package, Self::Chassis];
+    pub const ALL: [Self; 8] = [
+        Self::Host,
+        Self::Pod,
+        Self::Nic,
+        Self::Rdma,
+        Self::Process,
+        Self::Gpu,
+        Self::Package,
+        Self::Chassis,
+    ];
 
     /// The name used in files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Pod => "pod",
             Self::Nic => "nic",
             Self::Rdma => "rdma",
             Self::Process => "process",
@@ -208,11 +228,11 @@ impl Part {
 /// A thing that was read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Device {
-    /// Its host, by its name in the file.
+    /// Its host, by its name in the file; the name of a pod, where that is all that is seen of a host.
     pub host: String,
     /// What it is.
     pub part: Part,
-    /// What it is called there: `eth0`, the UUID of a GPU, `a/0/engine 4711 python3`.
+    /// What it is called there: `eth0`, the UUID of a GPU, `a/0/engine 4711 python3`; of a pod, its node.
     pub name: String,
     /// The number by which a plan names it, where it does.
     pub index: Option<u32>,

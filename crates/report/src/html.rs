@@ -160,6 +160,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
             .chain(fairness::grids(results))
             .chain(fronts::grids(results))
             .chain(machines::grid(results))
+            .chain(machines::pods(results))
             .chain(engines::grids(results))
             .collect(),
         comparisons: comparisons(input),

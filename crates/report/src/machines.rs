@@ -6,7 +6,9 @@ use crate::number::{ABSENT, plain};
 use crate::table::{Grid, GridRow};
 use scalebeam_model::results::{PointResult, Results};
 use scalebeam_model::telemetry::HostClock;
-use scalebeam_model::telemetry::usage::{GpuUse, HostUse, LinkUse, MeanMax, ProcessUse, Usage};
+use scalebeam_model::telemetry::usage::{
+    GpuUse, HostUse, LinkUse, MeanMax, PodUse, ProcessUse, Usage,
+};
 
 /// Columns of the table of machines: mean, then largest.
 const HEAD: [&str; 13] = [
@@ -31,7 +33,10 @@ const CLOCK_HEAD: [&str; 3] = ["Clock ahead (s)", "Clock drift (ppm)", "Clock bo
 
 /// A row a host of a point; absent where no machine was watched.
 pub(crate) fn grid(results: &Results) -> Option<Grid> {
-    let has_clocks = results.points.iter().flat_map(usages).any(|u| !u.clocks.is_empty());
+    let has_clocks =
+        results.points.iter().flat_map(usages).any(|u| {
+            u.clocks.iter().any(|clock| u.hosts.iter().any(|host| host.host == clock.host))
+        });
     let row = |point: &PointResult, host: String| {
         let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
         let clocks = has_clocks.then(|| clock(point, &host)).into_iter().flatten();
@@ -45,6 +50,83 @@ pub(crate) fn grid(results: &Results) -> Option<Grid> {
     let heads = HEAD.iter().chain(clock_heads).map(|head| (*head).to_owned());
     let title = "Machines, while they were measured";
     (!rows.is_empty()).then(|| Grid::of_points(title, &["Host"], heads, rows))
+}
+
+/// Columns of the table of pods, in order.
+const POD_HEAD: [&str; 14] = [
+    "CPU (cores)",
+    "CPU max (cores)",
+    "CPU limit (cores)",
+    "Waited for cores (% of periods)",
+    "Memory (GiB)",
+    "Memory max (GiB)",
+    "Memory limit (GiB)",
+    "Received (Gbit/s)",
+    "Sent (Gbit/s)",
+    "GPU busy (%)",
+    "GPU memory (%)",
+    "GPU power (W)",
+    "Clock ahead (s)",
+    "Clock bound (ms)",
+];
+
+/// What is no machine must not be read as one.
+const OF_PODS: &str = "Each row is the engine's container of one pod, by its own control group, network and GPUs; what else its \
+     node does is not in it.";
+
+/// A row a pod of a point; absent where none was watched.
+pub(crate) fn pods(results: &Results) -> Option<Grid> {
+    let shown = |n: Option<f64>| n.map_or_else(|| ABSENT.to_owned(), plain);
+    let row = |point: &PointResult, pod: &PodUse| {
+        let role = pod.role.map_or(ABSENT, |role| role.name()).to_owned();
+        let names = [pod.host.clone(), pod.node.clone(), role];
+        names.into_iter().chain(pod_numbers(point, &pod.host).map(shown)).collect()
+    };
+    let of_point = |p| each_pod(p).into_iter().map(move |pod| (p, row(p, pod)));
+    let rows: Vec<GridRow<'_>> = results.points.iter().flat_map(of_point).collect();
+    let heads = POD_HEAD.iter().map(|head| (*head).to_owned());
+    let title = "Pods, while they were measured";
+    (!rows.is_empty()).then(|| Grid {
+        note: Some(OF_PODS.to_owned()),
+        ..Grid::of_points(title, &["Pod", "Node", "Role"], heads, rows)
+    })
+}
+
+/// Each pod of a point once, in order of their names.
+fn each_pod(point: &PointResult) -> Vec<&PodUse> {
+    let mut pods: Vec<&PodUse> = usages(point).flat_map(|u| &u.pods).collect();
+    pods.sort_by(|a, b| a.host.cmp(&b.host));
+    pods.dedup_by(|a, b| a.host == b.host);
+    pods
+}
+
+fn pod_numbers(point: &PointResult, name: &str) -> [Option<f64>; 14] {
+    let mine = || usages(point).flat_map(|u| &u.pods).filter(|pod| pod.host == name);
+    let gib = |bytes: f64| bytes / f64::from(1 << 30);
+    let largest = |of: fn(&PodUse) -> Option<f64>| mine().filter_map(of).reduce(f64::max);
+    let cpu = over(mine().filter_map(|pod| pod.cpu_cores));
+    let memory = over(mine().filter_map(|pod| pod.memory_bytes)).map(|bytes| bytes.map(gib));
+    let waits = |pod: &PodUse| pod.quota_waits_pct.map(|n| MeanMax { mean: n, max: n });
+    let [waited, _] = over(mine().filter_map(waits));
+    let MachineNumbers { received, sent, gpu_busy, gpu_memory, gpu_power, .. } =
+        machine_numbers(point, name);
+    let [ahead, _, bound] = clock(point, name);
+    [
+        cpu[0],
+        cpu[1],
+        largest(|pod| pod.limit_cores),
+        waited,
+        memory[0],
+        memory[1],
+        largest(|pod| pod.memory_limit_bytes).map(gib),
+        received[0],
+        sent[0],
+        gpu_busy[0],
+        gpu_memory,
+        gpu_power,
+        ahead,
+        bound,
+    ]
 }
 
 fn usages(point: &PointResult) -> impl Iterator<Item = &Usage> + Clone {
@@ -68,6 +150,12 @@ pub(crate) fn hosts(point: &PointResult) -> Vec<String> {
     hosts
 }
 
+/// The same, and pods.
+pub(crate) fn hosts_and_pods(point: &PointResult) -> Vec<String> {
+    let pods = each_pod(point).into_iter().map(|pod| pod.host.clone());
+    hosts(point).into_iter().chain(pods).collect()
+}
+
 /// Over the trials of a point: the mean of the means, and the largest of the largest.
 fn over(values: impl Iterator<Item = MeanMax>) -> [Option<f64>; 2] {
     let all: Vec<MeanMax> = values.collect();
@@ -76,12 +164,12 @@ fn over(values: impl Iterator<Item = MeanMax>) -> [Option<f64>; 2] {
     [mean, all.iter().map(|v| v.max).reduce(f64::max)]
 }
 
-/// What one host did while a point was measured; mean and largest where there are two.
+/// What one host or pod did while a point was measured; mean and largest where there are two.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MachineNumbers {
-    /// Percent of all cores.
+    /// Percent of all cores; of a pod, of those that it may use.
     pub(crate) cpu: [Option<f64>; 2],
-    /// Percent of its memory.
+    /// Percent of its memory; of a pod, of what it may use.
     pub(crate) memory: [Option<f64>; 2],
     /// Gbit/s that came in, over all interfaces but loopback.
     pub(crate) received: [Option<f64>; 2],
@@ -97,9 +185,10 @@ pub(crate) struct MachineNumbers {
 
 /// Over all trials of the point.
 pub(crate) fn machine_numbers(point: &PointResult, host: &str) -> MachineNumbers {
-    let of_host = |of: fn(&HostUse) -> Option<MeanMax>| {
+    let of_host = |of: fn(&HostUse) -> Option<MeanMax>, of_pod: fn(&PodUse) -> Option<MeanMax>| {
         let mine = usages(point).flat_map(|u| &u.hosts).filter(|h| h.host == host);
-        over(mine.filter_map(of))
+        let pods = usages(point).flat_map(|u| &u.pods).filter(|pod| pod.host == host);
+        over(mine.filter_map(of).chain(pods.filter_map(of_pod)))
     };
     let of_links = |of: fn(&LinkUse) -> Option<MeanMax>| {
         over(usages(point).filter_map(|u| sum(links_of(u, host).map(of))))
@@ -113,8 +202,8 @@ pub(crate) fn machine_numbers(point: &PointResult, host: &str) -> MachineNumbers
     let [gpu_memory, _] = of_gpus(|g| g.memory_pct);
     let [gpu_power, _] = over(usages(point).filter_map(power));
     MachineNumbers {
-        cpu: of_host(|h| h.cpu_pct),
-        memory: of_host(|h| h.memory_pct),
+        cpu: of_host(|h| h.cpu_pct, |pod| pod.cpu_pct),
+        memory: of_host(|h| h.memory_pct, |pod| pod.memory_pct),
         received: of_links(|l| l.received_gbps),
         sent: of_links(|l| l.sent_gbps),
         gpu_busy: of_gpus(|g| g.busy_pct),
@@ -185,7 +274,8 @@ fn rows(usage: &Usage) -> Vec<Row> {
     let gpus = usage.gpus.iter().flat_map(gpu_rows);
     let processes = usage.processes.iter().flat_map(process_rows);
     let clocks = usage.clocks.iter().flat_map(clock_rows);
-    hosts.chain(links).chain(rdma).chain(gpus).chain(processes).chain(clocks).collect()
+    let pods = usage.pods.iter().flat_map(pod_rows);
+    hosts.chain(pods).chain(links).chain(rdma).chain(gpus).chain(processes).chain(clocks).collect()
 }
 
 /// One number is all that there is of each: it stands for the mean and for the largest.
@@ -221,6 +311,24 @@ fn host_rows(host: &HostUse) -> Vec<Row> {
             ("cpu_pressure_pct", host.cpu_pressure_pct),
             ("memory_pct", host.memory_pct),
             ("memory_bytes", host.memory_bytes),
+        ],
+    )
+}
+
+fn pod_rows(pod: &PodUse) -> Vec<Row> {
+    let only = |n: Option<f64>| n.map(|n| MeanMax { mean: n, max: n });
+    let role = pod.role.map_or("", |role| role.name());
+    numbered(
+        &[&pod.host, "pod", &pod.node, role],
+        &[
+            ("cpu_cores", pod.cpu_cores),
+            ("limit_cores", only(pod.limit_cores)),
+            ("cpu_pct", pod.cpu_pct),
+            ("quota_waits_pct", only(pod.quota_waits_pct)),
+            ("cpu_pressure_pct", pod.cpu_pressure_pct),
+            ("memory_bytes", pod.memory_bytes),
+            ("memory_limit_bytes", only(pod.memory_limit_bytes)),
+            ("memory_pct", pod.memory_pct),
         ],
     )
 }
@@ -266,4 +374,56 @@ fn process_rows(process: &ProcessUse) -> Vec<Row> {
             ("quota_waits_pct", process.quota_waits_pct.map(|n| MeanMax { mean: n, max: n })),
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use scalebeam_model::plan::Role;
+
+    fn watched() -> Results {
+        let (mut results, _) = testing::run();
+        let of = |mean: f64, max: f64| Some(MeanMax { mean, max });
+        let pod = PodUse {
+            host: "one-5d9f8-0".to_owned(),
+            node: "n1".to_owned(),
+            role: Some(Role::Prefill),
+            cpu_cores: of(1.25, 1.5),
+            limit_cores: Some(2.0),
+            memory_bytes: of(3.0 * 1073741824.0, 4.0 * 1073741824.0),
+            ..PodUse::default()
+        };
+        let link = LinkUse {
+            host: pod.host.clone(),
+            name: "eth0".to_owned(),
+            sent_gbps: of(0.5, 2.0),
+            ..LinkUse::default()
+        };
+        let usage = Usage { pods: vec![pod], links: vec![link], ..Usage::default() };
+        results.points[0].trials[0].usage = Some(usage);
+        results
+    }
+
+    #[test]
+    fn a_pod_has_a_table_of_its_own_and_is_no_machine() {
+        let results = watched();
+        assert!(grid(&results).is_none(), "no machine was watched");
+        let grid = pods(&results).unwrap();
+        assert_eq!(grid.rows.len(), 1);
+        let cells = |from: usize, n: usize| grid.rows[0][from..from + n].join(" | ");
+        assert_eq!(cells(3, 3), "one-5d9f8-0 | n1 | prefill");
+        let want = "1.25 | 1.5 | 2 | n/a | 3 | 4 | n/a | n/a | 0.5 | n/a | n/a | n/a | n/a | n/a";
+        assert_eq!(cells(6, 14), want);
+        assert!(grid.note.unwrap().contains("what else its node does is not in it"));
+    }
+
+    #[test]
+    fn pods_are_rows_of_their_own_kind() {
+        let csv = machines_csv(&watched()).unwrap();
+        let row = "one-5d9f8-0,pod,n1,prefill,cpu_cores,1.25,1.5";
+        assert!(csv.contains(row), "no {row} in {csv}");
+        let absent = ["pod,n1,prefill,cpu_pct", "pod,n1,prefill,memory_pct"];
+        assert!(!absent.iter().any(|row| csv.contains(row)), "{csv}");
+    }
 }

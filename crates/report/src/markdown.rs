@@ -64,7 +64,8 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     let found = found.chain(table::parts(results));
     let found = found.chain(scaling::grids(results)).chain(scaling::loss_grid(results));
     let found = found.chain(fairness::grids(results)).chain(fronts::grids(results));
-    let found = found.chain(machines::grid(results)).chain(engines::grids(results));
+    let found = found.chain(machines::grid(results)).chain(machines::pods(results));
+    let found = found.chain(engines::grids(results));
     for grid in grids.chain(found) {
         let _ = writeln!(out, "\n## {}\n", escaped(&grid.title));
         let is_words = |i: usize| i < grid.names || !grid.rows.iter().any(|row| is_number(&row[i]));

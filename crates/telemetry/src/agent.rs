@@ -16,9 +16,9 @@ mod spool;
 pub use bridge::attach;
 pub(crate) use connection::next_line;
 
-use crate::Readings;
 use crate::readings::Look;
 use crate::watch::{Watch, WatchConfig};
+use crate::{Readings, pod};
 use connection::Connection;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, Border, PROTOCOL, Say, Watching};
@@ -207,7 +207,7 @@ impl Agent {
         if now.watch.is_some() {
             return;
         }
-        let host = watching.host.clone();
+        let (host, what) = (watching.host.clone(), pod::whole(watching.pod.as_ref()).to_owned());
         self.spool.is_of(&host);
         let tap = Writer::new(Arc::clone(&self.spool), self.config.own_id.clone());
         let config = WatchConfig::of(watching, AGENT_NAME);
@@ -215,7 +215,7 @@ impl Agent {
         match started {
             Ok(watch) => now.watch = Some(watch),
             Err(error) => {
-                let (what, why) = ("the machine".to_owned(), error.to_string());
+                let why = error.to_string();
                 // Where this is lost, the spool says that something is.
                 let _ = self.spool.append(&[Say::Absent(Absent { host, what, why })]);
             }

@@ -11,6 +11,7 @@
 mod burst;
 
 use crate::agent::LINGER;
+use crate::pod;
 use burst::Burst;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::agent::{
@@ -465,6 +466,7 @@ impl Far {
     /// What was read, in our time.
     fn telemetry(&mut self) -> Telemetry {
         let host = self.watching.host.clone();
+        let whole = pod::whole(self.watching.pod.as_ref());
         let mut found = self.received.readings(self.watching.plan.interval);
         let times = found.series.iter().flat_map(|s| &s.readings).flat_map(|r| [r.from, r.to]);
         let clock = self.time.summary(&host, times);
@@ -479,13 +481,12 @@ impl Far {
         found.clocks.extend(clock);
         if is_timeless {
             let why = "its clock was never compared with ours, so its readings have no time";
-            let (host, what, why) = (host.clone(), "the machine".to_owned(), why.to_owned());
+            let (host, what, why) = (host.clone(), whole.to_owned(), why.to_owned());
             found.absent.push(Absent { host, what, why });
         }
         if !self.received.has_ended(self.measure) {
             let why = self.why_unended();
-            let what =
-                if found.series.is_empty() { "the machine" } else { "the end of its readings" };
+            let what = if found.series.is_empty() { whole } else { "the end of its readings" };
             found.absent.push(Absent { host, what: what.to_owned(), why });
         }
         found

@@ -86,7 +86,7 @@ fn memory(meminfo: &str) -> Option<Values> {
 }
 
 /// A line of names and one of numbers, both of which begin with `Tcp:`.
-fn tcp(snmp: &str) -> Option<Values> {
+pub(crate) fn tcp(snmp: &str) -> Option<Values> {
     let mut lines = snmp.lines().filter_map(|l| l.strip_prefix("Tcp:"));
     let (names, numbers) = (lines.next()?, lines.next()?);
     let of = |name: &str| -> Option<f64> {
@@ -97,7 +97,7 @@ fn tcp(snmp: &str) -> Option<Values> {
 }
 
 /// Seconds from `some avg10=0.19 avg60=0.43 avg300=0.13 total=756109`, whose total is in microseconds.
-fn waited(pressure: &str) -> Option<f64> {
+pub(crate) fn waited(pressure: &str) -> Option<f64> {
     let line = pressure.lines().find_map(|l| l.strip_prefix("some "))?;
     let total = line.split_whitespace().find_map(|field| field.strip_prefix("total="))?;
     Some(total.parse::<f64>().ok()? / 1e6)

@@ -15,6 +15,7 @@ mod gpu;
 mod host;
 mod network;
 mod package;
+pub mod pod;
 pub mod poll;
 mod process;
 mod program;

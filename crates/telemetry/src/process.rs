@@ -4,12 +4,16 @@
 //! starts is started with, and which children inherit however they detach themselves; else when its parent does, or when
 //! it was started under its pid. For who gives itself a title writes it over its environment, as vLLM's engine core and
 //! workers do, Ray's, and routers.
+//!
+//! In a pod it is another way round: its container was not started by us, so that nothing there has the markers but what
+//! was brought there, and every other process in the container's control group is the deployment's.
 
 use crate::host::ticks_per_s;
-use crate::quota::Quota;
+use crate::quota::{Quota, controllers_and_path, is_seen};
 use crate::readings::{Readings, Roots, Source};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::Role;
+use scalebeam_model::telemetry::agent::WatchedPod;
 use scalebeam_model::telemetry::{Device, Part, Quantity};
 use scalebeam_model::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +34,8 @@ pub struct Watched {
     pub started: BTreeMap<String, u32>,
     /// What our own process is called, where it is to be read.
     pub own_name: Option<String>,
+    /// We are in a container of this pod, and so is what is watched.
+    pub pod: Option<WatchedPod>,
 }
 
 /// A process that is watched.
@@ -109,7 +115,8 @@ impl Processes {
         }
         let id = self.marked(pid).or_else(|| parent(stat, known)?.id.clone());
         let started = || self.watched.started.iter().find(|(_, its)| **its == pid);
-        let id = id.or_else(|| started().map(|(id, _)| id.clone()))?;
+        let id = id.or_else(|| started().map(|(id, _)| id.clone()));
+        let id = id.or_else(|| self.in_container(pid).map(|pod| pod.container.clone()))?;
         if self.watched.elsewhere.contains(&id) {
             return None;
         }
@@ -122,13 +129,28 @@ impl Processes {
     }
 
     fn named(&self, id: String, pid: u32, stat: &Stat<'_>) -> Ours {
-        let role = self.watched.roles.get(&id).copied();
+        let pod = self.watched.pod.as_ref().filter(|pod| pod.container == id);
+        let role = self.watched.roles.get(&id).copied().or_else(|| pod?.role);
         let device = self.device(format!("{id} {pid} {}", stat.name), role);
         Ours { id: Some(id), device, quota: Quota::of(&self.roots, pid) }
     }
 
     fn device(&self, name: String, role: Option<Role>) -> Device {
         Device { host: self.host.clone(), part: Part::Process, name, index: None, role }
+    }
+
+    /// The pod, where `pid` is in the container that we are in: in its control group, or below that.
+    fn in_container(&self, pid: u32) -> Option<&WatchedPod> {
+        let pod = self.watched.pod.as_ref()?;
+        let group_of = |process: &str| {
+            let text = read(&self.roots.proc.join(process).join("cgroup"))?;
+            let lines = || text.lines().filter_map(controllers_and_path);
+            let of_memory = lines().find(|(names, _)| names.split(',').any(|n| n == "memory"));
+            let (_, path) = of_memory.or_else(|| lines().find(|(names, _)| names.is_empty()))?;
+            Some(path.to_owned())
+        };
+        let group = group_of(&pid.to_string())?;
+        (is_seen(&group) && group.starts_with(group_of("self")?)).then_some(pod)
     }
 
     /// The id in its environment, where that is of this run.
@@ -276,6 +298,7 @@ mod tests {
             elsewhere: BTreeSet::from(["a/1/engine".to_owned()]),
             started: BTreeMap::new(),
             own_name: None,
+            pod: None,
         };
         let mut source = Processes::new(&roots, "node1", watched);
         let mut readings = Readings::default();
@@ -332,6 +355,53 @@ mod tests {
                 "a/router 90 sglang::router",
             ]
         );
+    }
+
+    #[test]
+    fn processes_of_a_container_are_ours_by_its_group_and_no_others_are() {
+        let tree = tempfile::tempdir().unwrap();
+        let roots = Roots { proc: tree.path().to_owned(), ..Roots::default() };
+        let stat = |pid: u32| {
+            format!("{pid} (vllm) S 0 7 7 0 -1 0 9 0 0 0 150 50 0 0 20 0 9 0 {pid} 99 2048 1 2")
+        };
+        for (pid, group) in [
+            ("self", "/pod"),
+            ("1", "/pod"),
+            ("2", "/pod/ray"),
+            ("3", "/pod2"),
+            ("4", "/../other"),
+            ("5", "/pod"),
+        ] {
+            let number = pid.parse().unwrap_or(0);
+            // The last one is a shell that asks the agent.
+            let environ = if number == 5 { "RUN=r1\0PROCESS=a/agent/pod\0" } else { "RUN=r0" };
+            std::fs::create_dir_all(tree.path().join(pid)).unwrap();
+            std::fs::write(tree.path().join(pid).join("cgroup"), format!("0::{group}\n")).unwrap();
+            if number > 0 {
+                put(tree.path(), number, &stat(number), environ);
+            }
+        }
+        let pod =
+            WatchedPod { node: "n1".into(), container: "main".into(), role: Some(Role::Prefill) };
+        let watched = Watched {
+            marker: "RUN=r1".into(),
+            id_variable: "PROCESS".into(),
+            pod: Some(pod),
+            ..Watched::default()
+        };
+        let mut source = Processes::new(&roots, "pod-1", watched);
+        let mut readings = Readings::default();
+        source.read(&ManualClock::default(), &mut readings);
+        let found = readings.finish(Nanos::from_secs(1), Vec::new());
+        let mut seen: Vec<(&str, Option<Role>)> =
+            found.series.iter().map(|s| (s.device.name.as_str(), s.device.role)).collect();
+        seen.dedup();
+        let want = [
+            ("a/agent/pod 5 vllm", None),
+            ("main 1 vllm", Some(Role::Prefill)),
+            ("main 2 vllm", Some(Role::Prefill)),
+        ];
+        assert_eq!(seen, want);
     }
 
     #[test]

@@ -39,12 +39,27 @@ impl Quota {
 /// Where the controller of cores is mounted below `/sys/fs/cgroup`, and the group's path there: of a line
 /// `ID:CONTROLLERS:PATH`, whose controllers are empty in version 2.
 fn group(line: &str) -> Option<(&str, &Path)> {
-    let mut parts = line.splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next()?, Path::new(parts.next()?));
+    let (controllers, path) = controllers_and_path(line)?;
     let is_of_cores = controllers.is_empty() || controllers.split(',').any(|c| c == "cpu");
-    // A group outside of what a container sees is no path that can be followed.
-    let is_seen = !path.components().any(|c| c == Component::ParentDir);
-    (is_of_cores && is_seen).then_some((controllers, path))
+    (is_of_cores && is_seen(path)).then_some((controllers, path))
+}
+
+/// Of a line of `/proc/PID/cgroup`.
+pub(crate) fn controllers_and_path(line: &str) -> Option<(&str, &Path)> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    Some((parts.next()?, Path::new(parts.next()?)))
+}
+
+/// A group outside of what a container sees is no path that can be followed.
+pub(crate) fn is_seen(path: &Path) -> bool {
+    !path.components().any(|c| c == Component::ParentDir)
+}
+
+/// The directory of the group `path` below `mount`. A container sees its own group there alone, whatever its path is on
+/// the node.
+pub(crate) fn follow(mount: &Path, path: &Path) -> PathBuf {
+    let below = path.strip_prefix("/").ok().filter(|_| is_seen(path)).map(|p| mount.join(p));
+    below.filter(|dir| dir.is_dir()).unwrap_or_else(|| mount.to_owned())
 }
 
 fn nearest(mount: &Path, path: &Path) -> Option<Quota> {
@@ -55,11 +70,13 @@ fn nearest(mount: &Path, path: &Path) -> Option<Quota> {
 
 /// `cpu.max` of version 2 is `QUOTA PERIOD` or `max PERIOD`; `cpu.cfs_quota_us` of version 1 is -1 without one.
 fn has_quota(dir: &Path) -> bool {
-    let first = |file: &str| -> Option<f64> {
-        let text = std::fs::read_to_string(dir.join(file)).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
+    let first = |file: &str| first_number(&dir.join(file));
     first("cpu.max").or_else(|| first("cpu.cfs_quota_us")).is_some_and(|quota| quota > 0.0)
+}
+
+/// The number that a file begins with.
+pub(crate) fn first_number(path: &Path) -> Option<f64> {
+    std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use crate::gpu::smi::Smi;
 use crate::host::Host;
 use crate::network::{Interfaces, RdmaPorts};
 use crate::package::Packages;
+use crate::pod::Pod;
 use crate::poll::{Poll, Poller};
 use crate::process::{Processes, Watched};
 use crate::readings::{Readings, Roots, Source};
 use nvml_wrapper::Nvml;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::Watching;
+use scalebeam_model::telemetry::agent::{WatchedPod, Watching};
 use scalebeam_model::telemetry::table::Maker;
 use scalebeam_model::telemetry::{Absent, Telemetry, TelemetryPlan};
 use scalebeam_model::units::Nanos;
@@ -30,6 +31,8 @@ pub struct WatchConfig {
     pub plan: TelemetryPlan,
     /// Processes to read; absent where none is known.
     pub watched: Option<Watched>,
+    /// This machine is a pod of this kind; absent for a whole machine.
+    pub pod: Option<WatchedPod>,
 }
 
 /// Takes what each look at the machine gave, in place of the end.
@@ -38,10 +41,11 @@ pub(crate) type Tap = Box<dyn FnMut(Readings) + Send>;
 impl WatchConfig {
     /// What `watching` says, by a process that calls itself `own_name`.
     pub fn of(watching: Watching, own_name: &str) -> Self {
-        let Watching { host, plan, marker, id_variable, roles, elsewhere, started } = watching;
+        let Watching { host, plan, marker, id_variable, roles, elsewhere, started, pod } = watching;
         let own_name = Some(own_name.to_owned());
-        let watched = Watched { marker, id_variable, roles, elsewhere, started, own_name };
-        Self { host, plan, watched: Some(watched) }
+        let watched =
+            Watched { marker, id_variable, roles, elsewhere, started, own_name, pod: pod.clone() };
+        Self { host, plan, watched: Some(watched), pod }
     }
 }
 
@@ -277,17 +281,42 @@ fn sources<'n>(
         sources.extend(gpus(config, nvml, clock, absent));
     }
     if plan.host {
-        let read = absent.found("cores and memory", Host::open(&roots, host));
-        sources.extend(read.map(boxed));
+        let read = match &config.pod {
+            Some(pod) => absent.found("the pod", Pod::open(&roots, host, pod)).map(boxed),
+            None => absent.found("cores and memory", Host::open(&roots, host)).map(boxed),
+        };
+        sources.extend(read);
         let read = absent.found("network", Interfaces::open(&roots, host));
-        sources.extend(read.map(boxed));
-        let read = absent.found("power of the processors", Packages::open(&roots, host));
         sources.extend(read.map(boxed));
         let watched = config.watched.clone();
         sources.extend(watched.map(|w| boxed(Processes::new(&roots, host, w))));
     }
+    match config.pod {
+        None => sources.extend(of_machine(config, &roots, clock, absent)),
+        Some(_) if plan.rdma => absent.note("InfiniBand and RoCE", ALL_OF_THE_NODE.to_owned()),
+        Some(_) => {}
+    }
+    sources
+}
+
+/// Why something is not read in a pod.
+const ALL_OF_THE_NODE: &str = "what a pod sees of it is its node's, which others use too";
+
+/// What belongs to a machine as a whole.
+fn of_machine<'n>(
+    config: &WatchConfig,
+    roots: &Roots,
+    clock: &Arc<dyn Clock>,
+    absent: &mut Absences<'_>,
+) -> Vec<Box<dyn Source + 'n>> {
+    let (host, plan) = (&config.host, &config.plan);
+    let mut sources: Vec<Box<dyn Source + 'n>> = Vec::new();
+    if plan.host {
+        let read = absent.found("power of the processors", Packages::open(roots, host));
+        sources.extend(read.map(boxed));
+    }
     if plan.rdma {
-        let read = absent.found("InfiniBand and RoCE", RdmaPorts::open(&roots, host));
+        let read = absent.found("InfiniBand and RoCE", RdmaPorts::open(roots, host));
         sources.extend(read.map(boxed));
     }
     // Behind all others, which shall not wait for its answers.
@@ -319,6 +348,10 @@ fn gpus<'n>(
     let program = |maker| Smi::start(maker, &config.host, config.plan.interval, clock);
     if let Some(smi) = absent.found("GPUs by nvidia-smi", program(Maker::Nvidia)) {
         return Some(boxed(smi));
+    }
+    if config.pod.is_some() {
+        absent.note("GPUs of other makers", ALL_OF_THE_NODE.to_owned());
+        return None;
     }
     if let Some(cards) = Cards::open(&Roots::default(), &config.host) {
         // In a guest the kernel shows a card, and its sensors are the host's.

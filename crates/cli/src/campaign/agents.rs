@@ -2,7 +2,7 @@
 
 use super::Campaign;
 use scalebeam_fleet::Running;
-use scalebeam_fleet::agent::{AgentProgram, Carried, Door, Way};
+use scalebeam_fleet::agent::{AgentProgram, Carried, Door, FarHost, Way};
 use scalebeam_model::plan::{DeploymentPlan, Platform};
 use scalebeam_telemetry::far::{Carrier, Link, Reach};
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ pub(super) async fn carry(
     if !reads {
         return Vec::new();
     }
-    let hosts = running.far_hosts(deployment);
-    let carried = match hosts.is_empty() {
-        true => unplaced(deployment).into_iter().collect(),
-        false => carried(campaign, deployment, running, hosts).await,
+    let carried = match running.far_hosts(deployment).await {
+        Ok(hosts) if hosts.is_empty() => unplaced(deployment).into_iter().collect(),
+        Ok(hosts) => carried(campaign, deployment, running, hosts).await,
+        Err(why) => vec![nowhere("its pods", why)],
     };
-    for Carried { host, door } in &carried {
+    for Carried { host, door, .. } in &carried {
         if let Err(why) = door {
             campaign
                 .display
@@ -38,17 +38,18 @@ async fn carried(
     campaign: &Campaign<'_>,
     deployment: &DeploymentPlan,
     running: &mut Running,
-    hosts: Vec<String>,
+    hosts: Vec<FarHost>,
 ) -> Vec<Carried> {
     let own = campaign.loaded.plan.telemetry.agent.as_ref();
     let own = own.map(|path| campaign.loaded.base.join(path));
     match read(own, campaign.context.exe.clone()).await {
-        Ok(program) => running.carry_agents(deployment, &Arc::new(program)).await,
-        Err(why) => {
-            let none = |host| Carried { host, door: Err(why.clone()) };
-            hosts.into_iter().map(none).collect()
-        }
+        Ok(program) => running.carry_agents(deployment, hosts, &Arc::new(program)).await,
+        Err(why) => hosts.into_iter().map(|host| host.without(why.clone())).collect(),
     }
+}
+
+fn nowhere(host: &str, why: String) -> Carried {
+    Carried { host: host.to_owned(), pod: None, door: Err(why) }
 }
 
 /// Nodes that Slurm chooses, of which the plan knows nothing.
@@ -56,7 +57,7 @@ fn unplaced(deployment: &DeploymentPlan) -> Option<Carried> {
     let is_placed = deployment.instances.iter().any(|i| !i.place.is_empty());
     let why = "Slurm chose them: name nodes by `place`, and they are watched";
     (deployment.platform == Platform::Slurm && !is_placed)
-        .then(|| Carried { host: "nodes of the job".to_owned(), door: Err(why.to_owned()) })
+        .then(|| nowhere("nodes of the job", why.to_owned()))
 }
 
 /// A program is read whole, which takes a moment.

@@ -3,11 +3,11 @@
 use super::agents::ByDoor;
 use super::{Campaign, pages};
 use crate::exit::Failure;
-use scalebeam_fleet::agent::{Carried, agent_id};
+use scalebeam_fleet::agent::{Carried, Door, agent_id};
 use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, HostPlan, ProcessPlan, Role};
-use scalebeam_model::telemetry::agent::Watching;
+use scalebeam_model::telemetry::agent::{WatchedPod, Watching};
 use scalebeam_model::telemetry::usage::{LOAD_GENERATOR, machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
 use scalebeam_telemetry::far::FarWatch;
@@ -39,8 +39,9 @@ impl Machines {
     ) -> Result<Self, Failure> {
         let plan = &campaign.loaded.plan;
         let here = this_machine(deployment, &plan.hosts).to_owned();
-        let of_host = |host: &str| Watching {
+        let of_host = |host: &str, pod: Option<WatchedPod>| Watching {
             host: host.to_owned(),
+            pod,
             plan: asked_of(campaign, host, host == here),
             marker: format!("{DIR_MARKER}={}", campaign.context.mark().dir),
             id_variable: PROCESS_MARKER.to_owned(),
@@ -50,14 +51,16 @@ impl Machines {
         };
         let fail = |e: std::io::Error| Failure::internal(format!("cannot watch machines: {e}"));
         let mut why = BTreeMap::new();
+        let nodes: BTreeSet<String> =
+            carried.iter().filter_map(|c| Some(c.pod.as_ref()?.node.clone())).collect();
         let mut far = Vec::new();
-        for Carried { host, door } in carried {
+        for Carried { host, pod, door } in carried {
             match door {
-                Ok(door) => far.push((host, door)),
+                Ok(door) => far.push((host, pod, door)),
                 Err(reason) => drop(why.insert(host, reason)),
             }
         }
-        let watched: Vec<&str> = far.iter().map(|(host, _)| host.as_str()).collect();
+        let watched: Vec<&str> = far.iter().map(|(host, ..)| host.as_str()).collect();
         let serving: BTreeSet<&str> = deployment
             .processes
             .iter()
@@ -66,17 +69,19 @@ impl Machines {
         // Where a platform places processes nobody knows which hosts have them.
         let is_placed = deployment.platform.places_processes();
         let is_wanted = |host: &str| !is_placed || host == here || serving.contains(host);
-        let mut unread = unread(campaign, deployment, &here, &watched, &why);
+        let mut unread = match nodes.is_empty() {
+            true => unread(campaign, deployment, &here, &watched, &why),
+            false => around_pods(&nodes, &why),
+        };
         let (polls, unasked) = pages::polls(campaign.loaded, &here, &watched, &is_wanted);
         unread.extend(unasked);
-        let watch = |(host, door)| {
+        let watch = |(host, pod, door): (String, Option<WatchedPod>, Door)| {
             let reach = Box::new(ByDoor(door));
-            FarWatch::start(of_host(host), reach, Arc::clone(&campaign.clock))
+            FarWatch::start(of_host(&host, pod), reach, Arc::clone(&campaign.clock))
         };
-        let far = far.iter().map(|(host, door)| watch((host.as_str(), door.clone())));
-        let far = far.collect::<Result<_, _>>().map_err(fail)?;
+        let far = far.into_iter().map(watch).collect::<Result<_, _>>().map_err(fail)?;
         let clock = Arc::clone(&campaign.clock);
-        let config = WatchConfig::of(of_host(&here), LOAD_GENERATOR);
+        let config = WatchConfig::of(of_host(&here, None), LOAD_GENERATOR);
         let watch = Watch::start_with(config, clock, polls).map_err(fail)?;
         let history = pages::History::new(campaign.loaded, &campaign.clock, &is_wanted);
         Ok(Self { watch, far, history, unread })
@@ -146,6 +151,21 @@ fn elsewhere(deployment: &DeploymentPlan, hosts: &[HostPlan], host: &str) -> BTr
     let agents = hosts.iter().filter(|h| is_other(&h.name));
     let agents = agents.map(|h| agent_id(&deployment.name, &h.name));
     processes.map(|p| p.id.clone()).chain(agents).collect()
+}
+
+/// The nodes that pods are on, and the pods that nothing is read of, with the reason.
+fn around_pods(nodes: &BTreeSet<String>, why: &BTreeMap<String, String>) -> Vec<Absent> {
+    const ITSELF_ALONE: &str = "its pods see what is their own, and not what else it does: let node_exporter tell of it, by \
+                                [telemetry.node_exporter]";
+    let absent = |host: &str, what: &str, why: &str| Absent {
+        host: host.to_owned(),
+        what: what.to_owned(),
+        why: why.to_owned(),
+    };
+    let nodes = nodes.iter().filter(|node| !node.is_empty());
+    let nodes = nodes.map(|node| absent(node, THE_MACHINE, ITSELF_ALONE));
+    let pods = why.iter().map(|(pod, why)| absent(pod, "the pod", why));
+    nodes.chain(pods).collect()
 }
 
 /// Hosts of the deployment that are neither this machine nor watched, with the reason where it is known.

@@ -40,6 +40,7 @@ fn log(
     taken: &mut BTreeSet<String>,
 ) -> Result<Option<(String, String)>, Failure> {
     let Some(mut telemetry) = trial.telemetry()? else { return Ok(None) };
+    let given = given.clone().seen(&telemetry);
     // The number of GPUs is in the name, and those of others on the machine are none of it.
     if !given.gpus.is_empty() {
         let cards: Vec<Device> = telemetry.devices(Part::Gpu).into_iter().cloned().collect();

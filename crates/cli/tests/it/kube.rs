@@ -2,6 +2,8 @@
 //!
 //! They need `kubectl`; `ci/test` sees to that and runs them by name.
 
+mod pods;
+
 use crate::interrupt::signal;
 use crate::support::{Lab, Said, Server, emulator, marked_processes, root, wait_for};
 use std::path::PathBuf;
@@ -19,12 +21,18 @@ const POOL: &str = "platform = \"inferencepool\"\nengine = \"vllm\"\nversion = \
 struct Cluster {
     lab: Lab,
     api: Child,
-    _server: Server,
+    _server: Option<Server>,
 }
 
 impl Cluster {
     fn new(deploy: &str, api: &[&str]) -> Self {
         let server = emulator(&["--ttft", "5ms", "--itl", "1ms", "--model", MODEL]);
+        let port = server.url.rsplit(':').next().unwrap().to_owned();
+        Self::answering(deploy, api, Some(server), &port)
+    }
+
+    /// What answers at `port` of each node is `server`, or what the pods run.
+    fn answering(deploy: &str, api: &[&str], server: Option<Server>, port: &str) -> Self {
         let text = format!(
             "schema = 1\nname = \"lab\"\n[model]\nid = \"{MODEL}\"\n[host.a]\ngpus = 8\n[host.b]\ngpus = 8\n\
              [[deploy]]\nname = \"one\"\n{deploy}\nready = {{ timeout = \"30s\" }}\nstop = {{ grace = \"1s\" }}\n\
@@ -32,12 +40,11 @@ impl Cluster {
              [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 2\nrequests = 6\n\
              warmup = 0\n",
         );
-        let port = server.url.rsplit(':').next().unwrap().to_owned();
         let lab = Lab::new(&text.replace("port = PORT", &format!("port = {port}")));
         let api = Command::new("python3")
             .arg(root().join("tests-support/kube_api.py"))
             .arg(lab.dir.path())
-            .args(["--node-port", &port])
+            .args(["--node-port", port])
             .args(api)
             .stdin(Stdio::piped())
             .spawn()
@@ -105,7 +112,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = self.api.kill();
+        // It ends with its input, and takes its pods along.
+        drop(self.api.stdin.take());
         let _ = self.api.wait();
         // So that the lab does not ask it for what is left.
         let _ = std::fs::remove_dir_all(self.lab.runs());

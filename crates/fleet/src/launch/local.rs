@@ -164,6 +164,7 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         host: process.host.clone(),
         ssh: None,
         step: None,
+        pod: None,
         scratch: scratch.clone(),
         program,
         args: executable.args.clone(),

@@ -19,6 +19,7 @@ mod tool;
 pub(crate) use hold::Held;
 pub(crate) use tool::ToolError;
 
+use crate::agent::FarHost;
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::journal::Claim;
@@ -211,6 +212,24 @@ impl Manager {
         match self {
             Self::Slurm => Some(Shell::Step(slurm::step(claim, id, host))),
             Self::Kube | Self::Modal | Self::Skypilot => None,
+        }
+    }
+
+    /// What can be talked to from outside of its processes: nodes that `plan` names, or pods; none where the platform
+    /// does not let that be.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    async fn hosts(
+        self,
+        claim: &Claim,
+        plan: &DeploymentPlan,
+        id: &str,
+    ) -> Result<Vec<FarHost>, ToolError> {
+        match self {
+            Self::Slurm => Ok(slurm::hosts(claim, plan, id)),
+            Self::Kube => kube::hosts(claim).await,
+            Self::Modal | Self::Skypilot => Ok(Vec::new()),
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) use log::Search;
 pub(crate) use managed::{Held, Manager, Removal, ToolError};
 pub(crate) use spawned::Spawned;
 
-use crate::agent::{self, AgentProgram, Carried};
+use crate::agent::{self, AgentProgram, Carried, FarHost};
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::http::{self, Client};
@@ -452,20 +452,22 @@ impl Running {
         self.processes.iter().map(Spawned::public).collect()
     }
 
-    /// Names of the hosts of `plan` that an agent can be brought to.
-    pub fn far_hosts(&self, plan: &DeploymentPlan) -> Vec<String> {
-        let far = agent::far(plan, &self.ctx, self.held.as_ref());
-        far.into_iter().map(|(host, _)| host.to_owned()).collect()
+    /// Hosts of `plan` that an agent can be brought to: those that are reached by ssh, nodes of a job, or pods.
+    ///
+    /// # Errors
+    /// Why nobody knows which they are.
+    pub async fn far_hosts(&self, plan: &DeploymentPlan) -> Result<Vec<FarHost>, String> {
+        agent::far(plan, &self.ctx, self.held.as_ref()).await
     }
 
-    /// Brings a telemetry agent to every host that is reached by ssh, or is a node of a job. A host that cannot have one
-    /// says why.
+    /// Brings a telemetry agent to each of `hosts`. A host that cannot have one says why.
     pub async fn carry_agents(
         &mut self,
         plan: &DeploymentPlan,
+        hosts: Vec<FarHost>,
         program: &Arc<AgentProgram>,
     ) -> Vec<Carried> {
-        let placed = agent::carry(plan, program, &self.ctx, self.held.as_ref()).await;
+        let placed = agent::carry(plan, hosts, program, &self.ctx).await;
         let (carried, targets): (Vec<_>, Vec<_>) =
             placed.into_iter().map(|placed| (placed.carried, placed.target)).unzip();
         self.agents.extend(targets.into_iter().flatten());
@@ -521,7 +523,8 @@ impl Running {
         let mark = self.ctx.mark();
         let mut targets: Vec<_> =
             self.processes.iter().map(|p| p.target(&self.deployment, &mark, grace)).collect();
-        targets.append(&mut self.agents);
+        let (in_pods, others) = teardown::apart(std::mem::take(&mut self.agents));
+        targets.extend(others);
         let mut report = teardown::take_down(&targets, Some(&self.ctx.journal)).await;
         for process in &self.processes {
             process.settled().await;
@@ -529,7 +532,8 @@ impl Running {
         // Not before: the end of a log on another host is copied when the process has ended.
         teardown::clean(&targets, &mut report).await;
         if let Some(held) = self.held.take() {
-            held.remove(grace, &self.ctx, &mut report).await;
+            let gone = held.remove(grace, &self.ctx, &mut report).await;
+            teardown::end_in_pods(in_pods, &gone, Some(&self.ctx.journal), &mut report).await;
         }
         let (state, reason) = if report.is_clean() {
             (State::Gone, None)

@@ -201,6 +201,7 @@ fn intent(
         host: process.host.clone(),
         ssh: Some(shell.name().to_owned()),
         step: None,
+        pod: None,
         scratch: Some(dir.to_owned()),
         program: process.program.clone(),
         args: process.args.iter().map(|arg| fill(arg, mark, dir)).collect(),

@@ -5,7 +5,8 @@
 umask 077
 # A function: all of this was read before the first byte of the program is.
 take() {
-    mkdir -p "$base" 2>/dev/null
+    made=$(mkdir -p "$base" 2>&1)
+    [ -e "$base" ] || { echo "$made" >&2; return 73; }
     # Somebody else's directory of that name would see what we write.
     if [ -L "$base" ] || [ ! -d "$base" ] || [ ! -O "$base" ]; then
         echo "$base is there and is not a directory of this user" >&2

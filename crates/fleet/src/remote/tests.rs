@@ -33,6 +33,7 @@ fn intent(dir: &Path, process: &str, words: &[&str]) -> Intent {
         host: "far".into(),
         ssh: Some("far".into()),
         step: None,
+        pod: None,
         scratch: Some(home(dir)),
         program: words[0].into(),
         args: words[1..].iter().map(|w| (*w).to_owned()).collect(),

@@ -75,6 +75,8 @@ fn rules(platform: Platform) -> Vec<Rule> {
         made.chunk_by(|(_, a), (_, b)| a == b).filter_map(of_group).collect();
     rules.push(rule("", &["pods"], &["get", "list"]));
     rules.push(rule("", &["pods/log"], &["get"]));
+    // Telemetry agents come into pods so; a WebSocket is a `get` to API servers before 1.35.
+    rules.push(rule("", &["pods/exec"], &["get", "create"]));
     if platform == Platform::InferencePool {
         rules.extend(inference_pool::picker_rules());
     }

@@ -8,6 +8,7 @@ use super::{Ended, Leftover, ProcessEnd, TeardownReport};
 use crate::error::FleetError;
 use crate::journal::{Claim, Contents, Event, Journal};
 use crate::launch::{Manager, Removal, ToolError};
+use std::collections::BTreeSet;
 
 /// What a platform was given, by the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +51,20 @@ pub(super) fn of(contents: &Contents) -> Vec<Claimed> {
     all
 }
 
-/// Removes whatever there is of `claims`, one after the other.
+/// Removes whatever there is of `claims`, one after the other; the deployments of which nothing is left.
 pub(crate) async fn remove(
     claims: &[Claimed],
     journal: Option<&Journal>,
     report: &mut TeardownReport,
-) {
+) -> BTreeSet<String> {
+    let mut gone = BTreeSet::new();
     for Claimed { claim, id, .. } in claims {
         match removed(claim, id.as_deref()).await {
-            Ok(removals) => conclude(claim, removals, journal, report),
+            Ok(removals) => {
+                if conclude(claim, removals, journal, report) {
+                    gone.insert(claim.deployment.clone());
+                }
+            }
             Err(why) => report.problems.push(format!(
                 "platform {} could not be asked to end deployment '{}' ({}): {why}",
                 claim.platform.name(),
@@ -67,6 +73,7 @@ pub(crate) async fn remove(
             )),
         }
     }
+    gone
 }
 
 async fn removed(claim: &Claim, id: Option<&str>) -> Result<Vec<Removal>, String> {
@@ -75,12 +82,13 @@ async fn removed(claim: &Claim, id: Option<&str>) -> Result<Vec<Removal>, String
     removed.map_err(|e| format!("{e}; {}", manager.hint(&e)))
 }
 
+/// Whether nothing of `claim` is left.
 fn conclude(
     claim: &Claim,
     removals: Vec<Removal>,
     journal: Option<&Journal>,
     report: &mut TeardownReport,
-) {
+) -> bool {
     let (deployment, platform) = (&claim.deployment, claim.platform.name());
     let is_left = removals.iter().any(|r| r.ended == Ended::Alive);
     for Removal { what, ended } in removals {
@@ -93,12 +101,13 @@ fn conclude(
         report.ends.push(ProcessEnd { process, host, ended, strays: 0 });
     }
     if is_left {
-        return;
+        return false;
     }
     let gone = Event::PlatformGone { deployment: deployment.clone() };
     if let Some(Err(error)) = journal.map(|journal| journal.write(gone)) {
         report.problems.push(error.to_string());
     }
+    true
 }
 
 /// What there is of `claims`, except of those of which the journal says that nothing is left.

@@ -4,7 +4,9 @@
 //! torn, on one that cannot be written any more, beside a run that is still going on, and after one
 //! that was killed between an intent and its record.
 
-use super::{Ended, ProcessEnd, Survey, Target, claims, clean, remote, take_down};
+use super::{
+    Ended, ProcessEnd, Survey, Target, apart, claims, clean, end_in_pods, remote, take_down,
+};
 use crate::error::FleetError;
 use crate::host::Shell;
 use crate::journal::{self, Contents, Event, Journal};
@@ -63,7 +65,11 @@ pub async fn down_run(
     let contents = journal::read(&path)?;
     let (mut targets, untouched) = living(&contents)?;
     let mut report = DownReport { untouched, torn: contents.torn.len(), ..DownReport::default() };
-    let mut given: Vec<_> = claims::of(&contents).into_iter().filter(|c| !c.is_gone).collect();
+    let (gone, mut given): (Vec<_>, Vec<_>) =
+        claims::of(&contents).into_iter().partition(|claimed| claimed.is_gone);
+    let is_given = |name: &String| given.iter().any(|c| c.claim.deployment == *name);
+    let gone = gone.into_iter().map(|claimed| claimed.claim.deployment);
+    let gone_before: Vec<String> = gone.filter(|name| !is_given(name)).collect();
     if targets.is_empty() && given.is_empty() {
         return Ok(report);
     }
@@ -78,9 +84,12 @@ pub async fn down_run(
             None
         }
     };
+    let (in_pods, targets) = apart(targets);
     let mut done = take_down(&targets, journal.as_ref()).await;
     clean(&targets, &mut done).await;
-    claims::remove(&given, journal.as_ref(), &mut done).await;
+    let mut gone = claims::remove(&given, journal.as_ref(), &mut done).await;
+    gone.extend(gone_before);
+    end_in_pods(in_pods, &gone, journal.as_ref(), &mut done).await;
     report.ends = done.ends.into_iter().filter(|e| e.ended != Ended::WasGone).collect();
     report.problems.extend(done.problems);
     Ok(report)

@@ -1,4 +1,4 @@
-//! Ending processes on hosts that are reached by the site's own ssh, or by a step of a job that runs there.
+//! Ending processes on hosts that are reached by the site's own ssh, by a step of a job that runs there, or in a pod.
 //!
 //! **Invariants.** The rules are those of this machine, kept by the script that runs there. A host that
 //! cannot be asked is a problem that names it, and keeps nothing else from being ended. What scalebeam
@@ -71,7 +71,7 @@ pub(super) async fn stage(
     let mut ends = BTreeMap::new();
     for (group, answer) in groups.into_values().zip(answers) {
         let said = answer.map(|ran| remote::parse_end(&ran.stdout)).unwrap_or_else(|error| {
-            if error.is_job_over() {
+            if error.is_place_gone() {
                 return group.iter().map(|(_, target)| gone(target)).collect();
             }
             let processes = group.iter().map(|(_, t)| t.process.as_str()).collect::<Vec<_>>();
@@ -90,7 +90,7 @@ pub(super) async fn stage(
     ends
 }
 
-/// What is said of a process whose job has ended.
+/// What is said of a process whose job or pod has ended.
 fn gone(target: &Target) -> Said {
     Said::End { process: target.process.clone(), how: How::Gone, strays: 0, pids: Vec::new() }
 }
@@ -176,7 +176,7 @@ pub(super) async fn clean(targets: &[Target], ends: &[ProcessEnd]) -> Vec<String
     for ((shell, _), answer) in elsewhere.into_iter().zip(answers) {
         let problem = match answer {
             Ok(ran) if ran.status == Some(0) => continue,
-            Err(error) if error.is_job_over() => continue,
+            Err(error) if error.is_place_gone() => continue,
             Ok(ran) => ran.stderr.trim().to_owned(),
             Err(error) => error.to_string(),
         };
@@ -214,7 +214,7 @@ pub(super) async fn look(targets: &[Target]) -> Result<BTreeMap<usize, Vec<i32>>
     let answers = ask_all(groups.iter().map(question).collect()).await;
     let mut living = BTreeMap::new();
     for (group, answer) in groups.values().zip(answers) {
-        if answer.as_ref().is_err_and(ShellError::is_job_over) {
+        if answer.as_ref().is_err_and(ShellError::is_place_gone) {
             continue;
         }
         let ran = answer.map_err(|source| FleetError::Host {

@@ -71,9 +71,10 @@ pub(super) fn busy_imbalance(t: &TrialView<'_>) -> Option<f64> {
 }
 
 fn imbalance(t: &TrialView<'_>, of: fn(&GpuUse) -> Option<MeanMax>) -> Option<f64> {
-    let mut by_instance: BTreeMap<Option<u32>, Vec<f64>> = BTreeMap::new();
-    for gpu in t.usage?.given_gpus() {
-        by_instance.entry(gpu.instance).or_default().push(of(gpu)?.mean);
+    let mut by_instance: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    // Of which instance a pod's GPU is nobody tells.
+    for (gpu, instance) in t.usage?.given_gpus().filter_map(|gpu| Some((gpu, gpu.instance?))) {
+        by_instance.entry(instance).or_default().push(of(gpu)?.mean);
     }
     let of_instance = |used: &Vec<f64>| {
         let (most, least) = (max(used), used.iter().copied().fold(f64::INFINITY, f64::min));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of this protocol; another is not spoken to.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Longer lines are not read.
 pub const LONGEST_LINE: usize = 1 << 20;
 /// What an agent is called among the processes of its machine.
@@ -39,6 +39,21 @@ pub struct Watching {
     /// Pids of processes by their ids, as they were started: one that gave itself a title has no mark any more.
     #[serde(default)]
     pub started: BTreeMap<String, u32>,
+    /// Its machine is a pod of this kind, of which no more is read than what is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<WatchedPod>,
+}
+
+/// A pod from inside of one of its containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchedPod {
+    /// The node that it is on.
+    pub node: String,
+    /// The container that an agent is in; of others it sees nothing.
+    pub container: String,
+    /// What it works for; absent where it is no instance, as a frontend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
 }
 
 /// To an agent.

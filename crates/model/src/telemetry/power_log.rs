@@ -145,7 +145,7 @@ impl PowerLog {
     fn everything(&self) -> Allocated {
         let gpu = |device: &&Device| {
             let (host, id) = (device.host.clone(), device.index?);
-            Some(AllocatedGpu { host, id, instance: 0, role: Role::Aggregated })
+            Some(AllocatedGpu { host, id, instance: Some(0), role: Role::Aggregated })
         };
         let gpus = self.telemetry.devices(Part::Gpu);
         Allocated { gpus: gpus.iter().filter_map(gpu).collect(), ..Allocated::default() }

@@ -84,11 +84,12 @@ pub fn samples(
     let mut out = Vec::new();
     for device in telemetry.devices(Part::Gpu) {
         let Some(gpu) = allocated.of_device(telemetry, device) else { continue };
-        let name = gpu.role.instance_name(gpu.instance);
-        let engine = ENGINE_COLUMNS.map(|(_, word)| (word, of_engine(looks, &name, word)));
+        let name = gpu.instance.map(|instance| gpu.role.instance_name(instance));
+        let said = |word| name.as_ref().map(|name| of_engine(looks, name, word));
+        let engine = ENGINE_COLUMNS.map(|(_, word)| (word, said(word).unwrap_or_default()));
         for at in steps(window, step) {
             out.push(Sample {
-                instance: Some(gpu.instance),
+                instance: gpu.instance,
                 role: Some(gpu.role),
                 engine: engine.iter().map(|(w, r)| engine_value(*w, r, at, step)).collect(),
                 ..sample(telemetry, device, window, at)
@@ -214,7 +215,8 @@ mod tests {
     }
 
     fn given() -> Allocated {
-        let gpu = AllocatedGpu { host: "node1".into(), id: 0, instance: 1, role: Role::Decode };
+        let gpu =
+            AllocatedGpu { host: "node1".into(), id: 0, instance: Some(1), role: Role::Decode };
         Allocated {
             hosts: BTreeSet::from(["node1".to_owned()]),
             gpus: vec![gpu],

@@ -4,11 +4,15 @@ use super::energy::{self, EnergyUse};
 use super::host_energy::{self, HostEnergy};
 use super::window::{self, CounterStat, Flaw, FlawKind, GaugeStat, Window};
 use super::{Absent, Device, HostClock, Part, Quantity, Series, Telemetry};
-use crate::plan::{DeploymentPlan, HostGpus, HostPlan, Platform, Role};
+use crate::plan::{DeploymentPlan, HostGpus, HostPlan, InstancePlan, Platform, Role};
 use crate::results::is_false;
 use crate::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod pods;
+
+pub use pods::PodUse;
 
 /// A GPU that a deployment was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,8 +21,8 @@ pub struct AllocatedGpu {
     pub host: String,
     /// Its number there.
     pub id: u32,
-    /// The instance that it works for.
-    pub instance: u32,
+    /// The instance that it works for, where that is known.
+    pub instance: Option<u32>,
     /// What that one does.
     pub role: Role,
 }
@@ -30,6 +34,8 @@ pub struct Allocated {
     pub hosts: BTreeSet<String>,
     /// In the order of their numbers.
     pub gpus: Vec<AllocatedGpu>,
+    /// GPUs that its instances work on, wherever those are.
+    pub wanted: u32,
     /// Its engine emulates what it runs on, whose watts then are not its own.
     pub is_emulated: bool,
 }
@@ -46,7 +52,7 @@ impl Allocated {
                 let gpu = |id: &u32| AllocatedGpu {
                     host: host.clone(),
                     id: *id,
-                    instance: instance.index,
+                    instance: Some(instance.index),
                     role: instance.role,
                 };
                 share.ids.iter().map(gpu).collect::<Vec<_>>()
@@ -56,7 +62,13 @@ impl Allocated {
         gpus.sort();
         gpus.dedup_by(|a, b| (&a.host, a.id) == (&b.host, b.id));
         let hosts = deployment.processes.iter().map(|p| name(&p.host)).collect();
-        Self { hosts, gpus, is_emulated: !is_real }
+        let wanted = deployment.instances.iter().filter(|_| is_real).map(InstancePlan::gpus).sum();
+        Self { hosts, gpus, wanted, is_emulated: !is_real }
+    }
+
+    /// The same with the GPUs that `telemetry` has of its pods, where it has them: which those are a plan cannot say.
+    pub fn seen(self, telemetry: &Telemetry) -> Self {
+        pods::allocated(telemetry, &self).0.unwrap_or(self)
     }
 
     /// The GPU that `device` is, where the deployment was given it: all of it, and not a part.
@@ -280,6 +292,9 @@ pub struct Usage {
     pub is_steady: bool,
     /// Machines.
     pub hosts: Vec<HostUse>,
+    /// Pods.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodUse>,
     /// Network interfaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkUse>,
@@ -338,8 +353,11 @@ pub fn usage(
     allocated: &Allocated,
     busy_floor_pct: Option<f64>,
 ) -> Usage {
+    let (in_pods, unknown) = pods::allocated(telemetry, allocated);
+    let allocated = in_pods.as_ref().unwrap_or(allocated);
     let mut look = Look { telemetry, window, allocated, flaws: Vec::new() };
     let mut hosts = look.each(Part::Host, Look::host);
+    let pods = look.each(Part::Pod, Look::pod);
     let links = look.each(Part::Nic, Look::link);
     let rdma = look.each(Part::Rdma, Look::link);
     let processes = look.each(Part::Process, Look::process);
@@ -355,6 +373,7 @@ pub fn usage(
     Usage {
         is_steady: false,
         hosts,
+        pods,
         links,
         rdma,
         processes,
@@ -363,7 +382,7 @@ pub fn usage(
         host_energy,
         busy_sample_power_w: busy,
         flaws: look.flaws,
-        absent: telemetry.absent.clone(),
+        absent: telemetry.absent.iter().cloned().chain(unknown).collect(),
         clocks: telemetry.clocks.clone(),
     }
 }
@@ -382,7 +401,7 @@ fn foreign_cores(host: &HostUse, processes: &[ProcessUse]) -> Option<f64> {
 pub(super) fn name_of(device: &Device) -> String {
     let name = device.index.map_or_else(|| device.name.clone(), |index| index.to_string());
     match device.part {
-        Part::Host => device.host.clone(),
+        Part::Host | Part::Pod => device.host.clone(),
         part => format!("{} {} {name}", device.host, part.name()),
     }
 }
@@ -446,8 +465,6 @@ impl<'a> Look<'a> {
         };
         let total = self.gauge(device, Quantity::MemoryTotal).map(|m| m.max);
         let memory = self.gauge(device, Quantity::MemoryUsed);
-        let sent = self.counter(device, Quantity::TcpSent).map(|c| c.delta);
-        let resent = self.counter(device, Quantity::TcpResent).map(|c| c.delta);
         HostUse {
             host: device.host.clone(),
             serves: self.allocated.hosts.contains(&device.host),
@@ -458,11 +475,14 @@ impl<'a> Look<'a> {
             foreign_cores: None,
             memory_pct: memory.zip(total).map(|(used, all)| used.scaled(100.0 / all)),
             memory_bytes: memory,
-            tcp_resent_pct: resent
-                .zip(sent)
-                .filter(|(_, sent)| *sent > 0.0)
-                .map(|(resent, sent)| 100.0 * resent / sent),
+            tcp_resent_pct: self.tcp_resent_pct(device),
         }
+    }
+
+    fn tcp_resent_pct(&mut self, device: &Device) -> Option<f64> {
+        let sent = self.counter(device, Quantity::TcpSent)?.delta;
+        let resent = self.counter(device, Quantity::TcpResent)?.delta;
+        (sent > 0.0).then(|| 100.0 * resent / sent)
     }
 
     fn link(&mut self, device: &Device) -> LinkUse {
@@ -479,17 +499,20 @@ impl<'a> Look<'a> {
     }
 
     fn process(&mut self, device: &Device) -> ProcessUse {
-        let waits = self.counter(device, Quantity::QuotaWaits).map(|c| c.delta);
-        let periods = self.counter(device, Quantity::QuotaPeriods).map(|c| c.delta);
-        let periods = periods.filter(|n| *n > 0.0);
         ProcessUse {
             host: device.host.clone(),
             name: device.name.clone(),
             role: device.role,
             cpu_cores: self.rate(device, Quantity::ProcessCpu, 1.0),
             memory_bytes: self.gauge(device, Quantity::ProcessMemory),
-            quota_waits_pct: waits.zip(periods).map(|(waits, periods)| 100.0 * waits / periods),
+            quota_waits_pct: self.quota_waits_pct(device),
         }
+    }
+
+    fn quota_waits_pct(&mut self, device: &Device) -> Option<f64> {
+        let waits = self.counter(device, Quantity::QuotaWaits)?.delta;
+        let periods = self.counter(device, Quantity::QuotaPeriods)?.delta;
+        (periods > 0.0).then(|| 100.0 * waits / periods)
     }
 
     fn gpu(&mut self, device: &Device) -> GpuUse {
@@ -501,7 +524,7 @@ impl<'a> Look<'a> {
             host: device.host.clone(),
             index: device.index,
             name: device.index.is_none().then(|| device.name.clone()),
-            instance: allocated.map(|gpu| gpu.instance),
+            instance: allocated.and_then(|gpu| gpu.instance),
             role: allocated.map(|gpu| gpu.role),
             busy_pct: self.gauge(device, Quantity::GpuBusy),
             memory_busy_pct: self.gauge(device, Quantity::GpuMemoryBusy),

@@ -4,7 +4,7 @@ use super::{Files, cell, cells, concurrency_of};
 use crate::csv::as_text;
 use crate::error::ReportError;
 use crate::export::lengths;
-use crate::machines::{MachineNumbers, hosts, machine_numbers};
+use crate::machines::{MachineNumbers, hosts_and_pods, machine_numbers};
 use crate::spec::ReportInput;
 use scalebeam_model::plan::{DeploymentPlan, Plan, Role};
 use scalebeam_model::results::{PointResult, lookup};
@@ -41,7 +41,8 @@ const NOTES: &str = "\
 # What these columns mean
 
 The names and their order are those of the workbook; the numbers are scalebeam's. Columns of a node have its name before
-them.
+them. In a cluster they are of a pod, which does not see its node: CPU util and Mem util are of its own limits, and
+empty where it has none.
 
 | column | here | in the workbook |
 | --- | --- | --- |
@@ -67,7 +68,7 @@ Rows with other kinds of GPU than the first are no scaling at all.
 
 pub(super) fn files(input: &ReportInput<'_>) -> Result<Files, ReportError> {
     let points = &input.results.points;
-    let nodes: BTreeSet<String> = points.iter().flat_map(hosts).collect();
+    let nodes: BTreeSet<String> = points.iter().flat_map(hosts_and_pods).collect();
     let summary = as_text(|out| {
         let of_node = |node: &String| NODE.map(|column| format!("{node} {column}"));
         let head = SUMMARY.into_iter().map(str::to_owned).chain(nodes.iter().flat_map(of_node));
@@ -83,7 +84,7 @@ pub(super) fn files(input: &ReportInput<'_>) -> Result<Files, ReportError> {
         let head = ["Deployment", "Load", "Concurrent Requests", "Node"];
         out.write_record(head.iter().chain(&NETWORK))?;
         for point in points {
-            for node in hosts(point) {
+            for node in hosts_and_pods(point) {
                 let place = [point.deployment.clone(), point.load.clone(), concurrency_of(point)];
                 let numbers = network_cells(point, &node);
                 out.write_record(place.into_iter().chain([node]).chain(numbers))?;

@@ -20,6 +20,7 @@ pub(super) fn reached(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
             Shell::Here => "it is this machine".to_owned(),
             Shell::Ssh(name) => format!("ssh {name}"),
             Shell::Step(step) => format!("srun on {}", step.node),
+            Shell::Pod(pod) => format!("kubectl exec in {}", pod.name),
         }),
         Err(unreached) => fail(&unreached.said, &unreached.hint),
     }

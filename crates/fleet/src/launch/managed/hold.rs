@@ -1,6 +1,7 @@
 //! A deployment that a platform was given: from its files to its entries, and watched from then on.
 
 use super::{Ask, End, Look, Manager};
+use crate::agent::FarHost;
 use crate::error::{FleetError, Stuck};
 use crate::failure;
 use crate::host::Shell;
@@ -14,6 +15,7 @@ use scalebeam_model::plan::{
     DeploymentPlan, EntryPlan, GateKind, platform_params, run_object_name,
 };
 use scalebeam_model::units::Nanos;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +144,16 @@ impl Held {
     /// How host `name` of the plan is talked to, where the platform lets that be.
     pub(crate) fn shell(&self, name: &str) -> Option<Shell> {
         self.manager.shell(&self.claim, self.id.as_deref()?, name)
+    }
+
+    /// What of it can be talked to from outside of its processes.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(crate) async fn hosts(&self) -> Result<Vec<FarHost>, String> {
+        let Some(id) = self.id.as_deref() else { return Ok(Vec::new()) };
+        let found = self.manager.hosts(&self.claim, &self.plan, id).await;
+        found.map_err(|error| format!("{error}; {}", self.manager.hint(&error)))
     }
 
     fn id(&self) -> &str {
@@ -279,13 +291,18 @@ impl Held {
         (stuck, known)
     }
 
-    /// Removes it, whatever of it there is; `report` says how that went.
-    pub(crate) async fn remove(self, grace: Nanos, ctx: &Context, report: &mut TeardownReport) {
+    /// Removes it, whatever of it there is; `report` says how that went. Its name, where nothing of it is left.
+    pub(crate) async fn remove(
+        self,
+        grace: Nanos,
+        ctx: &Context,
+        report: &mut TeardownReport,
+    ) -> BTreeSet<String> {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
         let claimed = Claimed { claim: Claim { grace, ..self.claim }, id: self.id, is_gone: false };
-        remove_claims(&[claimed], Some(&ctx.journal), report).await;
+        remove_claims(&[claimed], Some(&ctx.journal), report).await
     }
 }
 

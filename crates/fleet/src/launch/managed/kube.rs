@@ -17,14 +17,18 @@ mod tests;
 
 use super::tool::ToolError;
 use super::{Ask, End, Look, Removal, errand, gone_within};
+use crate::agent::FarHost;
+use crate::host::{self, Shell};
 use crate::journal::Claim;
 use crate::launch::log::last_lines;
 use crate::render::kube::{INSTANCE, Resource, custom_resources, full_name, plain_resources};
 use crate::teardown::Ended;
 use kubectl::{Seen, Site};
+use objects::Pod;
 use pods::Trouble;
 use reach::Way;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan, Platform};
+use scalebeam_model::telemetry::agent::WatchedPod;
 use sight::Sight;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -223,6 +227,24 @@ async fn ended(site: &Site, trouble: &Trouble) -> End {
         text.extend(log.lines().map(|line| format!("\n    {line}")));
     }
     End::new(text).hint(trouble.hint)
+}
+
+/// Its pods, each by the container that an engine would be in.
+pub(super) async fn hosts(claim: &Claim) -> Result<Vec<FarHost>, ToolError> {
+    let site = site(claim);
+    let host = |pod: Pod| {
+        let container = pods::main_container(&pod)?.to_owned();
+        let name = pod.metadata.name.clone();
+        let watched = WatchedPod {
+            node: pod.spec.node_name.clone().unwrap_or_default(),
+            container: container.clone(),
+            role: pods::works_as(&pod),
+        };
+        let (context, namespace) = (site.context.clone(), site.namespace.clone());
+        let shell = Shell::Pod(host::Pod { context, namespace, name: name.clone(), container });
+        Some(FarHost { name, shell, pod: Some(watched) })
+    };
+    Ok(site.pods(&selector(claim)).await?.into_iter().filter_map(host).collect())
 }
 
 /// The last lines of what its pods wrote, each with the name of its pod.

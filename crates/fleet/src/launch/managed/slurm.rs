@@ -9,14 +9,15 @@ mod logs;
 
 use super::tool::{Call, Ran, ToolError};
 use super::{Ask, End, Look, Removal, gone_within};
-use crate::host::{CONF_VARIABLE, Step, is_foreign};
+use crate::agent::FarHost;
+use crate::host::{CONF_VARIABLE, Shell, Step, is_foreign};
 use crate::journal::Claim;
 use crate::process::{DIR_MARKER, RUN_MARKER};
 use crate::teardown::Ended;
 use job::{Job, Queued};
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan};
 use scalebeam_model::units::Nanos;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -206,6 +207,15 @@ fn entries(
 pub(super) fn step(claim: &Claim, id: &str, node: &str) -> Step {
     let conf = claim.scope.get(CONF).cloned();
     Step { job: id.to_owned(), node: node.to_owned(), conf }
+}
+
+/// Nodes of `plan`, by steps beside those of job `id`. Where Slurm chooses them, the plan has no name for them.
+pub(super) fn hosts(claim: &Claim, plan: &DeploymentPlan, id: &str) -> Vec<FarHost> {
+    let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
+    let nodes: BTreeSet<&str> = placed.collect();
+    let shell = |node: &str| Shell::Step(step(claim, id, node));
+    let host = |node: &str| FarHost { name: node.to_owned(), shell: shell(node), pod: None };
+    nodes.into_iter().map(host).collect()
 }
 
 /// Jobs of `claim` that have not left the queue.

@@ -25,11 +25,11 @@ fn given(ids: &[u32]) -> Allocated {
     let gpu = |id: &u32| AllocatedGpu {
         host: "node1".into(),
         id: *id,
-        instance: 0,
+        instance: Some(0),
         role: Role::Aggregated,
     };
     let hosts = BTreeSet::from(["node1".to_owned()]);
-    Allocated { hosts, gpus: ids.iter().map(gpu).collect(), is_emulated: false }
+    Allocated { hosts, gpus: ids.iter().map(gpu).collect(), ..Allocated::default() }
 }
 
 fn of(telemetry: &Telemetry, ids: &[u32]) -> Usage {

@@ -206,6 +206,12 @@ impl Site {
         Ok(seen)
     }
 
+    /// Every pod that `selector` finds.
+    pub(super) async fn pods(&self, selector: &str) -> Result<Vec<Pod>, ToolError> {
+        let text = self.ask(&["get", "pods", "-l", selector, "-o", "json"]).await?;
+        read(&text).map(|list: List<Pod>| list.items)
+    }
+
     /// Objects that are there already under the names that `file` gives.
     pub(super) async fn named_in(&self, file: &str) -> Result<Vec<Object>, ToolError> {
         let text = self.ask(&["get", "-f", file, "--ignore-not-found", "-o", "json"]).await?;

@@ -19,6 +19,8 @@ pub(super) struct Meta {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) deletion_timestamp: Option<String>,
     pub(super) generation: i64,
 }
 
@@ -169,10 +171,19 @@ pub(super) struct Pod {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct PodSpec {
     /// The Service that gives it a name, where one does.
     pub(super) subdomain: Option<String>,
+    /// Absent until the scheduler has chosen.
+    pub(super) node_name: Option<String>,
+    pub(super) containers: Vec<ContainerSpec>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerSpec {
+    pub(super) name: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

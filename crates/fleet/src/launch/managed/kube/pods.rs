@@ -6,9 +6,13 @@
 
 use super::objects::{Container, Pod, Terminated, Waiting};
 use crate::render::kube::ROLE;
+use scalebeam_model::plan::Role;
 
 /// What a pod of a Ray cluster is for, by KubeRay.
 const RAY_ROLE: &str = "ray.io/node-type";
+
+/// Which container of a pod is meant where nobody says, by whoever adds some.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// Where a pod stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +84,28 @@ const CLAIM_HINT: &str =
 pub(super) fn role(pod: &Pod) -> &str {
     let labels = &pod.metadata.labels;
     labels.get(ROLE).or_else(|| labels.get(RAY_ROLE)).map_or("", String::as_str)
+}
+
+/// What a pod works for; nothing where it is no instance of an engine. Pods of most kinds are all alike.
+pub(super) fn works_as(pod: &Pod) -> Option<Role> {
+    match role(pod) {
+        "frontend" | "picker" | "head" => None,
+        "prefill" => Some(Role::Prefill),
+        "decode" => Some(Role::Decode),
+        _ => Some(Role::Aggregated),
+    }
+}
+
+/// The container that an engine is in, of a pod that is there to stay: the first is ours, unless whoever puts others
+/// before it says which is meant.
+pub(super) fn main_container(pod: &Pod) -> Option<&str> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let containers = &pod.spec.containers;
+    let meant = pod.metadata.annotations.get(DEFAULT_CONTAINER);
+    let meant = meant.and_then(|name| containers.iter().find(|c| c.name == *name));
+    meant.or(containers.first()).map(|container| container.name.as_str())
 }
 
 pub(super) fn is_ready(pod: &Pod) -> bool {
