@@ -433,11 +433,12 @@ fn the_doctor_asks_the_cluster_for_what_the_file_names() {
     );
     let cluster = with_site(
         &deploy,
-        serde_json::json!({ "denied": ["delete deployments"], "objects": [node("n1", "2"), node("n2", "4"), quota, secret] }),
+        serde_json::json!({ "denied": ["delete deployments", "pods exec"], "objects": [node("n1", "2"), node("n2", "4"), quota, secret] }),
     );
     let said = cluster.say("doctor", &["--json"]);
     insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
     fail Kubernetes lets us: context lab, namespace bench: may not delete deployments.apps
+    fail agents may come into pods: may not create pods/exec: nothing will be read of pods
     skipped Kubernetes knows the kind: a plain Deployment needs no resource of an operator
     pass Kubernetes has the GPUs: 6 GPUs on 2 schedulable nodes, 4 asked for
     fail the quota has room: quota gpus leaves 2 GPUs, 4 asked for
@@ -450,6 +451,7 @@ fn the_doctor_asks_the_cluster_for_what_the_file_names() {
     let said = cluster.say("doctor", &["--json"]);
     insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
     pass Kubernetes lets us: context lab, namespace bench: may create deployments.apps, delete deployments.apps, create services, list pods
+    pass agents may come into pods: may create pods/exec
     skipped Kubernetes knows the kind: a plain Deployment needs no resource of an operator
     pass Kubernetes has the GPUs: 8 GPUs on 1 schedulable node, 4 asked for
     pass the quota has room: no quota for GPUs
@@ -472,6 +474,7 @@ fn the_doctor_asks_for_every_right_and_kind_of_a_pool() {
     let said = cluster.say("doctor", &["--json"]);
     insta::assert_snapshot!(findings(&said, "D60").join("\n"), @"
     fail Kubernetes lets us: context lab: may not create rolebindings.rbac.authorization.k8s.io
+    pass agents may come into pods: may create pods/exec
     fail Kubernetes knows the kind: the cluster has no httproutes.gateway.networking.k8s.io
     pass Kubernetes has the GPUs: 8 GPUs on 1 schedulable node, 3 asked for
     pass the quota has room: no quota for GPUs

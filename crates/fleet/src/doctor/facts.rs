@@ -120,8 +120,15 @@ pub(crate) struct Facts {
 /// Sections of the tools of clusters of which there is one.
 const TOOLS: [&str; 5] = ["slurm", "slurm_accounts", "modal", "modal_secrets", "modal_volumes"];
 /// Those of which there is one for each cluster and namespace, or object in it.
-const TOOLS_AT: [&str; 6] =
-    ["kube_context", "kube_may", "kube_kinds", "kube_gpus", "kube_quota", "kube_object"];
+const TOOLS_AT: [&str; 7] = [
+    "kube_context",
+    "kube_may",
+    "kube_exec",
+    "kube_kinds",
+    "kube_gpus",
+    "kube_quota",
+    "kube_object",
+];
 
 impl Facts {
     /// Reads what the probe printed.

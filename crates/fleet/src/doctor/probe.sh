@@ -256,6 +256,7 @@ kubernetes() {
   shift 2
   ask "kube_context $key" 5 kubectl config current-context
   kube_may "$@" || return
+  kube_exec "$@"
   ask "kube_kinds $key" 10 kubectl --request-timeout=5s "$@" get crd -o name
   ask "kube_gpus $key" 10 kubectl --request-timeout=5s "$@" get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\t"}{.spec.unschedulable}{"\n"}{end}'
   ask "kube_quota $key" 10 kubectl --request-timeout=5s "$@" get resourcequotas -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.hard.requests\.nvidia\.com/gpu}{"\t"}{.status.used.requests\.nvidia\.com/gpu}{"\n"}{end}'
@@ -272,6 +273,16 @@ kube_may() {
     done
   done
   kube_can create services "$@" && kube_can list pods "$@"
+}
+
+# kube_exec ARGS..: whether this user may run a shell in a pod.
+kube_exec() {
+  section "kube_exec $key"
+  said=$(kube "$@" auth can-i create pods --subresource=exec 2>&1 | tail -n 1)
+  case $said in
+    yes* | no*) printf '%s\n' "$said" ;;
+    *) absent "${said:-kubectl gave no answer within 10 s}" ;;
+  esac
 }
 
 # kube_can VERB RESOURCE ARGS..: a line that says whether this user may do that.

@@ -169,7 +169,7 @@ pub(crate) fn healthy() -> String {
 }
 
 /// What the tools of clusters print for a deployment that is called `dual`.
-fn clusters() -> [(&'static str, String); 12] {
+fn clusters() -> [(&'static str, String); 13] {
     [
         ("kube_context dual", "prod".to_owned()),
         (
@@ -177,6 +177,7 @@ fn clusters() -> [(&'static str, String); 12] {
             "create rayservices.ray.io: yes\ndelete rayservices.ray.io: yes\ncreate services: yes\nlist pods: yes"
                 .to_owned(),
         ),
+        ("kube_exec dual", "yes".to_owned()),
         (
             "kube_kinds dual",
             "customresourcedefinition.apiextensions.k8s.io/rayservices.ray.io".to_owned(),

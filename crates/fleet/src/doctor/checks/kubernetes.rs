@@ -113,6 +113,18 @@ pub(super) fn may(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     )
 }
 
+/// Without it a deployment is measured, and nothing is read of its pods.
+pub(super) fn exec(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
+    let said = told(seen, "kube_exec", d)?;
+    if said.trim().starts_with("yes") {
+        return pass("may create pods/exec");
+    }
+    fail(
+        "may not create pods/exec: nothing will be read of pods",
+        "ask for `create` and `get` of pods/exec in that namespace",
+    )
+}
+
 pub(super) fn kind(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
     let needed = custom_resources(d.platform);
     if needed.is_empty() {

@@ -138,6 +138,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check("D55", Warns, "prefix cache stays cold", Look::Deployment(cluster::running)),
     check("D56", Stops, "KV blocks move", Look::Deployment(cluster::running)),
     check("D60", Stops, "Kubernetes lets us", Look::On(KUBERNETES, kubernetes::may)),
+    check("D60", Warns, "agents may come into pods", Look::On(KUBERNETES, kubernetes::exec)),
     check("D60", Stops, "Kubernetes knows the kind", Look::On(KUBERNETES, kubernetes::kind)),
     check("D60", Stops, "Kubernetes has the GPUs", Look::On(KUBERNETES, kubernetes::gpus)),
     check("D60", Stops, "the quota has room", Look::On(KUBERNETES, kubernetes::quota)),
