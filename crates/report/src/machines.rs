@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(grid.rows.len(), 1);
         let cells = |from: usize, n: usize| grid.rows[0][from..from + n].join(" | ");
         assert_eq!(cells(3, 3), "one-5d9f8-0 | n1 | prefill");
-        let want = "1.25 | 1.5 | 2 | n/a | 3 | 4 | n/a | n/a | 0.5 | n/a | n/a | n/a | n/a | n/a";
+        let want = "1.25 | 1.50 | 2.00 | n/a | 3.00 | 4.00 | n/a | n/a | 0.500 | n/a | n/a | n/a | n/a | n/a";
         assert_eq!(cells(6, 14), want);
         assert!(grid.note.unwrap().contains("what else its node does is not in it"));
     }
