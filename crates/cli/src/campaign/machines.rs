@@ -39,6 +39,8 @@ impl Machines {
     ) -> Result<Self, Failure> {
         let plan = &campaign.loaded.plan;
         let here = this_machine(deployment, &plan.hosts).to_owned();
+        let in_pods = carried.iter().filter(|c| c.pod.is_some());
+        let pods: BTreeSet<String> = in_pods.map(|c| c.host.clone()).collect();
         let of_host = |host: &str, pod: Option<WatchedPod>| Watching {
             host: host.to_owned(),
             pod,
@@ -46,7 +48,7 @@ impl Machines {
             marker: format!("{DIR_MARKER}={}", campaign.context.mark().dir),
             id_variable: PROCESS_MARKER.to_owned(),
             roles: roles(deployment),
-            elsewhere: elsewhere(deployment, &plan.hosts, host),
+            elsewhere: elsewhere(deployment, &plan.hosts, &pods, host),
             started: on_host(deployment, &plan.hosts, started, host),
         };
         let fail = |e: std::io::Error| Failure::internal(format!("cannot watch machines: {e}"));
@@ -144,12 +146,18 @@ fn on_host(
     here.filter_map(|p| Some((p.id.clone(), u32::try_from(p.pid).ok()?))).collect()
 }
 
-/// Ids of the processes of the plan, and of agents, that are not on `host`.
-fn elsewhere(deployment: &DeploymentPlan, hosts: &[HostPlan], host: &str) -> BTreeSet<String> {
+/// Ids of the processes of the plan, and of agents, that are not on `host`; `pods` of a cluster may be on this machine.
+fn elsewhere(
+    deployment: &DeploymentPlan,
+    hosts: &[HostPlan],
+    pods: &BTreeSet<String>,
+    host: &str,
+) -> BTreeSet<String> {
     let is_other = |name: &str| machine(deployment, hosts, name) != host;
     let processes = deployment.processes.iter().filter(|p| is_other(&p.host));
-    let agents = hosts.iter().filter(|h| is_other(&h.name));
-    let agents = agents.map(|h| agent_id(&deployment.name, &h.name));
+    let agents = hosts.iter().map(|h| h.name.as_str()).filter(|name| is_other(name));
+    let in_pods = pods.iter().map(String::as_str).filter(|pod| *pod != host);
+    let agents = agents.chain(in_pods).map(|name| agent_id(&deployment.name, name));
     processes.map(|p| p.id.clone()).chain(agents).collect()
 }
 

@@ -138,6 +138,9 @@ fn every_pod_is_watched_from_inside_and_nothing_is_left_of_it() {
         assert!(of_clock("offset_s").abs() <= of_clock("bound_s"), "{clock}");
         assert!(of_clock("bound_s") < 0.1, "{clock}");
     }
+    // This machine sees the processes of these pods, and they are none of its own.
+    let here = rows(usage, "processes", "localhost");
+    assert!(here.iter().all(|p| p["name"] == "load generator"), "{here:#?}");
     assert!(why(usage, "n1").contains("node_exporter"), "{usage:#}");
     cluster.nothing_left();
     cluster.no_agent_is_left();
