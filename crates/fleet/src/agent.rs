@@ -4,7 +4,8 @@
 //! **Invariants.** An agent is a process of the run like any other: its intent is in the journal, on the
 //! disk, before anything of it is on its host, it carries the run's marks, and what it writes lies in the
 //! deployment's directory there, so teardown needs nothing else to remove it. On a node of a job all of it is done by
-//! steps of that job, which end with it; in a pod by `kubectl exec`, and with the pod it goes. A host that cannot have one is told with the reason; no run fails for it.
+//! steps of that job, which end with it; in a pod by `kubectl exec`, and with the pod it goes. A host that cannot have one
+//! is told with the reason; no run fails for it.
 
 mod door;
 mod program;

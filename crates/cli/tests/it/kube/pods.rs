@@ -55,19 +55,18 @@ impl Cluster {
         all.filter(|command| command.contains(" agent --id one/agent/")).collect()
     }
 
-    /// What kubectl does for us at present.
-    fn kubectls(&self) -> Vec<String> {
+    /// Pids of what is executed in pods for us at present.
+    fn kubectls(&self) -> Vec<u32> {
         let own = format!("KUBECONFIG={}", self.path("kubeconfig").display());
-        let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|e| e.path());
-        let ours = processes.filter(|path| {
-            let environ = std::fs::read(path.join("environ")).unwrap_or_default();
-            String::from_utf8_lossy(&environ).split('\0').any(|v| v == own)
-        });
-        let commands = ours.filter_map(|path| {
-            let line = std::fs::read(path.join("cmdline")).ok()?;
-            Some(String::from_utf8_lossy(&line).replace('\0', " "))
-        });
-        commands.filter(|line| line.contains("kubectl") && line.contains(" exec ")).collect()
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+        let has = |pid: &u32, file: &str, is: &dyn Fn(&str) -> bool| {
+            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).split('\0').any(is)
+        };
+        let ours = pids.filter(|pid| has(pid, "environ", &|v| v == own));
+        let by_kubectl = ours.filter(|pid| has(pid, "cmdline", &|v| v.contains("kubectl")));
+        by_kubectl.filter(|pid| has(pid, "cmdline", &|v| v == "exec")).collect()
     }
 
     #[track_caller]
@@ -81,14 +80,19 @@ impl Cluster {
         self.rewrite("requests = 6", "requests = 100000");
         let mut run = self.command("run");
         let run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.until_records();
+        // Each is a shell that waits for it, and the program.
+        assert_eq!(self.agents().len(), 2 * pods, "{:?}", marked_processes(&self.lab.runs()));
+        run
+    }
+
+    /// Waits until some requests of the load were answered.
+    fn until_records(&self) {
         wait_for("the load", || {
             let dirs = std::fs::read_dir(self.lab.runs()).into_iter().flatten().flatten();
             let mut open = dirs.map(|d| d.path().join("points/one/l/c2/1/requests.open.jsonl"));
             open.any(|file| json_lines(&file).len() > 4)
         });
-        // Each is a shell that waits for it, and the program.
-        assert_eq!(self.agents().len(), 2 * pods, "{:?}", marked_processes(&self.lab.runs()));
-        run
     }
 }
 
@@ -185,6 +189,32 @@ fn what_a_pod_s_link_lets_through_is_what_it_is_read_to_carry() {
     let sent_gbps = mean(&sent.next().unwrap_or_else(|| panic!("{usage:#}"))["sent_gbps"]);
     assert!((sent_gbps / 0.02 - 1.0).abs() < 0.02, "{sent_gbps}");
     cluster.nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and kubectl: run by ci/test"]
+fn a_connection_to_a_pod_that_breaks_costs_no_reading() {
+    let cluster = Cluster::of_pods(2);
+    cluster.rewrite("requests = 6", "requests = 60");
+    let mut run = cluster.command("run");
+    let run = run.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    cluster.until_records();
+    let ways = cluster.kubectls();
+    assert_eq!(ways.len(), 2, "a way to each agent");
+    ways.into_iter().for_each(|pid| signal(pid, "KILL"));
+    let said: Said = run.wait_with_output().unwrap().into();
+    assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
+    let results = said.json();
+    let usage = usage(&results);
+    let pods = usage["pods"].as_array().unwrap_or_else(|| panic!("{usage:#}"));
+    assert_eq!(pods.iter().filter(|pod| mean(&pod["cpu_cores"]) > 0.0).count(), 2, "{pods:#?}");
+    let flaws = usage["flaws"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_pods = |flaw: &&Value| flaw["device"].as_str().unwrap().starts_with("one-");
+    // Of those that carried the connection there is none to the end.
+    let of_pods = flaws.iter().filter(of_pods).filter(|f| f["quantity"] == "pod_cpu_s");
+    assert_eq!(of_pods.count(), 0, "{flaws:#?}");
+    cluster.nothing_left();
+    cluster.no_agent_is_left();
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use super::super::{End, Look};
 use super::gateway;
 use super::objects::{Object, Pod};
-use super::pods::{Standing, standing};
+use super::pods::{Standing, main_container, standing, works_as};
 use super::reach::{Way, inside, outside};
 use super::sight::{Sight, sight};
 use crate::engine::engines;
 use crate::journal::Claim;
-use scalebeam_model::plan::{DeploymentPlan, Platform, resolve};
+use scalebeam_model::plan::{DeploymentPlan, Platform, Role, resolve};
 use scalebeam_model::spec::Experiment;
 use scalebeam_model::units::Nanos;
 use serde_json::{Value, json};
@@ -133,6 +133,36 @@ fn a_deployment_is_ready_when_its_object_and_its_pods_say_so() {
         panic!("a stale status was believed")
     };
     assert!(text.contains("not looked at"), "{text}");
+}
+
+#[test]
+fn what_a_pod_works_for_is_told_by_its_labels() {
+    let ours = |role: &str| works_as(&ready("p", json!({ "scalebeam/role": role })));
+    assert_eq!(["frontend", "picker"].map(ours), [None, None]);
+    assert_eq!(["prefill", "decode"].map(ours), [Some(Role::Prefill), Some(Role::Decode)]);
+    let alike = ["worker", "leader", "server"].map(ours);
+    assert_eq!(alike, [Some(Role::Aggregated); 3]);
+    assert_eq!(works_as(&ready("p", json!({}))), Some(Role::Aggregated), "a plain Deployment");
+    let of_ray = |kind: &str| works_as(&ready("p", json!({ "ray.io/node-type": kind })));
+    assert_eq!(["head", "worker"].map(of_ray), [None, Some(Role::Aggregated)]);
+}
+
+#[test]
+fn an_agent_goes_into_the_container_that_an_engine_is_in() {
+    let of = |metadata: Value, containers: Value| {
+        let pod = json!({ "metadata": metadata, "spec": { "containers": containers } });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        main_container(&pod).map(str::to_owned)
+    };
+    let two = || json!([{ "name": "istio-proxy" }, { "name": "main" }]);
+    let meant =
+        |name: &str| json!({ "annotations": { "kubectl.kubernetes.io/default-container": name } });
+    assert_eq!(of(json!({}), json!([{ "name": "main" }])).as_deref(), Some("main"));
+    assert_eq!(of(meant("main"), two()).as_deref(), Some("main"));
+    assert_eq!(of(meant("gone"), two()).as_deref(), Some("istio-proxy"), "nobody says more");
+    let ending = json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" });
+    assert_eq!(of(ending, two()), None, "it goes");
+    assert_eq!(of(json!({}), json!([])), None);
 }
 
 #[test]
