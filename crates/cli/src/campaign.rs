@@ -8,12 +8,11 @@ use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, Signals, reached};
 use crate::{printer, settings};
-use scalebeam_fleet::agent::Carried;
 use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::{Context, Running, bring_up};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::DoctorReport;
-use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
+use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan, Turn};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{HostInfo, NewRun, RunStatus, RunWriter};
@@ -244,17 +243,18 @@ impl<'a> Campaign<'a> {
     }
 
     async fn deployments(&mut self) -> Result<(), Failure> {
-        for deployment in &self.loaded.plan.deployments {
-            let left: Vec<(PointPlan, TrialPlan)> = self
-                .writer
-                .remaining()?
-                .into_iter()
-                .filter(|(p, _)| p.deployment == deployment.name && self.is_selected(p))
-                .map(|(p, t)| (p.clone(), t.clone()))
-                .collect();
-            let searches = search::unfinished(&self.writer, &self.loaded.plan, &deployment.name)?;
-            let nothing_left = left.is_empty() && searches.is_empty();
-            if nothing_left || self.prepared.is_skipped(&deployment.name) {
+        for turn in self.loaded.plan.turns() {
+            let deployment = turn.deployment;
+            // One that failed is not tried again before the user says so.
+            if self.skipped.iter().any(|s| s.deployment == deployment.name) {
+                continue;
+            }
+            let left = self.left(&turn)?;
+            let searches = match turn.searches {
+                true => search::unfinished(&self.writer, &self.loaded.plan, &deployment.name)?,
+                false => Vec::new(),
+            };
+            if left.is_empty() && searches.is_empty() {
                 continue;
             }
             if self.asked() != Asked::Not {
@@ -269,6 +269,17 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
+    /// What of a turn is not measured yet.
+    fn left<'b>(&self, turn: &Turn<'b>) -> Result<Vec<(&'b PointPlan, &'b TrialPlan)>, Failure> {
+        let mut left = Vec::new();
+        for (point, trial) in &turn.trials {
+            if !self.writer.is_complete(&point.id, trial.number)? {
+                left.push((*point, *trial));
+            }
+        }
+        Ok(left)
+    }
+
     /// A resumed run has the plan of the run; a new one has what was selected of the file.
     fn is_selected(&self, point: &PointPlan) -> bool {
         self.loaded.plan.points.iter().any(|p| p.id == point.id)
@@ -277,7 +288,7 @@ impl<'a> Campaign<'a> {
     async fn deployment(
         &mut self,
         deployment: &DeploymentPlan,
-        left: &[(PointPlan, TrialPlan)],
+        left: &[(&PointPlan, &TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<(), Failure> {
         let outcome = bring_up(deployment, &self.context, &self.on_fleet()).await;
@@ -289,8 +300,7 @@ impl<'a> Campaign<'a> {
                     self.interrupted = true;
                     return Ok(());
                 }
-                self.give_up(deployment, error.into());
-                return Ok(());
+                return self.give_up(deployment, error.into());
             }
         };
         self.display.line(&format!("{}: ready after {}", deployment.name, running.ready_after()));
@@ -299,7 +309,14 @@ impl<'a> Campaign<'a> {
         let measured = DeploymentPlan { entries, ..deployment.clone() };
         let agents = agents::carry(self, deployment, &mut running).await;
         let ended = match fingerprint::keep(self, deployment, &running).await {
-            Ok(()) => self.points(&measured, &running, agents, left, searches).await,
+            Ok(bring_up) => {
+                let bench =
+                    trial::Bench::new(self, &measured, &running.processes(), agents, bring_up);
+                match bench {
+                    Ok(bench) => self.points(bench, &running, left, searches).await,
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         };
         let ended = match ended {
@@ -314,29 +331,47 @@ impl<'a> Campaign<'a> {
         match ended {
             Ok(Ended::Whole) => {}
             Ok(Ended::Interrupted) => self.interrupted = true,
-            Ok(Ended::Failed(failure)) => self.give_up(deployment, failure),
+            Ok(Ended::Failed(failure)) => self.give_up(deployment, failure)?,
             Err(failure) => return Err(failure),
         }
         Ok(())
     }
 
-    /// The user is told at once and with the hint; the record keeps what happened.
-    fn give_up(&mut self, deployment: &DeploymentPlan, failure: Failure) {
+    /// The user is told at once and with the hint, and of what is measured already; the record keeps what happened.
+    fn give_up(&mut self, deployment: &DeploymentPlan, failure: Failure) -> Result<(), Failure> {
         self.failed = true;
-        printer::say(&format!("error: {}: {}", deployment.name, failure.text()));
-        let reason = failure.message().to_owned();
-        self.skipped.push(Skipped { deployment: deployment.name.clone(), reason });
+        let name = &deployment.name;
+        printer::say(&format!("error: {name}: {}", failure.text()));
+        let (done, all) = self.progress_of(deployment)?;
+        let mut reason = failure.message().to_owned();
+        if done > 0 {
+            printer::say(&format!(
+                "{name}: {done} of its {all} trials are measured and stay; it is not brought up again by this \
+                 command: scalebeam run --resume {} measures the others",
+                self.writer.dir().display()
+            ));
+            reason = format!("after {done} of {all} trials: {reason}");
+        }
+        self.skipped.push(Skipped { deployment: name.clone(), reason });
+        Ok(())
+    }
+
+    /// Trials of a deployment's points that are measured, and all that are planned; searches apart.
+    fn progress_of(&self, deployment: &DeploymentPlan) -> Result<(usize, usize), Failure> {
+        let points = self.loaded.plan.points_of(&deployment.name);
+        let all: usize = points.map(|p| p.trials.len()).sum();
+        let left = self.writer.remaining()?;
+        let left = left.iter().filter(|(p, _)| p.deployment == deployment.name).count();
+        Ok((all.saturating_sub(left), all))
     }
 
     async fn points(
         &mut self,
-        deployment: &DeploymentPlan,
+        mut bench: trial::Bench,
         running: &Running,
-        agents: Vec<Carried>,
-        left: &[(PointPlan, TrialPlan)],
+        left: &[(&PointPlan, &TrialPlan)],
         searches: Vec<Search<'_>>,
     ) -> Result<Ended, Failure> {
-        let mut bench = trial::Bench::new(self, deployment, &running.processes(), agents)?;
         for (point, trial) in left {
             let ended = self.trial(running, &mut bench, point, trial).await?;
             if !matches!(ended, Ended::Whole) {

@@ -4,7 +4,7 @@ use scalebeam_fleet::host::quote;
 use scalebeam_model::arrival::ArrivalKind;
 use scalebeam_model::driver::{LoadShape, PhasePlan, Think};
 use scalebeam_model::plan::{
-    DeploymentPlan, EnvValue, Gate, Plan, PointPlan, ProcessPlan, StartGate,
+    DeploymentPlan, EnvValue, Gate, Interleave, Plan, PointPlan, ProcessPlan, StartGate, Turn,
 };
 use scalebeam_model::search::SearchPlan;
 use scalebeam_model::units::{Nanos, significant};
@@ -48,11 +48,40 @@ pub(crate) fn plan(plan: &Plan) -> String {
             show_search(&mut out, search);
         }
     }
+    order(&mut out, plan);
     for note in &plan.notes {
         let _ = write!(out, "\nnote: {}: {}\n      hint: {}", note.path, note.message, note.hint);
     }
     estimate(&mut out, plan);
     out
+}
+
+/// Who is up when, where that is not once each in the order of the file, and what it costs.
+fn order(out: &mut String, plan: &Plan) {
+    let once = Plan { interleave: Interleave::Points, ..plan.clone() };
+    let (turns, of_once) = (plan.turns(), once.turns().len());
+    if plan.interleave == once.interleave {
+        return;
+    }
+    let words = |turn: &Turn<'_>| {
+        let mut numbers: Vec<u32> = turn.trials.iter().map(|(_, trial)| trial.number).collect();
+        numbers.dedup();
+        let trials = match numbers.as_slice() {
+            [] => String::new(),
+            [one] => format!(" trial {one}"),
+            [first, .., last] => format!(" trials {first} to {last}"),
+        };
+        let searches = if turn.searches { " and its search" } else { "" };
+        format!("{}{trials}{searches}", turn.deployment.name)
+    };
+    let in_order: Vec<String> = turns.iter().map(words).collect();
+    let _ = writeln!(
+        out,
+        "\norder (interleave = \"{}\"): {}\n  {} bring-ups, where each deployment up once takes {of_once}",
+        plan.interleave.name(),
+        in_order.join(", then "),
+        turns.len(),
+    );
 }
 
 /// What it may take, beside what it is limited to.

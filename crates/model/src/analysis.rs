@@ -75,6 +75,10 @@ pub struct TrialFacts {
     pub cache_not_reset: Option<String>,
     /// What was read of the machines, where they were watched.
     pub telemetry: Option<Telemetry>,
+    /// Which bring-up of its deployment it was measured on, from 1.
+    pub bring_up: Option<u32>,
+    /// Which of the runs that are taken together it is of, from 0.
+    pub run: u32,
 }
 
 /// A point with its records.
@@ -279,6 +283,7 @@ fn point(
             .zip(&views)
             .map(|(t, view)| TrialResult {
                 number: t.number,
+                bring_up: t.facts.bring_up,
                 metrics: with_asked(&[*view]),
                 timeline: Timeline::of(&t.records),
                 outcomes: outcomes(t.records.iter()),

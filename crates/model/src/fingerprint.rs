@@ -158,7 +158,8 @@ pub struct DeploymentPrint {
 pub struct Fingerprint {
     /// [`FINGERPRINT_FORMAT`].
     pub format: u32,
-    /// In the order in which they came up; a deployment of a resumed run may be here several times.
+    /// In the order in which they came up. A deployment is here once for each time that it was brought up: again where
+    /// a run went on, or went round over its deployments.
     pub deployments: Vec<DeploymentPrint>,
 }
 
@@ -172,6 +173,12 @@ impl Fingerprint {
     /// The JSON schema of the form.
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
+    }
+
+    /// How often `deployment` was brought up.
+    pub fn bring_ups(&self, deployment: &str) -> u32 {
+        let own = self.deployments.iter().filter(|print| print.deployment == deployment);
+        u32::try_from(own.count()).unwrap_or(u32::MAX)
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod shape;
 pub(crate) mod workloads;
 
 pub use gate::GateKind;
+pub use order::{Interleave, Turn};
 pub use platform::{
     ParamValue, entry_host, object_name, params as platform_params, run_object_name,
 };
@@ -910,10 +911,13 @@ pub struct Plan {
     /// chooses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<IpAddr>,
-    /// Deployments in the order in which they are brought up.
+    /// Deployments in the order in which they are brought up, in the first round.
     pub deployments: Vec<DeploymentPlan>,
-    /// Points in the order in which they are measured.
+    /// Points in the order in which they are measured, in the first round.
     pub points: Vec<PointPlan>,
+    /// What repeats go round over; the order that follows: [`Plan::turns`].
+    #[serde(default, skip_serializing_if = "Interleave::is_default")]
+    pub interleave: Interleave,
     /// Searches, each after the points of its deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<SearchPlan>,
@@ -940,7 +944,7 @@ impl Plan {
 
     /// Estimates anew what is planned, as after a part of it was chosen.
     pub fn estimate_anew(&mut self) {
-        self.estimate = resolve::estimate(&self.deployments, &self.points, &self.searches);
+        self.estimate = resolve::estimate(&self.turns(), &self.searches);
         self.weigh_limit();
     }
 

@@ -122,6 +122,9 @@ pub struct Estimate {
 pub struct TrialResult {
     /// From 1.
     pub number: u32,
+    /// Which bring-up of its deployment it was measured on, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bring_up: Option<u32>,
     /// Its own metrics.
     pub metrics: Metrics,
     /// What it did over time; absent where nothing was sent.
@@ -383,6 +386,39 @@ pub struct Comparison {
     /// where a hundred would not do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trials_to_decide: Option<u32>,
+    /// What the interval is over, each of which counts once; of these are the trials that would decide.
+    #[serde(default, skip_serializing_if = "Drawn::is_default")]
+    pub drawn: Drawn,
+}
+
+/// What counts once in an interval, whatever it holds.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drawn {
+    /// Trials. What differs from one bring-up of a deployment to the next is then not in it, where all are of one.
+    #[default]
+    Trials,
+    /// Bring-ups, each the mean of its trials.
+    BringUps,
+    /// Runs, each the mean of its trials.
+    Runs,
+}
+
+impl Drawn {
+    /// Several of them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trials => "trials",
+            Self::BringUps => "bring-ups",
+            Self::Runs => "runs",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a ratio says about the deployment.

@@ -8,7 +8,7 @@ use crate::api::HttpVersion;
 use crate::driver::Balance;
 use crate::engine::Infra;
 use crate::limit::Limit;
-use crate::plan::{DpBalance, EngineKind, Mode, Platform, RankLauncher, Role};
+use crate::plan::{DpBalance, EngineKind, Interleave, Mode, Platform, RankLauncher, Role};
 use crate::results::PointResult;
 use crate::telemetry::TelemetryPlan;
 use crate::workload::lengths::LOGNORMAL_CUT;
@@ -81,6 +81,9 @@ pub struct Experiment {
     /// Which deployment meets which load; absent = all with all.
     #[serde(default)]
     pub run: Vec<RunSpec>,
+    /// What repeats go round over; default `points`.
+    #[serde(default)]
+    pub interleave: Option<Interleave>,
     /// What is watched meanwhile.
     #[serde(default)]
     pub telemetry: Option<TelemetrySpec>,

@@ -132,6 +132,7 @@ impl RunReader {
         let trial = TrialReader::open(&dir)?;
         let mut facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
         facts.telemetry = telemetry::read_or_why(&dir)?;
+        facts.bring_up = facts.bring_up.or_else(|| trial.session()?.checked_add(1));
         let read = match trial.records() {
             Ok(read) => read,
             // One damaged file must not cost the points that are whole.

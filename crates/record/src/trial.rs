@@ -61,6 +61,9 @@ pub struct TrialInfo {
     /// Why the prefix cache was not emptied before the measurement, where it was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_not_reset: Option<String>,
+    /// Which bring-up of its deployment it was measured on, from 1. Earlier versions brought one up once a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bring_up: Option<u32>,
     /// Load generators that shared the schedule.
     pub shards: u16,
     /// What a reader should know, as how prompts were sized.
@@ -79,6 +82,8 @@ impl TrialInfo {
             oversaturated_at: self.oversaturated_at,
             cache_not_reset: self.cache_not_reset.clone(),
             telemetry: None,
+            bring_up: self.bring_up,
+            run: 0,
         }
     }
 }

@@ -146,16 +146,18 @@ impl RunWriter {
         }
     }
 
-    /// What is still to be measured, in the order of the plan ([`Plan::in_turn`]). Of a search nothing is listed: which of its levels
+    /// What is still to be measured, in the order of the points. Of a search nothing is listed: which of its levels
     /// come next follows from those that were measured.
     ///
     /// # Errors
     /// When a state file is damaged.
     pub fn remaining(&self) -> Result<Vec<(&PointPlan, &TrialPlan)>, RecordError> {
         let mut left = Vec::new();
-        for (point, trial) in self.plan.in_turn() {
-            if !is_whole(&self.dir_of(point, trial.number))? {
-                left.push((point, trial));
+        for point in &self.plan.points {
+            for trial in &point.trials {
+                if !is_whole(&self.dir_of(point, trial.number))? {
+                    left.push((point, trial));
+                }
             }
         }
         Ok(left)

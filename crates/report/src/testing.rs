@@ -126,6 +126,7 @@ fn point((name, gpus, speed): (&str, u32, f64), users: u32) -> PointResult {
     let trial = |(i, f): (u32, f64)| TrialResult {
         usage: None,
         number: i,
+        bring_up: Some(1),
         metrics: metrics(speed * f, gpus, users, success),
         timeline: (!(users == 16 && speed > 1.5)).then(|| timeline(speed * f, users)),
         outcomes: BTreeMap::new(),
@@ -174,6 +175,7 @@ fn comparisons(points: &[PointResult]) -> Vec<Comparison> {
             let ratio = value / baseline_value;
             let is_more_better = !metric.contains("_ms");
             rows.push(Comparison {
+                drawn: Default::default(),
                 metric: metric.to_owned(),
                 load: p.load.clone(),
                 level: p.level.clone(),
@@ -351,6 +353,7 @@ fn plan(results: &Results) -> Plan {
         sources: Vec::new(),
         deployments: Vec::new(),
         points: points.collect(),
+        interleave: Default::default(),
         searches: Vec::new(),
         notes: Vec::new(),
         prices: None,

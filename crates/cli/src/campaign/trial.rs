@@ -46,6 +46,8 @@ pub(super) struct Bench {
     words: BTreeMap<Api, Arc<Words>>,
     engines: Engines,
     machines: Arc<Machines>,
+    /// Which bring-up of the deployment this is, from 1.
+    bring_up: u32,
 }
 
 impl Bench {
@@ -54,6 +56,7 @@ impl Bench {
         deployment: &DeploymentPlan,
         started: &[RunningProcess],
         agents: Vec<Carried>,
+        bring_up: u32,
     ) -> Result<Self, Failure> {
         let (loaded, prepared) = (campaign.loaded, &campaign.prepared);
         let endpoint = |api| Ok((api, Arc::new(reach::endpoint(loaded, deployment, api)?)));
@@ -65,6 +68,7 @@ impl Bench {
             words: BTreeMap::new(),
             engines: Engines::new(loaded, deployment, &campaign.clock),
             machines: Arc::new(Machines::watch(campaign, deployment, started, agents)?),
+            bring_up,
         })
     }
 
@@ -133,6 +137,7 @@ struct Job {
     writer: TrialWriter,
     engines: Engines,
     machines: Arc<Machines>,
+    bring_up: u32,
     id_prefix: String,
     /// When its queue was seen to grow without end.
     oversaturated_at: Option<Nanos>,
@@ -226,6 +231,7 @@ pub(super) async fn measure(
         control: control.clone(),
         engines: bench.engines.clone(),
         machines: Arc::clone(&bench.machines),
+        bring_up: bench.bring_up,
         writer,
         oversaturated_at: None,
     };
@@ -294,7 +300,11 @@ async fn give_up(campaign: &Campaign<'_>) {
 
 impl Job {
     fn run(mut self) -> Result<(), Lost> {
-        let mut info = TrialInfo { shards: shards(&self.point.measure), ..TrialInfo::default() };
+        let mut info = TrialInfo {
+            shards: shards(&self.point.measure),
+            bring_up: Some(self.bring_up),
+            ..TrialInfo::default()
+        };
         if self.point.workload.is_synthetic() {
             info.notes.push(sizing_note(&self.words));
         }

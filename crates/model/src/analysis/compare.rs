@@ -16,6 +16,7 @@ use ratio::{Ratio, ratio};
 pub(super) use ratio::{of_loads, run_to_run};
 
 mod blocks;
+pub(super) mod draws;
 mod ratio;
 
 /// The smallest relative difference that is called one. Two runs of one deployment differ by that much.
@@ -150,7 +151,7 @@ pub(super) fn spread(name: &str, side: &Side<'_>) -> Option<Spread> {
 }
 
 fn is_spread_told(side: &Side<'_>, base: &Side<'_>) -> bool {
-    ratio::is_spread_told((side.trials.len(), base.trials.len()))
+    draws::of_two(side, base).is_some()
 }
 
 /// A metric of two sides, not yet judged.
@@ -185,8 +186,9 @@ impl Weighed<'_> {
         let verdict = self.verdict(side, base, test);
         let (contrast, is_measured) = (self.ratio.contrast, self.ratio.is_measured);
         let is_open = verdict == ComparisonVerdict::NoDifferenceSeen && is_measured;
-        let trials = (side.trials.len(), base.trials.len());
-        let needed = || contrast.trials_to_decide(trials, test.alpha, test.margin);
+        let drawn = draws::of_two(side, base).unwrap_or_default();
+        let units = (drawn.count(side), drawn.count(base));
+        let needed = || contrast.trials_to_decide(units, test.alpha, test.margin);
         Comparison {
             metric: self.name.to_owned(),
             load: side.result.load.clone(),
@@ -200,6 +202,7 @@ impl Weighed<'_> {
             p_value: is_measured.then_some(test.p),
             detectable: is_measured.then(|| contrast.detectable(test.alpha)),
             trials_to_decide: is_open.then(needed).flatten(),
+            drawn,
         }
     }
 

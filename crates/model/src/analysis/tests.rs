@@ -119,6 +119,7 @@ pub(crate) fn plan(deployments: Vec<DeploymentPlan>) -> Plan {
         hosts: vec![],
         deployments,
         points: vec![],
+        interleave: Default::default(),
         searches: vec![],
         notes: vec![],
         prices: None,

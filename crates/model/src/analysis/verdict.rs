@@ -1,11 +1,12 @@
 //! Which deployment is best, by how much, how surely, why the others are not, and what would change the answer: one
 //! sentence per load level, and a few more.
 
+use super::compare::draws::misses_bring_ups;
 use super::compare::{Side, groups, one};
 use super::doubt::percent;
 use super::loss::Loss;
 use crate::plan::Mode;
-use crate::results::{Comparison, ComparisonVerdict, Verdict};
+use crate::results::{Comparison, ComparisonVerdict, Drawn, Verdict};
 use crate::trust::TrustLevel;
 use crate::units::significant;
 
@@ -55,6 +56,13 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
         verdict.more.extend(undecided(&against));
     }
     verdict.more.extend(assumed(&against, best.trials.len()));
+    verdict.more.extend(fewer_trials(group));
+    let is_missed = rest.iter().any(|(_, side)| misses_bring_ups(best, side));
+    verdict.more.extend(is_missed.then(|| {
+        "what differs from one bring-up to the next is in no interval, since trials are of one: interleave = \
+         \"bring-ups\" measures it"
+            .to_owned()
+    }));
     verdict
 }
 
@@ -135,10 +143,11 @@ fn change(nearest: &Comparison, per_gpu: bool) -> String {
 /// What would decide where nothing did.
 fn undecided(against: &[Comparison]) -> Option<String> {
     let open = against.iter().filter(|c| c.verdict == ComparisonVerdict::NoDifferenceSeen);
-    let trials = open.filter_map(|c| c.trials_to_decide).max()?;
-    Some(format!(
-        "{trials} trials a side would tell them apart in 80 of 100 cases (repeats = {trials})"
-    ))
+    let trials = open.clone().filter_map(|c| c.trials_to_decide).max()?;
+    let drawn = open.clone().next()?.drawn.name();
+    let repeats =
+        if drawn == Drawn::Trials.name() { format!(" (repeats = {trials})") } else { String::new() };
+    Some(format!("{trials} {drawn} a side would tell them apart in 80 of 100 cases{repeats}"))
 }
 
 /// Intervals that hold an assumption in place of what runs differ by.
@@ -150,6 +159,17 @@ fn assumed(against: &[Comparison], trials: usize) -> Option<String> {
             "how much runs differ is assumed, since there is {n} a side: repeats = 3 measures it"
         )
     })
+}
+
+/// Sides of which not every trial was measured.
+fn fewer_trials(group: &[&Side<'_>]) -> Option<String> {
+    let is_short = |side: &&&Side<'_>| side.trials.len() < side.point.trials.len();
+    let told = |side: &&Side<'_>| {
+        let (n, all) = (side.trials.len(), side.point.trials.len());
+        format!("{} has {n} of {all} trials", side.result.deployment)
+    };
+    let short: Vec<String> = group.iter().filter(is_short).map(told).collect();
+    (!short.is_empty()).then(|| short.join(", "))
 }
 
 /// Per GPU the smallest often wins; a reader who has the GPUs wants to know which gives the most.

@@ -6,17 +6,21 @@ use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
 mod control;
+mod order;
 
 fn note(path: String, message: String, hint: &str) -> PlanNote {
     PlanNote { path, message, hint: hint.to_owned() }
 }
 
+/// `asked` are the points that are no level of a search; `points` are these and those.
 pub(super) fn notes(
     experiment: &Experiment,
     deployments: &[DeploymentPlan],
+    asked: &[PointPlan],
     points: &[&PointPlan],
 ) -> Vec<PlanNote> {
     let mut out = Vec::new();
+    order::order(experiment, deployments, asked, &mut out);
     loads(experiment, points, &mut out);
     tails(experiment, points, &mut out);
     lengths(experiment, &mut out);

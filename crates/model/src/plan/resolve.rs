@@ -5,7 +5,7 @@ use super::servers::{entries, port_url, port_urls, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
-    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
+    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan, Turn,
 };
 use crate::cost::Taken;
 use crate::engine::{
@@ -71,8 +71,10 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
     let every_point: Vec<&PointPlan> =
         points.iter().chain(searches.iter().flat_map(|s| &s.levels)).collect();
     name_probes(&mut deployments, &every_point);
-    let estimate = estimate(&deployments, &points, &searches);
-    let notes = super::notes::notes(experiment, &deployments, &every_point);
+    let interleave = experiment.interleave.unwrap_or_default();
+    let turns = super::order::turns(interleave, &deployments, &points, &searches);
+    let estimate = estimate(&turns, &searches);
+    let notes = super::notes::notes(experiment, &deployments, &points, &every_point);
     let mut plan = Plan {
         format: PLAN_FORMAT,
         name: experiment.name.clone(),
@@ -82,6 +84,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
         sources: experiment.client.as_ref().map_or_else(Vec::new, |c| c.source.clone()),
         deployments,
         points,
+        interleave,
         searches,
         prices: experiment.prices.clone(),
         limit,
@@ -613,28 +616,15 @@ impl Ctx<'_> {
 
 /// Seconds for bring-up and teardown, and for one output token of one request. Rough on purpose: it
 /// tells a coffee from a night, and says what it assumes.
-pub(super) fn estimate(
-    deployments: &[DeploymentPlan],
-    points: &[PointPlan],
-    searches: &[SearchPlan],
-) -> Estimate {
-    use super::EngineKind;
+pub(super) fn estimate(turns: &[Turn<'_>], searches: &[SearchPlan]) -> Estimate {
     const TOKEN_S: f64 = 0.02;
     let mut wall = 0.0;
     let mut cost = Some(0.0);
-    for deployment in deployments {
-        let bring_up = match (deployment.platform, deployment.engine) {
-            (Platform::External, _) => 1.0,
-            (_, EngineKind::Emulated) => 2.0,
-            (_, EngineKind::LlamaCpp) => 10.0,
-            (Platform::Local, _) => 120.0,
-            _ => 600.0,
-        };
-        let mine = points.iter().filter(|p| p.deployment == deployment.name);
-        let points = mine.map(|p| point_seconds(p, TOKEN_S)).sum::<f64>();
-        let searched = searches.iter().filter(|s| s.deployment == deployment.name);
-        let searched = searched.map(|s| search_seconds(s, TOKEN_S)).sum::<f64>();
-        let hours = (bring_up + points + searched) / 3_600.0;
+    for Turn { deployment, trials, searches: is_searched } in turns {
+        let points: f64 = trials.iter().map(|(point, _)| trial_seconds(point, TOKEN_S)).sum();
+        let own = searches.iter().filter(|s| *is_searched && s.deployment == deployment.name);
+        let searched = own.map(|s| search_seconds(s, TOKEN_S)).sum::<f64>();
+        let hours = (bring_up_seconds(deployment) + points + searched) / 3_600.0;
         wall += hours * 3_600.0;
         cost = cost.zip(deployment.price_per_hour).map(|(c, p)| c + p * hours);
     }
@@ -649,7 +639,20 @@ pub(super) fn estimate(
     }
 }
 
-fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
+/// A guess.
+pub(super) const fn bring_up_seconds(deployment: &DeploymentPlan) -> f64 {
+    use super::EngineKind;
+    match (deployment.platform, deployment.engine) {
+        (Platform::External, _) => 1.0,
+        (_, EngineKind::Emulated) => 2.0,
+        (_, EngineKind::LlamaCpp) => 10.0,
+        (Platform::Local, _) => 120.0,
+        _ => 600.0,
+    }
+}
+
+/// One trial of a point.
+fn trial_seconds(point: &PointPlan, token_s: f64) -> f64 {
     let tokens = f64::from(mean_output(&point.workload));
     let one = 0.2 + tokens * token_s;
     let phase = |p: &crate::driver::PhasePlan| {
@@ -681,15 +684,14 @@ fn point_seconds(point: &PointPlan, token_s: f64) -> f64 {
         };
         rounds.min(p.duration.map_or(f64::INFINITY, |d| d.as_secs_f64() + one))
     };
-    let trial = point.pause.as_secs_f64()
+    point.pause.as_secs_f64()
         + phase(&point.measure)
-        + point.warmup.as_ref().map_or(0.0, phase);
-    trial * point.trials.len() as f64
+        + point.warmup.as_ref().map_or(0.0, phase)
 }
 
 /// The most that it can take: every trial of the budget at the level that takes longest.
 fn search_seconds(search: &SearchPlan, token_s: f64) -> f64 {
-    let trial = |p: &PointPlan| point_seconds(p, token_s) / p.trials.len().max(1) as f64;
+    let trial = |p: &PointPlan| trial_seconds(p, token_s);
     let longest = search.levels.iter().map(trial).fold(0.0, f64::max);
     // The last trial begins within the time, and ends beyond it.
     let within = search.time.map_or(f64::INFINITY, |t| t.as_secs_f64() + longest);

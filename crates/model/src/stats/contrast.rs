@@ -5,6 +5,7 @@
 //! this, and how often each interval held the truth, is in the journal, 2026-11-26.
 
 use super::student::{above, exceeded_by};
+use crate::results::Estimate;
 
 /// A difference is to be found in 80 of 100: the quantile of the normal distribution that is exceeded in 20.
 const FOUND: f64 = 0.841_621;
@@ -70,6 +71,29 @@ pub fn student(a: &[f64], b: &[f64]) -> Option<Contrast> {
     Some(Contrast { log_ratio: ma - mb, error: ((sa + sb) / freedom * each).sqrt(), freedom })
 }
 
+/// From so many values a side each has a spread of its own.
+pub const FOR_WELCH: usize = 3;
+
+/// Whether values of two sides, so many of each, tell how such values differ: two degrees of freedom, whichever side
+/// has them.
+pub fn is_spread_told(values: (usize, usize)) -> bool {
+    values.0.min(values.1) >= 1 && values.0 + values.1 >= 4
+}
+
+/// Mean of `a` less mean of `b`, which are logarithms of what is called `units`, by Welch where either side has three,
+/// else by Student; and the method in words. Absent where they do not tell how such values differ.
+pub fn between(a: &[f64], b: &[f64], units: &str) -> Option<(Contrast, String)> {
+    let (n, m) = (a.len(), b.len());
+    if !is_spread_told((n, m)) {
+        return None;
+    }
+    let over = format!("over {n} and {m} {units}, on logarithms");
+    if n.min(m) >= FOR_WELCH {
+        return Some((welch(a, b)?, format!("Welch {over}")));
+    }
+    Some((student(a, b)?, format!("Student {over}, both sides taken to spread alike")))
+}
+
 impl Contrast {
     /// The ratio.
     pub fn ratio(&self) -> f64 {
@@ -80,6 +104,12 @@ impl Contrast {
     pub fn interval(&self, confidence: f64) -> (f64, f64) {
         let half = self.half((1.0 - confidence) / 2.0);
         ((self.log_ratio - half).exp(), (self.log_ratio + half).exp())
+    }
+
+    /// The ratio with its 95 % interval, found by `method`.
+    pub fn estimate(&self, method: String) -> Estimate {
+        let (low, high) = self.interval(0.95);
+        Estimate { point: self.ratio(), low, high, confidence: 0.95, method }
     }
 
     /// Without an error there is no doubt, whatever the quantile is.

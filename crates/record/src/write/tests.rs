@@ -76,6 +76,7 @@ fn plan() -> Plan {
         hosts: Vec::new(),
         deployments: Vec::new(),
         points: vec![point],
+        interleave: Default::default(),
         searches: Vec::new(),
         notes: Vec::new(),
         prices: None,

@@ -1,21 +1,19 @@
 //! The ratio of two sides on one metric, by the best method that their trials allow.
 //!
-//! A trial is one value where the trials are enough to tell how runs differ: so the interval holds the variance
-//! between runs. Where they are not, a bootstrap within the runs is widened by what runs usually differ by, and its
+//! What is drawn as a whole ([`draws`]) is one value where there are enough to tell how such differ: so the interval
+//! holds the variance between them. Where there are not, a bootstrap within the runs is widened by what runs usually differ by, and its
 //! method says so.
 
 use super::Side;
 use super::blocks::{self, Blocks, blocks};
+use super::draws;
 use crate::metrics::{Metric, Of};
-use crate::results::{Estimate, lookup};
+use crate::results::Estimate;
 use crate::stats::bootstrap::{interval, resample};
-use crate::stats::contrast::{Contrast, mean_error, student, welch};
+use crate::stats::contrast::{Contrast, FOR_WELCH, between, mean_error};
 use crate::stats::percentile::percentile_of;
 use crate::stats::scaling::Spread;
 use rand_xoshiro::Xoshiro256PlusPlus;
-
-/// Trials a side from which the spread of each side is told by itself.
-const TRIALS_FOR_WELCH: usize = 3;
 
 /// Trials a side from which whole trials are drawn, where single ones are too small for a statistic of their own.
 const TRIALS_FOR_BLOCKS: usize = 10;
@@ -35,11 +33,6 @@ pub(in crate::analysis) fn run_to_run(metric: &Metric, stat: &str) -> f64 {
         _ if is_tail => 0.10,
         _ => 0.05,
     }
-}
-
-/// Whether the trials of two sides tell how runs differ: two degrees of freedom, whichever side has them.
-pub(super) fn is_spread_told(trials: (usize, usize)) -> bool {
-    trials.0.min(trials.1) >= 1 && trials.0 + trials.1 >= 4
 }
 
 /// A ratio with what follows from it.
@@ -65,45 +58,28 @@ pub(super) fn ratio(
     if !pooled.is_finite() || pooled <= 0.0 {
         return None;
     }
-    let (n, m) = (side.trials.len(), base.trials.len());
-    let by_trials = |contrast: fn(&[f64], &[f64]) -> Option<Contrast>, method: String| {
-        let contrast = contrast(&logarithms(name, side)?, &logarithms(name, base)?)?;
-        Some(measured(contrast, method))
-    };
-    match () {
-        () if n.min(m) >= TRIALS_FOR_WELCH => {
-            by_trials(welch, format!("Welch over {n} and {m} trials, on logarithms"))
+    match draws::of_two(side, base) {
+        Some(unit) => {
+            let (a, b) = (unit.logarithms(name, side)?, unit.logarithms(name, base)?);
+            let (contrast, method) = between(&a, &b, unit.name())?;
+            Some(measured(contrast, method))
         }
-        () if is_spread_told((n, m)) => by_trials(
-            student,
-            format!(
-                "Student over {n} and {m} trials, on logarithms, both sides taken to spread alike"
-            ),
-        ),
-        () => within_runs(metric, stat, side, base, pooled),
+        None => within_runs(metric, stat, side, base, pooled),
     }
 }
 
-/// How well the value of a side by itself is known: by its trials, or by what runs usually differ by.
+/// How well the value of a side by itself is known: by what its runs, bring-ups or trials differ by, or by what runs
+/// usually differ by.
 pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_>) -> Spread {
-    let trials = logarithms(name, side).filter(|values| values.len() > 1);
-    match trials.and_then(|values| mean_error(&values)) {
+    let values = draws::of_one(side).and_then(|unit| unit.logarithms(name, side));
+    match values.and_then(|values| mean_error(&values)) {
         Some((error, freedom)) => Spread { error, freedom },
         None => Spread { error: run_to_run(metric, stat) / HALF_OF_NORMAL, freedom: f64::INFINITY },
     }
 }
 
-/// Of each trial; absent where one has no value, or none above zero.
-fn logarithms(name: &str, side: &Side<'_>) -> Option<Vec<f64>> {
-    let of = |t: &crate::results::TrialResult| {
-        lookup(&t.metrics, name).filter(|v| *v > 0.0).map(f64::ln)
-    };
-    side.result.trials.iter().map(of).collect()
-}
-
 fn measured(contrast: Contrast, method: String) -> Ratio {
-    let (low, high) = contrast.interval(0.95);
-    let estimate = Estimate { point: contrast.ratio(), low, high, confidence: 0.95, method };
+    let estimate = contrast.estimate(method);
     Ratio { estimate, contrast, is_measured: true }
 }
 
@@ -122,7 +98,7 @@ fn within_runs(
     let unseen = run_to_run(metric, stat);
     let (low, high) = (low.min(point) / (1.0 + unseen), high.max(point) * (1.0 + unseen));
     let method = format!(
-        "bootstrap over {}{}, widened by {:.0} % for what differs between runs (an assumption; {TRIALS_FOR_WELCH} repeats measure it)",
+        "bootstrap over {}{}, widened by {:.0} % for what differs between runs (an assumption; {FOR_WELCH} repeats measure it)",
         if is_paired { "pairs of like " } else { "" },
         unit(side),
         unseen * 100.0

@@ -62,6 +62,7 @@ fn instance(hosts: &[&str], pp: u32, role: Role) -> InstancePlan {
 fn result(name: &str, gpus: u32, metrics: Metrics, usage: Usage) -> PointResult {
     let trial = TrialResult {
         number: 1,
+        bring_up: None,
         metrics: metrics.clone(),
         timeline: None,
         outcomes: BTreeMap::new(),

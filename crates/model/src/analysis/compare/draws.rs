@@ -1,0 +1,74 @@
+//! What of a side is drawn as a whole: the runs that it is made of, the bring-ups of its deployment, or its trials.
+//!
+//! Trials of one bring-up share what that bring-up decided by chance, and those of one run share its day. So the
+//! largest of the three of which there are enough is what is counted, and each counts once, whatever it holds. Where
+//! there are too few of the larger, what these differ by is in no interval, and that is said.
+
+use super::Side;
+use crate::plan::Platform;
+use crate::results::{Drawn, lookup};
+use crate::stats::contrast::is_spread_told;
+
+/// From the largest to the smallest.
+const UNITS: [Drawn; 3] = [Drawn::Runs, Drawn::BringUps, Drawn::Trials];
+
+/// What two sides have enough of, so that their spread tells how such differ; nothing where they have not even enough
+/// trials.
+pub(super) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
+    UNITS.into_iter().find(|unit| is_spread_told((unit.count(side), unit.count(base))))
+}
+
+/// The same of a side by itself, which needs two.
+pub(super) fn of_one(side: &Side<'_>) -> Option<Drawn> {
+    UNITS.into_iter().find(|unit| unit.count(side) > 1)
+}
+
+/// Whether what one bring-up differs from the next by is in no interval between the two, although it could be.
+pub(in crate::analysis) fn misses_bring_ups(side: &Side<'_>, base: &Side<'_>) -> bool {
+    of_two(side, base) == Some(Drawn::Trials) && is_brought_up(side) && is_brought_up(base)
+}
+
+/// A server of somebody else was there before, and stays.
+fn is_brought_up(side: &Side<'_>) -> bool {
+    let deployment = side.plan.deployment(&side.point.deployment);
+    deployment.is_some_and(|d| d.platform != Platform::External)
+}
+
+impl Drawn {
+    /// The unit that each trial of a side is of.
+    fn keys(self, side: &Side<'_>) -> Vec<(u32, u32, u32)> {
+        let is_brought_up = is_brought_up(side);
+        let key = |(n, trial): (u32, &super::TrialRecords)| {
+            let run = trial.facts.run;
+            let bring_up = trial.facts.bring_up.filter(|_| is_brought_up).unwrap_or(0);
+            match self {
+                Self::Runs => (run, 0, 0),
+                Self::BringUps => (run, bring_up, 0),
+                Self::Trials => (run, bring_up, n),
+            }
+        };
+        (0..).zip(side.trials).map(key).collect()
+    }
+
+    /// How many of them a side has.
+    pub(super) fn count(self, side: &Side<'_>) -> usize {
+        let mut keys = self.keys(side);
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
+    }
+
+    /// The logarithm of `name` of each: the mean over its trials. Absent where a trial has no value, or none above
+    /// zero.
+    pub(super) fn logarithms(self, name: &str, side: &Side<'_>) -> Option<Vec<f64>> {
+        let mut of: Vec<((u32, u32, u32), Vec<f64>)> = Vec::new();
+        for (key, trial) in self.keys(side).into_iter().zip(&side.result.trials) {
+            let value = lookup(&trial.metrics, name).filter(|v| *v > 0.0)?.ln();
+            match of.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, values)) => values.push(value),
+                None => of.push((key, vec![value])),
+            }
+        }
+        Some(of.into_iter().map(|(_, v)| v.iter().sum::<f64>() / v.len() as f64).collect())
+    }
+}
