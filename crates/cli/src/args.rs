@@ -136,10 +136,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  scalebeam compare runs/20260101T000000Z-old runs/20260102T000000Z-new\n  \
         scalebeam compare old new --margin 3% --fail-on regression\n  \
         scalebeam compare RUN:tp4 RUN:tp8 --metrics output_tps,ttft.p99 --json\n  \
+        scalebeam compare --margin 3% runs/*-old -- runs/*-new\n  \
         scalebeam compare vllm-old.json vllm-new.json\n\n\
         What differs between the two is told before any number. The second is held against the first on every \
-        level of a load that both met. Runs with 'repeats = 3' or more measure what runs differ by. Result files of other \
-        tools do not, so that their ratios have no interval and no verdict.\n\
+        level of a load that both met. 'repeats = 3' or more, and interleave = \"bring-ups\", measure what trials and \
+        bring-ups differ by; several runs a side measure what runs differ by. Result files of other tools have no \
+        verdict, and an interval only where there are several a side.\n\
         Exit code 1: --fail-on found what it names; 2: they were not asked the same; 3: a point is not trustworthy."
     )]
     Compare(CompareArgs),

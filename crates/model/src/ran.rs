@@ -41,6 +41,9 @@ pub struct Ran {
     pub deployment: String,
     /// Sessions of the run in which it was so, from 0. A run that went on with something else has several of these.
     pub sessions: Vec<u32>,
+    /// Which of its bring-ups were so, from 1.
+    #[serde(default)]
+    pub bring_ups: Vec<u32>,
     /// Version of the engine by the word of its entries; several where these differ.
     pub engine: Fact<String>,
     /// Its machines.
@@ -49,15 +52,25 @@ pub struct Ran {
     pub processes: Vec<RanProcess>,
 }
 
-/// What ran by `print`: in the order in which deployments came up first, each once for all sessions in which it was
+/// What ran by `print`: in the order in which deployments came up first, each once for all bring-ups at which it was
 /// the same.
 pub fn ran(print: &Fingerprint) -> Vec<Ran> {
     let mut all: Vec<Ran> = Vec::new();
-    for one in print.deployments.iter().map(one) {
-        let is_same =
-            |known: &&mut Ran| Ran { sessions: one.sessions.clone(), ..(**known).clone() } == one;
+    let mut bring_ups: BTreeMap<&str, u32> = BTreeMap::new();
+    for print in &print.deployments {
+        let bring_up = bring_ups.entry(&print.deployment).or_default();
+        *bring_up += 1;
+        let one = one(print, *bring_up);
+        let is_same = |known: &&mut Ran| {
+            let (sessions, bring_ups) = (one.sessions.clone(), one.bring_ups.clone());
+            Ran { sessions, bring_ups, ..(**known).clone() } == one
+        };
         match all.iter_mut().find(is_same) {
-            Some(known) => known.sessions.extend(one.sessions),
+            Some(known) => {
+                known.sessions.extend(one.sessions);
+                known.sessions.dedup();
+                known.bring_ups.extend(one.bring_ups);
+            }
             None => all.push(one),
         }
     }
@@ -66,7 +79,7 @@ pub fn ran(print: &Fingerprint) -> Vec<Ran> {
     all
 }
 
-fn one(print: &DeploymentPrint) -> Ran {
+fn one(print: &DeploymentPrint, bring_up: u32) -> Ran {
     let process = |p: &crate::fingerprint::ProcessPrint| RanProcess {
         process: p.process.clone(),
         host: p.host.clone(),
@@ -75,6 +88,7 @@ fn one(print: &DeploymentPrint) -> Ran {
     Ran {
         deployment: print.deployment.clone(),
         sessions: vec![print.session],
+        bring_ups: vec![bring_up],
         engine: engine(print),
         hosts: print.hosts.iter().map(host).collect(),
         processes: print.processes.iter().map(process).collect(),
@@ -186,17 +200,23 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_is_told_once_for_all_sessions_in_which_it_was_the_same() {
+    fn a_deployment_is_told_once_for_all_bring_ups_at_which_it_was_the_same() {
         let deployments = vec![
             print("one", 0, "0.11"),
             print("two", 0, "0.11"),
+            print("one", 0, "0.11"),
             print("one", 1, "0.11"),
             print("one", 2, "0.12"),
         ];
-        let all = ran(&Fingerprint { deployments, ..Fingerprint::default() });
-        let told: Vec<_> =
-            all.iter().map(|r| (r.deployment.as_str(), r.sessions.as_slice())).collect();
-        assert_eq!(told, [("one", &[0, 1][..]), ("one", &[2]), ("two", &[0])]);
+        let print = Fingerprint { deployments, ..Fingerprint::default() };
+        assert_eq!((print.bring_ups("one"), print.bring_ups("three")), (4, 0));
+        let all = ran(&print);
+        let told: Vec<_> = all
+            .iter()
+            .map(|r| (r.deployment.as_str(), r.sessions.as_slice(), r.bring_ups.as_slice()))
+            .collect();
+        let want = [("one", &[0, 1][..], &[1, 2, 3][..]), ("one", &[2], &[4]), ("two", &[0], &[1])];
+        assert_eq!(told, want);
         assert_eq!(all[1].engine, Fact::Known("0.12".to_owned()));
     }
 

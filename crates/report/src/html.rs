@@ -52,6 +52,8 @@ struct Page<'a> {
     details: Vec<Detail>,
     deployments: Vec<Vec<String>>,
     ran: Vec<ran::Row>,
+    /// Deployments that were not the same throughout.
+    changed: Vec<String>,
     glossary: Vec<glossary::Word>,
     tool: &'static str,
 }
@@ -177,6 +179,7 @@ pub fn html(input: &ReportInput<'_>, charts: &[Scene]) -> Result<String, ReportE
         details: results.points.iter().map(detail).collect(),
         deployments: deployments(input),
         ran: ran::rows(results),
+        changed: ran::changed(results),
         glossary: glossary::of(results),
         tool: env!("CARGO_PKG_VERSION"),
     };

@@ -210,8 +210,12 @@ fn write_list(out: &mut String, head: &str, items: Vec<(String, &str)>) {
 
 fn write_ran(out: &mut String, input: &ReportInput<'_>) {
     let rows = ran::rows(input.results);
+    let changed = ran::changed(input.results);
     if !rows.is_empty() {
         out.push_str("\n## What ran\n\n");
+    }
+    for text in changed {
+        let _ = writeln!(out, "**{}**\n", sentence(&text));
     }
     for row in rows {
         let (name, engine) = (escaped(&row.name), escaped(&row.engine));

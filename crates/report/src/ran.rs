@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// A deployment, as it really was.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Its name; of one that was not the same throughout, with its sessions.
+    /// Its name; of one that was not the same throughout, with its bring-ups.
     pub(crate) name: String,
     /// Version of its engine.
     pub(crate) engine: String,
@@ -21,10 +21,11 @@ pub(crate) struct Row {
 
 /// A row for everything that was brought up, as far as that was kept.
 pub(crate) fn rows(results: &Results) -> Vec<Row> {
-    let is_changed =
-        |ran: &Ran| results.ran.iter().filter(|r| r.deployment == ran.deployment).count() > 1;
     let row = |ran: &Ran| Row {
-        name: if is_changed(ran) { with_sessions(ran) } else { ran.deployment.clone() },
+        name: match is_changed(results, ran) {
+            true => format!("{} ({})", ran.deployment, bring_ups(ran)),
+            false => ran.deployment.clone(),
+        },
         engine: word(&ran.engine),
         hosts: ran.hosts.iter().map(|host| (host.host.clone(), of_host(host))).collect(),
         processes: ran.processes.iter().map(of_process).collect(),
@@ -32,11 +33,53 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
     results.ran.iter().map(row).collect()
 }
 
-/// `dual (session 2)`
-fn with_sessions(ran: &Ran) -> String {
-    let sessions: Vec<String> = ran.sessions.iter().map(u32::to_string).collect();
-    let plural = if sessions.len() == 1 { "" } else { "s" };
-    format!("{} (session{plural} {})", ran.deployment, sessions.join(", "))
+fn is_changed(results: &Results, ran: &Ran) -> bool {
+    results.ran.iter().filter(|r| r.deployment == ran.deployment).count() > 1
+}
+
+/// A sentence for each deployment that was not the same each time that it was brought up.
+pub(crate) fn changed(results: &Results) -> Vec<String> {
+    let mut names: Vec<&str> = results
+        .ran
+        .iter()
+        .filter(|ran| is_changed(results, ran))
+        .map(|ran| ran.deployment.as_str())
+        .collect();
+    names.dedup();
+    let sentence = |name: &str| {
+        let forms: Vec<&Ran> = results.ran.iter().filter(|r| r.deployment == name).collect();
+        let all: Vec<String> = forms.iter().map(|ran| bring_ups(ran)).collect();
+        let parts: Vec<&str> = PARTS
+            .iter()
+            .filter(|(_, of)| forms.iter().any(|ran| of(ran) != of(forms[0])))
+            .map(|(part, _)| *part)
+            .collect();
+        format!(
+            "{name} was not the same each time that it was brought up: {} differ between {}. Its trials are of \
+             different things",
+            parts.join(" and "),
+            all.join(" and ")
+        )
+    };
+    names.into_iter().map(sentence).collect()
+}
+
+/// What of a deployment may differ, in words.
+type Part = (&'static str, fn(&Ran) -> String);
+
+const PARTS: [Part; 3] = [
+    ("engine versions", |ran| word(&ran.engine)),
+    ("machines or packages", |ran| ran.hosts.iter().map(of_host).collect::<Vec<_>>().join("; ")),
+    ("command lines", |ran| {
+        ran.processes.iter().map(|p| of_process(p).1).collect::<Vec<_>>().join("; ")
+    }),
+];
+
+/// `bring-ups 1, 3`
+fn bring_ups(ran: &Ran) -> String {
+    let numbers: Vec<String> = ran.bring_ups.iter().map(u32::to_string).collect();
+    let plural = if numbers.len() == 1 { "" } else { "s" };
+    format!("bring-up{plural} {}", numbers.join(", "))
 }
 
 fn of_host(host: &RanHost) -> String {
@@ -110,13 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_that_changed_between_sessions_is_told_with_them() {
-        let (mut results, _) = testing::run();
+    fn a_deployment_that_changed_between_bring_ups_is_told_with_them() {
+        let (mut results, plan) = testing::run();
+        assert_eq!(changed(&results), Vec::<String>::new());
         let mut later = results.ran[0].clone();
-        later.sessions = vec![1, 2];
+        later.bring_ups = vec![2, 3];
+        later.engine = Fact::Known("0.12.0".to_owned());
         results.ran.push(later);
         let names: Vec<String> = rows(&results).into_iter().map(|row| row.name).collect();
-        assert_eq!(names[0], "single-4gpu (session 0)");
-        assert_eq!(names.last().unwrap(), "single-4gpu (sessions 1, 2)");
+        assert_eq!(names[0], "single-4gpu (bring-up 1)");
+        assert_eq!(names.last().unwrap(), "single-4gpu (bring-ups 2, 3)");
+        let sentence = "single-4gpu was not the same each time that it was brought up: engine versions differ \
+                        between bring-up 1 and bring-ups 2, 3. Its trials are of different things";
+        assert_eq!(changed(&results), [sentence]);
+        let text = crate::terminal(&results, &plan, 400, false);
+        assert!(text.contains(sentence), "{text}");
     }
 }

@@ -218,6 +218,7 @@ fn ran(deployment: &str, on_gpus: bool) -> Ran {
     Ran {
         deployment: deployment.to_owned(),
         sessions: vec![0],
+        bring_ups: vec![1],
         engine: known("0.11.0"),
         hosts: vec![RanHost {
             host: "a".to_owned(),

@@ -8,6 +8,7 @@ use crate::fairness;
 use crate::fronts;
 use crate::metric::Named;
 use crate::number;
+use crate::ran;
 use crate::scaling;
 use crate::spec::ReportSpec;
 use crate::table::{self, COLUMNS, Grid, Section};
@@ -312,8 +313,12 @@ fn findings(out: &mut String, results: &Results, width: usize, pen: Pen) {
 
 fn trust(out: &mut String, results: &Results, width: usize, pen: Pen) {
     let doubts = table::doubts(results);
-    if !doubts.is_empty() {
+    let changed = ran::changed(results);
+    if !doubts.is_empty() || !changed.is_empty() {
         heading(out, "Trust", pen);
+        for text in changed {
+            item(out, &pen.alert("!"), &text, width);
+        }
         for doubt in doubts {
             let word = format!("{} ({})", table::trust_word(doubt.level), doubt.code);
             let text = format!("{}: {}", doubt.points.join(", "), doubt.message());

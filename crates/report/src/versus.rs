@@ -20,6 +20,9 @@ pub fn versus(of: &Versus, width: usize) -> String {
         out.push('\n');
         out.push_str(&draw_grid(&grid(point)));
         write_methods(&mut out, point, width);
+        if let Some(text) = &point.not_held {
+            item(&mut out, "in no interval:", text, width);
+        }
         for difference in &point.unlike {
             let text = format!("{}: {} and {}", difference.what, difference.a, difference.b);
             item(&mut out, "* forced, not asked the same:", &text, width);
@@ -46,7 +49,11 @@ pub fn versus(of: &Versus, width: usize) -> String {
 
 fn name(of: &Contestant) -> String {
     let cut = if of.incomplete { ", cut short" } else { "" };
-    format!("{} of {} (run {}{cut})", of.deployment, of.experiment, of.run)
+    let (runs, plural) = match of.more.len() {
+        0 => (of.run.clone(), ""),
+        _ => (format!("{}, {}", of.run, of.more.join(", ")), "s"),
+    };
+    format!("{} of {} (run{plural} {runs}{cut})", of.deployment, of.experiment)
 }
 
 fn write_provenance(out: &mut String, of: &Versus, width: usize) {
@@ -92,6 +99,10 @@ fn grid(point: &Matched) -> Grid {
         (n, m) if n == m => format!("{n} trial{} each", if n == 1 { "" } else { "s" }),
         (n, m) => format!("{n} and {m} trials"),
     };
+    let trials = match point.runs {
+        (1, 1) => trials,
+        (n, m) => format!("{trials}, of {n} and {m} runs"),
+    };
     let heads = ["Metric", "A", "B", "B / A [95 %]", "Would decide", "B is"];
     Grid {
         title: format!("{} {}: {trials}", point.load, point.level),
@@ -109,8 +120,8 @@ fn would_decide(c: &Comparison) -> Option<String> {
         return None;
     }
     Some(match (c.trials_to_decide, c.detectable) {
-        (Some(n), _) => format!("{n} trials each"),
-        (None, Some(_)) => "> 100 trials each".to_owned(),
+        (Some(n), _) => format!("{n} {} each", c.drawn.name()),
+        (None, Some(_)) => format!("> 100 {} each", c.drawn.name()),
         (None, None) => "repeats = 3".to_owned(),
     })
 }
@@ -179,9 +190,10 @@ fn sensitivity(c: &Comparison) -> String {
         return " How runs differ was not measured: repeats = 3 or more on both sides would tell."
             .to_owned();
     };
+    let drawn = c.drawn.name();
     let decides = match c.trials_to_decide {
-        Some(n) => format!("{n} trials a side would decide, were they like these"),
-        None => "a hundred trials a side like these would not decide".to_owned(),
+        Some(n) => format!("{n} {drawn} a side would decide, were they like these"),
+        None => format!("a hundred {drawn} a side like these would not decide"),
     };
     let seen = number::percent(detectable * 100.0);
     format!(" One of {seen} % would have been found in 80 of 100 such comparisons; {decides}.")
@@ -222,6 +234,7 @@ mod tests {
         ];
         let of = |deployment: &str, incomplete| Contestant {
             run: "20260101T000000Z-r".to_owned(),
+            more: Vec::new(),
             experiment: "example".to_owned(),
             deployment: deployment.to_owned(),
             incomplete,
@@ -247,6 +260,8 @@ mod tests {
                 load: "users".to_owned(),
                 level: "c8".to_owned(),
                 trials: (4, 4),
+                runs: (1, 1),
+                not_held: Some("what bring-ups differ by".to_owned()),
                 trust: (TrustLevel::Sound, TrustLevel::Caution),
                 reasons: vec!["B: caution (few_samples): p95 of 40 requests".to_owned()],
                 unlike: Vec::new(),
@@ -271,6 +286,7 @@ mod tests {
             "17 trials each",
             "> 100 trials each",
             "repeats = 3",
+            "in no interval: what bring-ups differ by",
             "n/a: preemptions (a side has no value, or none above zero)",
             "! B: caution (few_samples): p95 of 40 requests",
             "B is worse, 10.0 % less than A; the ratio lies between 0.870 and 0.930 with 95 % confidence.",
@@ -285,6 +301,26 @@ mod tests {
         }
         let at = |part: &str| text.find(part).unwrap_or(usize::MAX);
         assert!(at("What differs") < at("users c8"), "{text}");
+    }
+
+    #[test]
+    fn several_runs_a_side_are_named_and_counted() {
+        let mut of = example();
+        of.a.more = vec!["20260102T000000Z-r".to_owned()];
+        of.points[0].runs = (2, 3);
+        for c in &mut of.points[0].comparisons {
+            c.drawn = scalebeam_model::results::Drawn::Runs;
+        }
+        let text = versus(&of, 200);
+        for part in [
+            "A  old of example (runs 20260101T000000Z-r, 20260102T000000Z-r)",
+            "users c8: 4 trials each, of 2 and 3 runs",
+            "17 runs each",
+            "> 100 runs each",
+            "17 runs a side would decide",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
     }
 
     #[test]

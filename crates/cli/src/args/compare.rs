@@ -4,14 +4,17 @@ use clap::{Args, ValueEnum};
 
 /// Two deployments that were measured.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "scalebeam compare [OPTIONS] A B\n       scalebeam compare [OPTIONS] A... -- B..."
+)]
 pub(crate) struct CompareArgs {
-    /// Run directory that is the baseline, RUN:DEPLOYMENT where it has several deployments; or a result file of
-    /// another tool
-    #[arg(value_name = "A")]
-    pub(crate) baseline: String,
-    /// What is held against it: a run directory, RUN:DEPLOYMENT, or a result file
-    #[arg(value_name = "B")]
-    pub(crate) other: String,
+    /// Run directory that is the baseline, then what is held against it; RUN:DEPLOYMENT where a run has several
+    /// deployments; or result files of another tool
+    #[arg(value_name = "A", required = true)]
+    pub(crate) first: Vec<String>,
+    /// What is held against all that stand before --, which are repeats of one thing, as these are of another
+    #[arg(value_name = "B", last = true)]
+    pub(crate) second: Vec<String>,
     /// Differences below this do not matter, as 3%: what surely lies within it is called alike
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) margin: Option<f64>,

@@ -1,5 +1,5 @@
-//! `compare`: one deployment that was measured against another, of the same run or of two; or a result file of another
-//! tool against one.
+//! `compare`: one deployment that was measured against another, of the same run or of two, or of several runs a side;
+//! or result files of other tools.
 
 use super::import;
 use crate::args::{CompareArgs, FailOn};
@@ -17,20 +17,48 @@ use scalebeam_record::RunReader;
 use std::path::Path;
 
 pub(super) fn run(args: &CompareArgs) -> Result<Status, Failure> {
-    let is_file = |text: &str| Path::new(text).is_file();
-    match (is_file(&args.baseline), is_file(&args.other)) {
-        (true, true) => return files(args),
-        (false, false) => {}
-        _ => {
-            return Err(Failure::usage("a run cannot be compared with a result file")
-                .hint("scalebeam export RUN --as vllm makes a file of it"));
-        }
+    let sides = sides(args)?;
+    let is_file = |text: &&String| Path::new(text.as_str()).is_file();
+    match sides.iter().flat_map(|side| side.iter()).filter(is_file).count() {
+        0 => runs(args, sides),
+        n if n == sides[0].len() + sides[1].len() => files(args, sides),
+        _ => Err(Failure::usage("a run cannot be compared with a result file")
+            .hint("scalebeam export RUN --as vllm makes a file of it")),
     }
+}
+
+/// What is held against what: two by themselves, or what stands on either side of `--`.
+fn sides(args: &CompareArgs) -> Result<[&[String]; 2], Failure> {
+    let is_flag = |text: &&String| text.starts_with('-') && !Path::new(text.as_str()).exists();
+    if let Some(flag) = args.second.iter().find(is_flag) {
+        return Err(Failure::usage(format!("{flag} stands behind --, where runs are named"))
+            .hint("options come before --"));
+    }
+    match (args.first.as_slice(), args.second.as_slice()) {
+        ([_, _], []) => Ok([&args.first[..1], &args.first[1..]]),
+        (_, []) => Err(Failure::usage(format!(
+            "{} named, and two are compared",
+            if args.first.len() == 1 {
+                "one is".to_owned()
+            } else {
+                format!("{} are", args.first.len())
+            }
+        ))
+        .hint("several that are repeats of one thing: scalebeam compare A1 A2 -- B1 B2")),
+        (first, second) => Ok([first, second]),
+    }
+}
+
+fn runs(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
     let asked =
         Asked { margin: args.margin, metrics: asked_metrics(&args.metrics)?, force: args.force };
-    let (a, b) = (Opened::new(&args.baseline)?, Opened::new(&args.other)?);
-    let (a, b) = (a.measured(&asked.metrics)?, b.measured(&asked.metrics)?);
-    let found = versus(&a.contender(), &b.contender(), &asked).map_err(refusal)?;
+    let open = |side: &[String]| side.iter().map(|text| Opened::new(text)).collect();
+    let opened: [Result<Vec<Opened>, Failure>; 2] = sides.map(open);
+    let [a, b] = opened;
+    let (a, b) = (a?, b?);
+    let (a, b) = (measured(&a, &asked)?, measured(&b, &asked)?);
+    let [a, b] = [&a, &b].map(|side| side.iter().map(Measured::contender).collect::<Vec<_>>());
+    let found = versus(&a, &b, &asked).map_err(refusal)?;
     if args.json {
         printer::json(&found)?;
     } else {
@@ -39,17 +67,34 @@ pub(super) fn run(args: &CompareArgs) -> Result<Status, Failure> {
     Ok(status(&found, args.fail_on))
 }
 
-/// A result file against another: ratios, and why nobody can say how surely.
-fn files(args: &CompareArgs) -> Result<Status, Failure> {
+fn measured<'a>(side: &'a [Opened], asked: &Asked<'_>) -> Result<Vec<Measured<'a>>, Failure> {
+    side.iter().map(|opened| opened.measured(&asked.metrics)).collect()
+}
+
+/// Result files against others: ratios, with an interval where there are enough files a side.
+fn files(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
     if args.fail_on.is_some() || args.margin.is_some() || !args.metrics.is_empty() {
         return Err(Failure::usage(
             "--fail-on, --margin and --metrics are for runs: a result file does not say what runs differ by",
         ));
     }
-    let (a, b) = (result_file(&args.baseline)?, result_file(&args.other)?);
-    let found = beside(&a, &b, args.force).map_err(|error| {
+    let path = |path: &String| Path::new(path).canonicalize().unwrap_or_else(|_| path.into());
+    for side in sides {
+        let all: Vec<_> = side.iter().map(path).collect();
+        if let Some(n) = (1..all.len()).find(|n| all[..*n].contains(&all[*n])) {
+            return Err(Failure::usage(format!("{} is there twice on one side", side[n]))
+                .hint("a file is no repeat of itself: name it once"));
+        }
+    }
+    let read = |side: &[String]| side.iter().map(|path| result_file(path)).collect();
+    let both: [Result<Vec<ImportedFile>, Failure>; 2] = sides.map(read);
+    let [a, b] = both;
+    let found = beside(&a?, &b?, args.force).map_err(|error| {
         let hint = match error {
             NotBeside::Unlike(_) => "--force compares them all the same, and says so",
+            NotBeside::NoRepeats { .. } => {
+                "name files of one tool that was asked the same; --force takes them together all the same, and says so"
+            }
             NotBeside::NothingInCommon => {
                 "points are matched by what they are called, else by requests at once and per second"
             }
@@ -108,6 +153,10 @@ fn refusal(error: NotComparable) -> Failure {
         NotComparable::Unlike { .. } => {
             "measure both with one experiment file; --force compares them all the same, with every number marked"
         }
+        NotComparable::NoRepeats { .. } => {
+            "runs of one side are repeats of one thing; --force takes them together all the same, with every number marked"
+        }
+        NotComparable::Twice { .. } => "a run is no repeat of itself: name it once",
         NotComparable::NothingInCommon { .. } => {
             "levels are matched by the names of their load and level; measure both under the same load"
         }

@@ -50,6 +50,60 @@ fn a_slower_run_is_a_regression_and_the_faster_one_is_none() {
 }
 
 #[test]
+fn several_runs_a_side_are_repeats_and_each_counts_once() {
+    let (fast, slow) = ("ttft = \"20ms\", itl = \"5ms\"", "ttft = \"40ms\", itl = \"10ms\"");
+    let labs = [fast, fast, slow, slow].map(|params| measured(&["one"], params));
+    let dirs = labs.each_ref().map(|lab| lab.run_dir().display().to_string());
+    let [a, b, c, d] = dirs.each_ref().map(String::as_str);
+    let flags = ["compare", "--metrics", "tpot.p50", "--fail-on", "regression"];
+    let said = say([&flags[..], &[a, b, "--", c, d]].concat()).expect_code(1);
+    for part in [
+        "A  one of lab (runs ",
+        "l c2: 6 trials each, of 2 and 2 runs",
+        "intervals: Student over 2 and 2 runs",
+        "Time per output token, p50: B is worse, ",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+    assert!(!said.stdout.contains("in no interval: "), "{}", said.stdout);
+    let found = say(["compare", a, b, "--json", "--", c, d]).json();
+    let schema = say(["schema", "compare"]).expect_code(0).json();
+    assert!(jsonschema::is_valid(&schema, &found), "{found:#}");
+    assert_eq!(found["a"]["more"].as_array().unwrap().len(), 1);
+    assert_eq!(found["points"][0]["comparisons"][0]["drawn"], "runs");
+    // One run a side has one bring-up, and says what that leaves out.
+    let said = say(["compare", a, c]);
+    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("in no interval: what differs from one bring-up to the next"),
+        "{words}"
+    );
+    for (args, part, hint) in [
+        (
+            &[a, c, "--", b, d][..],
+            "of A are no repeats of one thing: command line",
+            "repeats of one thing",
+        ),
+        (&[a, a, "--", b], "is there twice on side A", "name it once"),
+        (&[a, b, c], "3 are named, and two are compared", "A1 A2 -- B1 B2"),
+        (&[a, b, "--", c, "--margin"], "--margin stands behind --", "options come before --"),
+    ] {
+        let said = say([&["compare"][..], args].concat()).expect_code(2);
+        assert!(
+            said.stderr.contains(part) && said.stderr.contains(hint),
+            "{part}: {}",
+            said.stderr
+        );
+    }
+    let forced = say(["compare", "--force", a, c, "--", b, d]);
+    assert!(
+        forced.stdout.contains("* forced, not asked the same: command line"),
+        "{}",
+        forced.stdout
+    );
+}
+
+#[test]
 fn one_deployment_of_several_is_named_and_what_is_wrong_is_said() {
     let lab = measured(&["one", "two"], "ttft = \"20ms\", itl = \"5ms\"");
     let dir = lab.run_dir();

@@ -66,6 +66,40 @@ fn a_file_of_nobody_is_refused_with_what_is_known() {
 }
 
 #[test]
+fn several_files_a_side_give_an_interval_over_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(fixture("vllm.json")).unwrap();
+    let file = |name: &str, rps: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text.replace("34.622002744353736", rps)).unwrap();
+        path.display().to_string()
+    };
+    let [a, b] = [file("a1.json", "34.0"), file("a2.json", "35.0")];
+    let [c, d] = [file("b1.json", "30.0"), file("b2.json", "30.5")];
+    let said = say(["compare", &a, &b, "--", &c, &d]).expect_code(0);
+    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "A a1.json, a2.json (vllm bench serve)",
+        "B / A [95 %]",
+        "rps 34.5 30.2 0.88x [0.82, 0.94]",
+        "intervals: Student over 2 and 2 files, on logarithms",
+        "intervals are over files",
+        "A, a2.json: ",
+    ] {
+        assert!(words.contains(part), "{part}: {}", said.stdout);
+    }
+    let said = say(["compare", &a, &a, "--", &c]).expect_code(2);
+    assert!(said.stderr.contains("a1.json is there twice on one side"), "{}", said.stderr);
+    let other = file("c.json", "30.0");
+    std::fs::write(&other, text.replace("\"max_concurrency\": 4", "\"max_concurrency\": 8"))
+        .unwrap();
+    let said = say(["compare", &a, &other, "--", &c]).expect_code(2);
+    let want =
+        "files a1.json and c.json of A are no repeats of one thing: requests at once: 4 and 8";
+    assert!(said.stderr.contains(want), "{}", said.stderr);
+}
+
+#[test]
 fn two_files_are_compared_without_a_verdict() {
     let (a, b) = (fixture("vllm.json"), fixture("sglang.jsonl"));
     insta::assert_snapshot!(say(["compare", &a, &b]).expect_code(0).stdout);

@@ -35,6 +35,7 @@ mod plan;
 mod power;
 mod render;
 mod report;
+mod rounds;
 mod route;
 mod run;
 mod scaling;

@@ -145,8 +145,11 @@ fn undecided(against: &[Comparison]) -> Option<String> {
     let open = against.iter().filter(|c| c.verdict == ComparisonVerdict::NoDifferenceSeen);
     let trials = open.clone().filter_map(|c| c.trials_to_decide).max()?;
     let drawn = open.clone().next()?.drawn.name();
-    let repeats =
-        if drawn == Drawn::Trials.name() { format!(" (repeats = {trials})") } else { String::new() };
+    let repeats = if drawn == Drawn::Trials.name() {
+        format!(" (repeats = {trials})")
+    } else {
+        String::new()
+    };
     Some(format!("{trials} {drawn} a side would tell them apart in 80 of 100 cases{repeats}"))
 }
 

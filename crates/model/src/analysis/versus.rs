@@ -1,9 +1,11 @@
-//! One deployment of a run against one of the same or another run, on the loads that both met.
+//! One deployment of a run against one of the same or another run, on the loads that both met; of several runs a side,
+//! their trials taken together.
 //!
 //! **Invariant:** what differs between the two is found before any number. Sides that were not asked the same are
 //! not compared, unless that is forced, and then every number is marked.
 
 use super::MeasuredPoint;
+use super::compare::draws::misses_bring_ups;
 use super::compare::{Side, family, names};
 use crate::plan::{DeploymentPlan, Plan};
 use crate::ran::Ran;
@@ -12,6 +14,9 @@ use crate::trust::TrustLevel;
 use serde::Serialize;
 
 pub(super) mod provenance;
+mod side;
+
+use side::Pooled;
 
 /// Version of the form of `compare --json`.
 pub const COMPARE_FORMAT: u32 = 1;
@@ -70,16 +75,23 @@ pub struct Asked<'a> {
     pub force: bool,
 }
 
+/// Said where trials are the largest that there is enough of.
+const NOT_HELD: &str = "what differs from one bring-up to the next, since trials are of too few: interleave = \
+                        \"bring-ups\" in the file, or several runs a side, measures it";
+
 /// Who is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Contestant {
-    /// Run id.
+    /// Run id; of several, the first.
     pub run: String,
+    /// The others that are taken together with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
     /// Name of the experiment.
     pub experiment: String,
     /// Deployment name.
     pub deployment: String,
-    /// Its run was cut short.
+    /// Its run, or one of them, was cut short.
     pub incomplete: bool,
 }
 
@@ -126,6 +138,8 @@ pub struct Matched {
     pub level: String,
     /// Trials of each.
     pub trials: (usize, usize),
+    /// Runs that these are of.
+    pub runs: (usize, usize),
     /// How far the numbers of each can be relied on.
     pub trust: (TrustLevel, TrustLevel),
     /// Why not wholly, each with its side.
@@ -135,6 +149,9 @@ pub struct Matched {
     pub unlike: Vec<Difference>,
     /// The second against the first, metric by metric: one family.
     pub comparisons: Vec<Comparison>,
+    /// What is in no interval although it could be, and how to measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_held: Option<String>,
     /// Metrics that were asked for and of which a side has no value, or no ratio can be made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
@@ -206,6 +223,24 @@ pub enum NotComparable {
         /// In what.
         unlike: Vec<Difference>,
     },
+    /// Runs of one side are not repeats of one thing.
+    #[error("runs {} and {} of {side} are no repeats of one thing: {}", .runs.0, .runs.1, listed(.unlike))]
+    NoRepeats {
+        /// Of which side.
+        side: &'static str,
+        /// Their ids.
+        runs: (String, String),
+        /// In what they differ.
+        unlike: Vec<Difference>,
+    },
+    /// A run is no repeat of itself.
+    #[error("run {run} is there twice on side {side}")]
+    Twice {
+        /// Of which side.
+        side: &'static str,
+        /// Its id.
+        run: String,
+    },
     /// They met no load in common.
     #[error("{} and {} met no level of a load in common: the first {}, the second {}", .names.0, .names.1, levels(.met, 0), levels(.met, 1))]
     NothingInCommon {
@@ -228,49 +263,67 @@ fn levels(met: &[Vec<String>; 2], side: usize) -> String {
     }
 }
 
-/// `b` against `a`.
+/// `b` against `a`, each one run or several that are repeats of one thing. Without a run on a side nothing is met.
 ///
 /// # Errors
-/// When they met no load in common, or were not asked the same and it is not forced.
+/// When they met no load in common, or were not asked the same, or the runs of a side are no repeats, and it is not
+/// forced.
 pub fn versus(
-    a: &Contender<'_>,
-    b: &Contender<'_>,
+    a: &[Contender<'_>],
+    b: &[Contender<'_>],
     asked: &Asked<'_>,
 ) -> Result<Versus, NotComparable> {
-    let (of_a, of_b): (Vec<Side<'_>>, Vec<Side<'_>>) = (a.sides().collect(), b.sides().collect());
-    let pairs: Vec<(&Side<'_>, &Side<'_>)> =
-        of_a.iter().filter_map(|x| Some((x, of_b.iter().find(|y| is_met_by(x, y))?))).collect();
-    let names = (a.deployment.to_owned(), b.deployment.to_owned());
+    let within = [side::repeats("A", a, asked)?, side::repeats("B", b, asked)?].concat();
+    let (of_a, of_b) = (side::pooled(a, asked), side::pooled(b, asked));
+    let (Some((first_a, more_a)), Some((first_b, more_b))) = (a.split_first(), b.split_first())
+    else {
+        return Err(nothing_in_common(("A".to_owned(), "B".to_owned()), &of_a, &of_b));
+    };
+    let partner = |x: &Pooled<'_>| of_b.iter().position(|y| is_met_by(&x.side(), &y.side()));
+    let pairs: Vec<(&Pooled<'_>, &Pooled<'_>)> =
+        of_a.iter().filter_map(|x| Some((x, of_b.get(partner(x)?)?))).collect();
+    let names = (first_a.deployment.to_owned(), first_b.deployment.to_owned());
     if pairs.is_empty() {
-        let met = |sides: &[Side<'_>]| sides.iter().map(place).collect();
-        return Err(NotComparable::NothingInCommon { names, met: [met(&of_a), met(&of_b)] });
+        return Err(nothing_in_common(names, &of_a, &of_b));
     }
-    let mut unlike = provenance::unlike(a, b);
+    let mut unlike = provenance::unlike(first_a, first_b);
     let of_points: Vec<Vec<Difference>> =
-        pairs.iter().map(|(x, y)| provenance::unlike_points(x, y)).collect();
+        pairs.iter().map(|(x, y)| provenance::unlike_points(&x.side(), &y.side())).collect();
     let is_unlike = !unlike.is_empty() || of_points.iter().any(|d| !d.is_empty());
     if is_unlike && !asked.force {
         unlike.extend(of_points.concat());
         return Err(NotComparable::Unlike { names, unlike });
     }
-    let differences = [unlike, of_points.concat(), provenance::differences(a, b)].concat();
+    let differences =
+        [unlike, of_points.concat(), provenance::differences(first_a, first_b)].concat();
     let not_known = provenance::not_known(a, b);
-    let is_alone =
-        |side: &&Side<'_>, others: &[Side<'_>]| !others.iter().any(|o| is_met_by(side, o));
-    let alone = of_a.iter().filter(|s| is_alone(s, &of_b));
-    let alone = alone.chain(of_b.iter().filter(|s| is_alone(s, &of_a)));
+    let of_points = of_points.into_iter().map(|unlike| [within.clone(), unlike].concat());
     Ok(Versus {
         format: COMPARE_FORMAT,
-        a: contestant(a),
-        b: contestant(b),
+        a: contestant(first_a, more_a),
+        b: contestant(first_b, more_b),
         margin: asked.margin,
         provenance: judged(&differences, &not_known),
         differences,
         not_known,
-        forced: is_unlike,
-        unmatched: alone.map(place).collect(),
+        forced: is_unlike || !within.is_empty(),
+        unmatched: unmatched(&of_a, &of_b),
         points: pairs.iter().zip(of_points).map(|((x, y), d)| matched(x, y, d, asked)).collect(),
     })
+}
+
+fn nothing_in_common(names: (String, String), a: &[Pooled<'_>], b: &[Pooled<'_>]) -> NotComparable {
+    let met = |of: &[Pooled<'_>]| of.iter().map(|x| place(&x.side())).collect();
+    NotComparable::NothingInCommon { names, met: [met(a), met(b)] }
+}
+
+/// Levels that only one of them met.
+fn unmatched(a: &[Pooled<'_>], b: &[Pooled<'_>]) -> Vec<String> {
+    let alone = |of: &[Pooled<'_>], others: &[Pooled<'_>]| -> Vec<String> {
+        let is_met = |x: &Pooled<'_>| others.iter().any(|y| is_met_by(&x.side(), &y.side()));
+        of.iter().filter(|x| !is_met(x)).map(|x| place(&x.side())).collect()
+    };
+    [alone(a, b), alone(b, a)].concat()
 }
 
 fn is_met_by(x: &Side<'_>, y: &Side<'_>) -> bool {
@@ -281,12 +334,13 @@ fn place(side: &Side<'_>) -> String {
     format!("{}/{}", side.result.load, side.result.level)
 }
 
-fn contestant(of: &Contender<'_>) -> Contestant {
+fn contestant(of: &Contender<'_>, more: &[Contender<'_>]) -> Contestant {
     Contestant {
         run: of.results.run.clone(),
+        more: more.iter().map(|c| c.results.run.clone()).collect(),
         experiment: of.results.name.clone(),
         deployment: of.deployment.to_owned(),
-        incomplete: of.results.incomplete,
+        incomplete: of.results.incomplete || more.iter().any(|c| c.results.incomplete),
     }
 }
 
@@ -299,7 +353,8 @@ fn judged(differences: &[Difference], not_known: &[NotKnown]) -> Provenance {
     }
 }
 
-fn matched(a: &Side<'_>, b: &Side<'_>, unlike: Vec<Difference>, asked: &Asked<'_>) -> Matched {
+fn matched(x: &Pooled<'_>, y: &Pooled<'_>, unlike: Vec<Difference>, asked: &Asked<'_>) -> Matched {
+    let (a, b) = (&x.side(), &y.side());
     let metrics = if asked.metrics.is_empty() { names(&[]) } else { asked.metrics.clone() };
     let reasons = |name: &str, side: &Side<'_>| -> Vec<String> {
         let grave = side.result.trust.reasons.iter().filter(|r| r.level > TrustLevel::Sound);
@@ -312,9 +367,11 @@ fn matched(a: &Side<'_>, b: &Side<'_>, unlike: Vec<Difference>, asked: &Asked<'_
         load: a.result.load.clone(),
         level: a.result.level.clone(),
         trials: (a.trials.len(), b.trials.len()),
+        runs: (x.runs, y.runs),
         trust: (a.result.trust.level, b.result.trust.level),
         reasons: [reasons("A", a), reasons("B", b)].concat(),
         unlike,
+        not_held: misses_bring_ups(a, b).then(|| NOT_HELD.to_owned()),
         absent: absent.map(|name| (*name).to_owned()).collect(),
         comparisons,
     }

@@ -1,20 +1,27 @@
 //! Result files of other tools held against each other.
 //!
-//! **Invariants.** A file has one value of a metric and not what runs differ by, so a ratio has no interval, and nothing
-//! is called better or worse. Numbers that do not mean the same carry in what they differ.
+//! **Invariants.** A file has one value of a metric and not what runs differ by, so a ratio has an interval only where
+//! there are several files a side, and is then over files. Nothing is called better or worse. Numbers that do not mean
+//! the same carry in what they differ. Files of one side are repeats of one thing.
 
 use super::{ImportedFile, ImportedPoint, SINGLE};
+use crate::results::Estimate;
+use crate::stats::contrast::between;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// The version of what is said of two files.
 pub const BESIDE_FORMAT: u32 = 1;
 
-/// What is said of every ratio.
+/// What is said of ratios without an interval.
 pub const NO_SPREAD: &str =
     "a file has one run and not what runs differ by: nobody can say how surely they differ";
 
-/// Two files, and what is held against each other in them.
+/// What is said of ratios with one.
+pub const BY_FILES: &str = "intervals are over files, each of which is a run; of many metrics some lie beside 1 by \
+                            chance, so that nothing is called better or worse";
+
+/// Two sides, and what is held against each other in them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Beside {
     /// [`BESIDE_FORMAT`].
@@ -29,15 +36,18 @@ pub struct Beside {
     pub points: Vec<BesidePoint>,
     /// Points that only one of them has.
     pub alone: Vec<String>,
-    /// [`NO_SPREAD`].
+    /// [`NO_SPREAD`] or [`BY_FILES`].
     pub sure: &'static str,
 }
 
-/// One of two files.
+/// One of two sides.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BesideSide {
-    /// Its name.
+    /// Name of its file; of several, the first.
     pub file: String,
+    /// The others that are taken together with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
     /// What wrote it.
     pub tool: String,
 }
@@ -58,22 +68,35 @@ pub struct BesidePoint {
 pub struct BesideMetric {
     /// Its name, with the statistic: `ttft_sent_ms.p99`.
     pub metric: String,
-    /// In the first.
+    /// In the first; of several files, their geometric mean.
     pub a: f64,
-    /// In the second.
+    /// In the second, likewise.
     pub b: f64,
     /// The second / the first.
     pub ratio: f64,
+    /// With its interval, where there are enough files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Estimate>,
     /// In what either is another metric, where they do not say the same of it.
     pub differs: Vec<String>,
 }
 
-/// Why two files are not held against each other.
+/// Why two sides are not held against each other.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBeside {
     /// They were not asked the same.
     #[error("the two were not asked the same: {0}")]
     Unlike(String),
+    /// Files of one side were not.
+    #[error("files {} and {} of {side} are no repeats of one thing: {unlike}", .files.0, .files.1)]
+    NoRepeats {
+        /// Of which side.
+        side: &'static str,
+        /// Their names.
+        files: (String, String),
+        /// In what they differ.
+        unlike: String,
+    },
     /// No load was met by both, or no metric.
     #[error("the two have no load and metric in common")]
     NothingInCommon,
@@ -93,17 +116,24 @@ const METRICS: &[(&str, &[&str])] = &[
     ("e2e_ms", &["mean", "p50", "p95", "p99"]),
 ];
 
-/// `b` against `a`. What was not asked the same is only told where it is forced.
+/// `b` against `a`, each one file or several that are repeats of one thing. What was not asked the same is only told
+/// where it is forced.
 ///
 /// # Errors
-/// When they were asked for different things, or have nothing in common.
-pub fn beside(a: &ImportedFile, b: &ImportedFile, force: bool) -> Result<Beside, NotBeside> {
-    let pairs = pairs(&a.points, &b.points);
-    let unlike: BTreeSet<String> = pairs.iter().flat_map(|(a, b)| unlike(a, b)).collect();
+/// When they were asked for different things, files of a side are no repeats, or there is nothing in common.
+pub fn beside(a: &[ImportedFile], b: &[ImportedFile], force: bool) -> Result<Beside, NotBeside> {
+    let (Some(first_a), Some(first_b)) = (a.first(), b.first()) else {
+        return Err(NotBeside::NothingInCommon);
+    };
+    let mut unlike = [repeats("A", a, force)?, repeats("B", b, force)?].concat();
+    let pairs = pairs(&first_a.points, &first_b.points);
+    let of_pairs: BTreeSet<String> = pairs.iter().flat_map(|(a, b)| self::unlike(a, b)).collect();
+    unlike.extend(of_pairs);
     if !unlike.is_empty() && !force {
-        return Err(NotBeside::Unlike(unlike.into_iter().collect::<Vec<_>>().join("; ")));
+        return Err(NotBeside::Unlike(unlike.join("; ")));
     }
-    let points: Vec<BesidePoint> = pairs.iter().map(|(a, b)| point(a, b)).collect();
+    let both = |(x, y): &(&ImportedPoint, &ImportedPoint)| point(&alike(x, a), &alike(y, b));
+    let points: Vec<BesidePoint> = pairs.iter().map(both).collect();
     let points: Vec<BesidePoint> = points.into_iter().filter(|p| !p.metrics.is_empty()).collect();
     if points.is_empty() {
         return Err(NotBeside::NothingInCommon);
@@ -115,17 +145,62 @@ pub fn beside(a: &ImportedFile, b: &ImportedFile, force: bool) -> Result<Beside,
         let alone = file.points.iter().filter(|p| !is_met(p));
         alone.map(|p| format!("{} of {}", p.label, file.file)).collect()
     };
-    let side =
-        |file: &ImportedFile| BesideSide { file: file.file.clone(), tool: file.tool.clone() };
+    let side = |files: &[ImportedFile], first: &ImportedFile| BesideSide {
+        file: first.file.clone(),
+        more: files.iter().skip(1).map(|f| f.file.clone()).collect(),
+        tool: first.tool.clone(),
+    };
+    let has_interval = points.iter().flat_map(|p| &p.metrics).any(|m| m.interval.is_some());
     Ok(Beside {
         format: BESIDE_FORMAT,
-        a: side(a),
-        b: side(b),
-        unlike: unlike.into_iter().collect(),
+        a: side(a, first_a),
+        b: side(b, first_b),
+        unlike,
         points,
-        alone: [alone(a), alone(b)].concat(),
-        sure: NO_SPREAD,
+        alone: [alone(first_a), alone(first_b)].concat(),
+        sure: if has_interval { BY_FILES } else { NO_SPREAD },
     })
+}
+
+/// What the files of the side called `name` differ in, which is nothing unless it is forced.
+fn repeats(
+    name: &'static str,
+    files: &[ImportedFile],
+    force: bool,
+) -> Result<Vec<String>, NotBeside> {
+    let Some((first, more)) = files.split_first() else { return Ok(Vec::new()) };
+    let mut forced = Vec::new();
+    for file in more {
+        let tools =
+            (first.tool != file.tool).then(|| format!("tool: {} and {}", first.tool, file.tool));
+        let asked: BTreeSet<String> =
+            pairs(&first.points, &file.points).iter().flat_map(|(a, b)| unlike(a, b)).collect();
+        let differ: Vec<String> = tools.into_iter().chain(asked).collect();
+        if !differ.is_empty() && !force {
+            return Err(NotBeside::NoRepeats {
+                side: name,
+                files: (first.file.clone(), file.file.clone()),
+                unlike: differ.join("; "),
+            });
+        }
+        let files = format!("{} and {} of {name}", first.file, file.file);
+        forced.extend(differ.into_iter().map(|d| format!("{files}: {d}")));
+    }
+    Ok(forced)
+}
+
+/// `point`, which is of the first of `files`, and what the others have in its place, each with its file.
+fn alike<'a>(
+    point: &'a ImportedPoint,
+    files: &'a [ImportedFile],
+) -> Vec<(&'a str, &'a ImportedPoint)> {
+    let Some((first, more)) = files.split_first() else { return Vec::new() };
+    let of = |file: &'a ImportedFile| {
+        let pairs = pairs(&first.points, &file.points);
+        let (_, own) = pairs.into_iter().find(|(x, _)| std::ptr::eq(*x, point))?;
+        Some((file.file.as_str(), own))
+    };
+    std::iter::once((first.file.as_str(), point)).chain(more.iter().filter_map(of)).collect()
 }
 
 /// Each point of the first with the one of the second that was under the same load, else that is called the same; of
@@ -175,40 +250,72 @@ fn unlike(a: &ImportedPoint, b: &ImportedPoint) -> Vec<String> {
     models.into_iter().chain(loads).chain(numbers.into_iter().filter_map(differ)).collect()
 }
 
-fn point(a: &ImportedPoint, b: &ImportedPoint) -> BesidePoint {
+/// A point of each file of a side.
+type Points<'a> = [(&'a str, &'a ImportedPoint)];
+
+fn point(a: &Points<'_>, b: &Points<'_>) -> BesidePoint {
     let metrics = METRICS
         .iter()
         .flat_map(|(metric, stats)| stats.iter().filter_map(|stat| compared(a, b, metric, stat)));
-    let flaws = |side: &str, point: &ImportedPoint| -> Vec<String> {
-        let said = point.flaws.iter().map(|f| format!("{side}: {} ({})", f.message, f.code));
-        said.collect()
+    let flaws = |side: &str, points: &Points<'_>| -> Vec<String> {
+        let of = |(file, point): &(&str, &ImportedPoint)| -> Vec<String> {
+            let side = if points.len() > 1 { format!("{side}, {file}") } else { side.to_owned() };
+            let said = point.flaws.iter().map(|f| format!("{side}: {} ({})", f.message, f.code));
+            said.collect()
+        };
+        points.iter().flat_map(of).collect()
     };
     BesidePoint {
-        label: a.label.clone(),
+        label: a.first().map_or_else(String::new, |(_, point)| point.label.clone()),
         metrics: metrics.collect(),
         flaws: [flaws("A", a), flaws("B", b)].concat(),
     }
 }
 
-/// Absent where one has no value, or none that can be divided by.
-fn compared(
-    a: &ImportedPoint,
-    b: &ImportedPoint,
-    metric: &str,
-    stat: &str,
-) -> Option<BesideMetric> {
-    let value = |point: &ImportedPoint| match metric {
-        "output_tps_per_gpu" => point.output_tps_per_gpu(),
-        _ => point.value(metric, stat),
+/// Absent where a file has no value, or none that can be divided by.
+fn compared(a: &Points<'_>, b: &Points<'_>, metric: &str, stat: &str) -> Option<BesideMetric> {
+    let values = |points: &Points<'_>| -> Option<Vec<f64>> {
+        let value = |(_, point): &(&str, &ImportedPoint)| match metric {
+            "output_tps_per_gpu" => point.output_tps_per_gpu(),
+            _ => point.value(metric, stat),
+        };
+        points.iter().map(value).collect()
     };
-    let (in_a, in_b) = (value(a)?, value(b)?);
+    let (of_a, of_b) = (values(a)?, values(b)?);
+    let (in_a, in_b) = (middle(&of_a)?, middle(&of_b)?);
     let ratio = (in_a > 0.0).then(|| in_b / in_a).filter(|r| r.is_finite())?;
+    let interval = logarithms(&of_b).zip(logarithms(&of_a)).and_then(|(of_b, of_a)| {
+        let (contrast, method) = between(&of_b, &of_a, "files")?;
+        Some(contrast.estimate(method))
+    });
     let name = if stat == SINGLE { metric.to_owned() } else { format!("{metric}.{stat}") };
-    let said = [("A", a.near.get(metric)), ("B", b.near.get(metric))];
-    let is_same = said[0].1 == said[1].1;
-    let differs = said.into_iter().filter_map(|(side, why)| Some(format!("{side}: {}", why?)));
-    let differs = if is_same { Vec::new() } else { differs.collect() };
-    Some(BesideMetric { metric: name, a: in_a, b: in_b, ratio, differs })
+    let near = |points: &Points<'_>| -> BTreeSet<Option<String>> {
+        points.iter().map(|(_, p)| p.near.get(metric).cloned()).collect()
+    };
+    let (said_a, said_b) = (near(a), near(b));
+    let told = |side: &str, said: &BTreeSet<Option<String>>| -> Vec<String> {
+        said.iter().flatten().map(|why| format!("{side}: {why}")).collect()
+    };
+    let differs = match said_a == said_b && said_a.len() < 2 {
+        true => Vec::new(),
+        false => [told("A", &said_a), told("B", &said_b)].concat(),
+    };
+    Some(BesideMetric { metric: name, a: in_a, b: in_b, ratio, interval, differs })
+}
+
+/// The one value, else the geometric mean; absent where there is none above zero.
+fn middle(values: &[f64]) -> Option<f64> {
+    match values {
+        [one] => Some(*one),
+        _ => {
+            let of = logarithms(values)?;
+            Some((of.iter().sum::<f64>() / of.len() as f64).exp())
+        }
+    }
+}
+
+fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
+    values.iter().map(|v| Some(*v).filter(|v| *v > 0.0).map(f64::ln)).collect()
 }
 
 #[cfg(test)]
@@ -227,7 +334,7 @@ mod tests {
     #[test]
     fn a_ratio_of_two_tools_stands_with_what_each_means() {
         let (a, b) = (read("a.json", VLLM).unwrap(), read("b.jsonl", SGLANG).unwrap());
-        let found = beside(&a, &b, false).unwrap();
+        let found = beside(&[a.clone()], &[b.clone()], false).unwrap();
         assert_eq!(found.a.tool, "vllm bench serve");
         let rps = find(&found, "rps");
         assert!((rps.ratio - 34.147_250_356 / 34.622_002_744).abs() < 1e-9, "{rps:?}");
@@ -249,10 +356,10 @@ mod tests {
             .replace("\"smollm2\"", "\"llama\"")
             .replace("\"max_concurrency\": 4", "\"max_concurrency\": 8");
         let (a, b) = (read("a.json", VLLM).unwrap(), read("b.json", &other).unwrap());
-        let said = beside(&a, &b, false).unwrap_err().to_string();
+        let said = beside(&[a.clone()], &[b.clone()], false).unwrap_err().to_string();
         assert!(said.contains("model: smollm2 and llama"), "{said}");
         assert!(said.contains("requests at once: 4 and 8"), "{said}");
-        let forced = beside(&a, &b, true).unwrap();
+        let forced = beside(&[a.clone()], &[b.clone()], true).unwrap();
         assert_eq!(forced.unlike.len(), 2);
         assert!((find(&forced, "rps").ratio - 1.0).abs() < 1e-12);
     }
@@ -270,11 +377,61 @@ mod tests {
         };
         let a = read("a", &lines(&[(1, 10.0), (8, 40.0)])).unwrap();
         let b = read("b", &lines(&[(8, 60.0), (16, 70.0)])).unwrap();
-        let found = beside(&a, &b, false).unwrap();
+        let found = beside(&[a.clone()], &[b.clone()], false).unwrap();
         assert_eq!(found.points.len(), 1);
         assert!((find(&found, "rps").ratio - 1.5).abs() < 1e-12);
         assert_eq!(found.alone, ["c1 of a", "c16 of b"]);
         let nothing = read("b", &lines(&[(2, 60.0), (16, 70.0)])).unwrap();
-        assert!(matches!(beside(&a, &nothing, false), Err(NotBeside::NothingInCommon)));
+        assert!(matches!(beside(&[a], &[nothing], false), Err(NotBeside::NothingInCommon)));
+    }
+
+    #[test]
+    fn files_of_a_side_are_repeats_and_give_an_interval() {
+        let file = |name: &str, rps: f64| {
+            let text = VLLM.replace("34.622002744353736", &rps.to_string());
+            assert!(text != VLLM, "the fixture has that rate");
+            read(name, &text).unwrap()
+        };
+        let of = |rates: &[f64]| -> Vec<ImportedFile> {
+            rates
+                .iter()
+                .zip(1..)
+                .map(|(rps, n): (_, u32)| file(&format!("{n}.json"), *rps))
+                .collect()
+        };
+        // Geometric means 20 and 30; logarithms 0.1 beside them, so the error is 0.1 times the root of 2, and t with 2
+        // degrees of freedom 4.3027.
+        let spread = |middle: f64| of(&[middle * 0.1_f64.exp(), middle / 0.1_f64.exp()]);
+        let found = beside(&spread(20.0), &spread(30.0), false).unwrap();
+        assert_eq!((found.a.more.as_slice(), found.sure), (&["2.json".to_owned()][..], BY_FILES));
+        let rps = find(&found, "rps");
+        assert!((rps.a - 20.0).abs() < 1e-9 && (rps.ratio - 1.5).abs() < 1e-9, "{rps:?}");
+        let interval = rps.interval.as_ref().unwrap();
+        assert!(interval.method.starts_with("Student over 2 and 2 files"), "{interval:?}");
+        assert!((interval.high.ln() - (1.5_f64.ln() + 0.608_49)).abs() < 1e-4, "{interval:?}");
+        assert!(
+            found.points[0]
+                .flaws
+                .iter()
+                .all(|f| f.contains(", 1.json: ") || f.contains(", 2.json: "))
+        );
+        // Two files in all tell nothing of what files differ by.
+        let found = beside(&spread(20.0)[..1], &spread(30.0)[..1], false).unwrap();
+        assert_eq!((find(&found, "rps").interval.is_none(), found.sure), (true, NO_SPREAD));
+    }
+
+    #[test]
+    fn files_of_a_side_that_are_no_repeats_are_refused() {
+        let other = VLLM.replace("\"max_concurrency\": 4", "\"max_concurrency\": 8");
+        let (a, b) = (read("a.json", VLLM).unwrap(), read("b.json", &other).unwrap());
+        let c = read("c.jsonl", SGLANG).unwrap();
+        let said = beside(&[a.clone()], &[a.clone(), b], false).unwrap_err().to_string();
+        let want =
+            "files a.json and b.json of B are no repeats of one thing: requests at once: 4 and 8";
+        assert_eq!(said, want);
+        let said = beside(&[a.clone(), c.clone()], &[a.clone()], false).unwrap_err().to_string();
+        assert!(said.contains("tool: vllm bench serve and "), "{said}");
+        let forced = beside(&[a.clone(), c], &[a], true).unwrap();
+        assert!(forced.unlike[0].starts_with("a.json and c.jsonl of A: tool: "), "{forced:?}");
     }
 }

@@ -5,7 +5,8 @@ use super::servers::{entries, port_url, port_urls, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
-    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan, Turn,
+    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
+    Turn,
 };
 use crate::cost::Taken;
 use crate::engine::{
@@ -684,9 +685,7 @@ fn trial_seconds(point: &PointPlan, token_s: f64) -> f64 {
         };
         rounds.min(p.duration.map_or(f64::INFINITY, |d| d.as_secs_f64() + one))
     };
-    point.pause.as_secs_f64()
-        + phase(&point.measure)
-        + point.warmup.as_ref().map_or(0.0, phase)
+    point.pause.as_secs_f64() + phase(&point.measure) + point.warmup.as_ref().map_or(0.0, phase)
 }
 
 /// The most that it can take: every trial of the budget at the level that takes longest.

@@ -255,6 +255,73 @@ fn a_comparison_that_decides_nothing_says_what_would() {
     assert!(once.iter().all(|c| c.ratio.method.contains("an assumption; 3 repeats measure it")));
 }
 
+/// Trials of one bring-up are alike, as where a deployment stays up between two rounds: two trials each, of bring-ups
+/// that differ by `bring_up_sd` beside what runs do.
+fn rounds(pool: &[Seen], bring_ups: u32, rng: &mut Xoshiro256PlusPlus) -> Vec<TrialRecords> {
+    let (run_sd, bring_up_sd) = (0.005, 0.03);
+    let mut normal = |sd: f64, rng: &mut Xoshiro256PlusPlus| {
+        let z: f64 = StandardNormal.sample(rng);
+        (sd * z).exp()
+    };
+    let mut trials = Vec::new();
+    for bring_up in 1..=bring_ups {
+        let of_bring_up = normal(bring_up_sd, rng);
+        for number in [2 * bring_up - 1, 2 * bring_up] {
+            let slower = of_bring_up * normal(run_sd, rng);
+            let facts = TrialFacts { bring_up: Some(bring_up), ..TrialFacts::default() };
+            trials.push(TrialRecords { facts, ..resampled(pool, number, slower, rng) });
+        }
+    }
+    trials
+}
+
+/// What a bring-up decides by chance is in the interval where there are several a side; else it is not, and that is
+/// said.
+#[test]
+fn bring_ups_are_what_is_drawn_where_there_are_enough() {
+    let of = |bring_ups: u32, is_told: bool| {
+        let (pool, mut rng) = (pool(), Xoshiro256PlusPlus::seed_from_u64(u64::from(bring_ups)));
+        let plan = plan(vec![deployment("a", 4)]);
+        let point = point_plan("a", 2, 2 * bring_ups);
+        let one_result = result_of(&plan, &point, &rounds(&pool, bring_ups, &mut rng));
+        let mut one = |_| {
+            let trials = [0, 1].map(|_| {
+                let mut trials = rounds(&pool, bring_ups, &mut rng);
+                if !is_told {
+                    trials.iter_mut().for_each(|t| t.facts.bring_up = None);
+                }
+                trials
+            });
+            let results = [0, 1].map(|i| remade(&one_result, &plan, &point, &trials[i]));
+            let [a, b] = [0, 1].map(|i| Side {
+                result: &results[i],
+                trials: &trials[i],
+                point: &point,
+                plan: &plan,
+                class: None,
+            });
+            family(&names(&[]), &a, &b, None)
+        };
+        let all: Vec<Vec<Comparison>> = (0..1_000).map(&mut one).collect();
+        let wrong = share(&all, |family| family.iter().any(is_called_different));
+        let held = share(&all, |f| f[1].ratio.low <= 1.0 && 1.0 <= f[1].ratio.high);
+        let method = all[0][1].ratio.method.clone();
+        println!(
+            "{bring_ups} bring-ups: {wrong} % told apart, output_tps holds 1: {held} % ({method})"
+        );
+        (wrong, held, method)
+    };
+    for (bring_ups, want) in [(2, "Student over 2 and 2 bring-ups"), (5, "Welch over 5 and 5")] {
+        let (wrong, held, method) = of(bring_ups, true);
+        assert!(method.starts_with(want), "{method}");
+        assert!(wrong <= 5.0, "{bring_ups} bring-ups: {wrong} %");
+        assert!((93.0..=97.0).contains(&held), "{bring_ups} bring-ups: {held} %");
+    }
+    // What it is not told it cannot hold: as many trials are taken for as many draws.
+    let (wrong, held, _) = of(2, false);
+    assert!(wrong > 8.0 && held < 90.0, "{wrong} {held}");
+}
+
 /// Turns of one session share its fate: four times as many requests are no more sessions.
 #[test]
 fn a_session_is_one_draw_however_many_turns_it_has() {

@@ -5,6 +5,7 @@ use crate::analysis::versus::{Asked, Contender, NotComparable, Provenance, Versu
 use crate::fingerprint::Fact;
 use crate::plan::{InstancePlan, ProcessPlan, Role};
 use crate::ran::{Ran, RanHost};
+use crate::results::Drawn;
 
 /// A run of one deployment, `tpot_us` for each of its trials.
 struct OneRun {
@@ -54,6 +55,7 @@ fn ran(deployment: &str, version: &str) -> Ran {
     Ran {
         deployment: deployment.into(),
         sessions: vec![0],
+        bring_ups: vec![1],
         engine: known(version),
         hosts: vec![host],
         processes: vec![],
@@ -79,7 +81,7 @@ fn hold(a: &OneRun, b: &OneRun, asked: &Asked<'_>) -> Result<Versus, NotComparab
             tool: "1",
         }
     });
-    versus(&of_a, &of_b, asked)
+    versus(&[of_a], &[of_b], asked)
 }
 
 fn told(versus: &Versus) -> Vec<(&str, &str, &str)> {
@@ -218,4 +220,84 @@ fn a_point_that_is_not_trusted_stays_so() {
     assert!(!found.is_trusted() && !found.has_difference());
     assert!(found.points[0].reasons.iter().any(|r| r.starts_with("B: invalid (timeouts)")));
     assert!(found.comparisons().all(|c| c.verdict == ComparisonVerdict::NotTrusted));
+}
+
+/// `hold` of several runs a side.
+fn hold_all(sides: [&[&OneRun]; 2], asked: &Asked<'_>) -> Result<Versus, NotComparable> {
+    let all: Vec<&OneRun> = sides.concat();
+    let measured: Vec<Vec<MeasuredPoint<'_>>> = all
+        .iter()
+        .map(|run| vec![MeasuredPoint { plan: &run.point, trials: run.trials.clone() }])
+        .collect();
+    let names: Vec<String> = (0..all.len()).map(|n| format!("r{n}")).collect();
+    let results: Vec<Results> = (0..all.len())
+        .map(|n| {
+            let frame = Frame { run: &names[n], ..Frame::default() };
+            Results { ran: all[n].ran.clone(), ..analyse(&all[n].plan, &measured[n], &frame) }
+        })
+        .collect();
+    let contenders: Vec<Contender<'_>> = (0..all.len())
+        .map(|n| Contender {
+            deployment: &all[n].plan.deployments[0].name,
+            plan: &all[n].plan,
+            measured: &measured[n],
+            results: &results[n],
+            tool: "1",
+        })
+        .collect();
+    let (a, b) = contenders.split_at(sides[0].len());
+    versus(a, b, asked)
+}
+
+/// A thousand trials of one run are one draw of what runs differ by.
+#[test]
+fn each_run_of_a_side_counts_once_and_its_doubts_stay() {
+    let of = |middle: u64| OneRun::new("a", &[middle, middle + 2, middle - 2]);
+    let (a, b) = ([of(1_000), of(1_040)], [of(1_010), of(1_050)]);
+    let found = hold_all([&[&a[0], &a[1]], &[&b[0], &b[1]]], &Asked::default()).unwrap();
+    assert_eq!((found.a.run.as_str(), found.a.more.as_slice()), ("r0", &["r1".to_owned()][..]));
+    assert_eq!((found.points[0].trials, found.points[0].runs), ((6, 6), (2, 2)));
+    assert_eq!(found.points[0].not_held, None);
+    let tpot = found.comparisons().find(|c| c.metric == "tpot.p50").unwrap();
+    assert!(tpot.ratio.method.starts_with("Student over 2 and 2 runs"), "{tpot:?}");
+    assert_eq!((tpot.drawn, tpot.verdict), (Drawn::Runs, ComparisonVerdict::NoDifferenceSeen));
+    // A single pair of them says that it is sure, and what it leaves out.
+    let pair = hold_all([&[&a[0]], &[&b[1]]], &Asked::default()).unwrap();
+    let tpot = pair.comparisons().find(|c| c.metric == "tpot.p50").unwrap();
+    assert_eq!((tpot.drawn, tpot.verdict), (Drawn::Trials, ComparisonVerdict::Worse));
+    assert!(pair.points[0].not_held.as_ref().unwrap().contains("one bring-up to the next"));
+    // One that is not trusted makes its side so, by name.
+    let mut bad = of(1_050);
+    bad.trials[0].records.iter_mut().take(20).for_each(|r| {
+        r.outcome = Outcome::TimedOut;
+        r.failure =
+            Some(Failure { class: FailureClass::Timeout, status: None, detail: String::new() });
+    });
+    let found = hold_all([&[&a[0], &a[1]], &[&b[0], &bad]], &Asked::default()).unwrap();
+    assert!(!found.is_trusted());
+    let reasons = &found.points[0].reasons;
+    assert!(
+        reasons.iter().any(|r| r.starts_with("B: invalid (timeouts): run r3: ")),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn runs_that_are_no_repeats_are_refused_before_any_number() {
+    let (a, mut newer) = (OneRun::new("a", &PLAIN), OneRun::new("a", &PLAIN));
+    newer.ran = vec![ran("a", "0.12.0")];
+    let error = hold_all([&[&a], &[&a, &newer]], &Asked::default()).unwrap_err().to_string();
+    let want =
+        "runs r1 and r2 of B are no repeats of one thing: engine version (0.11.0 and 0.12.0)";
+    assert_eq!(error, want);
+    let asked = Asked { force: true, ..Asked::default() };
+    let forced = hold_all([&[&a], &[&a, &newer]], &asked).unwrap();
+    assert!(forced.forced);
+    assert_eq!(forced.points[0].unlike[0].what, "engine version of runs r1 and r2 of B");
+    // The machines of a run that nobody looked at may be other ones.
+    let mut unseen = OneRun::new("a", &PLAIN);
+    unseen.ran = vec![];
+    let found = hold_all([&[&a, &unseen], &[&a]], &Asked::default()).unwrap();
+    assert!(found.not_known.iter().all(|n| n.why == "of A: what ran was not kept"));
+    assert!(!found.not_known.is_empty());
 }

@@ -211,16 +211,19 @@ fn ran_differences(a: &Contender<'_>, b: &Contender<'_>) -> Vec<Difference> {
     out
 }
 
-/// What is not known of a side, so that nobody can say that it is the same.
-pub(super) fn not_known(a: &Contender<'_>, b: &Contender<'_>) -> Vec<NotKnown> {
-    let facts = FACTS.iter().filter(|f| f.is_asked(a) && f.is_asked(b));
+/// What is not known of a run of a side, so that nobody can say that it is the same.
+pub(super) fn not_known(a: &[Contender<'_>], b: &[Contender<'_>]) -> Vec<NotKnown> {
+    let all = || a.iter().chain(b);
+    let facts = FACTS.iter().filter(|f| all().all(|run| f.is_asked(run)));
+    let of_side =
+        |fact: &AFact, runs: &[Contender<'_>]| runs.iter().find_map(|r| told(fact, r).err());
     let why = |fact: &AFact| -> Option<String> {
-        match (told(fact, a), told(fact, b)) {
-            (Ok(_), Ok(_)) => None,
-            (Err(x), Err(y)) if x == y => Some(format!("of both: {x}")),
-            (Err(x), Err(y)) => Some(format!("of A: {x}; of B: {y}")),
-            (Err(x), Ok(_)) => Some(format!("of A: {x}")),
-            (Ok(_), Err(y)) => Some(format!("of B: {y}")),
+        match (of_side(fact, a), of_side(fact, b)) {
+            (None, None) => None,
+            (Some(x), Some(y)) if x == y => Some(format!("of both: {x}")),
+            (Some(x), Some(y)) => Some(format!("of A: {x}; of B: {y}")),
+            (Some(x), None) => Some(format!("of A: {x}")),
+            (None, Some(y)) => Some(format!("of B: {y}")),
         }
     };
     facts.filter_map(|f| Some(NotKnown { what: f.what.to_owned(), why: why(f)? })).collect()

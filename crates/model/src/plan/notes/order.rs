@@ -15,9 +15,8 @@ pub(super) fn order(
     out: &mut Vec<PlanNote>,
 ) {
     let interleave = experiment.interleave.unwrap_or_default();
-    let is_repeated = |d: &DeploymentPlan| {
-        points.iter().any(|p| p.deployment == d.name && p.trials.len() > 1)
-    };
+    let is_repeated =
+        |d: &DeploymentPlan| points.iter().any(|p| p.deployment == d.name && p.trials.len() > 1);
     let repeated: Vec<&DeploymentPlan> = deployments.iter().filter(|d| is_repeated(d)).collect();
     let ours = repeated.iter().filter(|d| d.platform != Platform::External).count();
     let goes_round = interleave != Interleave::Points;
