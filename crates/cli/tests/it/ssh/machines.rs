@@ -114,6 +114,35 @@ fn ssh_every_host_is_watched_by_an_agent_that_goes_away() {
 
 #[test]
 #[ignore = "needs root, ip and sshd: run by ci/test"]
+fn ssh_each_bring_up_of_a_deployment_has_agents_of_its_own() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let load = format!("{LOAD}repeats = 2\n");
+    let file = watched(&hosts, FAST, &load, "interval = \"100ms\"");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("[model]", "interleave = \"bring-ups\"\n[model]", 1))
+        .unwrap();
+    let results = run(&hosts, &file);
+    let trials = results["points"][0]["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 2);
+    for (trial, bring_up) in trials.iter().zip(1..) {
+        assert_eq!(trial["bring_up"], bring_up, "{trial:#}");
+        for host in ["a", "b"] {
+            assert!(mean(&rows(&trial["usage"], "hosts", host)[0]["cpu_pct"]) > 0.0, "{trial:#}");
+        }
+    }
+    nothing_left(&hosts);
+    let journal = std::fs::read_to_string(only_run(&hosts).join("journal.jsonl")).unwrap();
+    for process in ["pair/agent/a", "pair/agent/b", "pair/0/serve", "pair/1/serve"] {
+        let id = format!("\"process\":\"{process}\"");
+        for name in ["process_intent", "process_gone"] {
+            let of = |line: &&str| line.contains(name) && line.contains(&id);
+            assert_eq!(journal.lines().filter(of).count(), 2, "{name} {process}: {journal}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip and sshd: run by ci/test"]
 fn ssh_a_cut_link_to_an_agent_costs_no_reading() {
     let hosts = Hosts::new(&["a", "b"]);
     let live = under_load(&hosts, &watched(&hosts, SLOW, NINE_SECONDS, "interval = \"200ms\""));

@@ -259,7 +259,7 @@ fn a_comparison_that_decides_nothing_says_what_would() {
 /// that differ by `bring_up_sd` beside what runs do.
 fn rounds(pool: &[Seen], bring_ups: u32, rng: &mut Xoshiro256PlusPlus) -> Vec<TrialRecords> {
     let (run_sd, bring_up_sd) = (0.005, 0.03);
-    let mut normal = |sd: f64, rng: &mut Xoshiro256PlusPlus| {
+    let normal = |sd: f64, rng: &mut Xoshiro256PlusPlus| {
         let z: f64 = StandardNormal.sample(rng);
         (sd * z).exp()
     };
