@@ -52,10 +52,10 @@ fn sides(args: &CompareArgs) -> Result<[&[String]; 2], Failure> {
 fn runs(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
     let asked =
         Asked { margin: args.margin, metrics: asked_metrics(&args.metrics)?, force: args.force };
-    let open = |side: &[String]| side.iter().map(|text| Opened::new(text)).collect();
-    let opened: [Result<Vec<Opened>, Failure>; 2] = sides.map(open);
-    let [a, b] = opened;
-    let (a, b) = (a?, b?);
+    let open = |side: &[String]| -> Result<Vec<Opened>, Failure> {
+        side.iter().map(|text| Opened::new(text)).collect()
+    };
+    let (a, b) = (open(sides[0])?, open(sides[1])?);
     let (a, b) = (measured(&a, &asked)?, measured(&b, &asked)?);
     let [a, b] = [&a, &b].map(|side| side.iter().map(Measured::contender).collect::<Vec<_>>());
     let found = versus(&a, &b, &asked).map_err(refusal)?;
@@ -78,18 +78,8 @@ fn files(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
             "--fail-on, --margin and --metrics are for runs: a result file does not say what runs differ by",
         ));
     }
-    let path = |path: &String| Path::new(path).canonicalize().unwrap_or_else(|_| path.into());
-    for side in sides {
-        let all: Vec<_> = side.iter().map(path).collect();
-        if let Some(n) = (1..all.len()).find(|n| all[..*n].contains(&all[*n])) {
-            return Err(Failure::usage(format!("{} is there twice on one side", side[n]))
-                .hint("a file is no repeat of itself: name it once"));
-        }
-    }
-    let read = |side: &[String]| side.iter().map(|path| result_file(path)).collect();
-    let both: [Result<Vec<ImportedFile>, Failure>; 2] = sides.map(read);
-    let [a, b] = both;
-    let found = beside(&a?, &b?, args.force).map_err(|error| {
+    let (a, b) = (result_files(sides[0])?, result_files(sides[1])?);
+    let found = beside(&a, &b, args.force).map_err(|error| {
         let hint = match error {
             NotBeside::Unlike(_) => "--force compares them all the same, and says so",
             NotBeside::NoRepeats { .. } => {
@@ -107,6 +97,17 @@ fn files(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
         printer::data(&scalebeam_report::beside(&found, printer::width()));
     }
     Ok(Status::Ok)
+}
+
+/// Those of one side, each named once.
+fn result_files(side: &[String]) -> Result<Vec<ImportedFile>, Failure> {
+    let path = |path: &String| Path::new(path).canonicalize().unwrap_or_else(|_| path.into());
+    let all: Vec<_> = side.iter().map(path).collect();
+    if let Some(n) = (1..all.len()).find(|n| all[..*n].contains(&all[*n])) {
+        return Err(Failure::usage(format!("{} is there twice on one side", side[n]))
+            .hint("a file is no repeat of itself: name it once"));
+    }
+    side.iter().map(|path| result_file(path)).collect()
 }
 
 fn result_file(path: &str) -> Result<ImportedFile, Failure> {

@@ -45,6 +45,27 @@ fn time_that_is_up_ends_the_load_and_the_run_goes_on_with_more() {
     assert_eq!(marked_processes(&lab.runs()), []);
 }
 
+/// All bring-ups of all rounds count: three of each, of more than a second and a half.
+#[test]
+fn rounds_over_deployments_are_within_one_limit_and_go_on_in_theirs() {
+    let load = LOAD.replace("requests = 400", "requests = 120\nrepeats = 3");
+    let text = with_limit(&emulated(&["one", "two"], PACE, &load), "wall = \"6s\"");
+    let text = text.replace("name = \"lab\"\n", "name = \"lab\"\ninterleave = \"bring-ups\"\n");
+    let lab = Lab::new(&text);
+    let said = lab.say("run", &[]).expect_code(130);
+    assert!(said.stderr.contains("stopped at limit.wall = 6.00 s, after "), "{}", said.stderr);
+    assert!(said.stderr.contains("not measured: one/l/c4"), "{}", said.stderr);
+    assert_eq!(marked_processes(&lab.runs()), []);
+    let dir = lab.run_dir();
+    let dir = dir.to_str().unwrap();
+    let more = ["run", "--selftest", "never", "--resume", dir, "--limit-wall", "1h", "--json"];
+    let results = say(more).expect_code(0).json();
+    for point in results["points"].as_array().unwrap() {
+        assert_eq!(point["outcomes"]["completed"], 360, "{point:#}");
+    }
+    assert_eq!(marked_processes(&lab.runs()), []);
+}
+
 #[test]
 fn money_that_is_spent_ends_a_bring_up_too_whatever_stop_always_says() {
     let text = emulated(&["slow"], PACE, LOAD)

@@ -76,7 +76,7 @@ pub struct Asked<'a> {
 }
 
 /// Said where trials are the largest that there is enough of.
-const NOT_HELD: &str = "what differs from one bring-up to the next, since trials are of too few: interleave = \
+const NOT_HELD: &str = "what differs from one bring-up to the next, since there are too few of them: interleave = \
                         \"bring-ups\" in the file, or several runs a side, measures it";
 
 /// Who is compared.

@@ -210,6 +210,36 @@ mod tests {
         assert_eq!(told(&plan), ["a: c1.1", "b: c1.1", "a: c1.2 c1.3"]);
     }
 
+    #[test]
+    fn searches_come_in_the_last_turn_and_one_alone_keeps_its_place() {
+        let slo = crate::slo::Slo::parse(&["tpot.p50 <= 1s".to_owned()]).unwrap();
+        let search = |name: &str| SearchPlan {
+            deployment: name.into(),
+            load: "search".into(),
+            slo: slo.clone(),
+            precision: 1.0,
+            tries: 1,
+            probes: 1,
+            time: None,
+            levels: vec![],
+        };
+        let points = vec![point_plan("a", 1, 2), point_plan("c", 1, 2)];
+        let mut plan = of(Interleave::Deployments, points);
+        plan.deployments.insert(1, deployment("b", 1));
+        plan.searches = ["a", "b", "c"].map(search).to_vec();
+        let searched = |plan: &Plan| -> Vec<(String, bool)> {
+            let turns = plan.turns().into_iter();
+            turns.map(|turn| (turn.deployment.name.clone(), turn.searches)).collect()
+        };
+        let want = |of: &[(&str, bool)]| -> Vec<(String, bool)> {
+            of.iter().map(|(name, is)| ((*name).to_owned(), *is)).collect()
+        };
+        let rounds = want(&[("a", false), ("b", true), ("c", true), ("a", true)]);
+        assert_eq!(searched(&plan), rounds);
+        plan.interleave = Interleave::Points;
+        assert_eq!(searched(&plan), want(&[("a", true), ("b", true), ("c", true)]));
+    }
+
     proptest! {
         /// Each trial of each point has its turn once, rounds follow each other, and where one round ends the next
         /// begins.

@@ -1,10 +1,10 @@
 //! The levels of a deployment, each judged against the objective.
 
 use super::{Asked, Candidate, Ceiling, Demand, Met, NoAdvice, NotTrusted};
-use crate::analysis::compare::{Side, run_to_run};
+use crate::analysis::compare::{Side, draws, run_to_run};
 use crate::analysis::{slo, versus::Contender};
 use crate::metrics;
-use crate::results::{Estimate, PointResult, lookup};
+use crate::results::{Estimate, PointResult};
 use crate::slo::{Judgement, Slo};
 use crate::stats::contrast::mean_error;
 use crate::stats::student::t_975;
@@ -177,7 +177,7 @@ impl Level<'_> {
     pub(super) fn carried(&self) -> Option<Estimate> {
         let carries = self.carries()?;
         match self.demand {
-            Demand::Rps(_) => sustained(self.side.result),
+            Demand::Rps(_) => sustained(&self.side),
             Demand::Users(_) => Some(Estimate {
                 point: carries,
                 low: carries,
@@ -192,7 +192,7 @@ impl Level<'_> {
         Some(Met {
             load: self.side.result.load.clone(),
             level: self.side.result.level.clone(),
-            rps: sustained(self.side.result)?,
+            rps: sustained(&self.side)?,
             users: self.users()?,
             sure: self.judged.is_sure,
             trust: self.side.result.trust.level,
@@ -219,15 +219,16 @@ fn judge(slo: &Slo, side: &Side<'_>) -> Judgement {
     slo.judge(&slo.bounds.iter().map(|b| b.tally(records())).collect::<Vec<_>>())
 }
 
-/// Completed requests a second: by the spread of the trials where there are enough, else by what runs usually differ
-/// by, which is an assumption.
-fn sustained(result: &PointResult) -> Option<Estimate> {
-    let point = result.value("rps").filter(|r| *r > 0.0)?;
-    let trials: Vec<f64> = result.trials.iter().filter_map(|t| lookup(&t.metrics, "rps")).collect();
-    let n = trials.len();
-    let told = mean_error(&trials).filter(|_| n >= TRIALS_FOR_SPREAD);
-    let (half, method) = if let Some((error, freedom)) = told {
-        (t_975(freedom) * error, format!("Student over {n} trials"))
+/// Completed requests a second: by the spread of the bring-ups or trials where there are enough, else by what runs
+/// usually differ by, which is an assumption.
+fn sustained(side: &Side<'_>) -> Option<Estimate> {
+    let point = side.result.value("rps").filter(|r| *r > 0.0)?;
+    let told = draws::of_one(side, TRIALS_FOR_SPREAD).and_then(|unit| {
+        let values = unit.means("rps", side, Some)?;
+        Some((mean_error(&values)?, values.len(), unit.name()))
+    });
+    let (half, method) = if let Some(((error, freedom), n, units)) = told {
+        (t_975(freedom) * error, format!("Student over {n} {units}"))
     } else {
         let share = metrics::find("rps").map_or(0.0, |m| run_to_run(m, "mean"));
         let percent = share * 100.0;

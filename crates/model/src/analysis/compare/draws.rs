@@ -18,9 +18,9 @@ pub(super) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
     UNITS.into_iter().find(|unit| is_spread_told((unit.count(side), unit.count(base))))
 }
 
-/// The same of a side by itself, which needs two.
-pub(super) fn of_one(side: &Side<'_>) -> Option<Drawn> {
-    UNITS.into_iter().find(|unit| unit.count(side) > 1)
+/// The same of a side by itself, which needs `fewest` of them.
+pub(in crate::analysis) fn of_one(side: &Side<'_>, fewest: usize) -> Option<Drawn> {
+    UNITS.into_iter().find(|unit| unit.count(side) >= fewest)
 }
 
 /// Whether what one bring-up differs from the next by is in no interval between the two, although it could be.
@@ -51,7 +51,7 @@ impl Drawn {
     }
 
     /// How many of them a side has.
-    pub(super) fn count(self, side: &Side<'_>) -> usize {
+    pub(in crate::analysis) fn count(self, side: &Side<'_>) -> usize {
         let mut keys = self.keys(side);
         keys.sort_unstable();
         keys.dedup();
@@ -61,14 +61,24 @@ impl Drawn {
     /// The logarithm of `name` of each: the mean over its trials. Absent where a trial has no value, or none above
     /// zero.
     pub(super) fn logarithms(self, name: &str, side: &Side<'_>) -> Option<Vec<f64>> {
-        let mut of: Vec<((u32, u32, u32), Vec<f64>)> = Vec::new();
+        self.means(name, side, |value| (value > 0.0).then(|| value.ln()))
+    }
+
+    /// What `of` makes of the value of `name`, by each: the mean over its trials. Absent where it makes nothing of one.
+    pub(in crate::analysis) fn means(
+        self,
+        name: &str,
+        side: &Side<'_>,
+        of: impl Fn(f64) -> Option<f64>,
+    ) -> Option<Vec<f64>> {
+        let mut all: Vec<((u32, u32, u32), Vec<f64>)> = Vec::new();
         for (key, trial) in self.keys(side).into_iter().zip(&side.result.trials) {
-            let value = lookup(&trial.metrics, name).filter(|v| *v > 0.0)?.ln();
-            match of.iter_mut().find(|(known, _)| *known == key) {
+            let value = of(lookup(&trial.metrics, name)?)?;
+            match all.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, values)) => values.push(value),
-                None => of.push((key, vec![value])),
+                None => all.push((key, vec![value])),
             }
         }
-        Some(of.into_iter().map(|(_, v)| v.iter().sum::<f64>() / v.len() as f64).collect())
+        Some(all.into_iter().map(|(_, v)| v.iter().sum::<f64>() / v.len() as f64).collect())
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn ratio(
 /// How well the value of a side by itself is known: by what its runs, bring-ups or trials differ by, or by what runs
 /// usually differ by.
 pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_>) -> Spread {
-    let values = draws::of_one(side).and_then(|unit| unit.logarithms(name, side));
+    let values = draws::of_one(side, 2).and_then(|unit| unit.logarithms(name, side));
     match values.and_then(|values| mean_error(&values)) {
         Some((error, freedom)) => Spread { error, freedom },
         None => Spread { error: run_to_run(metric, stat) / HALF_OF_NORMAL, freedom: f64::INFINITY },
