@@ -85,7 +85,7 @@ pub(crate) async fn run(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<D
     let prepared = prepare::prepare(loaded, &goal).await?;
     let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
     let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
-    let mut campaign = Campaign::new(loaded, prepared, writer, clock, signals)?;
+    let mut campaign = Campaign::new(loaded, prepared, writer, clock, signals, doctor)?;
     printer::say(&format!("run {}", campaign.writer.dir().display()));
     match campaign.measured().await {
         Ok(()) => campaign.finish(),
@@ -100,7 +100,7 @@ pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Op
     let prepared = prepare::prepare(loaded, &goal).await?;
     let findings = doctor::ask(loaded, &prepared, doctor, &clock, &signals.1).await;
     let writer = keep(open(loaded, &goal, clock.as_ref())?, findings)?;
-    let campaign = Campaign::new(loaded, prepared, writer, clock, signals)?;
+    let campaign = Campaign::new(loaded, prepared, writer, clock, signals, doctor)?;
     let Some(deployment) = loaded.plan.deployments.first() else { return Ok(None) };
     campaign.guard.begin(deployment.price_per_hour);
     let outcome = bring_up(deployment, &campaign.context, &campaign.on_fleet()).await;
@@ -193,6 +193,7 @@ impl<'a> Campaign<'a> {
         writer: RunWriter,
         clock: Arc<dyn Clock>,
         (ask, asked): Signals,
+        doctor: Doctor,
     ) -> Result<Self, Failure> {
         let journal = Journal::open(&writer.dir().join(journal::FILE), Arc::clone(&clock))?;
         let (cancel, cancelled) = watch::channel(false);
@@ -201,6 +202,7 @@ impl<'a> Campaign<'a> {
             reached(&signals, Asked::Once).await;
             let _ = cancel.send(true);
         });
+        let display = Display::new();
         let context = Context {
             run_dir: writer.dir().to_owned(),
             run_id: writer.id().to_owned(),
@@ -212,6 +214,7 @@ impl<'a> Campaign<'a> {
             journal: Arc::new(journal),
             clock: Arc::clone(&clock),
             cancel: cancelled,
+            on_nodes: doctor::on_nodes(doctor, writer.dir().to_owned(), display.clone()),
         };
         let skipped = prepared.skipped.clone();
         let guard = Guard::watch(loaded.plan.limit, &clock, ask);
@@ -223,7 +226,7 @@ impl<'a> Campaign<'a> {
             clock,
             asked,
             guard,
-            display: Display::new(),
+            display,
             skipped,
             failed: false,
             interrupted: false,

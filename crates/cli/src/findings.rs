@@ -11,7 +11,7 @@ pub(crate) fn table(report: &DoctorReport) -> String {
     let mut out = format!("{}: {}\n", report.experiment, counted(report));
     for place in places(report) {
         let _ = write!(out, "\n{place}\n");
-        let ours: Vec<&Finding> = report.findings.iter().filter(|f| place_of(f) == place).collect();
+        let ours: Vec<&Finding> = report.findings.iter().filter(|f| f.place() == place).collect();
         let fails = ours.iter().filter(|f| matches!(f.outcome, Outcome::Fail { .. }));
         let mut fails: Vec<&&Finding> = fails.collect();
         fails.sort_by_key(|f| f.severity);
@@ -37,21 +37,12 @@ pub(crate) fn counted(report: &DoctorReport) -> String {
 fn places(report: &DoctorReport) -> Vec<String> {
     let mut places: Vec<String> = Vec::new();
     for finding in &report.findings {
-        let place = place_of(finding);
+        let place = finding.place();
         if !places.contains(&place) {
             places.push(place);
         }
     }
     places
-}
-
-fn place_of(finding: &Finding) -> String {
-    match (&finding.host, &finding.deployment) {
-        (Some(host), _) if host == "this machine" => host.clone(),
-        (Some(host), _) => format!("host {host}"),
-        (None, Some(deployment)) => format!("deployment {deployment}"),
-        (None, None) => "the plan".to_owned(),
-    }
 }
 
 fn failed(out: &mut String, finding: &Finding) {
@@ -94,11 +85,4 @@ fn skipped(out: &mut String, findings: &[&Finding]) {
     for (reason, ids) in reasons {
         let _ = writeln!(out, "  skip   {}: {reason}", ids.join(", "));
     }
-}
-
-/// One finding on one line, with the next step on another.
-pub(crate) fn line(finding: &Finding) -> String {
-    let Outcome::Fail { seen, hint } = &finding.outcome else { return String::new() };
-    let Finding { id, check, .. } = finding;
-    format!("  {id} {}: {check}: {seen}\n      hint: {hint}", place_of(finding))
 }

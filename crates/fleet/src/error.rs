@@ -1,7 +1,9 @@
 //! What can go wrong with a deployment, in words that name the process, the host and the next step.
 
 use crate::host::ShellError;
+use crate::launch::NotKept;
 use crate::render::RenderError;
+use scalebeam_model::doctor::Finding;
 use scalebeam_model::plan::{GateKind, Platform};
 use scalebeam_model::units::Nanos;
 use std::fmt;
@@ -244,6 +246,26 @@ pub enum FleetError {
         /// What to do about it.
         advice: String,
     },
+    /// The machines that a platform gave cannot run it.
+    #[error(
+        "deployment '{deployment}': nothing of it was started; it could not work on its nodes{}",
+        lines(findings)
+    )]
+    NodesUnfit {
+        /// The deployment.
+        deployment: String,
+        /// Checks of the doctor that failed and stop it.
+        findings: Vec<Finding>,
+    },
+    /// What the doctor found could not be kept.
+    #[error("deployment '{deployment}': what the doctor found on its nodes cannot be kept")]
+    FindingsNotKept {
+        /// The deployment.
+        deployment: String,
+        /// Why.
+        #[source]
+        source: NotKept,
+    },
     /// The files for a platform cannot be written.
     #[error(transparent)]
     Render(#[from] RenderError),
@@ -394,6 +416,12 @@ impl FleetError {
                  left on it once it is"
             ),
             Self::Platform { advice, .. } => advice.clone(),
+            Self::NodesUnfit { .. } => "all findings are in doctor.json of the run; --no-doctor starts in spite \
+                of them"
+                .to_owned(),
+            Self::FindingsNotKept { .. } => {
+                "check the run directory, its permissions, and free space".to_owned()
+            }
             Self::Render(error) => error.hint.clone(),
             Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { gate: Some(gate), .. } => format!(
@@ -448,6 +476,10 @@ fn last_said(last_line: &str, log: &std::path::Path) -> String {
         "" => String::new(),
         line => format!("\n    last log line: {line} ({})", log.display()),
     }
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n{}", finding.line())).collect()
 }
 
 fn indent(lines: &[String]) -> String {

@@ -33,6 +33,20 @@ pub enum Stage {
     Infra,
 }
 
+impl Stage {
+    /// In the order in which they are taken down.
+    pub(crate) const ALL: [Self; 3] = [Self::Entry, Self::Worker, Self::Infra];
+
+    /// The name in the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::Worker => "worker",
+            Self::Infra => "infra",
+        }
+    }
+}
+
 /// What was signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

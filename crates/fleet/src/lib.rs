@@ -30,6 +30,6 @@ mod error;
 
 pub use error::{Death, Exit, FleetError, Stuck};
 pub use fingerprint::fingerprint;
-pub use launch::{Context, Progress, Running, State, bring_up};
+pub use launch::{Context, NotKept, OnNodes, Progress, Running, State, bring_up};
 pub use metrics_page::{MetricsPages, Page};
 pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

@@ -195,7 +195,7 @@ pub(crate) async fn take_down(targets: &[Target], journal: Option<&Journal>) -> 
     let marks = targets.iter().map(|t| t.mark.clone()).collect();
     let mut drain = Drain { journal, boot, marks, problems: Vec::new() };
     let mut ends = Vec::new();
-    for stage in [Stage::Entry, Stage::Worker, Stage::Infra] {
+    for stage in Stage::ALL {
         let of_stage: Vec<Target> =
             targets.iter().filter(|t| t.stage == stage).map(|t| (*t).clone()).collect();
         ends.extend(drain.stage_everywhere(&of_stage).await);

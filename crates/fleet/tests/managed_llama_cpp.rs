@@ -65,6 +65,7 @@ async fn it_installs_serves_and_goes() {
         journal: Arc::new(journal),
         clock,
         cancel: cancelled,
+        on_nodes: None,
     };
     let running = bring_up(&plan.deployments[0], &ctx, &|p| eprintln!("{p:?}")).await.unwrap();
     let report = running.take_down(Nanos::from_secs(10)).await;

@@ -93,6 +93,23 @@ impl Finding {
     pub fn fails(&self, severity: Severity) -> bool {
         self.severity == severity && matches!(self.outcome, Outcome::Fail { .. })
     }
+
+    /// What it is about, in words.
+    pub fn place(&self) -> String {
+        match (&self.host, &self.deployment) {
+            (Some(host), _) if host == "this machine" => host.clone(),
+            (Some(host), _) => format!("host {host}"),
+            (None, Some(deployment)) => format!("deployment {deployment}"),
+            (None, None) => "the plan".to_owned(),
+        }
+    }
+
+    /// One that failed, on one line, with the next step on another; empty for others.
+    pub fn line(&self) -> String {
+        let Outcome::Fail { seen, hint } = &self.outcome else { return String::new() };
+        let Self { id, check, .. } = self;
+        format!("  {id} {}: {check}: {seen}\n      hint: {hint}", self.place())
+    }
 }
 
 /// Everything that a preflight found.
@@ -143,6 +160,33 @@ impl DoctorReport {
         }
     }
 
+    /// The report of the nodes that `deployment` was given: all that is found is about it.
+    #[must_use]
+    pub fn of_nodes(mut self, deployment: &str) -> Self {
+        for finding in &mut self.findings {
+            finding.deployment = Some(deployment.to_owned());
+        }
+        self
+    }
+
+    /// Takes in `later`, of deployments whose machines were not known before: what it says of them counts.
+    pub fn take_in(&mut self, later: Self) {
+        let is_told = |name: &Option<String>| {
+            name.as_ref().is_some_and(|name| later.deployments.contains(name))
+        };
+        self.findings.retain(|finding| !is_told(&finding.deployment));
+        self.findings.extend(later.findings);
+        for path in later.paths {
+            self.paths.retain(|known| (&known.from, &known.to) != (&path.from, &path.to));
+            self.paths.push(path);
+        }
+        for name in later.deployments {
+            if !self.deployments.contains(&name) {
+                self.deployments.push(name);
+            }
+        }
+    }
+
     /// What failed with that severity.
     pub fn failed(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |f| f.fails(severity))
@@ -171,5 +215,47 @@ mod tests {
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Finding>(json).unwrap(), finding);
         assert!(!finding.fails(Severity::Stops));
+    }
+
+    fn report(deployments: &[&str], seen: &str) -> DoctorReport {
+        let finding = |name: &&str| Finding {
+            id: "D31".into(),
+            check: "programs are installed".into(),
+            severity: Severity::Stops,
+            host: Some("n1".into()),
+            deployment: Some((*name).to_owned()),
+            outcome: Outcome::Fail { seen: seen.into(), hint: "install them".into() },
+        };
+        let path = MeasuredPath { from: "n1".into(), to: "n2".into(), bytes_per_s: 7 };
+        DoctorReport {
+            deployments: deployments.iter().map(|name| (*name).to_owned()).collect(),
+            not_run: None,
+            findings: deployments.iter().map(finding).collect(),
+            paths: vec![path],
+            ..DoctorReport::not_run("e", "")
+        }
+    }
+
+    #[test]
+    fn what_is_found_later_of_a_deployment_counts() {
+        let mut all = report(&["one", "two"], "not looked at");
+        all.take_in(report(&["two"], "not found: vllm"));
+        all.take_in(report(&["three"], "not found: ray"));
+        assert_eq!(all.deployments, ["one", "two", "three"]);
+        let lines: Vec<String> = all.findings.iter().map(Finding::line).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("not looked at"), "{lines:?}");
+        assert_eq!(
+            lines[1],
+            "  D31 host n1: programs are installed: not found: vllm\n      hint: install them"
+        );
+        assert_eq!(all.paths.len(), 1, "a path is there once");
+    }
+
+    #[test]
+    fn what_is_found_on_nodes_is_about_their_deployment() {
+        let mut found = report(&["one"], "x");
+        found.findings[0].deployment = None;
+        assert_eq!(found.of_nodes("one").findings[0].deployment.as_deref(), Some("one"));
     }
 }

@@ -100,6 +100,12 @@ impl Platform {
         matches!(self, Self::Local | Self::Ssh)
     }
 
+    /// Whether a router can stand before the instances there: each process of the plan is one of its own, at an address
+    /// that the plan knows.
+    pub const fn takes_routers(self) -> bool {
+        matches!(self, Self::Local | Self::Ssh | Self::Slurm)
+    }
+
     /// Whether requests come to each instance, and not to one address that the platform gives all of them.
     pub const fn has_entry_per_instance(self) -> bool {
         matches!(self, Self::Local | Self::Ssh | Self::Slurm)
@@ -678,7 +684,7 @@ impl DeploymentPlan {
             part: Part::Engine,
             role: instance.role,
         };
-        let servers: Vec<String> = match self.platform.places_processes() {
+        let servers: Vec<String> = match self.knows_servers() {
             true => servers::port_urls(&self.processes, instance.index, "http").collect(),
             false => Vec::new(),
         };
@@ -689,15 +695,22 @@ impl DeploymentPlan {
         servers.into_iter().map(of_server).collect()
     }
 
+    /// Whether servers are where the plan has them. Slurm's nodes have an address in the plan where a router needs it;
+    /// else it is asked of Slurm, and stands in the entries.
+    fn knows_servers(&self) -> bool {
+        let is_behind_one = self.entries.iter().all(|entry| entry.instance.is_none());
+        self.platform.places_processes() || (self.platform.takes_routers() && is_behind_one)
+    }
+
     /// Base URL at which instance `index` alone answers, where it can be asked from here.
     fn instance_url(&self, index: u32) -> Option<String> {
         let port = |name| servers::port_url(&self.processes, index, name);
         // Elsewhere the planned address is that of a pod or a container, which nobody reaches from here.
-        let own = self.platform.places_processes().then(|| port("system")).flatten();
+        let own = self.knows_servers().then(|| port("system")).flatten();
         if self.engine.has_frontend() {
             return own;
         }
-        let http = || self.platform.places_processes().then(|| port("http")).flatten();
+        let http = || self.knows_servers().then(|| port("http")).flatten();
         let entry = || match self.entries.as_slice() {
             [one] if self.instances.len() == 1 => Some(one.url.clone()),
             all => all.iter().find(|e| e.instance == Some(index)).map(|e| e.url.clone()),

@@ -1,16 +1,18 @@
 //! The doctor before a run: whoever is to start processes asks it first, and keeps what it says.
 
 use super::prepare::{self, Prepared};
+use super::progress::Display;
 use super::{Asked, reached};
 use crate::exit::Failure;
 use crate::experiment::Loaded;
 use crate::{findings, printer, settings};
+use scalebeam_fleet::OnNodes;
 use scalebeam_fleet::doctor::examine;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::doctor::{DoctorReport, Severity};
+use scalebeam_model::doctor::{DoctorReport, Finding, Severity};
 use scalebeam_model::plan::DeploymentPlan;
-use scalebeam_record::write_doctor;
-use std::path::Path;
+use scalebeam_record::{read_doctor, write_doctor};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -47,6 +49,33 @@ pub(super) async fn ask(
     }
 }
 
+/// Counts what was found, and says each warning.
+fn tell(who: &str, report: &DoctorReport, say: &dyn Fn(&str)) {
+    say(&format!("{who}: {}", findings::counted(report)));
+    for warning in report.failed(Severity::Warns) {
+        say(&warning.line());
+    }
+}
+
+/// Keeps in the run directory `dir` what it says of nodes that a deployment was given, and tells what is wrong, on
+/// lines of `display`. Nobody where it is not asked.
+pub(super) fn on_nodes(doctor: Doctor, dir: PathBuf, display: Display) -> Option<OnNodes> {
+    let take = move |report: &DoctorReport| {
+        let mut all = read_doctor(&dir)?.unwrap_or_else(|| DoctorReport {
+            deployments: Vec::new(),
+            findings: Vec::new(),
+            paths: Vec::new(),
+            ..report.clone()
+        });
+        all.take_in(report.clone());
+        write_doctor(&dir, &all)?;
+        let who = format!("{}: doctor on its nodes", report.deployments.join(", "));
+        tell(&who, report, &|text| display.line(text));
+        Ok(())
+    };
+    (doctor == Doctor::Asked).then(|| OnNodes::new(take))
+}
+
 /// Keeps it in the run directory, and tells what is wrong.
 ///
 /// # Errors
@@ -57,11 +86,8 @@ pub(super) fn keep(dir: &Path, report: &DoctorReport) -> Result<(), Failure> {
         printer::say(&format!("doctor: not asked ({why})"));
         return Ok(());
     }
-    printer::say(&format!("doctor: {}", findings::counted(report)));
-    for warning in report.failed(Severity::Warns) {
-        printer::say(&findings::line(warning));
-    }
-    let stops: Vec<String> = report.failed(Severity::Stops).map(findings::line).collect();
+    tell("doctor", report, &printer::say);
+    let stops: Vec<String> = report.failed(Severity::Stops).map(Finding::line).collect();
     if stops.is_empty() {
         return Ok(());
     }

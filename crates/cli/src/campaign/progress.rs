@@ -37,8 +37,8 @@ impl Told {
     }
 }
 
-/// The display of one run.
-#[derive(Debug)]
+/// The display of one run. Copies of it are the same display.
+#[derive(Debug, Clone)]
 pub(super) struct Display {
     interactive: bool,
     spinner: Arc<Mutex<Option<ProgressBar>>>,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// `vllm serve MODEL .. --host HOST --port PORT`, as far as a plan needs it.
-fn stand_in(dir: &Path, kv: &str) -> String {
+pub(crate) fn stand_in(dir: &Path, kv: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let script = root().join("tests-support/truth_server.py").display().to_string();
     let log = dir.join("truth").display().to_string();

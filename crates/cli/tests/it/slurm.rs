@@ -2,7 +2,9 @@
 //!
 //! They need root and Slurm's programs; `ci/test` sets that up and runs them by name.
 
+mod doctor;
 mod machines;
+mod pools;
 
 use crate::interrupt::{records, signal};
 use crate::support::{Said, free_port, marked_processes, root, scalebeam, setting, wait_for};
@@ -22,11 +24,14 @@ struct Cluster {
     daemons: Vec<Child>,
 }
 
-/// Whether the nodes see the run directory.
+/// What the nodes see of this machine's disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disk {
     Shared,
+    /// No run directory.
     Apart,
+    /// All of it, but for the programs of the test on `n2`.
+    Bare,
 }
 
 impl Cluster {
@@ -109,19 +114,18 @@ impl Cluster {
 
     fn start_node(&mut self, node: &str, disk: Disk) {
         let slurmd = format!("exec /usr/sbin/slurmd -D -N {node}");
-        let mut command = match disk {
-            Disk::Shared => Command::new("sh"),
-            // What it mounts over the run directories is seen by it and its jobs alone.
-            Disk::Apart => {
-                let mut unshare = Command::new("unshare");
-                unshare.args(["--mount", "sh"]);
-                unshare
-            }
+        let hidden = match disk {
+            Disk::Apart => Some(self.runs()),
+            Disk::Bare if node == "n2" => Some(self.path("bin")),
+            Disk::Shared | Disk::Bare => None,
         };
-        let hide = match disk {
-            Disk::Shared => String::new(),
-            Disk::Apart => format!("mount -t tmpfs none {}; ", self.runs().display()),
-        };
+        // What it mounts over a folder is seen by it and its jobs alone.
+        let mut command = Command::new(if hidden.is_some() { "unshare" } else { "sh" });
+        if hidden.is_some() {
+            command.args(["--mount", "sh"]);
+        }
+        let hide = hidden.map(|dir| format!("mount -t tmpfs none {}; ", dir.display()));
+        let hide = hide.unwrap_or_default();
         command.args(["-ec", &format!("{hide}{slurmd}")]);
         command.env("SLURM_CONF", self.path("slurm.conf"));
         self.spawn(command, node);

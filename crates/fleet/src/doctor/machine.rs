@@ -61,11 +61,26 @@ pub(crate) const fn loads_weights(deployment: &DeploymentPlan) -> bool {
 ///
 /// Processes of a platform that chooses its hosts itself are nobody's duty here.
 pub(crate) fn machines<'a>(plan: &'a Plan, deployments: &[&'a DeploymentPlan]) -> Vec<Machine<'a>> {
+    let shell = |deployment: &DeploymentPlan, host: &str| {
+        let host = plan.hosts.iter().find(|h| h.name == host);
+        let is_ours = deployment.platform.places_processes();
+        is_ours.then(|| Shell::of(deployment.platform, host))
+    };
+    machines_by(plan, deployments, shell)
+}
+
+/// The same where `shell` says how a host of a deployment is talked to. What is on a host that it does not know is
+/// nobody's duty.
+pub(crate) fn machines_by<'a>(
+    plan: &'a Plan,
+    deployments: &[&'a DeploymentPlan],
+    shell: impl Fn(&DeploymentPlan, &str) -> Option<Shell>,
+) -> Vec<Machine<'a>> {
     let mut machines = vec![Machine::new(HERE, Shell::Here)];
-    for deployment in deployments.iter().filter(|d| d.platform.places_processes()) {
+    for deployment in deployments {
         for process in &deployment.processes {
             let host = plan.hosts.iter().find(|h| h.name == process.host);
-            let shell = Shell::of(deployment.platform, host);
+            let Some(shell) = shell(deployment, &process.host) else { continue };
             let at = match machines.iter().position(|m| m.shell == shell) {
                 Some(at) => at,
                 None => {

@@ -13,6 +13,7 @@
 
 mod checks;
 pub(crate) mod facts;
+mod granted;
 pub(crate) mod machine;
 pub(crate) mod nvidia;
 pub(crate) mod probe;
@@ -27,11 +28,13 @@ mod tests;
 
 use crate::host::Shell;
 use crate::setup::llama_cpp;
+pub(crate) use granted::Place;
 use machine::Machine;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::{DOCTOR_FORMAT, DoctorReport, MeasuredPath};
 use scalebeam_model::plan::{DeploymentPlan, Plan};
 use seen::{Host, Seen};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use transfer::{Moved, Speed};
@@ -47,12 +50,45 @@ pub async fn examine(
 ) -> DoctorReport {
     let machines = machine::machines(plan, &deployments);
     let brought = probe::run(probe::errands(plan, &deployments, &machines), clock).await;
+    let hosts = hosts(machines, brought, cache_dir).await;
+    report(&Seen { plan, deployments, hosts })
+}
+
+/// Looks at the machines that `deployment` was given, all at the same time, and asks every check that is about hosts or
+/// the plan. Its processes will have the variables `env`; where these are not known, nothing is looked at.
+pub(crate) async fn examine_granted(
+    plan: &Plan,
+    deployment: &DeploymentPlan,
+    places: &[Place],
+    env: Result<BTreeMap<String, String>, String>,
+    cache_dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> DoctorReport {
+    let variables = env.as_ref().cloned().unwrap_or_default();
+    let on_nodes = granted::plan_on(plan, places);
+    let deployment = granted::deployment_on(deployment, places, &variables);
+    let deployments = vec![&deployment];
+    let shell = |_: &DeploymentPlan, host: &str| {
+        places.iter().find(|place| place.name == host).map(|place| place.shell.clone())
+    };
+    let machines = machine::machines_by(&on_nodes, &deployments, shell);
+    let brought = match env {
+        Ok(_) => probe::run(probe::errands(plan, &deployments, &machines), clock).await,
+        Err(why) => machines.iter().map(|_| probe::Brought::nothing_because(&why)).collect(),
+    };
+    let hosts = hosts(machines, brought, cache_dir).await;
+    report(&Seen { plan, deployments, hosts }).of_nodes(&deployment.name)
+}
+
+async fn hosts<'a>(
+    machines: Vec<Machine<'a>>,
+    brought: Vec<probe::Brought>,
+    cache_dir: &Path,
+) -> Vec<Host<'a>> {
     let reached: Vec<bool> = brought.iter().map(|b| b.facts.is_ok()).collect();
     let sent = transfer::run(&machines, &reached).await;
     let found = machines.into_iter().zip(brought).zip(sent);
-    let hosts = found.map(|((machine, brought), sent)| host(machine, brought, sent, cache_dir));
-    let hosts = hosts.collect();
-    report(&Seen { plan, deployments, hosts })
+    found.map(|((machine, brought), sent)| host(machine, brought, sent, cache_dir)).collect()
 }
 
 fn host<'a>(

@@ -65,7 +65,7 @@ pub(super) fn errands(
     let errand = |machine: &Machine<'_>| Errand {
         shell: machine.shell.clone(),
         script: script(plan, deployments, machines, machine),
-        limit: match machine.shell == Shell::Here && !tools(deployments).is_empty() {
+        limit: match machine.shell == Shell::Here && !tools(deployments, machines).is_empty() {
             true => PROBE_LIMIT + CLUSTERS_LIMIT,
             false => PROBE_LIMIT,
         },
@@ -83,7 +83,7 @@ fn script(
 ) -> String {
     let mut calls = String::from("base\n");
     // Writing to a String cannot fail.
-    for (program, path) in programs(machine) {
+    for (program, path) in programs(machine).into_iter().filter(|_| !in_containers(machine)) {
         let (path, program) = (on_path(path), quote(program));
         let _ = writeln!(calls, "({path}program {program}; versions {program})");
     }
@@ -96,13 +96,18 @@ fn script(
     if machine.on_gpus().is_ok() {
         calls.push_str("gpus\n");
     }
-    if machine.loading().is_ok() {
+    if machine.loading().is_ok() && !in_containers(machine) {
         calls.push_str(&model_call("model", plan, machine));
     }
     if machine.shell == Shell::Here {
-        calls.push_str(&tools(deployments));
+        calls.push_str(&tools(deployments, machines));
     }
     whole("", &calls)
+}
+
+/// Whether what its processes find is in images, which its shell does not see.
+fn in_containers(machine: &Machine<'_>) -> bool {
+    machine.any(|d| d.deployment.image.is_some())
 }
 
 /// The functions, `more` of them, and `calls`, a line each.
@@ -146,8 +151,10 @@ pub(crate) fn cache(machine: &Machine<'_>) -> String {
     assignments
 }
 
-fn tools(deployments: &[&DeploymentPlan]) -> String {
-    let uses_slurm = deployments.iter().any(|d| d.platform == Platform::Slurm);
+fn tools(deployments: &[&DeploymentPlan], machines: &[Machine<'_>]) -> String {
+    // A job that has its nodes need not ask whether there are any.
+    let has_none = |d: &DeploymentPlan| !machines.iter().any(|m| m.serves(d));
+    let uses_slurm = deployments.iter().any(|d| d.platform == Platform::Slurm && has_none(d));
     let slurm = if uses_slurm { "slurm\n" } else { "" };
     checks::kubernetes::calls(deployments) + slurm + &checks::modal::calls(deployments)
 }
@@ -165,10 +172,14 @@ pub(super) async fn run(errands: Vec<Errand>, clock: &Arc<dyn Clock>) -> Vec<Bro
 impl Brought {
     /// Of an errand that broke off.
     fn nothing() -> Self {
-        let why = || Unknown::because("the question broke off");
-        let said = why().to_string();
-        let facts = Err(Unreached { said, hint: "try again".to_owned() });
-        Self { facts, clock: Err(why()), rtt: Err(why()) }
+        Self::nothing_because("the question broke off")
+    }
+
+    /// Of an errand that nobody went on.
+    pub(super) fn nothing_because(why: &str) -> Self {
+        let unknown = || Unknown::because(why);
+        let facts = Err(Unreached { said: why.to_owned(), hint: "try again".to_owned() });
+        Self { facts, clock: Err(unknown()), rtt: Err(unknown()) }
     }
 }
 

@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::machine::Machine;
 use super::sections::{Known, Unknown};
 use super::transfer::Sent;
-use scalebeam_model::plan::{DeploymentPlan, Plan};
+use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use scalebeam_model::units::Nanos;
 
 /// A host that the probe did not reach.
@@ -19,6 +19,14 @@ pub(crate) struct Unreached {
 pub(crate) struct ClockOffset {
     pub(crate) offset_ms: f64,
     pub(crate) bound_ms: f64,
+}
+
+/// Why nothing is known of the nodes of a job that does not exist.
+pub(crate) fn nodes_to_come() -> Unknown {
+    Unknown::because(
+        "Slurm gives nodes to a job: run and up ask this on each of them, by steps of the job, before they start \
+         anything there",
+    )
 }
 
 /// A machine, as it was found.
@@ -65,6 +73,32 @@ impl<'a> Seen<'a> {
     /// Machines of a deployment.
     pub(crate) fn of<'s>(&'s self, d: &'s DeploymentPlan) -> impl Iterator<Item = &'s Host<'a>> {
         self.hosts.iter().filter(move |h| h.machine.serves(d))
+    }
+
+    /// Machines of a deployment to hold against each other, or why there are none.
+    pub(crate) fn several(&self, d: &DeploymentPlan) -> Known<()> {
+        match self.of(d).count() {
+            0 if d.platform == Platform::Slurm => Err(nodes_to_come()),
+            0 | 1 => Err(Unknown::because("fewer than two hosts: nothing to compare")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes where a platform has yet to be asked for the machines of a deployment.
+    pub(crate) fn not_given(&self, d: &DeploymentPlan) -> Known<()> {
+        match self.of(d).next() {
+            Some(_) => Err(Unknown::because("the platform has given it its machines")),
+            None => Ok(()),
+        }
+    }
+
+    /// Deployments whose machines are not known yet, and will be asked then.
+    pub(crate) fn to_come(&self) -> impl Iterator<Item = &'a DeploymentPlan> {
+        let is_unplaced = |d: &&DeploymentPlan| self.of(d).next().is_none();
+        self.deployments
+            .iter()
+            .copied()
+            .filter(move |d| d.platform == Platform::Slurm && is_unplaced(d))
     }
 
     /// Whether any of a machine's deployments is on other machines too.

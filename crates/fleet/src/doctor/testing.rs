@@ -60,6 +60,18 @@ Legend:
   CNS  = Chipset not supported
 ";
 
+/// A vLLM in a job of Slurm, with `n1` and `n2` in its file, of which only the latter has an address.
+pub(crate) fn planned_on_slurm(deploy: &str) -> Plan {
+    let text = format!(
+        "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.n1]\ngpus = 8\n[host.n2]\naddr = \"10.1.0.2\"\n\
+         gpus = 8\n[[deploy]]\nname = \"d\"\nplatform = \"slurm\"\nengine = \"vllm\"\nport = 8000\n{deploy}\n\
+         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
+    );
+    let experiment = Experiment::parse(&text, "t.toml", crate::engine::engines()).unwrap();
+    scalebeam_model::plan::resolve(&experiment, crate::engine::engines()).unwrap()
+}
+
 /// Listeners of both tables, one connection that is none, and one line that is cut.
 pub(crate) const PROC_TCP: &str = "\
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31337 1 0000000000000000 100 0 0 10 0

@@ -504,3 +504,25 @@ fn checks_are_in_order_and_say_different_things() {
     let has = |look: fn(&Look) -> bool| CHECKS.iter().any(|c| look(&c.look));
     assert!(has(|l| matches!(l, Look::Host(_))) && has(|l| matches!(l, Look::On(..))));
 }
+
+#[test]
+fn nodes_that_a_job_has_yet_to_get_are_asked_later_and_nothing_passes_meanwhile() {
+    let plan = super::testing::planned_on_slurm("replicas = 2");
+    let deployments: Vec<_> = plan.deployments.iter().collect();
+    let machine = machines(&plan, &deployments).remove(0);
+    let unknown = || Unknown::because("own clock");
+    let (clock, rtt) = (Err(unknown()), Err(unknown()));
+    let facts = Ok(Facts::read(""));
+    let here = Host { machine, facts, clock, rtt, sent: None, managed: Vec::new() };
+    let report = report(&Seen { plan: &plan, deployments, hosts: vec![here] });
+    for id in ["D10", "D12", "D21", "D30", "D31", "D32", "D40", "D42"] {
+        let mut findings = report.findings.iter().filter(|f| f.id == id).peekable();
+        assert!(findings.peek().is_some(), "{id} is not told of");
+        for finding in findings {
+            let Outcome::Skipped { reason } = &finding.outcome else { panic!("{finding:?}") };
+            let is_told =
+                reason.contains("run and up ask this on each") || reason.contains("no Ray joins");
+            assert!(is_told, "{id}: {reason}");
+        }
+    }
+}

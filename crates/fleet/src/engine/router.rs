@@ -10,7 +10,7 @@ use super::{
 use scalebeam_model::engine::{
     LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
 };
-use scalebeam_model::plan::{InstancePlan, Role};
+use scalebeam_model::plan::{InstancePlan, Platform, Role};
 
 pub(super) const ROUTER: ParamSpec = ParamSpec {
     name: "router",
@@ -32,6 +32,8 @@ const SGLANG_ROUTER: &str = "sglang-router";
 const METRICS_PORT: usize = 15;
 /// Of vllm-router; a second one on the host would meet it.
 const USUAL_METRICS_PORT: u16 = 29_000;
+/// What a host of the file has that gives none.
+const NO_ADDRESS: &str = "127.0.0.1";
 /// What the shape decides.
 const OWNED: &[&str] = &[
     "--host",
@@ -151,13 +153,13 @@ pub(super) fn processes(
     if before(&roles, request.params, handover).is_none() {
         return Ok(Vec::new());
     }
-    match request.platform.places_processes() {
+    match request.platform.takes_routers() {
         true => process(request, &roles, handover).map(|process| vec![process]),
         // What pools can do there is said with the platform.
         false if is_split(&roles) => Ok(Vec::new()),
         false => Err(format!(
-            "no router is started on platform {}: leave it out of params, or use platform = \"local\" or \
-             \"ssh\"",
+            "no router is started on platform {}: leave it out of params, or use platform = \"local\", \
+             \"ssh\" or \"slurm\"",
             request.platform.name()
         )),
     }
@@ -169,6 +171,9 @@ fn process(
     handover: Handover,
 ) -> Result<ProcessDraft, String> {
     check_roles(roles)?;
+    if request.platform == Platform::Slurm {
+        have_addresses(request)?;
+    }
     let kind = Kind::of(request.params, handover)?;
     kind.check(handover, is_split(roles))?;
     let user = flags(request.params);
@@ -195,6 +200,25 @@ fn process(
         process.ports.push(port("metrics", "127.0.0.1", metrics));
     }
     Ok(process)
+}
+
+/// A router is told where its workers are before the job has any node.
+fn have_addresses(request: &LaunchRequest<'_>) -> Result<(), String> {
+    for instance in request.pools {
+        if instance.place.is_empty() {
+            return Err("a router is told where its instances are before Slurm gives any node: name nodes by \
+                        `place`, each with addr in its [host.NAME]"
+                .to_owned());
+        }
+        let hosts = instance.place.iter().filter_map(|place| request.hosts.get(&place.host));
+        if let Some(host) = hosts.clone().find(|host| host.addr == NO_ADDRESS) {
+            let name = &host.name;
+            return Err(format!(
+                "a router reaches its instances at addresses: add addr to [host.{name}]"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn program(kind: Kind, params: &Params) -> Result<&str, String> {

@@ -97,7 +97,7 @@ impl Engine for Sglang {
     }
 
     fn can_run_roles(&self, platform: Platform, roles: &[Role]) -> Result<(), String> {
-        if platform.places_processes() { router::check_roles(roles) } else { Ok(()) }
+        if platform.takes_routers() { router::check_roles(roles) } else { Ok(()) }
     }
 
     fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {

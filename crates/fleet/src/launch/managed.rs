@@ -79,6 +79,24 @@ impl End {
     }
 }
 
+/// A machine that a deployment was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// The platform's name of it.
+    pub(crate) name: String,
+    /// Its address, or its name where the platform knows none.
+    pub(crate) addr: String,
+}
+
+/// What a deployment was given whose processes are held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    /// Its machines, in the platform's order.
+    pub(crate) nodes: Vec<Node>,
+    /// Variables that its processes will have beside the plan's, or why they are not known.
+    pub(crate) env: Result<BTreeMap<String, String>, String>,
+}
+
 /// What removing one thing came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Removal {
@@ -175,13 +193,19 @@ impl Manager {
         }
     }
 
-    /// Submits the files of `claim`; what the platform calls it.
+    /// Whether it can hold processes back that have been given their machines, so that these are looked at before.
+    const fn can_hold(self) -> bool {
+        matches!(self, Self::Slurm)
+    }
+
+    /// Submits the files of `claim`, with its processes held back where that is asked for and possible; what the
+    /// platform calls it.
     ///
     /// # Errors
     /// When it is refused, or no answer came: it may have been accepted then.
-    async fn submit(self, claim: &Claim) -> Result<String, ToolError> {
+    async fn submit(self, claim: &Claim, is_held: bool) -> Result<String, ToolError> {
         match self {
-            Self::Slurm => slurm::submit(claim).await,
+            Self::Slurm => slurm::submit(claim, is_held).await,
             Self::Kube => kube::submit(claim).await,
             Self::Modal => modal::submit(claim),
             Self::Skypilot => skypilot::submit(claim),
@@ -204,6 +228,28 @@ impl Manager {
             Self::Kube => kube::look(claim, plan, ask).await,
             Self::Modal => modal::look(claim, plan, ask).await,
             Self::Skypilot => skypilot::look(claim, plan, ask).await,
+        }
+    }
+
+    /// What a deployment was given whose processes are held back; nothing where they cannot be.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    async fn granted(self, claim: &Claim, id: &str) -> Result<Option<Granted>, ToolError> {
+        match self {
+            Self::Slurm => slurm::granted(claim, id).await.map(Some),
+            Self::Kube | Self::Modal | Self::Skypilot => Ok(None),
+        }
+    }
+
+    /// Lets processes start that were held back.
+    ///
+    /// # Errors
+    /// When the platform refuses, or cannot be asked.
+    async fn release(self, claim: &Claim, id: &str) -> Result<(), ToolError> {
+        match self {
+            Self::Slurm => slurm::release(claim, id).await,
+            Self::Kube | Self::Modal | Self::Skypilot => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ mod external;
 mod local;
 mod log;
 mod managed;
+mod nodes;
 mod remote;
 mod scratch;
 mod spawned;
@@ -18,7 +19,8 @@ pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
 pub(crate) use log::Search;
 pub(crate) use managed::{Held, Manager, Removal, ToolError};
-pub(crate) use spawned::Spawned;
+pub use nodes::{NotKept, OnNodes};
+pub(crate) use spawned::{Spawned, stage_of};
 
 use crate::agent::{self, AgentProgram, Carried, FarHost};
 use crate::error::FleetError;
@@ -61,6 +63,9 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Becomes true when the caller wants to stop.
     pub cancel: watch::Receiver<bool>,
+    /// Who takes what the doctor says of machines that are known only once a platform has given them; absent where
+    /// it is not to be asked.
+    pub on_nodes: Option<OnNodes>,
 }
 
 impl Context {
@@ -303,12 +308,16 @@ impl Running {
             }
             Err(error) => Err(error),
         };
-        self.held = Some(held);
+        let held = self.held.insert(held);
         self.entries = up?;
         for entry in &self.entries {
             http::check_url(&entry.url)?;
         }
-        Ok(())
+        if ctx.on_nodes.is_some() {
+            let (deployment, text) = (plan.name.clone(), "looking at its nodes".to_owned());
+            progress(Progress { deployment, state: self.state, text, is_queued: false });
+        }
+        nodes::look_and_release(held, plan, &ctx).await
     }
 
     /// Starts every process where it belongs; what can be known before is looked at before.

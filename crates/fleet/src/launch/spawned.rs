@@ -41,7 +41,7 @@ pub(crate) struct Spawned {
 }
 
 /// When a process is taken down.
-pub(super) fn stage_of(plan: &DeploymentPlan, process: &ProcessPlan) -> Stage {
+pub(crate) fn stage_of(plan: &DeploymentPlan, process: &ProcessPlan) -> Stage {
     let is_entry = plan.entries.iter().any(|entry| {
         let port = entry.url.parse::<http::Uri>().ok().and_then(|u| u.port_u16());
         process.ports.iter().any(|p| Some(p.port) == port)

@@ -8,11 +8,16 @@
 //! Slurm ends the steps of a job whose script has ended, so the script itself signals nothing. Which step it
 //! was, how it ended and its last log line are put into the job's comment: that can be read without a shared
 //! disk, and also after the job.
+//!
+//! The comment is also what scalebeam says to the script: `go`, where its processes are held back until the
+//! doctor has looked at the nodes, and `end`, where it takes them down one stage after the other. The name of a
+//! step is its stage.
 
 use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
 use crate::host::quote;
+use crate::launch::stage_of;
 use scalebeam_model::plan::{DeploymentPlan, EngineKind, ProcessPlan, RankLauncher, StartGate};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
@@ -21,7 +26,8 @@ use std::path::Path;
 
 /// How a step is run, and what is said when it ends. `LOGS` is where scalebeam wants the logs, by hand it is
 /// where the job was submitted, and where the node has no such folder it is one of the job's own. A task is
-/// else bound to one core. Who reads the node knows a step by the variable with its id.
+/// else bound to one core. Who reads the node knows a step by the variable with its id. While the job is taken down
+/// its comment stays what the steps still to come read.
 const STEP: &str = r#"LOGS=${SCALEBEAM_LOGS:-$PWD}
 if [[ ! -d $LOGS ]]; then
   LOGS=/tmp/$SLURM_JOB_NAME-$SLURM_JOB_ID
@@ -31,16 +37,42 @@ fi
 exec >>"$LOGS/job-$SLURM_JOB_ID.out" 2>&1
 mapfile -t NODES < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 echo "nodes: ${NODES[*]}"
+told() { [[ $(scontrol show job "$SLURM_JOB_ID") =~ [[:space:]]Comment=([a-z]*) ]] && echo "${BASH_REMATCH[1]}"; }
 step() {
-  local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log status=0 said
-  shift 2
-  srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --export="ALL,SCALEBEAM_PROCESS=$id" \
+  local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log stage=$3 status=0 said
+  shift 3
+  srun --overlap --job-name="$stage" --nodes=1 --ntasks=1 --cpu-bind=none --export="ALL,SCALEBEAM_PROCESS=$id" \
     --output="$log" "$@" || status=$?
   said="process $id ended with status $status: $(tail -n 20 "$log" | grep -v '^slurmstepd' | tail -n 1 | tr -cd '[:print:]')" || true
   echo "$said"
-  scontrol update JobId="$SLURM_JOB_ID" Comment="${said:0:300}" || true
+  [[ $(told) == end ]] || scontrol update JobId="$SLURM_JOB_ID" Comment="${said:0:300}" || true
   return "$status"
 }
+"#;
+
+/// What the script says and waits for where its processes are held back: the variables that decide what they find,
+/// after `setup`, and then `go`. Nobody pays for nodes that were forgotten.
+const HOLD: &str = r#"if [[ -n ${SCALEBEAM_HOLD:-} ]]; then
+  for name in PATH HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE; do
+    [[ -z ${!name+set} ]] || echo "held: $name=${!name}"
+  done
+  echo "held: all"
+  until word=$(told || true) && [[ $word == go ]]; do
+    if [[ $word == end ]]; then exit 0; fi
+    if ((SECONDS > 1800)); then
+      echo "held: nobody said go within 30 minutes"
+      exit 1
+    fi
+    sleep 1
+  done
+fi
+"#;
+
+/// The first step that ends ends the job; one that is taken down ends with its last.
+const UNTIL_ENDED: &str = r#"status=0
+wait -n || status=$?
+if [[ $(told) == end ]]; then wait; fi
+exit "$status"
 "#;
 
 /// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
@@ -104,11 +136,12 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         body.push_str(line);
         body.push('\n');
     }
+    body.push_str(HOLD);
     for (started, process) in subject.deployment.processes.iter().enumerate() {
         body.push_str(&gate(subject, process, started)?);
         body.push_str(&step(subject, process, &nodes));
     }
-    body.push_str("wait -n\n");
+    body.push_str(UNTIL_ENDED);
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
         down: format!("scancel --name {job}"),
@@ -124,8 +157,8 @@ fn joins_ray(d: &DeploymentPlan) -> bool {
 
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
     let d = subject.deployment;
-    // The application and its cluster are steps like the rest.
-    if d.engine != EngineKind::RayServeLlm {
+    // A router and its pools, and an application with its cluster, are steps like the rest.
+    if !matches!(d.engine, EngineKind::RayServeLlm | EngineKind::Vllm | EngineKind::Sglang) {
         subject.only_servers()?;
     }
     if joins_ray(d) && d.image.is_some() {
@@ -156,7 +189,8 @@ fn spanned(d: &DeploymentPlan) -> BTreeSet<&str> {
     let of_instances = d.instances.iter().filter(|i| i.place.len() > 1).flat_map(|i| &i.place);
     let mut hosts: BTreeSet<&str> = of_instances.map(|p| p.host.as_str()).collect();
     let all: BTreeSet<&str> = d.processes.iter().map(|p| p.host.as_str()).collect();
-    if d.engine == EngineKind::RayServeLlm && all.len() > 1 {
+    let has_control = d.processes.iter().any(|p| p.instance.is_none());
+    if has_control && all.len() > 1 {
         hosts.extend(all);
     }
     hosts
@@ -271,9 +305,10 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         None => String::new(),
     };
     format!(
-        "step {} {} --nodelist={node}{container} \\\n  {} &\n",
+        "step {} {} {} --nodelist={node}{container} \\\n  {} &\n",
         quote(&process.id),
         quote(&log),
+        stage_of(subject.deployment, process).name(),
         started(subject, process)
     )
 }

@@ -337,6 +337,33 @@ fn ranks_of_sglang_are_steps_of_a_job() {
 }
 
 #[test]
+fn a_router_and_its_pools_are_steps_of_a_job_that_ends_stage_by_stage() {
+    let deploy = "platform = \"slurm\"\nengine = \"vllm\"\n\
+                  [[deploy.pool]]\nrole = \"prefill\"\nworkers = 1\ntp = 2\nplace = [\"a:0-1\"]\n\
+                  [[deploy.pool]]\nrole = \"decode\"\nworkers = 1\nplace = [\"b:0\"]";
+    insta::assert_snapshot!(job_from(deploy, "step one/"));
+}
+
+/// Addresses are told to a router before Slurm has given any node.
+#[test]
+fn a_router_in_a_job_needs_to_know_where_its_instances_are() {
+    let refused = |deploy: &str| {
+        let text = format!(
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.a]\ngpus = 8\n[[deploy]]\nname = \"one\"\n\
+             platform = \"slurm\"\nengine = \"vllm\"\nparams = {{ router = \"vllm-router\" }}\n{deploy}\n\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
+        );
+        Experiment::parse(&text, "t.toml", engines()).unwrap_err().0.remove(0).message
+    };
+    let said = [refused("replicas = 2"), refused("place = [\"a:0\"]")].join("\n");
+    insta::assert_snapshot!(said, @r#"
+    a router is told where its instances are before Slurm gives any node: name nodes by `place`, each with addr in its [host.NAME]
+    a router reaches its instances at addresses: add addr to [host.a]
+    "#);
+}
+
+#[test]
 fn raylets_and_the_application_of_ray_serve_are_steps_of_a_job() {
     let deploy = "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nreplicas = 2\nport = 8000\n\
                   place = [\"a:0\", \"b:0\"]\nparams = { bin = \"/opt/it's/bin/serve\" }";

@@ -89,6 +89,7 @@ impl Bench {
             journal: Arc::new(journal),
             clock,
             cancel: cancelled,
+            on_nodes: None,
         };
         Self { dir, ctx, cancel, said: Arc::default() }
     }

@@ -186,7 +186,7 @@ fn deployment(
     }
     let (params, engine_params) = super::platform::split(platform, &deploy.params);
     let roles: Vec<Role> = shapes.iter().map(|s| s.role).collect();
-    let router = engine.router(&roles, &engine_params).filter(|_| platform.places_processes());
+    let router = engine.router(&roles, &engine_params).filter(|_| platform.takes_routers());
     let ctx = Ctx {
         deploy,
         experiment,

@@ -79,9 +79,7 @@ pub(super) fn modes(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
 }
 
 pub(super) fn alike(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
-    if seen.of(d).count() < 2 {
-        return skip("fewer than two hosts: nothing to compare");
-    }
+    seen.several(d)?;
     let mut by_kind: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for host in seen.of(d) {
         let gpus = planned(host)?;

@@ -18,7 +18,7 @@ mod slurm;
 mod software;
 
 use super::sections::{Known, Unknown};
-use super::seen::{Host, Seen};
+use super::seen::{Host, Seen, nodes_to_come};
 use Severity::{Records, Stops, Warns};
 use scalebeam_model::doctor::{Finding, Outcome, Severity};
 use scalebeam_model::plan::{DeploymentPlan, Platform};
@@ -172,12 +172,14 @@ impl Check {
             }
             Look::On(platforms, look) => {
                 let ours = seen.deployments.iter().filter(|d| platforms.contains(&d.platform));
-                ours.map(|d| of(d, look(seen, d))).collect()
+                ours.map(|d| of(d, seen.not_given(d).and_then(|()| look(seen, d)))).collect()
             }
-            Look::Host(look) => seen
-                .working()
-                .map(|h| self.finding(Some(&h.machine.label), None, look(seen, h)))
-                .collect(),
+            Look::Host(look) => {
+                let hosts = seen.working();
+                let found =
+                    hosts.map(|h| self.finding(Some(&h.machine.label), None, look(seen, h)));
+                found.chain(seen.to_come().map(|d| of(d, Err(nodes_to_come())))).collect()
+            }
             Look::Client(look) => {
                 vec![self.finding(Some(super::machine::HERE), None, look(seen))]
             }

@@ -47,13 +47,16 @@ fn gpus_of(resources: &str) -> u64 {
 
 /// Nodes that a job of `d` takes, and GPUs of the one that needs the most.
 fn asked(d: &DeploymentPlan) -> (u64, u64) {
-    let mut hosts: BTreeMap<&str, u64> = BTreeMap::new();
-    for place in d.instances.iter().flat_map(|i| &i.place) {
-        *hosts.entry(&place.host).or_default() += place.ids.len() as u64;
-    }
-    if hosts.is_empty() {
+    let places = || d.instances.iter().flat_map(|i| &i.place);
+    if places().next().is_none() {
         let each = d.instances.iter().map(|i| u64::from(i.gpus())).max().unwrap_or(0);
         return (d.instances.len() as u64, if d.gpus == 0 { 0 } else { each });
+    }
+    // What stands before the instances may have a node of its own.
+    let mut hosts: BTreeMap<&str, u64> =
+        d.processes.iter().map(|process| (process.host.as_str(), 0)).collect();
+    for place in places() {
+        *hosts.entry(&place.host).or_default() += place.ids.len() as u64;
     }
     (hosts.len() as u64, hosts.values().max().copied().unwrap_or(0))
 }

@@ -54,9 +54,7 @@ fn is_joined_by_ray(d: &DeploymentPlan) -> bool {
 type ByPackage<'s> = BTreeMap<&'s str, BTreeMap<&'s str, BTreeSet<&'s str>>>;
 
 fn versions(seen: &Seen<'_>, d: &DeploymentPlan, ours: impl Fn(&str) -> bool) -> Verdict {
-    if seen.of(d).count() < 2 {
-        return skip("fewer than two hosts: nothing to compare");
-    }
+    seen.several(d)?;
     let found = by_package(seen, d, ours)?;
     if found.is_empty() {
         return skip("no host has such a package beside the plan's programs");
@@ -82,6 +80,7 @@ fn by_package<'s>(
 ) -> Known<ByPackage<'s>> {
     let mut found = ByPackage::new();
     for host in seen.of(d) {
+        outside_of_containers(host)?;
         let facts = host.facts()?;
         if facts.versions.is_empty() {
             let why = format!("{} has no Python program of the plan", host.machine.label);
@@ -99,7 +98,16 @@ fn by_package<'s>(
     Ok(found)
 }
 
+/// What is in an image is not seen from its host.
+fn outside_of_containers(host: &Host<'_>) -> Known<()> {
+    match host.machine.any(|d| d.deployment.image.is_some()) {
+        true => Err(Unknown::because("its processes are in containers, which are not looked into")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn programs(_: &Seen<'_>, host: &Host<'_>) -> Verdict {
+    outside_of_containers(host)?;
     let facts = host.facts()?;
     let mut missing = Vec::new();
     let mut optional = Vec::new();
@@ -147,6 +155,7 @@ fn is_path(model: &str) -> bool {
 
 pub(super) fn model(seen: &Seen<'_>, host: &Host<'_>) -> Verdict {
     let duties = host.machine.loading()?;
+    outside_of_containers(host)?;
     let facts = host.facts()?;
     let id = seen.plan.model.id.as_str();
     let why = match &facts.model.place {
@@ -173,9 +182,7 @@ fn never_asks_the_hub(duty: &Duty<'_>) -> bool {
 }
 
 pub(super) fn same_model(seen: &Seen<'_>, d: &DeploymentPlan) -> Verdict {
-    if seen.of(d).count() < 2 {
-        return skip("fewer than two hosts: nothing to compare");
-    }
+    seen.several(d)?;
     let mut by_hash: BTreeMap<&BTreeMap<String, String>, Vec<&str>> = BTreeMap::new();
     for host in seen.of(d) {
         host.machine.loading()?;

@@ -1,6 +1,6 @@
 //! A deployment that a platform was given: from its files to its entries, and watched from then on.
 
-use super::{Ask, End, Look, Manager};
+use super::{Ask, End, Granted, Look, Manager};
 use crate::agent::FarHost;
 use crate::error::{FleetError, Stuck};
 use crate::failure;
@@ -87,7 +87,8 @@ impl Held {
     /// # Errors
     /// When it is refused, or its id cannot be recorded.
     pub(crate) async fn submit(&mut self, ctx: &Context) -> Result<(), FleetError> {
-        let id = self.manager.submit(&self.claim).await;
+        let is_held = ctx.on_nodes.is_some();
+        let id = self.manager.submit(&self.claim, is_held).await;
         let id = id.map_err(|e| self.manager.failed(&self.plan, &e))?;
         self.id = Some(id.clone());
         ctx.journal.write(Event::PlatformAccepted { deployment: self.plan.name.clone(), id })
@@ -139,6 +140,27 @@ impl Held {
                 return Err(self.cancelled());
             }
         }
+    }
+
+    /// What it was given while its processes are held back; nothing where they are not.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    pub(crate) async fn granted(&self) -> Result<Option<Granted>, FleetError> {
+        if !self.manager.can_hold() {
+            return Ok(None);
+        }
+        let granted = self.manager.granted(&self.claim, self.id()).await;
+        granted.map_err(|e| self.manager.failed(&self.plan, &e))
+    }
+
+    /// Lets its processes start.
+    ///
+    /// # Errors
+    /// When the platform refuses, or cannot be asked.
+    pub(crate) async fn release(&self) -> Result<(), FleetError> {
+        let released = self.manager.release(&self.claim, self.id()).await;
+        released.map_err(|e| self.manager.failed(&self.plan, &e))
     }
 
     /// How host `name` of the plan is talked to, where the platform lets that be.

@@ -4,39 +4,37 @@
 //! a cluster starts over. No question and no signal goes to another cluster than the one that took the job.
 //! That a job has left the queue is Slurm's word that no process of it lives on any of its nodes.
 
+mod end;
 mod job;
 mod logs;
+mod nodes;
 
 use super::tool::{Call, Ran, ToolError};
-use super::{Ask, End, Look, Removal, gone_within};
-use crate::agent::FarHost;
-use crate::host::{CONF_VARIABLE, Shell, Step, is_foreign};
+use super::{Ask, End, Look, Node};
+use crate::host::{CONF_VARIABLE, is_foreign};
 use crate::journal::Claim;
 use crate::process::{DIR_MARKER, RUN_MARKER};
-use crate::teardown::Ended;
-use job::{Job, Queued};
+use job::Job;
 use scalebeam_model::plan::{DeploymentPlan, EntryPlan};
 use scalebeam_model::units::Nanos;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+pub(super) use end::{find, remove};
 pub(super) use logs::{last_line, log_tail};
+pub(super) use nodes::{granted, release, step};
 
 /// The variable with the folder of the logs, which the job script reads.
 const LOGS: &str = "SCALEBEAM_LOGS";
+/// The variable with which the job script holds its processes back.
+const HOLD: &str = "SCALEBEAM_HOLD";
 /// For one question. Slurm's programs themselves ask a controller that does not answer again and again.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
 /// For bringing one log from a node.
 const LOGS_LIMIT: Duration = Duration::from_secs(20);
 /// How long a job may wait for nodes, where the file does not say.
 const QUEUE: Nanos = Nanos::from_secs(24 * 60 * 60);
-/// Between two looks at a job that is ending.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// After SIGKILL: nodes report that nothing is left, and a site's epilog runs.
-const KILL_WAIT: Duration = Duration::from_secs(90);
-/// An `sbatch` that outlived a killed scalebeam has submitted by then.
-const SUBMITTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Keys of a claim's scope.
 const CLUSTER: &str = "cluster";
@@ -88,12 +86,15 @@ pub(super) fn patience(plan: &DeploymentPlan) -> Nanos {
     plan.span("queue").unwrap_or(QUEUE)
 }
 
-pub(super) async fn submit(claim: &Claim) -> Result<String, ToolError> {
+/// Submits the job; where it is held back, its script starts nothing before [`release`].
+pub(super) async fn submit(claim: &Claim, is_held: bool) -> Result<String, ToolError> {
     let logs = claim.logs();
     std::fs::create_dir_all(&logs)
         .map_err(|source| ToolError::File { path: logs.display().to_string(), source })?;
     let files = claim.files.iter().map(|file| Path::new(&claim.run_dir).join(file));
-    let said = call("sbatch", &claim.scope)
+    let sbatch = call("sbatch", &claim.scope);
+    let sbatch = if is_held { sbatch.env(HOLD, "1") } else { sbatch.without_env(HOLD) };
+    let said = sbatch
         .env(LOGS, &logs)
         .env(RUN_MARKER, &claim.run)
         .env(DIR_MARKER, &claim.run_dir)
@@ -166,20 +167,12 @@ async fn given(
     plan: &DeploymentPlan,
     job: &Job,
 ) -> Result<Vec<EntryPlan>, ToolError> {
-    let ask = |words: &[&str]| call("scontrol", &claim.scope).args(words).ask(ASK_LIMIT);
-    let names = ask(&["show", "hostnames", &job.nodes]).await?;
-    let names: Vec<&str> = names.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let nodes = ask(&["--oneliner", "show", "node", &job.nodes]).await?;
-    entries(plan, &names, &job::addresses(&nodes))
+    let nodes = nodes::of(claim, job).await?;
+    entries(plan, &nodes)
 }
 
-/// The entries of `plan` on nodes `names`, which the job script counts in this order. A node without an
-/// address is reached by its name.
-fn entries(
-    plan: &DeploymentPlan,
-    names: &[&str],
-    addresses: &BTreeMap<String, String>,
-) -> Result<Vec<EntryPlan>, ToolError> {
+/// The entries of `plan` on `nodes`, which the job script counts in this order.
+fn entries(plan: &DeploymentPlan, nodes: &[Node]) -> Result<Vec<EntryPlan>, ToolError> {
     let unfit = |said: String| ToolError::Unfit {
         said,
         hint: "see `scontrol show job` of it: it has other nodes than were asked for".to_owned(),
@@ -192,117 +185,17 @@ fn entries(
             .trim_start_matches("http://")
             .split_once(':')
             .ok_or_else(|| unfit(format!("{} has no port", entry.url)))?;
-        let placed = names.iter().copied().find(|name| *name == planned);
-        let chosen = || names.get(usize::try_from(index).unwrap_or(usize::MAX)).copied();
+        let placed = nodes.iter().find(|node| node.name == planned);
+        let chosen = || nodes.get(usize::try_from(index).unwrap_or(usize::MAX));
         let node = placed.or_else(chosen);
         let node = node.ok_or_else(|| unfit(format!("no node was given for instance {index}")))?;
-        let host = addresses.get(node).map_or(node, String::as_str);
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let host = match node.addr.contains(':') {
+            true => format!("[{}]", node.addr),
+            false => node.addr.clone(),
+        };
         Ok(EntryPlan { url: format!("http://{host}:{port}"), instance: entry.instance })
     };
     plan.entries.iter().map(of).collect()
-}
-
-/// Where steps beside those of job `id` run on `node`.
-pub(super) fn step(claim: &Claim, id: &str, node: &str) -> Step {
-    let conf = claim.scope.get(CONF).cloned();
-    Step { job: id.to_owned(), node: node.to_owned(), conf }
-}
-
-/// Nodes of `plan`, by steps beside those of job `id`. Where Slurm chooses them, the plan has no name for them.
-pub(super) fn hosts(claim: &Claim, plan: &DeploymentPlan, id: &str) -> Vec<FarHost> {
-    let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
-    let nodes: BTreeSet<&str> = placed.collect();
-    let shell = |node: &str| Shell::Step(step(claim, id, node));
-    let host = |node: &str| FarHost { name: node.to_owned(), shell: shell(node), pod: None };
-    nodes.into_iter().map(host).collect()
-}
-
-/// Jobs of `claim` that have not left the queue.
-async fn queued(claim: &Claim) -> Result<Vec<Queued>, ToolError> {
-    let user = rustix::process::getuid().as_raw();
-    let said = call("squeue", &claim.scope)
-        .args(["--noheader", "--format=%A|%T|%j"])
-        .args([format!("--user={user}"), format!("--name={}", claim.name)])
-        .ask(ASK_LIMIT)
-        .await?;
-    Ok(job::queue(&said, &claim.name))
-}
-
-pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
-    same_cluster(claim).await?;
-    let jobs = queued(claim).await?;
-    Ok(jobs.iter().map(|job| format!("job {} ({})", job.id, job.state)).collect())
-}
-
-pub(super) async fn remove(claim: &Claim, id: Option<&str>) -> Result<Vec<Removal>, ToolError> {
-    same_cluster(claim).await?;
-    let mut jobs = queued(claim).await?;
-    if jobs.is_empty() && id.is_none() {
-        pause(SUBMITTED_WITHIN).await;
-        jobs = queued(claim).await?;
-    }
-    if jobs.is_empty() {
-        let what = id.map_or_else(|| claim.name.clone(), |id| format!("job {id}"));
-        return Ok(vec![Removal { what, ended: Ended::WasGone }]);
-    }
-    for queued in jobs.iter().filter(|job| job.has_processes()) {
-        if let Ok(Some(job)) = job(claim, &queued.id).await {
-            logs::bring(claim, &queued.id, &job).await;
-        }
-    }
-    let ended = end(claim, &jobs).await?;
-    Ok(jobs.iter().map(|job| Removal { what: format!("job {}", job.id), ended }).collect())
-}
-
-/// Ends `jobs`: SIGTERM to the processes of the plan, grace, SIGKILL, and then the job itself.
-async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
-    let grace = claim.grace.to_std();
-    let (running, waiting): (Vec<&Queued>, Vec<&Queued>) =
-        jobs.iter().partition(|job| job.has_processes());
-    // A step that fails keeps no other from being taken. What is left in the end, and the last word on that,
-    // is what counts.
-    let _ = cancel(claim, &waiting, None).await;
-    if !grace.is_zero() {
-        let _ = cancel(claim, &running, Some("TERM")).await;
-        if left_within(claim, grace).await.unwrap_or(false) {
-            return Ok(Ended::Terminated);
-        }
-    }
-    let _ = cancel(claim, &running, Some("KILL")).await;
-    let cancelled = cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await;
-    let ended = if running.is_empty() { Ended::Terminated } else { Ended::Killed };
-    if left_within(claim, KILL_WAIT).await? {
-        return Ok(ended);
-    }
-    cancelled.map(|()| Ended::Alive)
-}
-
-/// Signals the steps of `jobs`, or cancels them. A job that has just ended is none to complain of.
-async fn cancel(claim: &Claim, jobs: &[&Queued], signal: Option<&str>) -> Result<(), ToolError> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let call = call("scancel", &claim.scope)
-        .args(["--quiet".to_owned(), format!("--name={}", claim.name)])
-        .args(signal.map(|signal| format!("--signal={signal}")))
-        .args(jobs.iter().map(|job| &job.id));
-    let ran = call.run(ASK_LIMIT).await?;
-    if ran.ok || queued(claim).await?.is_empty() || signal.is_some() {
-        return Ok(());
-    }
-    Err(ran.refusal("scancel"))
-}
-
-/// Whether all jobs of `claim` have left the queue before `limit` is over.
-async fn left_within(claim: &Claim, limit: Duration) -> Result<bool, ToolError> {
-    let is_gone = || async { Ok(queued(claim).await?.is_empty()) };
-    gone_within(limit, LOOK_EVERY, is_gone).await
-}
-
-async fn pause(span: Duration) {
-    // Never done: the time-out is the pause.
-    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
 }
 
 /// What Slurm refuses with, and what to do about it.
@@ -353,7 +246,8 @@ mod tests {
         let addresses = [("n1", "10.0.0.1"), ("n2", "fd00::2")];
         let addresses = addresses.map(|(n, a)| (n.to_owned(), a.to_owned())).into();
         let urls = |deploy: &str, nodes: &[&str]| {
-            let entries = entries(&planned(deploy), nodes, &addresses)?;
+            let nodes: Vec<Node> = nodes.iter().map(|name| nodes::node(name, &addresses)).collect();
+            let entries = entries(&planned(deploy), &nodes)?;
             Ok::<_, ToolError>(entries.into_iter().map(|e| e.url).collect::<Vec<_>>())
         };
         let placed = "replicas = 2\nplace = [\"n2:0\", \"n1:0\"]";

@@ -181,6 +181,12 @@ pub(super) fn queue(said: &str, name: &str) -> Vec<Queued> {
     said.lines().filter_map(of).collect()
 }
 
+/// Ids of steps with that very name, from rows of `squeue --steps --format=%i|%j`.
+pub(super) fn steps(said: &str, name: &str) -> Vec<String> {
+    let rows = said.lines().filter_map(|line| line.trim().split_once('|'));
+    rows.filter(|(_, found)| *found == name).map(|(id, _)| id.to_owned()).collect()
+}
+
 /// A row of `sacct --format=JobName,State,ExitCode` of the job with that very name.
 pub(super) fn accounted(said: &str, name: &str) -> Option<Job> {
     let of = |line: &str| {
@@ -281,6 +287,9 @@ mod tests {
         let said = "17|RUNNING|pair-1\n18|PENDING|pair-10\n19|COMPLETING|pair-1\n";
         let ids: Vec<String> = queue(said, "pair-1").into_iter().map(|j| j.id).collect();
         assert_eq!(ids, ["17", "19"]);
+        let said = "17.0|entry\n17.1|worker\n17.2|sh\n17.batch|batch\n17.3|worker\n";
+        assert_eq!(steps(said, "worker"), ["17.1", "17.3"]);
+        assert_eq!(steps(said, "infra"), [""; 0]);
         let job = accounted("pair-10|FAILED|1:0\npair-1|CANCELLED by 1000|0:0\n", "pair-1");
         assert_eq!(job.unwrap().state, "CANCELLED");
         assert_eq!(accounted("", "pair-1"), None);
