@@ -101,7 +101,7 @@ pub(crate) async fn far(
     held: Option<&Held>,
 ) -> Result<Vec<FarHost>, String> {
     if let Some(held) = held {
-        return held.hosts().await;
+        return held.hosts(&ctx.plan.hosts).await;
     }
     let hosts: BTreeSet<&str> = plan.processes.iter().map(|p| p.host.as_str()).collect();
     let far = hosts.into_iter().map(|host| (host, ctx.shell(plan, host)));

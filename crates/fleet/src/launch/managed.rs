@@ -231,14 +231,17 @@ impl Manager {
         }
     }
 
-    /// What a deployment was given whose processes are held back; nothing where they cannot be.
+    /// What a deployment was given whose processes are held back.
     ///
     /// # Errors
-    /// When the platform cannot be asked.
-    async fn granted(self, claim: &Claim, id: &str) -> Result<Option<Granted>, ToolError> {
+    /// When the platform cannot be asked, or holds nothing back.
+    async fn granted(self, claim: &Claim, id: &str) -> Result<Granted, ToolError> {
         match self {
-            Self::Slurm => slurm::granted(claim, id).await.map(Some),
-            Self::Kube | Self::Modal | Self::Skypilot => Ok(None),
+            Self::Slurm => slurm::granted(claim, id).await,
+            Self::Kube | Self::Modal | Self::Skypilot => Err(ToolError::Unfit {
+                said: "its machines are not known before it runs".to_owned(),
+                hint: "run with --no-doctor".to_owned(),
+            }),
         }
     }
 

@@ -313,11 +313,11 @@ impl Running {
         for entry in &self.entries {
             http::check_url(&entry.url)?;
         }
-        if ctx.on_nodes.is_some() {
-            let (deployment, text) = (plan.name.clone(), "looking at its nodes".to_owned());
-            progress(Progress { deployment, state: self.state, text, is_queued: false });
-        }
-        nodes::look_and_release(held, plan, &ctx).await
+        let state = self.state;
+        let say = |text| {
+            progress(Progress { deployment: plan.name.clone(), state, text, is_queued: false });
+        };
+        nodes::look_and_release(held, plan, &ctx, &say).await
     }
 
     /// Starts every process where it belongs; what can be known before is looked at before.

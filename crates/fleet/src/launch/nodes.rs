@@ -16,9 +16,11 @@ use std::sync::Arc;
 /// Why what was found could not be kept.
 pub type NotKept = Box<dyn Error + Send + Sync>;
 
+type Take = dyn Fn(&DoctorReport) -> Result<(), NotKept> + Send + Sync;
+
 /// Takes what the doctor says of the machines that a deployment was given.
 #[derive(Clone)]
-pub struct OnNodes(Arc<dyn Fn(&DoctorReport) -> Result<(), NotKept> + Send + Sync>);
+pub struct OnNodes(Arc<Take>);
 
 impl OnNodes {
     /// What `take` does with a report. One that cannot be kept ends the deployment.
@@ -35,7 +37,7 @@ impl fmt::Debug for OnNodes {
     }
 }
 
-/// Looks at the machines of `held`, where somebody wants to know, and lets its processes start.
+/// Looks at the machines of `held`, where somebody wants to know and its processes are held back, and lets these start.
 ///
 /// # Errors
 /// When a check failed that stops it, it ended, the caller cancels, or the platform cannot be asked.
@@ -43,8 +45,10 @@ pub(super) async fn look_and_release(
     held: &Held,
     plan: &DeploymentPlan,
     ctx: &Context,
+    say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), FleetError> {
-    let Some(take) = &ctx.on_nodes else { return Ok(()) };
+    let Some(take) = ctx.on_nodes.as_ref().filter(|_| held.can_wait()) else { return Ok(()) };
+    say("looking at its nodes".to_owned());
     let report = tokio::select! {
         biased;
         () = ctx.cancelled() => {
@@ -53,7 +57,6 @@ pub(super) async fn look_and_release(
         end = held.ended() => return Err(end),
         report = look(held, plan, ctx) => report?,
     };
-    let Some(report) = report else { return Ok(()) };
     (take.0)(&report)
         .map_err(|source| FleetError::FindingsNotKept { deployment: plan.name.clone(), source })?;
     let stops: Vec<_> = report.failed(Severity::Stops).cloned().collect();
@@ -67,8 +70,8 @@ async fn look(
     held: &Held,
     plan: &DeploymentPlan,
     ctx: &Context,
-) -> Result<Option<DoctorReport>, FleetError> {
-    let Some(granted) = held.granted().await? else { return Ok(None) };
+) -> Result<DoctorReport, FleetError> {
+    let granted = held.granted().await?;
     let place = |node: &super::managed::Node| {
         let (name, addr) = (node.name.clone(), node.addr.clone());
         Some(Place { shell: held.shell(&name)?, name, addr })
@@ -76,5 +79,5 @@ async fn look(
     let places: Vec<Place> = granted.nodes.iter().filter_map(place).collect();
     let report =
         doctor::examine_granted(&ctx.plan, plan, &places, granted.env, &ctx.cache_dir, &ctx.clock);
-    Ok(Some(report.await))
+    Ok(report.await)
 }

@@ -142,14 +142,16 @@ impl Held {
         }
     }
 
-    /// What it was given while its processes are held back; nothing where they are not.
+    /// Whether its processes wait to be released, where somebody looks at its machines.
+    pub(crate) const fn can_wait(&self) -> bool {
+        self.manager.can_hold()
+    }
+
+    /// What it was given while its processes are held back.
     ///
     /// # Errors
-    /// When the platform cannot be asked.
-    pub(crate) async fn granted(&self) -> Result<Option<Granted>, FleetError> {
-        if !self.manager.can_hold() {
-            return Ok(None);
-        }
+    /// When the platform cannot be asked, or holds nothing back.
+    pub(crate) async fn granted(&self) -> Result<Granted, FleetError> {
         let granted = self.manager.granted(&self.claim, self.id()).await;
         granted.map_err(|e| self.manager.failed(&self.plan, &e))
     }
