@@ -24,7 +24,7 @@ use crate::error::FleetError;
 use crate::host::Shell;
 use crate::journal::Claim;
 use crate::teardown::Ended;
-use scalebeam_model::plan::{DeploymentPlan, EntryPlan, GateKind, Platform};
+use scalebeam_model::plan::{DeploymentPlan, EntryPlan, GateKind, HostPlan, Platform};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -272,11 +272,11 @@ impl Manager {
     async fn hosts(
         self,
         claim: &Claim,
-        plan: &DeploymentPlan,
+        (plan, named): (&DeploymentPlan, &[HostPlan]),
         id: &str,
     ) -> Result<Vec<FarHost>, ToolError> {
         match self {
-            Self::Slurm => Ok(slurm::hosts(claim, plan, id)),
+            Self::Slurm => Ok(slurm::hosts(claim, (plan, named), id)),
             Self::Kube => kube::hosts(claim).await,
             Self::Modal | Self::Skypilot => Ok(Vec::new()),
         }

@@ -12,7 +12,7 @@ use crate::render::{self, Rendered};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{
-    DeploymentPlan, EntryPlan, GateKind, platform_params, run_object_name,
+    DeploymentPlan, EntryPlan, GateKind, HostPlan, platform_params, run_object_name,
 };
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
@@ -170,13 +170,13 @@ impl Held {
         self.manager.shell(&self.claim, self.id.as_deref()?, name)
     }
 
-    /// What of it can be talked to from outside of its processes.
+    /// What of it can be talked to from outside of its processes; `named` are the hosts that the file names.
     ///
     /// # Errors
     /// Why nobody knows.
-    pub(crate) async fn hosts(&self) -> Result<Vec<FarHost>, String> {
+    pub(crate) async fn hosts(&self, named: &[HostPlan]) -> Result<Vec<FarHost>, String> {
         let Some(id) = self.id.as_deref() else { return Ok(Vec::new()) };
-        let found = self.manager.hosts(&self.claim, &self.plan, id).await;
+        let found = self.manager.hosts(&self.claim, (&self.plan, named), id).await;
         found.map_err(|error| format!("{error}; {}", self.manager.hint(&error)))
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub(super) use end::{find, remove};
 pub(super) use logs::{last_line, log_tail};
-pub(super) use nodes::{granted, release, step};
+pub(super) use nodes::{granted, hosts, release, step};
 
 /// The variable with the folder of the logs, which the job script reads.
 const LOGS: &str = "SCALEBEAM_LOGS";

@@ -2,11 +2,13 @@
 
 use super::job::{self, Job};
 use super::{ASK_LIMIT, CONF, call};
+use crate::agent::FarHost;
 use crate::host::{Shell, Step, quote};
 use crate::journal::Claim;
 use crate::launch::managed::tool::ToolError;
 use crate::launch::managed::{Granted, Node};
-use std::collections::BTreeMap;
+use scalebeam_model::plan::{DeploymentPlan, HostPlan};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// For the variables of the script: lines of `setup` come before, and load modules or make an environment.
@@ -20,6 +22,22 @@ const GO: &str = "go";
 pub(in super::super) fn step(claim: &Claim, id: &str, node: &str) -> Step {
     let conf = claim.scope.get(CONF).cloned();
     Step { job: id.to_owned(), node: node.to_owned(), conf }
+}
+
+/// Nodes of `plan`, by steps beside those of job `id`. Where Slurm chooses them, the plan has no name for them. A router
+/// may have a node of its own, where the file names it.
+pub(in super::super) fn hosts(
+    claim: &Claim,
+    (plan, named): (&DeploymentPlan, &[HostPlan]),
+    id: &str,
+) -> Vec<FarHost> {
+    let placed = plan.instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str());
+    let started = plan.processes.iter().map(|p| p.host.as_str());
+    let started = started.filter(|host| named.iter().any(|h| h.name == *host));
+    let nodes: BTreeSet<&str> = placed.chain(started).collect();
+    let shell = |node: &str| Shell::Step(step(claim, id, node));
+    let host = |node: &str| FarHost { name: node.to_owned(), shell: shell(node), pod: None };
+    nodes.into_iter().map(host).collect()
 }
 
 /// The nodes of job `id`, and the variables of its script, which holds its processes back.
