@@ -1,22 +1,24 @@
 //! GPUs by NVML, the library that comes with the driver. It is loaded at run time.
 //!
-//! A card that is cut (MIG) is read as before, and says that it is; each of its instances is a device beside it. How a
-//! card is cut is looked at when it is opened; an instance that is made later is not read.
+//! A card that is cut (MIG) is read as before, and says that it is; each of its instances is a device beside it
+//! ([`instance`]). How a card is cut is looked at when it is opened; an instance that is made later is not read.
+
+mod instance;
+mod work;
 
 use super::device;
 use crate::readings::{Readings, Source};
+use instance::Instance;
 use nvml_wrapper::enum_wrappers::device::{Clock as ClockKind, TemperatureSensor};
 use nvml_wrapper::enums::device::SampleValue;
-use nvml_wrapper::enums::gpm::GpmMetricId;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::sys_exports::field_id;
 use nvml_wrapper::{Device as NvmlDevice, Nvml};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::{Device, Quantity};
-use scalebeam_model::units::Nanos;
 use std::ffi::OsStr;
+use work::Work;
 
 /// The name that every driver installs; the one without a number comes with development files only.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -34,20 +36,14 @@ pub(crate) fn load() -> Result<Nvml, String> {
 #[derive(Debug)]
 pub(crate) struct Gpus<'n>(Vec<Gpu<'n>>);
 
-/// An instance of a GPU that is cut (MIG). The driver has no utilisation of it, and its power would be the card's.
-struct Instance<'n> {
-    device: Device,
-    handle: NvmlDevice<'n>,
-}
-
-/// A GPU, and what the last look at its counters of work was.
+/// A GPU.
 struct Gpu<'n> {
     nvml: &'n Nvml,
     device: Device,
     handle: NvmlDevice<'n>,
     /// From Hopper on.
     has_gpm: bool,
-    last: Option<(GpmSample<'n>, Nanos)>,
+    work: Work<'n>,
     /// What it is cut into, where it is.
     instances: Option<Vec<Instance<'n>>>,
 }
@@ -86,8 +82,8 @@ impl<'n> Gpu<'n> {
         let handle = nvml.device_by_index(index)?;
         let device = device(host, index, &handle.uuid()?);
         let has_gpm = handle.gpm_support().unwrap_or(false);
-        let instances = instances(host, &handle);
-        Ok(Self { nvml, device, handle, has_gpm, last: None, instances })
+        let instances = instance::of_card(host, &handle);
+        Ok(Self { nvml, device, handle, has_gpm, work: Work::default(), instances })
     }
 
     fn read(&mut self, clock: &dyn Clock, out: &mut Readings) {
@@ -97,13 +93,14 @@ impl<'n> Gpu<'n> {
         let from = clock.now();
         let state = self.state();
         out.add(&self.device, from, clock.now(), &state);
-        if self.has_gpm {
-            self.work(clock, out);
+        if self.has_gpm
+            && let Ok(sample) = self.handle.gpm_sample()
+        {
+            self.work.take(self.nvml, sample, &self.device, clock, out);
         }
-        for Instance { device, handle } in self.instances.iter().flatten() {
-            let from = clock.now();
-            let memory = memory(handle);
-            out.add(device, from, clock.now(), &memory);
+        let card = self.has_gpm.then_some((self.nvml, &self.handle));
+        for instance in self.instances.iter_mut().flatten() {
+            instance.read(card, clock, out);
         }
     }
 
@@ -154,49 +151,6 @@ impl<'n> Gpu<'n> {
         values.extend(reasons.ok().map(|bits| (Quantity::ClockReasons, bits.bits() as f64)));
         values
     }
-
-    /// Shares of the time since the last look; a value belongs to the middle of that time.
-    fn work(&mut self, clock: &dyn Clock, out: &mut Readings) {
-        const WORK: [(GpmMetricId, Quantity, f64); 7] = [
-            (GpmMetricId::SmUtil, Quantity::SmActive, 1.0),
-            (GpmMetricId::AnyTensorUtil, Quantity::TensorActive, 1.0),
-            (GpmMetricId::DramBwUtil, Quantity::DramActive, 1.0),
-            (GpmMetricId::PcieTxPerSec, Quantity::PcieSent, MIB),
-            (GpmMetricId::PcieRxPerSec, Quantity::PcieReceived, MIB),
-            (GpmMetricId::NvlinkTotalTxPerSec, Quantity::NvlinkSent, MIB),
-            (GpmMetricId::NvlinkTotalRxPerSec, Quantity::NvlinkReceived, MIB),
-        ];
-        let Ok(sample) = self.handle.gpm_sample() else { return };
-        let now = clock.now();
-        if let Some((last, then)) = &self.last {
-            let ids = WORK.map(|(id, ..)| id);
-            let answers = gpm_metrics_get(self.nvml, last, &sample, &ids).unwrap_or_default();
-            let values: Vec<(Quantity, f64)> = WORK
-                .iter()
-                .zip(answers)
-                .filter_map(|((_, quantity, unit), answer)| {
-                    let value = answer.ok()?.value;
-                    value.is_finite().then_some((*quantity, value * unit))
-                })
-                .collect();
-            let middle = Nanos(then.0 / 2 + now.0 / 2);
-            out.add(&self.device, middle, middle, &values);
-        }
-        self.last = Some((sample, now));
-    }
-}
-
-/// What `card` is cut into; nothing where it is not.
-fn instances<'n>(host: &str, card: &NvmlDevice<'n>) -> Option<Vec<Instance<'n>>> {
-    let is_cut = card.mig_mode().is_ok_and(|mode| mode.current == MIG_ENABLED);
-    let most = is_cut.then(|| card.mig_device_count().unwrap_or(0))?;
-    let open = |index| {
-        // Of as many as there may be, some are not there.
-        let handle = card.mig_device_by_index(index).ok()?;
-        let device = Device { index: None, ..device(host, index, &handle.uuid().ok()?) };
-        Some(Instance { device, handle })
-    };
-    Some((0..most).filter_map(open).collect())
 }
 
 fn memory(gpu: &NvmlDevice<'_>) -> Vec<(Quantity, f64)> {
@@ -206,11 +160,6 @@ fn memory(gpu: &NvmlDevice<'_>) -> Vec<(Quantity, f64)> {
         (Quantity::GpuMemoryTotal, memory.total as f64),
     ]
 }
-
-/// The mode of a card that is cut into instances.
-const MIG_ENABLED: u32 = 1;
-/// The unit in which GPM gives rates.
-const MIB: f64 = 1_048_576.0;
 
 fn number(value: &SampleValue) -> f64 {
     match *value {
