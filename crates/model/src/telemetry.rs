@@ -164,6 +164,22 @@ quantities! {
 }
 
 impl Quantity {
+    /// Whether the kernel counts it in 64 bits from the start of its machine on, or of a process of that machine: it
+    /// begins anew with these alone. Interfaces, control groups and namespaces of networks can be made anew while their
+    /// machine runs, ports can be set back, and energy of processors wraps.
+    pub const fn is_since_boot(self) -> bool {
+        matches!(
+            self,
+            Self::CpuBusy
+                | Self::CpuAll
+                | Self::CpuStolen
+                | Self::ProcessCpu
+                | Self::CpuPressure
+                | Self::MemoryPressure
+                | Self::IoPressure
+        )
+    }
+
     /// Reads the name used in files.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|q| q.name() == name)

@@ -161,7 +161,9 @@ fn over(values: impl Iterator<Item = MeanMax>) -> [Option<f64>; 2] {
     let all: Vec<MeanMax> = values.collect();
     let n = all.len() as f64;
     let mean = (!all.is_empty()).then(|| all.iter().map(|v| v.mean).sum::<f64>() / n);
-    [mean, all.iter().map(|v| v.max).reduce(f64::max)]
+    // Of trials of which one has no largest the largest is not known.
+    let largest: Option<Vec<f64>> = all.iter().map(|v| v.max).collect();
+    [mean, largest.unwrap_or_default().into_iter().reduce(f64::max)]
 }
 
 /// What one host or pod did while a point was measured; mean and largest where there are two.
@@ -233,7 +235,10 @@ fn links_of<'a>(usage: &'a Usage, host: &'a str) -> impl Iterator<Item = &'a Lin
 
 /// The sum of all; absent where one is, or none is there.
 fn sum(values: impl Iterator<Item = Option<MeanMax>>) -> Option<MeanMax> {
-    let add = |a: MeanMax, b: MeanMax| MeanMax { mean: a.mean + b.mean, max: a.max + b.max };
+    let add = |a: MeanMax, b: MeanMax| MeanMax {
+        mean: a.mean + b.mean,
+        max: a.max.zip(b.max).map(|(a, b)| a + b),
+    };
     let values: Vec<MeanMax> = values.collect::<Option<_>>()?;
     values.into_iter().reduce(add)
 }
@@ -280,7 +285,7 @@ fn rows(usage: &Usage) -> Vec<Row> {
 
 /// One number is all that there is of each: it stands for the mean and for the largest.
 fn clock_rows(clock: &HostClock) -> Vec<Row> {
-    let only = |n: f64| MeanMax { mean: n, max: n };
+    let only = |n: f64| MeanMax { mean: n, max: Some(n) };
     numbered(
         &[&clock.host, "clock", &clock.host, ""],
         &[
@@ -296,8 +301,8 @@ fn numbered(place: &[&str; 4], values: &[(&str, Option<MeanMax>)]) -> Vec<Row> {
     let row = |(metric, value): &(&str, Option<MeanMax>)| {
         let value = (*value)?;
         let [host, kind, name, role] = place.map(str::to_owned);
-        let text = |n: f64| n.to_string();
-        Some([host, kind, name, role, (*metric).to_owned(), text(value.mean), text(value.max)])
+        let (mean, max) = (value.mean.to_string(), value.max.map(|n| n.to_string()));
+        Some([host, kind, name, role, (*metric).to_owned(), mean, max.unwrap_or_default()])
     };
     values.iter().filter_map(row).collect()
 }
@@ -365,13 +370,13 @@ fn gpu_rows(gpu: &GpuUse) -> Vec<Row> {
 }
 
 fn process_rows(process: &ProcessUse) -> Vec<Row> {
-    let role = process.role.map_or("", |role| role.name());
+    let part = process.part().unwrap_or_default();
     numbered(
-        &[&process.host, "process", &process.name, role],
+        &[&process.host, "process", &process.name, part],
         &[
             ("cpu_cores", process.cpu_cores),
             ("memory_bytes", process.memory_bytes),
-            ("quota_waits_pct", process.quota_waits_pct.map(|n| MeanMax { mean: n, max: n })),
+            ("quota_waits_pct", process.quota_waits_pct.map(|n| MeanMax { mean: n, max: Some(n) })),
         ],
     )
 }

@@ -161,7 +161,12 @@ fn first_token(metrics: &Metrics) -> Option<FirstToken> {
 fn fullest_link(usages: &[&Usage]) -> Option<FullestLink> {
     let all = usages.iter().flat_map(|u| u.all_links()).filter(|link| link.name != "lo");
     let by_fullness = |a: &FullestLink, b: &FullestLink| a.rank().total_cmp(&b.rank());
-    all.filter_map(FullestLink::of).filter(|l| l.gbps.max >= LEAST_GBPS).max_by(by_fullness)
+    all.filter_map(FullestLink::of).filter(|l| l.most() >= LEAST_GBPS).max_by(by_fullness)
+}
+
+/// Links have a largest rate wherever they have a mean.
+fn most(rate: &MeanMax) -> f64 {
+    rate.max.unwrap_or(rate.mean)
 }
 
 impl FullestLink {
@@ -170,24 +175,30 @@ impl FullestLink {
         Some(Self {
             host: link.host.clone(),
             name: link.name.clone(),
-            gbps: directions.max_by(|a, b| a.max.total_cmp(&b.max))?,
+            gbps: directions
+                .filter(|d| d.max.is_some())
+                .max_by(|a, b| most(a).total_cmp(&most(b)))?,
             speed_gbps: link.speed_gbps.filter(|s| *s > 0.0),
         })
     }
 
+    fn most(&self) -> f64 {
+        most(&self.gbps)
+    }
+
     /// The largest rate / the speed.
     pub fn share(&self) -> Option<f64> {
-        self.speed_gbps.map(|speed| self.gbps.max / speed)
+        self.speed_gbps.map(|speed| self.most() / speed)
     }
 
     /// Links of unknown speed come after those of which it is known: a share says more than a rate.
     fn rank(&self) -> f64 {
         const UNKNOWN: f64 = 1e9;
-        self.share().unwrap_or(self.gbps.max / UNKNOWN)
+        self.share().unwrap_or(self.most() / UNKNOWN)
     }
 
     fn text(&self) -> String {
-        let (name, host, most) = (&self.name, &self.host, significant(self.gbps.max));
+        let (name, host, most) = (&self.name, &self.host, significant(self.most()));
         let mean = significant(self.gbps.mean);
         match (self.share(), self.speed_gbps) {
             (Some(share), Some(speed)) => format!(

@@ -468,7 +468,7 @@ pub const METRICS: &[Metric] = &[
         unit: "%",
         better: Better::Neither,
         doc: "the largest reading of that, over the GPUs",
-        of: Of::Trial(|t| machines::gpus(t, |g| g.busy_pct.map(|p| p.max / 100.0), machines::max)),
+        of: Of::Trial(|t| machines::gpus(t, |g| Some(g.busy_pct?.max? / 100.0), machines::max)),
     },
     Metric {
         name: "gpu_util.imbalance",
@@ -491,9 +491,7 @@ pub const METRICS: &[Metric] = &[
         unit: "%",
         better: Better::Neither,
         doc: "the largest reading of that, over the GPUs",
-        of: Of::Trial(|t| {
-            machines::gpus(t, |g| g.memory_pct.map(|p| p.max / 100.0), machines::max)
-        }),
+        of: Of::Trial(|t| machines::gpus(t, |g| Some(g.memory_pct?.max? / 100.0), machines::max)),
     },
     Metric {
         name: "gpu_mem.imbalance",
@@ -516,7 +514,7 @@ pub const METRICS: &[Metric] = &[
         unit: "%",
         better: Better::Neither,
         doc: "the largest share between two readings, over the hosts",
-        of: Of::Trial(|t| machines::hosts(t, |h| h.cpu_pct.map(|p| p.max / 100.0), machines::max)),
+        of: Of::Trial(|t| machines::hosts(t, |h| Some(h.cpu_pct?.max? / 100.0), machines::max)),
     },
     Metric {
         name: "mem_util",
@@ -532,16 +530,14 @@ pub const METRICS: &[Metric] = &[
         unit: "%",
         better: Better::Neither,
         doc: "the largest reading of that, over the hosts",
-        of: Of::Trial(|t| {
-            machines::hosts(t, |h| h.memory_pct.map(|p| p.max / 100.0), machines::max)
-        }),
+        of: Of::Trial(|t| machines::hosts(t, |h| Some(h.memory_pct?.max? / 100.0), machines::max)),
     },
     Metric {
         name: "net_gbps",
         unit: "Gbit/s",
         better: Better::Neither,
         doc: "received and sent over all interfaces of a host but loopback; mean over the hosts of the deployment",
-        of: Of::Trial(|t| machines::network(t, Part::Nic, |r| r.mean, machines::mean)),
+        of: Of::Trial(|t| machines::network(t, Part::Nic, |r| Some(r.mean), machines::mean)),
     },
     Metric {
         name: "net_gbps.max",
@@ -555,7 +551,7 @@ pub const METRICS: &[Metric] = &[
         unit: "Gbit/s",
         better: Better::Neither,
         doc: "received and sent over all InfiniBand and RoCE ports of a host; mean over the hosts of the deployment",
-        of: Of::Trial(|t| machines::network(t, Part::Rdma, |r| r.mean, machines::mean)),
+        of: Of::Trial(|t| machines::network(t, Part::Rdma, |r| Some(r.mean), machines::mean)),
     },
     Metric {
         name: "rdma_gbps.max",

@@ -56,7 +56,7 @@ pub(super) fn gpus(
 
 /// GPUs of the deployment on which any kernel ran; absent where it is not known of one of them.
 pub(super) fn working_gpus(t: &TrialView<'_>) -> Option<f64> {
-    let worked = |gpu: &GpuUse| Some(f64::from(u8::from(gpu.busy_pct?.max > 0.0)));
+    let worked = |gpu: &GpuUse| Some(f64::from(u8::from(gpu.busy_pct?.max? > 0.0)));
     gpus(t, worked, |each| each.iter().sum())
 }
 
@@ -104,7 +104,7 @@ fn serving(usage: &Usage) -> Option<impl Iterator<Item = &HostUse>> {
 pub(super) fn network(
     t: &TrialView<'_>,
     part: Part,
-    of: fn(MeanMax) -> f64,
+    of: fn(MeanMax) -> Option<f64>,
     over: fn(&[f64]) -> f64,
 ) -> Option<f64> {
     let usage = t.usage?;
@@ -115,7 +115,7 @@ pub(super) fn network(
     let of_host = |host: &HostUse| {
         let mine = |link: &&LinkUse| link.host == host.host && link.name != "lo";
         let mut rates = links.iter().filter(mine).flat_map(|l| [l.received_gbps, l.sent_gbps]);
-        rates.try_fold(0.0, |sum, rate| Some(sum + of(rate?)))
+        rates.try_fold(0.0, |sum, rate| Some(sum + of(rate?)?))
     };
     if links.is_empty() {
         return None;

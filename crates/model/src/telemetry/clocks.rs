@@ -65,7 +65,8 @@ impl Fix {
 pub struct HostClock {
     /// Host in the file.
     pub host: String,
-    /// Its monotonic clock minus ours at the end of the measurement, in seconds.
+    /// Its monotonic clock minus ours at the end of the measurement, in seconds; of a host that a Prometheus server tells
+    /// of, that server's wall clock minus the one of this machine.
     pub offset_s: f64,
     /// By how much its clock is faster, in parts per million; absent with fewer than two bursts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

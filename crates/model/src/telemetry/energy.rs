@@ -23,6 +23,8 @@ pub struct Energy {
     pub joules: f64,
     /// What its own counter grew by, where it has one.
     pub counted_joules: Option<f64>,
+    /// Why that counter says nothing, where it was read.
+    pub uncounted: Option<FlawKind>,
     /// Energy / time.
     pub mean_w: f64,
     /// The largest power that was read.
@@ -56,10 +58,11 @@ pub fn of_device(
     let cadence = telemetry.cadence(device.part);
     let power = window::gauge(series, window, cadence)?;
     let counted = telemetry.of(device, Quantity::Energy);
-    let counted = counted.and_then(|s| window::counter(s, window, cadence).ok());
+    let counted = counted.map(|s| window::counter(s, window, cadence));
     Ok(Energy {
         joules: power.integral,
-        counted_joules: counted.map(|c| c.delta),
+        counted_joules: counted.and_then(|c| Some(c.ok()?.delta)),
+        uncounted: counted.and_then(Result::err),
         mean_w: power.mean,
         max_w: power.max,
     })
@@ -111,7 +114,13 @@ pub(super) fn of_gpus<'a>(
             Ok(energy) => energy.disagreement(),
             Err(flaw) => Some(*flaw),
         };
-        flaws.extend(flaw.map(|kind| Flaw { device: name, quantity: Quantity::Power, kind }));
+        let of = |quantity| {
+            let device = name.clone();
+            move |kind| Flaw { device, quantity, kind }
+        };
+        flaws.extend(flaw.map(of(Quantity::Power)));
+        let uncounted = energy.as_ref().ok().and_then(|energy| energy.uncounted);
+        flaws.extend(uncounted.map(of(Quantity::Energy)));
         match energy {
             Ok(energy) => sum.add(&energy, role),
             Err(_) => is_whole = false,

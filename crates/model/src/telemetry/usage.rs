@@ -36,6 +36,8 @@ pub struct Allocated {
     pub gpus: Vec<AllocatedGpu>,
     /// GPUs that its instances work on, wherever those are.
     pub wanted: u32,
+    /// What processes that belong to no instance are, by their ids: `router`, `frontend`, `etcd`.
+    pub services: BTreeMap<String, String>,
     /// Its engine emulates what it runs on, whose watts then are not its own.
     pub is_emulated: bool,
 }
@@ -63,7 +65,7 @@ impl Allocated {
         gpus.dedup_by(|a, b| (&a.host, a.id) == (&b.host, b.id));
         let hosts = deployment.processes.iter().map(|p| name(&p.host)).collect();
         let wanted = deployment.instances.iter().filter(|_| is_real).map(InstancePlan::gpus).sum();
-        Self { hosts, gpus, wanted, is_emulated: !is_real }
+        Self { hosts, gpus, wanted, services: services(deployment), is_emulated: !is_real }
     }
 
     /// The same with the GPUs that `telemetry` has of its pods, where it has them: which those are a plan cannot say.
@@ -76,6 +78,12 @@ impl Allocated {
         let is = |gpu: &&AllocatedGpu| gpu.host == device.host && Some(gpu.id) == device.index;
         self.gpus.iter().find(is).filter(|_| !telemetry.is_cut(device))
     }
+}
+
+/// The last part of the id of such a process says what it is.
+fn services(deployment: &DeploymentPlan) -> BTreeMap<String, String> {
+    let alone = deployment.processes.iter().filter(|p| p.instance.is_none());
+    alone.filter_map(|p| Some((p.id.clone(), p.id.rsplit('/').next()?.to_owned()))).collect()
 }
 
 /// What this machine is called where the file names no host that is it.
@@ -108,19 +116,24 @@ fn is_here(deployment: &DeploymentPlan, host: &HostPlan) -> bool {
 pub struct MeanMax {
     /// Over the time of the window.
     pub mean: f64,
-    /// The largest of what was read, or of the rates between two readings.
-    pub max: f64,
+    /// The largest of what was read, or of the rates between two readings; absent where a gap may hide a larger one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
 }
 
 impl MeanMax {
     fn scaled(self, by: f64) -> Self {
-        Self { mean: self.mean * by, max: self.max * by }
+        Self { mean: self.mean * by, max: self.max.map(|max| max * by) }
+    }
+
+    fn at_most(self, most: f64) -> Self {
+        Self { mean: self.mean.min(most), max: self.max.map(|max| max.min(most)) }
     }
 }
 
 impl From<GaugeStat> for MeanMax {
     fn from(gauge: GaugeStat) -> Self {
-        Self { mean: gauge.mean, max: gauge.max }
+        Self { mean: gauge.mean, max: Some(gauge.max) }
     }
 }
 
@@ -190,7 +203,8 @@ pub struct LinkUse {
 impl LinkUse {
     /// The busier direction's largest rate / the speed.
     pub fn peak_share(&self) -> Option<f64> {
-        let busiest = self.received_gbps.into_iter().chain(self.sent_gbps).map(|r| r.max);
+        let rates = self.received_gbps.into_iter().chain(self.sent_gbps);
+        let busiest = rates.filter_map(|rate| rate.max);
         Some(busiest.reduce(f64::max)? / self.speed_gbps.filter(|s| *s > 0.0)?)
     }
 }
@@ -203,9 +217,12 @@ pub struct ProcessUse {
     pub host: String,
     /// Its process in the plan, its pid, and what it is called.
     pub name: String,
-    /// What it works for.
+    /// What it works for; absent where it works for no instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// What it is among the processes that the plan starts beside the instances: `router`, `frontend`, `etcd`, `nats`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Cores in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_cores: Option<MeanMax>,
@@ -216,6 +233,13 @@ pub struct ProcessUse {
     /// percent. Absent where it has no quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_waits_pct: Option<f64>,
+}
+
+impl ProcessUse {
+    /// What the plan has it for: the role of its instance, or what it is beside them.
+    pub fn part(&self) -> Option<&str> {
+        self.role.map(Role::name).or(self.service.as_deref())
+    }
 }
 
 /// A GPU.
@@ -441,9 +465,24 @@ impl<'a> Look<'a> {
     }
 
     fn counter(&mut self, device: &Device, quantity: Quantity) -> Option<CounterStat> {
-        self.found(device, quantity, |series, look| {
-            window::counter(series, look.window, look.telemetry.interval)
-        })
+        let counts_on = quantity.is_since_boot() && self.was_up(&device.host);
+        let (stat, gap) = self.found(device, quantity, |series, look| {
+            let interval = look.telemetry.interval;
+            match counts_on {
+                true => window::counter_over_gaps(series, look.window, interval),
+                false => window::counter(series, look.window, interval).map(|stat| (stat, None)),
+            }
+        })?;
+        let flaw = |kind| Flaw { device: name_of(device), quantity, kind };
+        self.flaws.extend(gap.map(flaw));
+        Some(stat)
+    }
+
+    /// Whether the time of all cores shows that `host` was not started anew while nobody read it.
+    fn was_up(&self, host: &str) -> bool {
+        let is_its = |s: &&Series| s.quantity == Quantity::CpuAll && s.device.host == host;
+        let all = self.telemetry.series.iter().find(is_its);
+        all.is_some_and(|s| window::outlasts_gaps(s, self.window, self.telemetry.interval))
     }
 
     fn rate(&mut self, device: &Device, quantity: Quantity, by: f64) -> Option<MeanMax> {
@@ -459,11 +498,10 @@ impl<'a> Look<'a> {
         // The clock of the cores' count is the wall: all of them together are its rate.
         let cores = all.map(|c| c.rate).filter(|rate| *rate > 0.0);
         let of_cores = |seconds: MeanMax| {
-            let MeanMax { mean, max } = seconds.scaled(100.0 / cores?);
             // Ticks of 10 ms are a tenth of the shortest interval: more than all cores is that.
-            Some(MeanMax { mean: mean.min(100.0), max: max.min(100.0) })
+            Some(seconds.scaled(100.0 / cores?).at_most(100.0))
         };
-        let total = self.gauge(device, Quantity::MemoryTotal).map(|m| m.max);
+        let total = self.gauge(device, Quantity::MemoryTotal).and_then(|m| m.max);
         let memory = self.gauge(device, Quantity::MemoryUsed);
         HostUse {
             host: device.host.clone(),
@@ -499,10 +537,13 @@ impl<'a> Look<'a> {
     }
 
     fn process(&mut self, device: &Device) -> ProcessUse {
+        // Its name begins with its id.
+        let id = device.name.split(' ').next().unwrap_or_default();
         ProcessUse {
             host: device.host.clone(),
             name: device.name.clone(),
             role: device.role,
+            service: self.allocated.services.get(id).cloned(),
             cpu_cores: self.rate(device, Quantity::ProcessCpu, 1.0),
             memory_bytes: self.gauge(device, Quantity::ProcessMemory),
             quota_waits_pct: self.quota_waits_pct(device),
@@ -517,7 +558,7 @@ impl<'a> Look<'a> {
 
     fn gpu(&mut self, device: &Device) -> GpuUse {
         let allocated = self.allocated.of_device(self.telemetry, device);
-        let total = self.gauge(device, Quantity::GpuMemoryTotal).map(|m| m.max);
+        let total = self.gauge(device, Quantity::GpuMemoryTotal).and_then(|m| m.max);
         let memory = self.gauge(device, Quantity::GpuMemoryUsed);
         let power = self.gauge(device, Quantity::Power);
         GpuUse {

@@ -3,7 +3,8 @@
 //! Between two readings a value is taken to lie on the line between them. Where a border of the window lies
 //! between two readings, the value there is found the same way; where readings do not reach the border,
 //! that part of the window is not covered. A value is given only where readings cover the window and have
-//! no hole that a change could hide in.
+//! no hole that a change could hide in. In a hole a counter counts on: what one grew by is known from both sides
+//! of it, where it is known not to have begun anew inside.
 
 use super::{Quantity, Reading, Series};
 use crate::units::{Nanos, significant};
@@ -141,8 +142,8 @@ pub struct CounterStat {
     pub delta: f64,
     /// That, per second of the window.
     pub rate: f64,
-    /// The largest rate between two neighbouring readings in the window.
-    pub max_rate: f64,
+    /// The largest rate between two neighbouring readings in the window; absent where a hole may hide a larger one.
+    pub max_rate: Option<f64>,
 }
 
 /// Value and time in seconds after the begin of the window.
@@ -165,7 +166,7 @@ pub fn gauge_of(
     window: Window,
     interval: Nanos,
 ) -> Result<GaugeStat, FlawKind> {
-    let knots = knots(readings, window, interval)?;
+    let knots = knots(readings, window, interval)?.without_gap()?;
     let integral: f64 = pairs(&knots).map(|((t0, v0), (t1, v1))| (t1 - t0) * (v0 + v1) / 2.0).sum();
     let covered = span(&knots);
     let values = || knots.iter().map(|(_, v)| *v);
@@ -204,21 +205,58 @@ pub fn counter_of(
     window: Window,
     interval: Nanos,
 ) -> Result<CounterStat, FlawKind> {
-    let knots = knots(readings, window, interval)?;
-    if pairs(&knots).any(|((_, v0), (_, v1))| v1 < v0) {
+    grown(&knots(readings, window, interval)?.without_gap()?, window, interval)
+}
+
+/// A counter over `window` that is known not to have begun anew between two readings, however far apart: with what it
+/// grew by, the hole where there is one. Its fastest piece is absent then.
+///
+/// # Errors
+/// Says why the readings give no number. A hole at a border is one: what was counted on which side of it nobody knows.
+pub fn counter_over_gaps(
+    series: &Series,
+    window: Window,
+    interval: Nanos,
+) -> Result<(CounterStat, Option<FlawKind>), FlawKind> {
+    let Knots { all, gap } = knots(&series.readings, window, interval)?;
+    let stat = match gap {
+        Some(gap) if !gap.is_inside => Err(gap.flaw()),
+        _ => grown(&all, window, interval),
+    }?;
+    let max_rate = stat.max_rate.filter(|_| gap.is_none());
+    Ok((CounterStat { max_rate, ..stat }, gap.map(|gap| gap.flaw())))
+}
+
+/// Whether a counter stands behind each hole higher than it could have counted in that time from 0 on, at the fastest
+/// that it was seen to count: then it did not begin anew in one.
+pub fn outlasts_gaps(series: &Series, window: Window, interval: Nanos) -> bool {
+    let Ok(Knots { all, .. }) = knots(&series.readings, window, interval) else { return false };
+    let longest = longest_step(interval).as_secs_f64();
+    let (gaps, others): (Vec<_>, Vec<_>) =
+        pairs(&all).partition(|((t0, _), (t1, _))| t1 - t0 > longest);
+    let fastest = rates(others.into_iter(), interval).fold(0.0, f64::max);
+    fastest > 0.0 && gaps.iter().all(|((t0, _), (t1, v1))| *v1 > fastest * (t1 - t0))
+}
+
+fn grown(knots: &[Knot], window: Window, interval: Nanos) -> Result<CounterStat, FlawKind> {
+    if pairs(knots).any(|((_, v0), (_, v1))| v1 < v0) {
         return Err(FlawKind::CounterReset);
     }
     let grown = match (knots.first(), knots.last()) {
         (Some((_, first)), Some((_, last))) => last - first,
         _ => return Err(FlawKind::TooFewReadings),
     };
-    let rate = grown / span(&knots);
-    // Pieces that the borders cut are too short to be a rate of their own: a counter has a grain.
+    let rate = grown / span(knots);
+    let max_rate = Some(rates(pairs(knots), interval).fold(rate, f64::max));
+    Ok(CounterStat { delta: rate * window.seconds(), rate, max_rate })
+}
+
+/// Rates from knot to knot. Pieces that the borders cut are too short to be a rate of their own: a counter has a grain.
+fn rates(pairs: impl Iterator<Item = (Knot, Knot)>, interval: Nanos) -> impl Iterator<Item = f64> {
     let shortest = interval.as_secs_f64() / 2.0;
-    let rates = pairs(&knots)
-        .filter(|((t0, _), (t1, _))| t1 - t0 >= shortest)
-        .map(|((t0, v0), (t1, v1))| (v1 - v0) / (t1 - t0));
-    Ok(CounterStat { delta: rate * window.seconds(), rate, max_rate: rates.fold(rate, f64::max) })
+    pairs
+        .filter(move |((t0, _), (t1, _))| t1 - t0 >= shortest)
+        .map(|((t0, v0), (t1, v1))| (v1 - v0) / (t1 - t0))
 }
 
 fn pairs(knots: &[Knot]) -> impl Iterator<Item = (Knot, Knot)> + '_ {
@@ -240,8 +278,37 @@ pub(super) fn widest(interval: Nanos) -> Nanos {
     interval.max(Nanos::from_millis(200))
 }
 
+/// The readings of a window, and the longest hole between them.
+struct Knots {
+    all: Vec<Knot>,
+    gap: Option<Gap>,
+}
+
+/// Two neighbouring readings that lie too far apart.
+#[derive(Clone, Copy)]
+struct Gap {
+    longest: Nanos,
+    /// Neither this one nor another such hole reaches over a border of the window.
+    is_inside: bool,
+}
+
+impl Gap {
+    fn flaw(self) -> FlawKind {
+        FlawKind::Gap { seconds: self.longest.as_secs_f64() }
+    }
+}
+
+impl Knots {
+    fn without_gap(self) -> Result<Vec<Knot>, FlawKind> {
+        match self.gap {
+            Some(gap) => Err(gap.flaw()),
+            None => Ok(self.all),
+        }
+    }
+}
+
 /// The readings inside the window, with its borders where these lie between two.
-fn knots(readings: &[Reading], window: Window, interval: Nanos) -> Result<Vec<Knot>, FlawKind> {
+fn knots(readings: &[Reading], window: Window, interval: Nanos) -> Result<Knots, FlawKind> {
     if readings.iter().any(|r| !r.value.is_finite() || r.value < 0.0) {
         return Err(FlawKind::Impossible);
     }
@@ -261,12 +328,14 @@ fn knots(readings: &[Reading], window: Window, interval: Nanos) -> Result<Vec<Kn
     if out.len() < 2 || span(&out) <= 0.0 {
         return Err(FlawKind::TooFewReadings);
     }
-    check_gaps(readings, begin, end, interval)?;
+    // Holes are looked for between all readings that are used, those beyond the borders included.
+    let used = readings.get(begin.saturating_sub(1)..(end + 1).min(readings.len()));
+    let gap = longest_gap(used.unwrap_or_default(), window, interval);
     let share = span(&out) / window.seconds();
     if share < LEAST_COVERAGE {
-        return Err(FlawKind::NotCovered { share });
+        return Err(gap.map_or(FlawKind::NotCovered { share }, Gap::flaw));
     }
-    Ok(out)
+    Ok(Knots { all: out, gap })
 }
 
 /// The value at `border`, where reading `next` is the first that is not before it.
@@ -280,24 +349,24 @@ fn border(readings: &[Reading], next: usize, border: Nanos) -> Option<f64> {
     Some(before.value + (after.value - before.value) * share)
 }
 
-/// Holes are looked for between all readings that are used, those beyond the borders included.
-fn check_gaps(
-    readings: &[Reading],
-    begin: usize,
-    end: usize,
-    interval: Nanos,
-) -> Result<(), FlawKind> {
-    let used = readings.get(begin.saturating_sub(1)..(end + 1).min(readings.len()));
-    let gaps = used.unwrap_or_default().windows(2).filter_map(|w| match w {
-        [a, b] => Some(b.at() - a.at()),
+/// From reading to reading, where they were to come every `interval`.
+fn longest_step(interval: Nanos) -> Nanos {
+    LONGEST_GAP.max(Nanos(interval.0.saturating_mul(3)))
+}
+
+fn longest_gap(readings: &[Reading], window: Window, interval: Nanos) -> Option<Gap> {
+    let most = longest_step(interval);
+    let gaps = readings.windows(2).filter_map(|w| match w {
+        [a, b] if b.at() - a.at() > most => {
+            let is_inside = window.from <= a.at() && b.at() <= window.to;
+            Some(Gap { longest: b.at() - a.at(), is_inside })
+        }
         _ => None,
     });
-    let longest = gaps.max().unwrap_or(Nanos::ZERO);
-    let most = LONGEST_GAP.max(Nanos(interval.0.saturating_mul(3)));
-    if longest > most {
-        return Err(FlawKind::Gap { seconds: longest.as_secs_f64() });
-    }
-    Ok(())
+    gaps.reduce(|a, b| Gap {
+        longest: a.longest.max(b.longest),
+        is_inside: a.is_inside && b.is_inside,
+    })
 }
 
 #[cfg(test)]

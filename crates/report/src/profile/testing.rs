@@ -10,7 +10,7 @@ use scalebeam_model::telemetry::usage::{HostUse, LinkUse, MeanMax};
 pub(super) fn seed2_run() -> (Results, Plan) {
     let (mut results, plan) = testing::run();
     results.points.truncate(2);
-    let of = |mean: f64, max: f64| Some(MeanMax { mean, max });
+    let of = |mean: f64, max: f64| Some(MeanMax { mean, max: Some(max) });
     let host = |name: &str| HostUse {
         host: name.to_owned(),
         serves: true,

@@ -2,7 +2,7 @@ use super::*;
 use crate::results::MetricValue;
 
 const fn steady(value: f64) -> Option<MeanMax> {
-    Some(MeanMax { mean: value, max: value })
+    Some(MeanMax { mean: value, max: Some(value) })
 }
 
 fn gpu(index: u32, role: Role, busy: f64) -> GpuUse {

@@ -60,17 +60,18 @@ pub(super) fn clock_drop(seen: &Seen<'_>) -> Option<Reason> {
         let is_at_work = gpu.busy_pct.is_some_and(|busy| busy.mean >= MOSTLY_AT_WORK_PCT);
         // Why is known then, and told.
         let is_explained = gpu.held_down_pct.values().any(|share| *share >= HELD_DOWN_PCT);
-        let is_lower = clock.mean < SLOW_CLOCK * clock.max;
-        (is_at_work && is_lower && !is_explained).then(|| (name(gpu), clock))
+        let most = clock.max?;
+        let is_lower = clock.mean < SLOW_CLOCK * most;
+        (is_at_work && is_lower && !is_explained).then(|| (name(gpu), clock.mean, most))
     };
-    let (gpu, clock) = usages(seen).flat_map(Usage::given_gpus).find_map(fallen)?;
+    let (gpu, mean, most) = usages(seen).flat_map(Usage::given_gpus).find_map(fallen)?;
     Some(reason(
         "clock_drop",
         TrustLevel::Caution,
         format!(
             "the clock of {gpu} was {} MHz on average and {} at most, and its driver names no reason: it was not as fast all of the time",
-            significant(clock.mean),
-            significant(clock.max)
+            significant(mean),
+            significant(most)
         ),
         "warm up for longer, or lock its clocks (nvidia-smi --lock-gpu-clocks) for a comparison",
     ))
@@ -166,7 +167,7 @@ pub(super) fn link_full(seen: &Seen<'_>) -> Option<Reason> {
 
 /// A machine without memory pushes out the pages that it will need next.
 pub(super) fn memory_full(seen: &Seen<'_>) -> Option<Reason> {
-    let full = usages(seen).flat_map(|u| &u.hosts).filter_map(|h| Some((h, h.memory_pct?.max)));
+    let full = usages(seen).flat_map(|u| &u.hosts).filter_map(|h| Some((h, h.memory_pct?.max?)));
     let (host, share) = full.max_by(|a, b| a.1.total_cmp(&b.1))?;
     (share > FULL_MEMORY_PCT).then(|| {
         reason(

@@ -210,7 +210,7 @@ const NONE: Times =
     Times { outside: 0.0, queue: 0.0, prefill: 0.0, decode: 0.0, engine_decode: 0.0 };
 
 fn steady(value: f64) -> Option<MeanMax> {
-    Some(MeanMax { mean: value, max: value })
+    Some(MeanMax { mean: value, max: Some(value) })
 }
 
 fn process(name: &str, role: Option<Role>, cores: f64) -> ProcessUse {

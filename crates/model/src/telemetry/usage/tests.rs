@@ -126,12 +126,105 @@ fn cores_memory_and_network_of_a_host_are_shares_and_rates() {
     assert!(found.serves);
     assert_eq!(found.cores, Some(8.0));
     let cpu = found.cpu_pct.unwrap();
-    assert!((cpu.mean - 27.5).abs() < 1e-9 && (cpu.max - 50.0).abs() < 1e-9, "{cpu:?}");
-    assert_eq!(found.memory_pct.map(|m| m.max), Some(75.0));
+    assert!((cpu.mean - 27.5).abs() < 1e-9 && (cpu.max.unwrap() - 50.0).abs() < 1e-9, "{cpu:?}");
+    assert_eq!(found.memory_pct.and_then(|m| m.max), Some(75.0));
     let link = &usage.links[0];
     assert!((link.received_gbps.unwrap().mean - 1.0).abs() < 1e-9);
     assert!((link.peak_share().unwrap() - 1.0).abs() < 1e-9);
     assert_eq!(usage.energy, None, "no GPU was read");
+}
+
+/// Nobody read from 4 to 9 s.
+fn unread(mut series: Series) -> Series {
+    series.readings.retain(|r| r.at() <= Nanos::from_secs(4) || r.at() >= Nanos::from_secs(9));
+    series
+}
+
+/// A machine of eight cores that has run for `up_s` by then, and what was read of it around a hole.
+fn around_a_hole(up_s: impl Fn(f64) -> f64) -> Usage {
+    let (host, eth0) = (device(Part::Host, "node1", None), device(Part::Nic, "eth0", None));
+    let engine = device(Part::Process, "a/0/engine 4711 python3", None);
+    of(
+        &telemetry(vec![
+            unread(series(&host, Quantity::CpuAll, |t| 8.0 * up_s(f64::from(t)))),
+            unread(series(&host, Quantity::CpuBusy, |t| 2.0 * f64::from(t))),
+            unread(series(&host, Quantity::MemoryUsed, |_| 16e9)),
+            unread(series(&host, Quantity::TcpSent, |t| 1e6 + f64::from(t))),
+            unread(series(&engine, Quantity::ProcessCpu, |t| 1.5 * f64::from(t))),
+            unread(series(&eth0, Quantity::Received, |t| 1e12 + 125e6 * f64::from(t))),
+        ]),
+        &[],
+    )
+}
+
+#[test]
+fn cores_in_use_are_known_across_a_gap_and_what_may_have_begun_anew_in_it_is_not() {
+    let usage = around_a_hole(|t| 3_600.0 + t);
+    let (host, process) = (&usage.hosts[0], &usage.processes[0]);
+    for (found, mean) in [(host.cpu_pct, 25.0), (process.cpu_cores, 1.5)] {
+        let found = found.unwrap();
+        assert!((found.mean - mean).abs() < 1e-9 && found.max.is_none(), "{found:?}");
+    }
+    assert!((host.foreign_cores.unwrap() - 0.5).abs() < 1e-9, "{host:?}");
+    assert_eq!(
+        (host.memory_bytes, host.tcp_resent_pct, usage.links[0].received_gbps),
+        (None, None, None)
+    );
+    // Each number that is absent, whole or in part, has its reason.
+    let told: Vec<(&str, Quantity)> =
+        usage.flaws.iter().map(|f| (f.device.as_str(), f.quantity)).collect();
+    for quantity in [Quantity::CpuAll, Quantity::CpuBusy, Quantity::MemoryUsed, Quantity::TcpSent] {
+        assert!(told.contains(&("node1", quantity)), "{quantity:?}: {told:?}");
+    }
+    assert!(told.contains(&("node1 nic eth0", Quantity::Received)), "{told:?}");
+    assert!(usage.flaws.iter().all(|f| f.kind == FlawKind::Gap { seconds: 5.0 }), "{told:?}");
+}
+
+#[test]
+fn a_machine_that_may_have_been_started_anew_in_a_gap_has_no_number() {
+    // As many cores' seconds behind the hole as before it.
+    let usage = around_a_hole(|t| if t < 5.0 { t } else { t - 5.0 });
+    assert_eq!((usage.hosts[0].cpu_pct, usage.processes[0].cpu_cores), (None, None), "{usage:?}");
+}
+
+#[test]
+fn processes_beside_the_instances_are_what_the_plan_has_them_for() {
+    let router = device(Part::Process, "a/infra/router 4711 scalebeam", None);
+    let engine = Device {
+        role: Some(Role::Decode),
+        ..device(Part::Process, "a/0/engine 4712 python3", None)
+    };
+    let telemetry = telemetry(vec![
+        series(&router, Quantity::ProcessCpu, f64::from),
+        series(&engine, Quantity::ProcessCpu, f64::from),
+        series(&device(Part::Process, "load generator", None), Quantity::ProcessCpu, f64::from),
+    ]);
+    let mut plan = crate::analysis::tests::deployment("a", 1);
+    let infra = serde_json::json!({
+        "id": "a/infra/router", "host": "node1", "program": "scalebeam", "args": [], "env": {},
+        "ports": [], "gpus": [], "rank": 0, "log": "logs/a/infra-router.log"
+    });
+    plan.processes.push(serde_json::from_value(infra).unwrap());
+    let window = Window { from: Nanos::from_secs(2), to: Nanos::from_secs(12) };
+    let usage = usage(&telemetry, window, &Allocated::of(&plan, &[]), None);
+    let parts: Vec<(&str, Option<&str>)> =
+        usage.processes.iter().map(|p| (p.name.split(' ').next().unwrap(), p.part())).collect();
+    assert_eq!(
+        parts,
+        [("a/0/engine", Some("decode")), ("a/infra/router", Some("router")), ("load", None)]
+    );
+}
+
+#[test]
+fn an_energy_counter_that_began_anew_is_told_and_the_integral_stands() {
+    let reset = series(&device(Part::Gpu, "GPU-0", Some(0)), Quantity::Energy, |t| {
+        if t < 7 { 1e6 + 700.0 * f64::from(t) } else { 700.0 * f64::from(t) }
+    });
+    let usage = of(&telemetry(vec![power(0, 700.0), reset]), &[0]);
+    let energy = usage.energy.unwrap();
+    assert!((energy.mean_w - 700.0).abs() < 1e-9 && energy.counted_joules.is_none(), "{energy:?}");
+    let [flaw] = &usage.flaws[..] else { panic!("{:?}", usage.flaws) };
+    assert_eq!((flaw.quantity, flaw.kind), (Quantity::Energy, FlawKind::CounterReset));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_counter_is_its_growth_and_its_fastest_piece() {
     let stat = counter(&count, window(0.5, 4.5), SECOND).unwrap();
     assert_near(stat.delta, 100.0);
     assert_near(stat.rate, 25.0);
-    assert_near(stat.max_rate, 70.0);
+    assert_near(stat.max_rate.unwrap(), 70.0);
 }
 
 #[test]
@@ -86,6 +86,47 @@ fn a_counter_that_began_anew_gives_no_number() {
     assert_eq!(counter(&reset, window(1.0, 8.0), SECOND), Err(FlawKind::CounterReset));
     // Before the window it does not matter.
     assert!(counter(&reset, window(5.0, 8.0), SECOND).is_ok());
+}
+
+/// 5 a second from `first` on, and nobody reads from 3 to 8 s.
+fn with_a_hole(first: f64) -> Series {
+    let mut count = every_second(12, |t| first + 5.0 * t);
+    count.readings.retain(|r| r.at() <= Nanos::from_secs(3) || r.at() >= Nanos::from_secs(8));
+    count
+}
+
+#[test]
+fn what_a_counter_counted_in_a_hole_is_known_from_both_sides_and_its_fastest_piece_is_not() {
+    let count = with_a_hole(1e4);
+    assert_eq!(counter(&count, window(1.0, 11.0), SECOND).unwrap_err().code(), "gap");
+    let (stat, gap) = counter_over_gaps(&count, window(1.0, 11.0), SECOND).unwrap();
+    assert_near(stat.delta, 50.0);
+    assert_near(stat.rate, 5.0);
+    assert_eq!((stat.max_rate, gap), (None, Some(FlawKind::Gap { seconds: 5.0 })));
+    let (stat, gap) = counter_over_gaps(&count, window(8.5, 11.0), SECOND).unwrap();
+    assert_near(stat.max_rate.unwrap(), 5.0);
+    assert_eq!(gap, None);
+}
+
+#[test]
+fn a_hole_over_a_border_leaves_no_number_since_nobody_knows_on_which_side_it_counted() {
+    for (from, to) in [(5.0, 11.0), (1.0, 5.0), (4.0, 7.0)] {
+        let found = counter_over_gaps(&with_a_hole(1e4), window(from, to), SECOND);
+        assert_eq!(found.unwrap_err().code(), "gap", "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_count_that_could_have_been_reached_from_nothing_within_a_hole_proves_nothing() {
+    let asked = window(1.0, 11.0);
+    assert!(outlasts_gaps(&with_a_hole(1e4), asked, SECOND));
+    assert!(outlasts_gaps(&with_a_hole(0.0), asked, SECOND), "40, and 25 is the most");
+    // It began anew at 5 s, and stands behind the hole where it stood before.
+    let mut anew = with_a_hole(0.0);
+    anew.readings.iter_mut().filter(|r| r.at() > Nanos::from_secs(5)).for_each(|r| r.value -= 25.0);
+    assert!(!outlasts_gaps(&anew, asked, SECOND));
+    assert!(!outlasts_gaps(&every_second(0, |_| 1e4), asked, SECOND), "its pace is not known");
+    assert!(outlasts_gaps(&every_second(12, |t| t), asked, SECOND), "without a hole there is none");
 }
 
 #[test]
@@ -133,7 +174,7 @@ proptest! {
             prop_assert!(stat.mean >= least - 1e-6 && stat.mean <= most + 1e-6);
         }
         if let Ok(stat) = counter(&series(readings), asked, SECOND) {
-            prop_assert!(stat.rate >= 0.0 && stat.max_rate >= stat.rate);
+            prop_assert!(stat.rate >= 0.0 && stat.max_rate.unwrap() >= stat.rate);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn nvlink(seen: &Seen<'_>) -> Option<Claim> {
 
 fn busier(link: &LinkUse) -> Option<(f64, f64)> {
     let directions = link.received_gbps.into_iter().chain(link.sent_gbps);
-    directions.map(|d| (d.mean, d.max)).max_by(|a, b| a.0.total_cmp(&b.0))
+    directions.filter_map(|d| Some((d.mean, d.max?))).max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
 fn links<'a>(side: &Side<'a>) -> impl Iterator<Item = &'a LinkUse> {
