@@ -43,6 +43,7 @@ pub(crate) fn ipmi(
         host: host.to_owned(),
         what: "power by IPMI".to_owned(),
         interval: CONTROLLER_INTERVAL,
+        repeats: false,
         ask: Box::new(ask),
     })
 }

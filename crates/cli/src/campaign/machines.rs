@@ -90,21 +90,23 @@ impl Machines {
     }
 
     /// Everything is read for the first time when this returns, but for hosts that do not answer.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&self) -> pages::Begun {
+        let history = self.history.begin();
         let begun: Vec<_> = self.far.iter().map(FarWatch::begin).collect();
         self.watch.begin();
         for host in begun {
             // One whose thread has ended says so at the end.
             let _ = host.wait();
         }
+        history
     }
 
-    /// What was read since the begin.
-    pub(super) fn end(&self) -> Option<Telemetry> {
+    /// What was read since `begun`.
+    pub(super) fn end(&self, begun: &pages::Begun) -> Option<Telemetry> {
         let ended: Vec<_> = self.far.iter().map(FarWatch::end).collect();
         let mut telemetry = self.watch.end()?;
         ended.into_iter().filter_map(|host| host.wait()).for_each(|host| telemetry.join(host));
-        pages::history(&self.history, &mut telemetry);
+        self.history.end(begun, &mut telemetry);
         let unread = self.unread.iter().filter(|absent| !is_read(absent, &telemetry));
         let unread: Vec<Absent> = unread.cloned().collect();
         telemetry.absent.extend(unread);

@@ -1,21 +1,19 @@
 //! Pages of other programs that say what a machine does, asked while a trial is measured.
 
+mod history;
+
+pub(super) use history::{Begun, History};
+
 use crate::experiment::Loaded;
 use scalebeam_fleet::Page;
-use scalebeam_model::clock::Clock;
-use scalebeam_model::plan::HostPlan;
 use scalebeam_model::telemetry::controller::redfish_watts;
 use scalebeam_model::telemetry::exporter::{self, Exporter};
-use scalebeam_model::telemetry::prometheus::{self, HostNames};
 use scalebeam_model::telemetry::usage::THIS_MACHINE;
 use scalebeam_model::telemetry::{
-    Absent, CONTROLLER_INTERVAL, Device, PageKind, PagePlan, Part, Quantity, Series, Telemetry,
-    Told,
+    Absent, CONTROLLER_INTERVAL, Device, PageKind, PagePlan, Part, Quantity, Told,
 };
 use scalebeam_model::units::Nanos;
 use scalebeam_telemetry::poll::{PATIENCE, Poll};
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Exporters gather anew for each page, and a page oftener than this is a load of its own.
@@ -90,18 +88,10 @@ fn poll(plan: &PagePlan, loaded: &Loaded) -> Result<Poll, String> {
     let page = Page::new(plan, &loaded.base).map_err(|e| e.to_string())?;
     let (runtime, plan) = (Handle::current(), plan.clone());
     let (host, what, interval) = (plan.host.clone(), what(&plan), interval(&plan, loaded));
-    let mut last = Told::new();
+    let repeats = plan.kind == PageKind::Dcgm;
     // Its own thread asks, so that waiting for the answer holds nothing up.
-    let ask = move || -> Result<Told, String> {
-        let told = read(&plan, &answer(&runtime, page.read())?)?;
-        // It has not gathered anew since: old values are none of now.
-        if plan.kind == PageKind::Dcgm && told == last {
-            return Ok(Told::new());
-        }
-        last.clone_from(&told);
-        Ok(told)
-    };
-    Ok(Poll { host, what, interval, ask: Box::new(ask) })
+    let ask = move || read(&plan, &answer(&runtime, page.read())?);
+    Ok(Poll { host, what, interval, repeats, ask: Box::new(ask) })
 }
 
 /// Waits for a page, but not for ever. Blocks.
@@ -130,7 +120,7 @@ fn read(plan: &PagePlan, body: &str) -> Result<Told, String> {
         }
         PageKind::Dcgm => exporter::read(Exporter::Dcgm, &plan.host, body),
         PageKind::NodeExporter => exporter::read(Exporter::Node, &plan.host, body),
-        // Its answers are of a time that is over: see `history`.
+        // Its answers are of a time that is over: see [`History`].
         PageKind::Prometheus => Ok(Vec::new()),
     }
 }
@@ -143,90 +133,4 @@ fn chassis(host: &str) -> Device {
         index: None,
         role: None,
     }
-}
-
-/// What Prometheus servers kept of the hosts `names` over the readings of `telemetry` is added to it. Blocks.
-pub(super) fn history(history: &History, telemetry: &mut Telemetry) {
-    for (plan, page) in &history.servers {
-        let found = history.ask(page, telemetry);
-        match found {
-            Ok(series) => add(series, telemetry),
-            Err(why) => {
-                telemetry.absent.push(Absent { host: plan.host.clone(), what: what(plan), why });
-            }
-        }
-    }
-}
-
-/// Prometheus servers, and what is asked of them.
-#[derive(Debug)]
-pub(super) struct History {
-    servers: Vec<(PagePlan, Result<Page, String>)>,
-    hosts: Vec<HostNames>,
-    clock: Arc<dyn Clock>,
-    runtime: Handle,
-}
-
-impl History {
-    pub(super) fn new(
-        loaded: &Loaded,
-        clock: &Arc<dyn Clock>,
-        is_wanted: &dyn Fn(&str) -> bool,
-    ) -> Self {
-        let servers = loaded.plan.telemetry.pages.iter().filter(|p| p.kind == PageKind::Prometheus);
-        let open = |plan: &PagePlan| {
-            let page = Page::new(plan, &loaded.base).map_err(|e| e.to_string());
-            (plan.clone(), page)
-        };
-        let names =
-            |host: &HostPlan| HostNames { host: host.name.clone(), also: vec![host.addr.clone()] };
-        Self {
-            servers: servers.map(open).collect(),
-            hosts: loaded.plan.hosts.iter().filter(|h| is_wanted(&h.name)).map(names).collect(),
-            clock: Arc::clone(clock),
-            runtime: Handle::current(),
-        }
-    }
-
-    fn ask(
-        &self,
-        page: &Result<Page, String>,
-        telemetry: &Telemetry,
-    ) -> Result<Vec<Series>, String> {
-        let page = page.as_ref().map_err(Clone::clone)?;
-        let times = || telemetry.series.iter().flat_map(|s| &s.readings).map(|r| r.at());
-        let (from, to) = times().min().zip(times().max()).ok_or("nothing else was read")?;
-        // The epoch's time at zero of the run's clock.
-        let unix = self.clock.unix_now() - self.clock.now();
-        let query = range(unix + from, unix + to, telemetry.interval);
-        prometheus::read(&answer(&self.runtime, page.read_below(&query))?, &self.hosts, unix)
-    }
-}
-
-/// Path and query behind a server's address: values from a little before `from` until a little after `to`, with the
-/// times that the server took them at. An answer by steps would repeat old ones as if they were new.
-fn range(from: Nanos, to: Nanos, interval: Nanos) -> String {
-    let step = interval.max(PAGE_INTERVAL);
-    let (from, to) = (from.0.saturating_sub(step.0), to.0.saturating_add(step.0));
-    let millis = to.saturating_sub(from) / 1_000_000 + 1;
-    let query = percent_encoded(&format!("{}[{millis}ms]", prometheus::query()));
-    format!("/api/v1/query?query={query}&time={:.3}", to as f64 / 1e9)
-}
-
-fn percent_encoded(text: &str) -> String {
-    let encoded = |b: u8| match b {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'~' => {
-            char::from(b).to_string()
-        }
-        _ => format!("%{b:02X}"),
-    };
-    text.bytes().map(encoded).collect()
-}
-
-/// A host that is read by itself already is not read twice.
-fn add(series: Vec<Series>, telemetry: &mut Telemetry) {
-    let read: BTreeSet<(String, Part)> =
-        telemetry.series.iter().map(|s| (s.device.host.clone(), s.device.part)).collect();
-    let is_new = |s: &Series| !read.contains(&(s.device.host.clone(), s.device.part));
-    telemetry.series.extend(series.into_iter().filter(is_new));
 }

@@ -325,9 +325,9 @@ impl Job {
         if !self.control.is_stopped() {
             let (watched, cores) = (self.engines.begin(), Cores::now());
             let measure = self.point.measure_of(&self.trial);
-            self.machines.begin();
+            let begun = self.machines.begin();
             let report = self.phase(measure, self.trial.measure_seed, "m");
-            let telemetry = self.machines.end();
+            let telemetry = self.machines.end(&begun);
             let report = report?;
             let of_machine = Cores::now().zip(cores).and_then(|(now, then)| now.busy_since(then));
             let wall = report.ended_at.since(report.started_at);

@@ -1,10 +1,11 @@
 //! What a Prometheus server kept of hosts: the answer to a query of a range, of the series that exporters show.
 
+use super::clocks::FarClock;
 use super::exporter::{self, Exporter, series_names};
-use super::{Device, Quantity, Reading, Series};
+use super::{Device, HostClock, Quantity, Reading, Series, Telemetry};
 use crate::units::Nanos;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Labels that may say which host a series is of; `instance` comes last, since behind a proxy it is the proxy's.
@@ -39,11 +40,42 @@ pub fn query() -> String {
     format!("{{__name__=~\"{}\"}}", names.join("|"))
 }
 
+/// Path and query behind a server's address that ask for its own time.
+pub const TIME_QUERY: &str = "/api/v1/query?query=time()";
+/// Servers tell times in whole ones of this.
+pub const TIME_GRAIN: Nanos = Nanos::from_millis(1);
+
+/// A server's time since the epoch, in its answer to [`TIME_QUERY`].
+///
+/// # Errors
+/// When it says none.
+pub fn server_time(body: &str) -> Result<Nanos, String> {
+    let data: Scalar = data(body)?;
+    let time = super::civil::parse(&format!("{:.3}", data.result.0));
+    time.ok_or_else(|| "it does not say its time".to_owned())
+}
+
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Answer<T> {
     status: String,
     error: Option<String>,
-    data: Option<Data>,
+    data: Option<T>,
+}
+
+/// What a query was answered with, or the server's own words of why it was not.
+fn data<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, String> {
+    let answer: Answer<T> =
+        serde_json::from_str(body).map_err(|e| format!("it is no answer to a query: {e}"))?;
+    match (answer.status.as_str(), answer.data) {
+        ("success", Some(data)) => Ok(data),
+        _ => Err(answer.error.unwrap_or_else(|| "the query failed".to_owned())),
+    }
+}
+
+/// Seconds since the epoch, and a value as text.
+#[derive(Debug, Deserialize)]
+struct Scalar {
+    result: (f64, String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,27 +90,30 @@ struct Found {
     values: Vec<(f64, String)>,
 }
 
-/// Readings of `hosts` in the answer to a query of a range. `unix` is the epoch's time at zero of the run's clock: times
-/// are the server's, and as true as its clock.
+/// Readings of `hosts` in the answer to a query of a range, and how the clock that they were taken by stands to ours.
+/// Times are the server's: `time` is its clock less `zero`, the epoch's time at zero of ours.
 ///
 /// # Errors
 /// Says why there is none: no answer of such a server, an error of its own, no host that is known.
-pub fn read(body: &str, hosts: &[HostNames], unix: Nanos) -> Result<Vec<Series>, String> {
-    let answer: Answer =
-        serde_json::from_str(body).map_err(|e| format!("it is no answer to a query: {e}"))?;
-    let data = match (answer.status.as_str(), answer.data) {
-        ("success", Some(data)) => data,
-        _ => return Err(answer.error.unwrap_or_else(|| "the query failed".to_owned())),
-    };
+pub fn read(
+    body: &str,
+    hosts: &[HostNames],
+    zero: Nanos,
+    time: &FarClock,
+) -> Result<Telemetry, String> {
+    let data: Data = data(body)?;
+    let mut told: BTreeMap<String, BTreeSet<Nanos>> = BTreeMap::new();
     let mut found: BTreeMap<(Device, Quantity), Vec<Reading>> = BTreeMap::new();
     for ((host, at), page) in pages(&data, hosts) {
-        let Some(at) = at.checked_sub(unix.0).map(Nanos) else { continue };
+        let Some(at) = at.checked_sub(zero.0).map(Nanos) else { continue };
+        let Some((from, to)) = time.here(at, at) else { continue };
+        told.entry(host.clone()).or_default().insert(at);
         for exporter in [Exporter::Dcgm, Exporter::Node] {
             // Of an exporter that the host does not run there is nothing on its page.
             for (device, values) in exporter::read(exporter, &host, &page).unwrap_or_default() {
                 for (quantity, value) in values {
                     let readings = found.entry((device.clone(), quantity)).or_default();
-                    readings.push(Reading { from: at, to: at, value });
+                    readings.push(Reading { from, to, value });
                 }
             }
         }
@@ -87,7 +122,14 @@ pub fn read(body: &str, hosts: &[HostNames], unix: Nanos) -> Result<Vec<Series>,
         return Err("it has no series of a host of this file".to_owned());
     }
     let series = |((device, quantity), readings)| Series { device, quantity, readings };
-    Ok(found.into_iter().map(series).collect())
+    let clock = |(host, times): (&String, &BTreeSet<Nanos>)| -> Option<HostClock> {
+        time.summary(host, times.iter().copied())
+    };
+    Ok(Telemetry {
+        series: found.into_iter().map(series).collect(),
+        clocks: told.iter().filter_map(clock).collect(),
+        ..Telemetry::default()
+    })
 }
 
 /// What the exporters of each host showed at each time, as the pages that they were, in order of time.
@@ -128,6 +170,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::telemetry::Part;
+    use crate::telemetry::clocks::Fix;
 
     fn hosts() -> Vec<HostNames> {
         let host = |host: &str, also: &str| HostNames {
@@ -152,8 +195,15 @@ mod tests {
 
     #[test]
     fn series_of_known_hosts_are_read_as_their_exporters_pages() {
-        let unix = Nanos::from_secs(1_789_948_700);
-        let found = read(&answer(), &hosts(), unix).unwrap();
+        // The server's clock is 3 s ahead of ours, which is known to a millisecond.
+        let zero = Nanos::from_secs(1_789_948_700);
+        let fix = |far| Fix { far, offset_ns: 3_000_000_000, bound: Nanos::from_millis(1) };
+        let mut time = FarClock::default();
+        [Nanos::from_secs(99), Nanos::from_secs(103)]
+            .into_iter()
+            .for_each(|far| time.learn(fix(far)));
+        let kept = read(&answer(), &hosts(), zero, &time).unwrap();
+        let found = &kept.series;
         let of = |part: Part, quantity: Quantity| {
             let is = |s: &&Series| s.device.part == part && s.quantity == quantity;
             found.iter().find(is).unwrap()
@@ -161,12 +211,26 @@ mod tests {
         let power = of(Part::Gpu, Quantity::Power);
         assert_eq!((power.device.host.as_str(), power.device.index), ("node1", Some(0)));
         let values: Vec<(f64, f64)> =
-            power.readings.iter().map(|r| (r.from.as_secs_f64(), r.value)).collect();
-        assert_eq!(values, [(100.0, 512.5), (102.0, 500.0)], "what was no number is missing");
+            power.readings.iter().map(|r| (r.at().as_secs_f64(), r.value)).collect();
+        assert_eq!(values, [(97.0, 512.5), (99.0, 500.0)], "what was no number is missing");
+        let width = power.readings[0].to - power.readings[0].from;
+        assert!(Nanos::from_millis(2) <= width && width < Nanos::from_millis(3), "{width:?}");
+        let clocks: Vec<(&str, f64)> =
+            kept.clocks.iter().map(|c| (c.host.as_str(), c.offset_s)).collect();
+        assert_eq!(clocks, [("node1", 3.0), ("node2", 3.0)]);
         let cpu = of(Part::Host, Quantity::CpuBusy);
         assert_eq!(cpu.device.host, "node2");
         assert!((cpu.readings[0].value - 70.25).abs() < 1e-12);
         assert_eq!(cpu.readings.len(), 1, "10.0.0.22 is another host");
+    }
+
+    #[test]
+    fn a_server_says_what_time_it_has() {
+        let body = r#"{"status": "success", "data": {"resultType": "scalar", "result": [1789948800.25, "1789948800.25"]}}"#;
+        assert_eq!(server_time(body), Ok(Nanos(1_789_948_800_250_000_000)));
+        let error = r#"{"status": "error", "error": "no time"}"#;
+        assert_eq!(server_time(error), Err("no time".to_owned()));
+        assert!(server_time("<html>").unwrap_err().contains("no answer"));
     }
 
     #[test]
@@ -178,7 +242,8 @@ mod tests {
             (nobody, "no series of a host"),
             ("<html>", "no answer"),
         ] {
-            assert!(read(body, &hosts(), Nanos::ZERO).unwrap_err().contains(why), "{body}");
+            let found = read(body, &hosts(), Nanos::ZERO, &FarClock::default());
+            assert!(found.unwrap_err().contains(why), "{body}");
         }
         assert!(
             query().starts_with("{__name__=~\"DCGM_FI_")

@@ -56,6 +56,7 @@ fn by_documents(
         host: host.to_owned(),
         what: "power of GPUs by amd-smi".to_owned(),
         interval: interval.max(LEAST_INTERVAL),
+        repeats: false,
         ask: Box::new(ask),
     };
     Poller::start(poll, clock)
