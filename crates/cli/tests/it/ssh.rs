@@ -8,6 +8,7 @@ use crate::support::{marked_processes, root, wait_for};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+mod clocks;
 mod faults;
 mod machines;
 mod readings;
@@ -77,7 +78,7 @@ impl Drop for Live {
     }
 }
 
-fn only_run(hosts: &Hosts) -> PathBuf {
+pub(crate) fn only_run(hosts: &Hosts) -> PathBuf {
     let mut dirs = std::fs::read_dir(runs(hosts)).unwrap().flatten().map(|e| e.path());
     dirs.find(|d| d.join("journal.jsonl").exists()).unwrap()
 }

@@ -5,6 +5,7 @@
 use super::{LOAD, Live, experiment, nothing_left, only_run, run_args, runs};
 use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
+use crate::known::{CORES, Truth, measured, within_two_percent};
 use crate::support::{marked_processes, wait_for};
 use crate::usage::{mean, rows, usage, why};
 use serde_json::Value;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 const FAST: &str = "ttft = \"10ms\", itl = \"2ms\"";
 /// Some nine seconds of load.
-const SLOW: &str = "ttft = \"100ms\", itl = \"10ms\"";
-const NINE_SECONDS: &str = "mode = \"closed\"\nconcurrency = 4\nrequests = 200\nwarmup = 4\n";
+pub(super) const SLOW: &str = "ttft = \"100ms\", itl = \"10ms\"";
+pub(super) const NINE_SECONDS: &str =
+    "mode = \"closed\"\nconcurrency = 4\nrequests = 200\nwarmup = 4\n";
 
 /// The experiment of [`experiment`] with `telemetry` behind it.
-fn watched(hosts: &Hosts, params: &str, load: &str, telemetry: &str) -> String {
+pub(super) fn watched(hosts: &Hosts, params: &str, load: &str, telemetry: &str) -> String {
     let file = experiment(hosts, &["a", "b"], params, load);
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text + "[telemetry]\n" + telemetry + "\n").unwrap();
@@ -47,14 +49,14 @@ fn agent(hosts: &Hosts, host: &str) -> u32 {
 }
 
 /// Begins a run; when this returns its load is under way.
-fn under_load(hosts: &Hosts, file: &str) -> Live {
+pub(super) fn under_load(hosts: &Hosts, file: &str) -> Live {
     let live = Live::start(hosts, file);
     wait_for("the load", || crate::interrupt::records(&runs(hosts), "pair") > 4);
     live
 }
 
 /// The results of a run that ends with 0.
-fn results_of(mut live: Live, hosts: &Hosts) -> Value {
+pub(super) fn results_of(mut live: Live, hosts: &Hosts) -> Value {
     let status = live.child.wait().unwrap();
     let said = std::fs::read_to_string(hosts.path("run.log")).unwrap();
     assert_eq!(status.code(), Some(0), "{said}");
@@ -171,6 +173,7 @@ fn ssh_a_cut_link_to_an_agent_costs_no_reading() {
 fn ssh_an_agent_that_is_killed_or_suspended_is_told_and_gives_no_wrong_number() {
     let hosts = Hosts::new(&["a", "b"]);
     let live = under_load(&hosts, &watched(&hosts, SLOW, NINE_SECONDS, "interval = \"200ms\""));
+    let cores = Truth::start(&hosts, "b", "cores", CORES);
     let (killed, suspended) = (agent(&hosts, "a"), agent(&hosts, "b"));
     signal(killed, "KILL");
     signal(suspended, "STOP");
@@ -179,9 +182,20 @@ fn ssh_an_agent_that_is_killed_or_suspended_is_told_and_gives_no_wrong_number() 
     let results = results_of(live, &hosts);
     let usage = usage(&results);
     assert!(why(usage, "a").contains("its telemetry agent was ended"), "{usage:#}");
-    for host in ["a", "b"] {
-        assert_eq!(rows(usage, "hosts", host)[0]["cpu_pct"], Value::Null, "{usage:#}");
-    }
+    assert_eq!(rows(usage, "hosts", "a")[0]["cpu_pct"], Value::Null, "{usage:#}");
+    // What the cores did meanwhile they counted; when they did most of it nobody saw.
+    let machine = rows(usage, "hosts", "b")[0];
+    let read = mean(&machine["cpu_pct"]) / 100.0 * machine["cores"].as_f64().unwrap();
+    let (from, to) = measured(&only_run(&hosts), "pair");
+    within_two_percent("cores in use", read, cores.rate(from, to));
+    assert_eq!(machine["cpu_pct"]["max"], Value::Null, "{machine}");
+    let processes = rows(usage, "processes", "b");
+    let serves = |p: &&&Value| p["role"] == "aggregated" && p["cpu_cores"]["mean"].is_f64();
+    let serve = processes.iter().find(serves).unwrap_or_else(|| panic!("{processes:#?}"));
+    assert_eq!(serve["cpu_cores"]["max"], Value::Null, "{serve}");
+    // An interface may have been made anew meanwhile, and memory is no count.
+    assert_eq!(machine["memory_pct"], Value::Null, "{machine}");
+    assert!(rows(usage, "links", "b").iter().all(|l| l["sent_gbps"].is_null()), "{usage:#}");
     let flaws = usage["flaws"].as_array().unwrap();
     let code = |host: &str| {
         let of = |f: &&Value| f["device"] == host && f["quantity"] == "cpu_busy_s";

@@ -1,12 +1,12 @@
 //! What an agent on a host reads, against known truth: a link of a known rate, a process of known use.
 
 use crate::hosts::{Hosts, sh};
-use crate::support::{json_lines, wait_for};
+use crate::known::{BURN, FLOOD, Truth, within_two_percent};
+use crate::support::wait_for;
 use scalebeam_model::telemetry::agent::{Ask, Received, Say, Watching, line};
 use scalebeam_model::telemetry::{Part, Quantity, Telemetry, TelemetryPlan, Window, window};
 use scalebeam_model::units::Nanos;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -86,81 +86,14 @@ fn rate(found: &Telemetry, part: Part, name: &str, quantity: Quantity) -> (f64, 
     (window::counter(series, window, INTERVAL).unwrap().rate, window.from, window.to)
 }
 
-#[track_caller]
-fn within_two_percent(what: &str, read: f64, truth: f64) {
-    assert!((read / truth - 1.0).abs() < 0.02, "{what}: read {read}, truth {truth}");
-}
-
-/// Sends datagrams as fast as the link takes them, and says how many bytes with their heads that were.
-const FLOOD: &str = r#"
-import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-n = 0
-while True:
-    for _ in range(50):
-        s.sendto(bytes(1400), ('10.77.0.254', 9))
-    n += 50 * (1400 + 8 + 20 + 14)
-    print('{"at": %f, "total": %f}' % (time.monotonic(), n), flush=True)
-"#;
-
-/// Works half of each hundredth of a second, and says its own CPU time beside the wall's.
-const BURN: &str = r#"
-import resource, time
-while True:
-    until = time.monotonic() + 0.005
-    while time.monotonic() < until:
-        pass
-    time.sleep(0.005)
-    u = resource.getrusage(resource.RUSAGE_SELF)
-    print('{"at": %f, "total": %f}' % (time.monotonic(), u.ru_utime + u.ru_stime), flush=True)
-"#;
-
-/// A Python program on host `a`, which says what it does into a file.
-struct Truth {
-    child: Child,
-    said: PathBuf,
-}
-
-impl Truth {
-    fn start(hosts: &Hosts, name: &str, program: &str) -> Self {
-        let said = hosts.path(name);
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &hosts.namespace("a"), "python3", "-c", program]);
-        command.envs([("TRUTH", "mine"), ("SCALEBEAM_PROCESS", &format!("d/0/{name}"))]);
-        let child = command.stdout(std::fs::File::create(&said).unwrap()).spawn().unwrap();
-        Self { child, said }
-    }
-
-    /// By how much its total grew in a second, from `from` to `to`.
-    fn rate(&self, from: Nanos, to: Nanos) -> f64 {
-        let first_at = |n: Nanos| {
-            let line = json_lines(&self.said)
-                .into_iter()
-                .find(|l| l["at"].as_f64().unwrap() >= n.as_secs_f64())?;
-            Some((line["at"].as_f64().unwrap(), line["total"].as_f64().unwrap()))
-        };
-        wait_for("what it did by then", || first_at(to).is_some());
-        let at = |n| first_at(n).unwrap();
-        let ((t0, n0), (t1, n1)) = (at(from), at(to));
-        (n1 - n0) / (t1 - t0)
-    }
-}
-
-impl Drop for Truth {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 #[ignore = "needs root, ip and sshd: run by ci/test"]
 fn ssh_the_rate_of_a_link_and_the_cores_of_a_process_are_read_within_two_percent() {
     let hosts = Hosts::new(&["a"]);
     let ns = hosts.namespace("a");
     sh(&format!("tc -n {ns} qdisc add dev eth0 root tbf rate 80mbit burst 32kb latency 200ms"));
-    let burn = Truth::start(&hosts, "burn", BURN);
-    let flood = Truth::start(&hosts, "flood", FLOOD);
+    let burn = Truth::start(&hosts, "a", "burn", BURN);
+    let flood = Truth::start(&hosts, "a", "flood", FLOOD);
     let mut agent = Agent::on(&hosts, "a", "TRUTH=mine");
     // By then the queue is full, and what enters it is what leaves it.
     std::thread::sleep(Duration::from_secs(1));
