@@ -106,7 +106,7 @@ fn pod_numbers(point: &PointResult, name: &str) -> [Option<f64>; 14] {
     let largest = |of: fn(&PodUse) -> Option<f64>| mine().filter_map(of).reduce(f64::max);
     let cpu = over(mine().filter_map(|pod| pod.cpu_cores));
     let memory = over(mine().filter_map(|pod| pod.memory_bytes)).map(|bytes| bytes.map(gib));
-    let waits = |pod: &PodUse| pod.quota_waits_pct.map(|n| MeanMax { mean: n, max: n });
+    let waits = |pod: &PodUse| pod.quota_waits_pct.map(|n| MeanMax { mean: n, max: Some(n) });
     let [waited, _] = over(mine().filter_map(waits));
     let MachineNumbers { received, sent, gpu_busy, gpu_memory, gpu_power, .. } =
         machine_numbers(point, name);
@@ -321,7 +321,7 @@ fn host_rows(host: &HostUse) -> Vec<Row> {
 }
 
 fn pod_rows(pod: &PodUse) -> Vec<Row> {
-    let only = |n: Option<f64>| n.map(|n| MeanMax { mean: n, max: n });
+    let only = |n: Option<f64>| n.map(|n| MeanMax { mean: n, max: Some(n) });
     let role = pod.role.map_or("", |role| role.name());
     numbered(
         &[&pod.host, "pod", &pod.node, role],
@@ -389,7 +389,7 @@ mod tests {
 
     fn watched() -> Results {
         let (mut results, _) = testing::run();
-        let of = |mean: f64, max: f64| Some(MeanMax { mean, max });
+        let of = |mean: f64, max: f64| Some(MeanMax { mean, max: Some(max) });
         let pod = PodUse {
             host: "one-5d9f8-0".to_owned(),
             node: "n1".to_owned(),

@@ -301,7 +301,7 @@ fn a_rate_limited_link_is_named_first() {
 fn a_full_nvlink_is_named_with_its_gpu() {
     let of = |kind| {
         let mut case = Case::slower(Times { decode: 800.0, engine_decode: 800.0, ..NONE });
-        let sent = Some(MeanMax { mean: 270.0, max: 400.0 });
+        let sent = Some(MeanMax { mean: 270.0, max: Some(400.0) });
         case.usage.gpus = vec![GpuUse { nvlink_sent_gbytes_per_s: sent, ..gpu(3, 1400.0) }];
         case.gpu = Some(kind);
         case.loss()
