@@ -128,7 +128,7 @@ fn exit_codes_say_whether_there_is_an_answer() {
             vec![run, SLO[0], SLO[1], "--rate", "5", "--prices", prices.to_str().unwrap()],
             "did you mean 'on_demand'?",
         ),
-        (vec![run, SLO[0], SLO[1], "--rate", "5", "--load", "x"], "nothing was measured of one"),
+        (vec![run, SLO[0], SLO[1], "--rate", "5", "--load", "x"], "no load 'x'"),
     ] {
         let said = say([&["advise"][..], &args].concat()).expect_code(2);
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);

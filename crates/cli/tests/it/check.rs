@@ -238,6 +238,28 @@ fn an_unknown_metric_names_the_nearest() {
     "#);
 }
 
+/// The whole list is longer than a screen.
+#[test]
+fn a_name_that_is_like_no_metric_gets_a_few_that_are() {
+    let said = refused("metric = \"success_rate\"", "metric = \"zzz_tps_zzz\"");
+    let hint = said.lines().find(|l| l.contains("hint:")).unwrap();
+    assert!(hint.contains("names like it are output_tps") && hint.len() < 200, "{said}");
+}
+
+#[test]
+fn a_bound_that_is_no_number_is_refused() {
+    let said = refused("value  = 1.0", "value  = nan");
+    assert!(said.contains("expect[0].value: nothing is measured that could be == NaN"), "{said}");
+}
+
+#[test]
+fn an_emulated_gpu_that_is_in_no_catalogue_is_told_with_those_that_are() {
+    let (from, to) = ("gpu  = \"H100-SXM-80G\"", "gpu  = \"H999-SXM-80G\"");
+    let said = refused(from, to);
+    assert!(said.contains("emulates the GPU 'H999-SXM-80G', which is in no catalogue"), "{said}");
+    assert!(said.contains("near it are H100"), "{said}");
+}
+
 #[test]
 fn a_secret_is_refused_and_not_repeated() {
     let said = refused("[host.head]", "[env]\nHF_TOKEN = \"hf_verysecret\"\n[host.head]");

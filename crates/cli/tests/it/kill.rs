@@ -93,6 +93,22 @@ fn a_damaged_trial_is_marked_and_measured_again() {
     );
 }
 
+/// A power cut may leave a file of nothing: it costs its own trial only.
+#[test]
+fn a_trial_whose_state_is_empty_is_no_result_and_measured_again() {
+    let lab = lab();
+    lab.say("run", &[]).expect_code(0);
+    let dir = lab.run_dir();
+    std::fs::write(dir.join("points/one/l/c4/1/trial.json"), "").unwrap();
+    let results = say(["report", dir.to_str().unwrap(), "--json"]).expect_code(3).json();
+    assert_eq!(results["points"][0]["trust"]["level"], "invalid", "{results:#}");
+    assert_eq!(results["points"][1]["trust"]["level"], "sound", "{results:#}");
+    let again = ["run", "--selftest", "never", "--resume", dir.to_str().unwrap(), "--json"];
+    let results = say(again).expect_code(0).json();
+    let whole = |p: &serde_json::Value| p["outcomes"]["completed"] == 120;
+    assert!(results["points"].as_array().unwrap().iter().all(whole), "{results:#}");
+}
+
 /// At instants that no phase was chosen for.
 #[test]
 fn at_random_moments() {
