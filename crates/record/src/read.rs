@@ -186,6 +186,8 @@ pub struct TrialReader {
     dir: PathBuf,
     state: TrialState,
     file: Option<TrialFile>,
+    /// Why its state file says nothing, where it is there.
+    unreadable: Option<String>,
 }
 
 /// Records of a trial and what is known of them.
@@ -202,13 +204,21 @@ pub struct TrialRecords {
 }
 
 impl TrialReader {
-    /// Opens the trial in `dir`.
+    /// Opens the trial in `dir`. One whose state file cannot be read is partial, and its records are an error: it must
+    /// not cost those that are whole.
     ///
     /// # Errors
-    /// When its state file is damaged.
+    /// When the system refuses to read the state file, or another version wrote it.
     pub fn open(dir: &Path) -> Result<Self, RecordError> {
-        let (state, file) = TrialFile::state(dir)?;
-        Ok(Self { dir: dir.to_owned(), state, file })
+        let dir = dir.to_owned();
+        match TrialFile::state(&dir) {
+            Ok((state, file)) => Ok(Self { dir, state, file, unreadable: None }),
+            Err(RecordError::Json { source, .. }) => {
+                let unreadable = Some(source.to_string());
+                Ok(Self { dir, state: TrialState::Partial, file: None, unreadable })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Its directory, where telemetry and logs of the trial lie.
@@ -272,6 +282,9 @@ impl TrialReader {
     /// When a file is damaged, or a complete trial has not the records that it said it had. Records before
     /// the damage have been handed over by then.
     pub fn each(&self, take: &mut Take<'_>) -> Result<u64, RecordError> {
+        if let Some(why) = &self.unreadable {
+            return Err(RecordError::damaged(&self.dir.join(layout::TRIAL), why));
+        }
         let requests = self.dir.join(layout::REQUESTS);
         let segment = self.dir.join(layout::SEGMENT);
         let (mut taken, mut is_left) = (0, false);

@@ -139,7 +139,7 @@ impl TrialFile {
         }
         let file = match Self::read(dir) {
             Ok(file) => file,
-            Err(RecordError::Damaged { .. } | RecordError::Json { .. }) => {
+            Err(RecordError::Damaged { .. }) => {
                 return Ok((TrialState::Partial, None));
             }
             Err(error) => return Err(error),

@@ -35,14 +35,15 @@ pub(super) fn broken(point: &ImportedPoint) -> Vec<ImportFlaw> {
     LAWS.iter().filter_map(of).collect()
 }
 
-/// Times, rates and counts of what happened are at least nothing.
+/// Times, rates and counts of what happened are at least nothing. Only what is early is late by less.
 fn impossible(point: &ImportedPoint) -> Option<String> {
     let counts = [("completed", point.completed), ("failed", point.failed)].into_iter();
     let counts = counts.filter_map(|(name, n)| Some((name.to_owned(), n?)));
     let of = |(metric, stats): (&String, &BTreeMap<String, f64>)| -> Vec<(String, f64)> {
         stats.iter().map(|(stat, n)| (format!("{metric} {stat}"), *n)).collect()
     };
-    let mut all = counts.chain(point.metrics.iter().flat_map(of));
+    let metrics = point.metrics.iter().filter(|(name, _)| !name.starts_with("lateness"));
+    let mut all = counts.chain(metrics.flat_map(of));
     let (name, n) = all.find(|(_, n)| *n < 0.0 || !n.is_finite())?;
     Some(format!("{name} is {}: no measurement gives that", significant(n)))
 }

@@ -12,12 +12,15 @@ pub fn hint_for(name: &str) -> String {
     if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
         return format!("did you mean '{near}'?");
     }
-    let words: Vec<&str> = name.split(['_', '.', ' ', '-']).filter(|w| w.len() > 2).collect();
-    let alike = names.iter().filter(|n| words.iter().any(|w| n.contains(w)));
-    let few: Vec<&str> = alike.map(String::as_str).take(FEW).collect();
-    match few.is_empty() {
-        false => format!("names like it are {}", few.join(", ")),
-        true => {
+    let mut words: Vec<&str> = name.split(['_', '.', ' ', '-']).filter(|w| w.len() > 2).collect();
+    // The longest says most.
+    words.sort_by_key(|w| std::cmp::Reverse(w.len()));
+    let with = |word: &&str| -> Vec<&str> {
+        names.iter().map(String::as_str).filter(|n| n.contains(word)).take(FEW).collect()
+    };
+    match words.iter().map(with).find(|found| !found.is_empty()) {
+        Some(few) => format!("names like it are {}", few.join(", ")),
+        None => {
             "write for example output_tps, ttft.p95, tpot.p50, e2e.p99 or success_rate".to_owned()
         }
     }
