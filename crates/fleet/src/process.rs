@@ -216,6 +216,17 @@ pub struct Marked {
 ///
 /// A program that overwrites its environment (setproctitle) escapes this look, not the group's.
 pub fn marked(marks: &BTreeSet<Mark>) -> Vec<Marked> {
+    marked_where(|mark| marks.contains(mark))
+}
+
+/// The same, of whatever run wrote into `dir`.
+pub(crate) fn marked_in(dir: &Path) -> Vec<Marked> {
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let dir = real(dir);
+    marked_where(|mark| real(Path::new(&mark.dir)) == dir)
+}
+
+fn marked_where(is_meant: impl Fn(&Mark) -> bool) -> Vec<Marked> {
     let user = rustix::process::geteuid().as_raw();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();
@@ -230,7 +241,7 @@ pub fn marked(marks: &BTreeSet<Mark>) -> Vec<Marked> {
         let Some(before) = stat(pid).filter(|s| s.is_alive()) else { continue };
         let Ok(environ) = std::fs::read(entry.path().join("environ")) else { continue };
         let Some((mark, process)) = read_mark(&environ) else { continue };
-        if marks.contains(&mark) {
+        if is_meant(&mark) {
             let member = Member { pid, start_ticks: before.start_ticks };
             found.push(Marked { member, pgid: before.pgid, process, mark });
         }

@@ -33,6 +33,8 @@ const STRAY_GRACE: Duration = Duration::from_secs(2);
 /// Strays may fork while they are looked for.
 const STRAY_ROUNDS: u32 = 3;
 /// A freed port may be held so long by a socket that is being closed.
+/// For processes of which nobody knows what the plan said.
+const MARK_GRACE: Nanos = Nanos::from_secs(10);
 const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// A process to take down.
@@ -93,6 +95,27 @@ impl Target {
             leader: None,
             known: BTreeSet::new(),
             ports: intent.ports.clone(),
+            gone: false,
+        }
+    }
+
+    /// A process that carries the mark of a run, though the journal of that run does not name it: nothing more is known
+    /// of it than where it is.
+    pub(crate) fn of_mark(marked: &Marked, boot: &str) -> Self {
+        Self {
+            process: marked.process.clone(),
+            deployment: marked.process.split('/').next().unwrap_or_default().to_owned(),
+            host: "this machine".to_owned(),
+            shell: Shell::Here,
+            scratch: None,
+            command: String::new(),
+            stage: Stage::Worker,
+            grace: MARK_GRACE,
+            mark: marked.mark.clone(),
+            boot_id: boot.to_owned(),
+            leader: None,
+            known: BTreeSet::new(),
+            ports: Vec::new(),
             gone: false,
         }
     }

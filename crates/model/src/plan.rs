@@ -589,6 +589,9 @@ pub struct DeploymentPlan {
     /// Price per hour of the whole deployment while it is up, where it, its hosts or its GPUs have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<f64>,
+    /// That is the price of its machines, whole: other deployments, or copies of it, may be on them for nothing more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub price_is_of_hosts: bool,
     /// Skip, with a note, where its program is not installed.
     #[serde(default)]
     pub optional: bool,

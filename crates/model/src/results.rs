@@ -491,7 +491,7 @@ pub struct Results {
     pub name: String,
     /// Run id.
     pub run: String,
-    /// The run was cut short; the points that are here are whole, others are missing.
+    /// The run was cut short: points or trials are missing.
     pub incomplete: bool,
     /// The measured points in plan order.
     pub points: Vec<PointResult>,

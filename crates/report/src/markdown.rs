@@ -26,7 +26,7 @@ pub fn markdown(input: &ReportInput<'_>, charts: &[(String, std::path::PathBuf)]
     let _ = writeln!(out, "Model `{}`, run `{}`.\n", input.plan.model.id, results.run);
     if results.incomplete {
         out.push_str(
-            "**The run was cut short: points that are here are whole, others are missing.**\n\n",
+            "**The run was cut short: points or trials are missing, and what was cut in its middle says so.**\n\n",
         );
     }
     out.push_str("## Verdict\n\n");

@@ -37,7 +37,7 @@ pub fn terminal(results: &Results, plan: &Plan, width: usize, colour: bool) -> S
     line(&mut out, &pen.bold(&format!("{}  {}", results.name, plan.model.id)));
     line(&mut out, &pen.dim(&format!("run {}", results.run)));
     if results.incomplete {
-        let text = "The run was cut short: points that are here are whole, others are missing.";
+        let text = "The run was cut short: points or trials are missing, and what was cut in its middle says so.";
         line(&mut out, &pen.alert(text));
     }
     for section in table::sections(results) {

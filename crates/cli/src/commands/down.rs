@@ -6,7 +6,7 @@ use crate::clock::WallClock;
 use crate::exit::{Failure, Status, chain};
 use crate::{experiment, printer, settings};
 use scalebeam_fleet::teardown::{Ended, ProcessEnd};
-use scalebeam_fleet::{DownReport, down_run};
+use scalebeam_fleet::{DownReport, down_run, journal};
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{RunReader, list_runs};
 use serde_json::json;
@@ -52,13 +52,28 @@ fn runs(args: &DownArgs) -> Result<Vec<PathBuf>, Failure> {
         return Ok(list_runs(&root)?.into_iter().map(|r| r.dir).collect());
     };
     if what.is_dir() {
-        return Ok(vec![what.clone()]);
+        return below(what);
     }
     let loaded = experiment::load(what)?;
     let root = super::run::out_dir(args.out.as_deref(), &loaded.experiment);
     let name = &loaded.experiment.name;
     let runs = list_runs(&root)?.into_iter().filter(|r| r.name == *name);
     Ok(runs.map(|r| r.dir).collect())
+}
+
+/// A run directory itself, or every run in a directory of runs.
+fn below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    // Of a run whose manifest is lost the journal may be there yet.
+    if ["manifest.json", journal::FILE].iter().any(|file| dir.join(file).is_file()) {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let runs: Vec<PathBuf> = list_runs(dir)?.into_iter().map(|r| r.dir).collect();
+    if runs.is_empty() {
+        let shown = dir.display();
+        return Err(Failure::usage(format!("{shown} is no run directory, and holds none"))
+            .hint("name one, as runs/20260101T000000Z-name, or the directory of runs, or an experiment file"));
+    }
+    Ok(runs)
 }
 
 fn words(done: &[(&PathBuf, Result<DownReport, String>)]) -> String {

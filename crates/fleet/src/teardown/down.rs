@@ -64,6 +64,7 @@ pub async fn down_run(
     let path = run_dir.join(journal::FILE);
     let contents = journal::read(&path)?;
     let (mut targets, untouched) = living(&contents)?;
+    targets.extend(unnamed(run_dir, &contents)?);
     let mut report = DownReport { untouched, torn: contents.torn.len(), ..DownReport::default() };
     let (gone, mut given): (Vec<_>, Vec<_>) =
         claims::of(&contents).into_iter().partition(|claimed| claimed.is_gone);
@@ -102,8 +103,9 @@ pub async fn down_run(
 /// When the journal or `/proc` is there and cannot be read, or a host cannot be asked.
 pub async fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
     let contents = journal::read(&run_dir.join(journal::FILE))?;
-    let targets: Vec<Target> =
+    let mut targets: Vec<Target> =
         targets_of(&contents).into_iter().filter(|t| t.shell == Shell::Here || !t.gone).collect();
+    targets.extend(unnamed(run_dir, &contents)?);
     let (table, marked, boot) = look(&targets)?;
     let mut living = remote::look(&targets).await?;
     for (index, target) in targets.iter().enumerate() {
@@ -159,6 +161,20 @@ fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError>
     Ok((targets, untouched))
 }
 
+/// Processes here that carry the mark of the run and that its journal does not name: it was cut, or lost.
+fn unnamed(run_dir: &Path, contents: &Contents) -> Result<Vec<Target>, FleetError> {
+    let named = targets_of(contents);
+    let mut out: Vec<Target> = Vec::new();
+    let (_, _, boot) = look(&[])?;
+    for marked in process::marked_in(run_dir) {
+        let is_it = |t: &Target| t.process == marked.process && t.mark == marked.mark;
+        if !named.iter().chain(&out).any(is_it) {
+            out.push(Target::of_mark(&marked, &boot));
+        }
+    }
+    Ok(out)
+}
+
 fn why_untouched(target: &Target, survey: &Survey, boot: &str) -> Option<String> {
     let leader = target.leader.as_ref()?;
     if target.boot_id != boot {
@@ -182,7 +198,13 @@ fn targets_of(contents: &Contents) -> Vec<Target> {
     };
     for entry in &contents.entries {
         match &entry.event {
-            Event::ProcessIntent(intent) => targets.push(Target::of_intent(intent)),
+            Event::ProcessIntent(intent) => {
+                let next = Target::of_intent(intent);
+                // What is left of a start before would be found again under the mark of this one.
+                targets
+                    .retain(|t| !t.gone || t.process != next.process || t.scratch != next.scratch);
+                targets.push(next);
+            }
             Event::ProcessStarted { process, pid, pgid, start_ticks, boot_id } => {
                 if let Some(index) = find(&mut targets, process) {
                     let leader = Identity {

@@ -222,6 +222,7 @@ pub(crate) fn plan(processes: Vec<ProcessPlan>) -> DeploymentPlan {
         },
         stop: StopPlan { grace: Nanos::from_secs(5), always: true },
         price_per_hour: None,
+        price_is_of_hosts: false,
         optional: false,
         cannot_run: None,
     }

@@ -49,6 +49,7 @@ pub(crate) fn deployment(name: &str, gpus: u32) -> DeploymentPlan {
         ready: ReadyPlan { timeout: Nanos::ZERO, within: BTreeMap::new(), gates: vec![] },
         stop: StopPlan { grace: Nanos::ZERO, always: true },
         price_per_hour: None,
+        price_is_of_hosts: false,
         optional: false,
         cannot_run: None,
     }

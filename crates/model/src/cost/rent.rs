@@ -78,6 +78,8 @@ pub struct Rent {
     pub per_hour: f64,
     /// So many copies of it have that together, since it is whole machines that are paid for; at least 1.
     pub shared_by: u32,
+    /// It is machines that are paid for, whole.
+    pub is_of_hosts: bool,
     /// What that is made of, in words.
     pub by: String,
     /// It is bought: its power is not in it.
@@ -123,6 +125,7 @@ impl Prices {
                 per_hour: (of_gpus + beside) * 3_600.0,
                 by: format!("{} on {platform}, by the second", gpus(taken)),
                 shared_by: 1,
+                is_of_hosts: false,
                 is_owned: false,
                 metered: Some(Metered {
                     kept_up: f64::from(taken.kept_up.min(taken.instances))
@@ -147,6 +150,7 @@ impl Prices {
             per_hour: prices.iter().sum(),
             by: format!("{}, {}", whole(taken), terms.name()),
             shared_by: taken.fits,
+            is_of_hosts: true,
             is_owned: terms == Terms::Owned,
             metered: None,
         })
@@ -162,6 +166,7 @@ impl Prices {
             per_hour,
             by: format!("{}, {}", gpus(taken), terms.name()),
             shared_by: 1,
+            is_of_hosts: false,
             is_owned: terms == Terms::Owned,
             metered: None,
         })

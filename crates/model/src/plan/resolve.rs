@@ -102,6 +102,7 @@ fn price(deployments: &mut [DeploymentPlan], experiment: &Experiment, hosts: &[H
     let Some(prices) = &experiment.prices else { return };
     for deployment in deployments.iter_mut().filter(|d| d.price_per_hour.is_none()) {
         let rent = prices.rent(&Taken::of(deployment, hosts), prices.terms());
+        deployment.price_is_of_hosts = rent.as_ref().is_ok_and(|rent| rent.is_of_hosts);
         deployment.price_per_hour = rent.ok().map(|rent| rent.per_hour);
     }
 }
@@ -422,6 +423,8 @@ impl Ctx<'_> {
                 always: stop.always.unwrap_or(true),
             },
             price_per_hour: self.price(&instances),
+            price_is_of_hosts: self.deploy.price_per_hour.is_none()
+                && self.price(&instances).is_some(),
             optional: d.optional.unwrap_or(false),
             cannot_run,
             instances,

@@ -225,8 +225,12 @@ fn rent(
     });
     let notes: Vec<String> = passed_over.into_iter().chain(of_terms).collect();
     let note = (!notes.is_empty()).then(|| notes.join("; "));
-    let by = "price_per_hour of the run".to_owned();
-    let rent = Rent { per_hour, by, is_owned: false, metered: None, shared_by: 1 };
+    let (by, shared_by) = match deployment.price_is_of_hosts {
+        true => ("price_per_hour of its machines in the run".to_owned(), taken.fits),
+        false => ("price_per_hour of the run".to_owned(), 1),
+    };
+    let is_of_hosts = deployment.price_is_of_hosts;
+    let rent = Rent { per_hour, by, is_owned: false, metered: None, shared_by, is_of_hosts };
     Ok(Found { rent, note, currency: of_run.and_then(|table| table.currency.clone()) })
 }
 

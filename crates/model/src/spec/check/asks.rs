@@ -88,6 +88,11 @@ fn load_keys(i: usize, load: &LoadSpec, has_sessions: bool, problems: &mut Vec<P
             ));
         }
     }
+    if load.repeats.is_some_and(|n| n > MOST_REPEATS) {
+        let message = format!("more than {MOST_REPEATS} repeats");
+        let hint = "between 3 and 30 decide most questions; requests make one trial longer";
+        problems.push(Problem::new(format!("load[{i}].repeats"), message, hint));
+    }
     if load.requests.is_some_and(|r| r.of(Some(1)) == Some(0)) {
         problems.push(Problem::new(
             format!("load[{i}].requests"),
@@ -96,6 +101,9 @@ fn load_keys(i: usize, load: &LoadSpec, has_sessions: bool, problems: &mut Vec<P
         ));
     }
 }
+
+/// More than anybody waits for; each is in the plan.
+const MOST_REPEATS: u32 = 10_000;
 
 fn batch_api(i: usize, load: &LoadSpec, experiment: &Experiment, problems: &mut Vec<Problem>) {
     let workload = experiment.workload.iter().find(|w| w.name == load.workload);
