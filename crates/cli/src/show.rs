@@ -180,6 +180,11 @@ fn gate(gate: &Gate) -> String {
             format!("{asked} at each of {} servers behind the entry", servers.len())
         }
         Gate::Workers { path, expected } => format!("{expected} workers well by GET {path}"),
+        Gate::Application { name, deployment, replicas, also, .. } if !also.is_empty() => {
+            let all = also.iter().map(|(name, n)| (name, n)).chain([(deployment, replicas)]);
+            let all: Vec<String> = all.map(|(name, n)| format!("{n} of {name}")).collect();
+            format!("application {name} of Ray Serve runs with {} replicas", all.join(" and "))
+        }
         Gate::Application { name, replicas, .. } => {
             format!("application {name} of Ray Serve runs with {replicas} replicas")
         }
@@ -197,6 +202,9 @@ fn gate(gate: &Gate) -> String {
         Gate::Ranks { servers, .. } => {
             let ranks: u32 = servers.iter().map(|server| server.ranks).sum();
             format!("an answer of each of {ranks} data-parallel ranks")
+        }
+        Gate::BlocksMoved { decode, prompts } if decode.iter().all(|e| e.instance.is_none()) => {
+            format!("key-value bytes moved on {} nodes by {prompts} new prompts", decode.len())
         }
         Gate::BlocksMoved { decode, prompts } => {
             format!(

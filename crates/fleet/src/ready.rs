@@ -219,9 +219,9 @@ impl Wait<'_> {
                 notes = self.servers(servers, path.as_deref(), model.as_deref(), doing).await?;
             }
             Gate::Workers { path, expected } => self.workers(path, *expected, doing).await?,
-            Gate::Application { serve, host, dashboard, name, deployment, replicas } => {
+            Gate::Application { serve, host, dashboard, name, deployment, replicas, also } => {
                 let replicas = *replicas;
-                let wanted = Wanted { serve, host, dashboard, name, deployment, replicas };
+                let wanted = Wanted { serve, host, dashboard, name, deployment, replicas, also };
                 self.application(wanted, doing).await?;
             }
             Gate::Instances { expected } => notes.extend(self.instances(expected, doing).await?),

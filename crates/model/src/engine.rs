@@ -61,12 +61,23 @@ pub struct LaunchRequest<'a> {
     pub launcher: Option<RankLauncher>,
     /// The user's flags, verbatim, duplicates already resolved.
     pub args: &'a [String],
+    /// What the user gives each of `pools`, in their order.
+    pub given: &'a [Given<'a>],
     /// The deployment's `params`, already checked against [`Engine::params`].
     pub params: &'a Params,
     /// Infrastructure ports and host of a control plane (`infra = { .. }`), by name.
     pub infra: Option<&'a Infra>,
     /// Ports of this plan that nothing else uses, for master, rpc and the like.
     pub extra_ports: &'a [u16],
+}
+
+/// What the user gives an instance, for an engine that starts several by one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<'a> {
+    /// Its flags, as [`LaunchRequest::args`].
+    pub args: &'a [String],
+    /// Variables that the deployment as a whole does not have, or has with another value.
+    pub env: BTreeMap<&'a str, &'a str>,
 }
 
 /// Where the control plane of a deployment runs.

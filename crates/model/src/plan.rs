@@ -467,6 +467,9 @@ pub enum Gate {
         deployment: String,
         /// Expected number.
         replicas: u32,
+        /// Further deployments of it, each with its number: those that compute prompts for the first.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        also: BTreeMap<String, u32>,
     },
     /// This many instances of each role answer.
     Instances {
@@ -491,7 +494,8 @@ pub enum Gate {
     /// While prompts that nobody has seen before are answered by the entry, every decode instance that
     /// answers one is sent key-value bytes.
     BlocksMoved {
-        /// The decode instances, and where each has its page of metrics.
+        /// The decode instances, and where each has its page of metrics. Pages without an instance are of nodes of one
+        /// cluster, which count all instances together.
         decode: Vec<EntryPlan>,
         /// So many prompts.
         prompts: u32,

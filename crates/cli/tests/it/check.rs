@@ -29,7 +29,7 @@ fn the_seeds_expand_to_what_they_mean() {
         ("real-vllm-cpu", 7, 14),
         ("real-vllm-slurm", 4, 4),
         ("real-vllm-ssh", 4, 4),
-        ("real-ray-serve", 2, 2),
+        ("real-ray-serve", 3, 3),
         ("real-vllm-dp", 4, 4),
         ("real-vllm-pd", 3, 3),
         ("real-dynamo", 2, 4),

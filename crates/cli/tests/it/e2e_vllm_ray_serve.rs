@@ -49,3 +49,22 @@ fn both_nodes_count_requests(trial: &serde_json::Value) {
         assert!(done > Some(0.0), "{engine:#}");
     }
 }
+
+/// One replica computes the prompts of the other, as Ray's own builder has it: both are counted, each request is
+/// answered, and the nodes count bytes that moved.
+#[test]
+#[ignore = "needs a real vLLM with Ray Serve and NIXL; ci/test --all runs it"]
+fn prefill_and_decode_are_two_deployments_of_one_application() {
+    let lab = lab();
+    let said = lab.say("run", &["--deploy", "split", "--json"]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    assert!(said.stderr.contains("1 replicas of Prefill:instances run"), "{said:?}");
+    let results = said.json();
+    let point = &results["points"][0];
+    assert_eq!(point["outcomes"]["completed"], 32, "{point:#}");
+    assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    // The gate looked whether blocks move, and found nothing to remark.
+    let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("key-value blocks"), "{journal}");
+    assert_eq!(marked_processes(&lab.runs()), []);
+}

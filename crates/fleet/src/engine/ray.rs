@@ -11,6 +11,7 @@ use super::{Args, Env, Place, draft, integer, port, set};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
 use scalebeam_model::plan::{Platform, RAY_METRICS, RayNode, StartGate};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Where Ray's head listens, unless the file says otherwise.
 const HEAD_PORT: u16 = 6379;
@@ -73,6 +74,9 @@ impl Watched {
     }
 }
 
+/// What a raylet offers beside GPUs and CPUs, by the name of a resource of Ray.
+pub(super) type Slots = BTreeMap<String, usize>;
+
 /// The cluster that the raylets of a deployment make.
 pub(super) struct Cluster<'a> {
     /// The program `ray`.
@@ -93,7 +97,7 @@ impl Cluster<'_> {
     }
 
     /// Keeps a node in the cluster, and ends with it.
-    pub(super) fn raylet(&self, place: Place<'_>, mut env: Env) -> ProcessDraft {
+    pub(super) fn raylet(&self, place: Place<'_>, slots: &Slots, mut env: Env) -> ProcessDraft {
         // Told to end, it would wait half a minute for requests that nobody waits for any more.
         set(&mut env, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", 0);
         if self.watched.is_some() {
@@ -101,7 +105,7 @@ impl Cluster<'_> {
             set(&mut env, "RAY_metrics_report_interval_ms", 1_000);
         }
         let what = format!("ray{}", place.rank);
-        let mut raylet = draft(&what, place, &self.program, self.start(place), env);
+        let mut raylet = draft(&what, place, &self.program, self.start(place, slots), env);
         let listens = |name, number| port(name, &place.host.addr, number);
         if self.is_head(place) {
             raylet
@@ -123,8 +127,10 @@ impl Cluster<'_> {
     }
 
     /// The arguments of `ray` that start the raylet of a node.
-    fn start(&self, place: Place<'_>) -> Vec<String> {
+    fn start(&self, place: Place<'_>, slots: &Slots) -> Vec<String> {
         let mut args = Args::new(&["start"]);
+        let mut offered = slots.clone();
+        offered.insert(resource_of(place), 1);
         if self.is_head(place) {
             args.flag("--head")
                 .pair("--port", self.port)
@@ -144,7 +150,7 @@ impl Cluster<'_> {
             .pair("--num-gpus", place.ids.len())
             // vLLM's workers ask for none; of every CPU, Ray would make an idle process of its own.
             .pair("--num-cpus", place.ids.len())
-            .pair("--resources", json!({ resource_of(place): 1 }))
+            .pair("--resources", json!(offered))
             // Its own range for workers, which may hold the ports above, is not taken.
             .pair("--min-worker-port", 0)
             .pair("--max-worker-port", 0);

@@ -1,8 +1,12 @@
 //! Ray Serve LLM, as Ray 2.60 has it: an application of a Ray cluster, whose replicas are the instances.
 //!
-//! On hosts of the file, as nodes of a job of Slurm too, the cluster is the plan's own: a raylet a host with the GPUs that instances have there, and
-//! `serve run` of a file beside the head. Which replica gets which of these GPUs is Ray's choice. On KubeRay the
-//! same configuration is the `serveConfigV2` of a RayService.
+//! On hosts of the file, as nodes of a job of Slurm too, the cluster is the plan's own: a raylet a host with the GPUs that
+//! instances have there, and `serve run` of a file beside the head. Which replica gets which of these GPUs is Ray's
+//! choice. On KubeRay the same configuration is the `serveConfigV2` of a RayService.
+//!
+//! Prefill and decode pools are two deployments of one application (`build_pd_openai_app`): a decode replica has the
+//! prompt computed by a prefill replica, and loads the blocks by NIXL. Ray numbers the side channels of replicas
+//! itself, from 20000 on those of prefill and from 22000 on those of decode.
 //!
 //! Ray lists the model before a replica has loaded it, and `serve run` goes on when an application could not be
 //! deployed: `serve status` tells, which needs the cluster's dashboard.
@@ -12,18 +16,22 @@
 use super::ray::{self, CLIENT_PORT, Cluster, DASHBOARD, Watched};
 use super::{
     HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, integer,
-    only_on, places, port, reach_addr, set, text, vllm,
+    only_on, places, port, reach_addr, router, set, text, vllm,
 };
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{
     EngineKind, Gate, HostPlan, InstancePlan, Platform, ProcessPlan, Role,
 };
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(super) struct RayServe;
 
 const IMPORT_PATH: &str = "ray.serve.llm:build_openai_app";
+const SPLIT_IMPORT_PATH: &str = "ray.serve.llm:build_pd_openai_app";
+/// Of vLLM, which Ray sets for each replica unless somebody has.
+const SIDE_CHANNEL: [&str; 2] = ["VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"];
 /// What the process of the application is called, and the file that it reads.
 const APP: &str = "app";
 const CONFIG: &str = "serve.json";
@@ -89,8 +97,18 @@ impl Engine for RayServe {
             host: app.host.clone(),
             dashboard: format!("http://{}:{}", port.addr, port.port),
             name: APPLICATION.to_owned(),
-            deployment: format!("LLMServer:{DEPLOYMENT}"),
-            replicas: u32::try_from(instances.len()).unwrap_or(u32::MAX),
+            deployment: format!(
+                "{}:{DEPLOYMENT}",
+                if is_split(instances) { "Decode" } else { "LLMServer" }
+            ),
+            replicas: count(instances, |i| i.role != Role::Prefill),
+            also: match is_split(instances) {
+                true => {
+                    let prefill = count(instances, |i| i.role == Role::Prefill);
+                    [(format!("Prefill:{DEPLOYMENT}"), prefill)].into()
+                }
+                false => BTreeMap::new(),
+            },
         })
     }
 
@@ -108,14 +126,29 @@ impl Engine for RayServe {
     }
 }
 
+fn is_split(instances: &[InstancePlan]) -> bool {
+    instances.iter().any(|i| i.role != Role::Aggregated)
+}
+
+fn count(instances: &[InstancePlan], ours: impl Fn(&&InstancePlan) -> bool) -> u32 {
+    u32::try_from(instances.iter().filter(ours).count()).unwrap_or(u32::MAX)
+}
+
 /// The application as `serve run` would be given it, where an operator makes the cluster.
 fn on_their_cluster(request: &LaunchRequest<'_>) -> Result<ProcessDraft, String> {
+    if is_split(request.pools) {
+        return Err(format!(
+            "prefill and decode pools of Ray Serve are not rendered for platform {}: use platform = \"local\", \
+             \"ssh\" or \"slurm\", or engine = \"dynamo-vllm\" on \"dgd\"",
+            request.platform.name()
+        ));
+    }
     let anywhere = anywhere(request.platform);
     let hosts = places(request, &anywhere)?;
     let host = hosts.first().map_or(&anywhere, |place| place.host);
     let mut config = config(request);
     if hosts.len() > 1 {
-        config["placement_group_config"] = placement(request, "PACK");
+        config["placement_group_config"] = placement(request.instance, "PACK");
     }
     let config = Value::Array(vec![config]);
     let args = vec!["run".to_owned(), IMPORT_PATH.to_owned(), format!("llm_configs={config}")];
@@ -148,7 +181,8 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
         has_scratch: request.platform.places_processes(),
     };
     let raylet = |place: &Place<'_>| {
-        let mut raylet = cluster.raylet(*place, vllm::environment(request, *place, true));
+        let slots = slots(request, place.host);
+        let mut raylet = cluster.raylet(*place, &slots, environment(request, *place));
         if place.rank == head.rank {
             // The proxy is an actor: it ends with its raylet, and not with the process that asked for it.
             let http = port("http", &reach_addr(request, head.host), proxy_port(request));
@@ -158,6 +192,13 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
     };
     let raylets = hosts.iter().map(raylet);
     Ok(raylets.chain([application(request, &cluster, &hosts)]).collect())
+}
+
+/// What vLLM needs on `place`. Replicas of one raylet must not share a side channel.
+fn environment(request: &LaunchRequest<'_>, place: Place<'_>) -> super::Env {
+    let mut env = vllm::environment(request, place, true);
+    env.retain(|name, _| !SIDE_CHANNEL.contains(&name.as_str()));
+    env
 }
 
 /// Where the one proxy listens, as the entry of the plan says.
@@ -170,25 +211,49 @@ fn program<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
 }
 
 fn check(request: &LaunchRequest<'_>) -> Result<(), String> {
-    let instance = request.instance;
     if request.pools.iter().any(|i| i.place.is_empty()) {
         return Err("the nodes of a Ray cluster are known by their addresses: say place = [\"HOST:GPUS\", ..], and \
                     addr of each host"
             .to_owned());
     }
-    if request.pools.iter().any(|i| i.role != Role::Aggregated) {
-        return Err("prefill and decode pools of Ray Serve are not brought up by this version: use engine = \
-                    \"vllm\" or \"dynamo-vllm\""
-            .to_owned());
-    }
-    if instance.dp > 1 {
+    let roles: Vec<Role> = request.pools.iter().map(|i| i.role).collect();
+    router::check_roles(&roles)?;
+    if request.pools.iter().any(|i| i.dp > 1) {
         return Err("an instance of Ray Serve has no dp: say replicas instead".to_owned());
     }
-    let shape = |i: &InstancePlan| (i.tp, i.pp, i.place.len() > 1);
-    match request.pools.iter().any(|i| shape(i) != shape(instance)) {
-        true => Err("replicas of Ray Serve are alike: give all instances one shape".to_owned()),
-        false => Ok(()),
+    let kind = |at: usize, i: &InstancePlan| {
+        (i.tp, i.pp, i.place.len() > 1, request.given.get(at).cloned())
+    };
+    let is_like = |(at, i): (usize, &InstancePlan)| {
+        let first = request.pools.iter().enumerate().find(|(_, first)| first.role == i.role);
+        first.is_none_or(|(first_at, first)| kind(first_at, first) == kind(at, i))
+    };
+    match request.pools.iter().enumerate().all(is_like) {
+        true => Ok(()),
+        false if is_split(request.pools) => Err("replicas of Ray Serve are alike: give all instances of a role one \
+                                                 shape, and the same args and env"
+            .to_owned()),
+        false => Err("replicas of Ray Serve are alike: give all instances one shape, and the same args and env"
+            .to_owned()),
     }
+}
+
+/// GPUs of `host` by the role of the instances that have them. Ray would place a replica of any role on them, so that
+/// one of several GPUs could find none free together.
+fn slots(request: &LaunchRequest<'_>, host: &HostPlan) -> ray::Slots {
+    let mut slots = ray::Slots::new();
+    for instance in request.pools.iter().filter(|i| i.role != Role::Aggregated) {
+        let here = instance.place.iter().filter(|place| place.host == host.name);
+        let gpus: usize = here.map(|place| place.ids.len()).sum();
+        if gpus > 0 {
+            *slots.entry(slot_of(instance.role)).or_default() += gpus;
+        }
+    }
+    slots
+}
+
+fn slot_of(role: Role) -> String {
+    format!("scalebeam-pool:{}", role.name())
 }
 
 /// Every host of the cluster, `head` first, with the GPUs that instances have there.
@@ -214,7 +279,7 @@ fn application(
     hosts: &[Place<'_>],
 ) -> ProcessDraft {
     let place = Place { ids: &[], ..cluster.head };
-    let mut env = vllm::environment(request, place, true);
+    let mut env = environment(request, place);
     set(&mut env, "RAY_ADDRESS", cluster.address());
     let args = vec!["run".to_owned(), format!("{{scratch}}/{CONFIG}")];
     let mut app = draft(APP, place, program(request), args, env);
@@ -225,35 +290,68 @@ fn application(
 
 /// What `serve run` reads: one proxy, on the head, and the application.
 fn serve_config(request: &LaunchRequest<'_>, head: &HostPlan) -> Value {
-    let mut config = config(request);
-    let is_spread = request.instance.place.len() > 1;
-    config["placement_group_config"] =
-        placement(request, if is_spread { "PACK" } else { "STRICT_PACK" });
-    config["deployment_config"]["name"] = DEPLOYMENT.into();
-    let ingress = integer(request.params, "ingress_replicas").unwrap_or(request.instances.into());
+    let (import_path, mut args) = match is_split(request.pools) {
+        true => {
+            let [prefill, decode] = [Role::Prefill, Role::Decode].map(|role| pool(request, role));
+            (SPLIT_IMPORT_PATH, json!({ "prefill_config": prefill, "decode_config": decode }))
+        }
+        false => {
+            let replicas = on_placed_gpus(config(request), request.instance);
+            (IMPORT_PATH, json!({ "llm_configs": [replicas] }))
+        }
+    };
+    let replicas = count(request.pools, |i| i.role != Role::Prefill);
+    let ingress = integer(request.params, "ingress_replicas").unwrap_or(replicas.into());
+    // Raylets offer a CPU a GPU, and these would take them from the replicas.
+    args["ingress_deployment_config"] = json!({
+        "num_replicas": ingress,
+        "ray_actor_options": { "num_cpus": 0 },
+    });
     json!({
         "proxy_location": "HeadOnly",
         "http_options": { "host": bind_addr(request, head), "port": proxy_port(request) },
         "applications": [{
             "name": APPLICATION,
             "route_prefix": "/",
-            "import_path": IMPORT_PATH,
-            "args": {
-                "llm_configs": [config],
-                // Raylets offer a CPU a GPU, and these would take them from the replicas.
-                "ingress_deployment_config": {
-                    "num_replicas": ingress,
-                    "ray_actor_options": { "num_cpus": 0 },
-                },
-            },
+            "import_path": import_path,
+            "args": args,
         }],
     })
 }
 
-/// A bundle a GPU of an instance.
-fn placement(request: &LaunchRequest<'_>, strategy: &str) -> Value {
-    let gpus = usize::try_from(request.instance.gpus()).unwrap_or(0);
-    json!({ "strategy": strategy, "bundles": vec![json!({ "GPU": 1 }); gpus] })
+/// The instances of `role`, as one deployment that hands blocks over by NIXL.
+fn pool(request: &LaunchRequest<'_>, role: Role) -> Value {
+    let mut ours = request.pools.iter().zip(request.given).filter(|(i, _)| i.role == role);
+    let Some((instance, given)) = ours.next() else { return Value::Null };
+    let instances = count(request.pools, |i| i.role == role);
+    let request = LaunchRequest { instance, args: given.args, instances, ..*request };
+    let mut config = on_placed_gpus(config(&request), instance);
+    let kwargs = &mut config["engine_kwargs"];
+    if kwargs["kv_transfer_config"].is_null() {
+        kwargs["kv_transfer_config"] = typed(vllm::KV_TRANSFER);
+    }
+    if !given.env.is_empty() {
+        config["runtime_env"] = json!({ "env_vars": given.env });
+    }
+    config
+}
+
+/// `config` of replicas like `instance`, on the GPUs that raylets offer.
+fn on_placed_gpus(mut config: Value, instance: &InstancePlan) -> Value {
+    let strategy = if instance.place.len() > 1 { "PACK" } else { "STRICT_PACK" };
+    config["placement_group_config"] = placement(instance, strategy);
+    config["deployment_config"]["name"] = DEPLOYMENT.into();
+    config
+}
+
+/// A bundle a GPU of an instance, where pools are split on a GPU of its pool.
+fn placement(instance: &InstancePlan, strategy: &str) -> Value {
+    let gpus = usize::try_from(instance.gpus()).unwrap_or(0);
+    let mut bundle = json!({ "GPU": 1 });
+    if instance.role != Role::Aggregated {
+        bundle[slot_of(instance.role)] = 1.into();
+    }
+    json!({ "strategy": strategy, "bundles": vec![bundle; gpus] })
 }
 
 fn config(request: &LaunchRequest<'_>) -> Value {

@@ -1,7 +1,7 @@
 //! Every command line that a plan can hold, as snapshots, and the rules that every engine keeps.
 
 use super::*;
-use scalebeam_model::engine::{Infra, find};
+use scalebeam_model::engine::{Given, Infra, find};
 use scalebeam_model::plan::{DpBalance, HostGpus, InstancePlan, ModelPlan, RankLauncher, Role};
 use std::fmt::Write;
 
@@ -130,6 +130,7 @@ impl Case {
             hosts: &self.hosts,
             launcher: self.launcher,
             args: &self.args,
+            given: &vec![Given { args: &self.args, env: BTreeMap::new() }; pools.len()],
             params: &self.params,
             infra: self.infra.as_ref(),
             extra_ports: &self.extra,
@@ -554,6 +555,15 @@ fn ray_serve() {
     let spans = Case::new(&[("n2", "0"), ("n3", "0")]).shape(1, 2, 1);
     let mut unlike = Case::new(&[("n2", "0,1")]).shape(2, 1, 1);
     unlike.others.push(InstancePlan { index: 1, tp: 1, ..unlike.instance.clone() });
+    let mut split = Case::new(&[("n2", "0,1")]).shape(2, 1, 1).role(Role::Prefill);
+    split.hosts.insert("n3".to_owned(), host("n3", "127.0.0.3", false));
+    for index in [1, 2] {
+        let place = vec![HostGpus { host: "n3".into(), ids: vec![index - 1] }];
+        let decode =
+            InstancePlan { index, role: Role::Decode, tp: 1, place, ..split.instance.clone() };
+        split.others.push(decode);
+    }
+    (split.instances, split.instance.port) = (3, 8001);
     let text = book(
         EngineKind::RayServeLlm,
         &[
@@ -564,6 +574,7 @@ fn ray_serve() {
             ("an address that Ray replaces", Case::new(&[("box", "0")])),
             ("data-parallel ranks", Case::new(&[("n2", "0,1")]).shape(1, 1, 2)),
             ("a prefill pool", Case::new(&[("n2", "0")]).role(Role::Prefill)),
+            ("a prefill replica over two GPUs and two that decode", split.args("--max-num-seqs 8")),
             ("instances of two shapes", unlike),
         ],
     );

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Counts may be shown some steps of the engine after the answer.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+/// The agent of a node of Ray is told by its engines every few seconds.
+const SHOWN_BY_RAY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A page that is not there within so long is not there.
 const PAGE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +39,20 @@ impl Tally {
             is_page: true,
             bytes: page.number(Word::KvReceivedBytes),
             answered: page.number(Word::RequestsDone),
+        }
+    }
+}
+
+impl Tally {
+    /// Of all together: what any of them tells.
+    fn sum(all: &[Self]) -> Self {
+        let sum = |of: fn(&Self) -> Option<f64>| {
+            all.iter().filter_map(of).fold(None, |sum: Option<f64>, n| Some(sum.unwrap_or(0.0) + n))
+        };
+        Self {
+            is_page: all.iter().any(|tally| tally.is_page),
+            bytes: sum(|tally| tally.bytes),
+            answered: sum(|tally| tally.answered),
         }
     }
 }
@@ -99,8 +115,10 @@ fn note(entry: &EntryPlan, seen: Seen) -> Option<String> {
 
 /// `decode instance 1 (http://HOST:PORT)`
 fn named(entry: &EntryPlan) -> String {
-    let index = entry.instance.map_or(String::new(), |index| format!(" {index}"));
-    format!("decode instance{index} ({})", base(entry))
+    match entry.instance {
+        Some(index) => format!("decode instance {index} ({})", base(entry)),
+        None => format!("the node at {}", base(entry)),
+    }
 }
 
 /// Prompt `n`. Its first words differ from those of every other, so that no cache has its first block.
@@ -130,7 +148,8 @@ impl Wait<'_> {
             }
         }
         begin("waiting for decode instances to count", "all prompts were answered", doing);
-        let seen = self.seen_since(&before, decode).await;
+        let is_cluster = decode.iter().all(|entry| entry.instance.is_none());
+        let seen = self.seen_since(&before, decode, is_cluster).await;
         let wrong = recomputed(&seen);
         if wrong.is_empty() {
             return Ok(decode.iter().zip(seen).filter_map(|(e, seen)| note(e, seen)).collect());
@@ -143,19 +162,32 @@ impl Wait<'_> {
     }
 
     /// Looks until all is well, or for as long as counts may take to be shown.
-    async fn seen_since(&self, before: &[Tally], decode: &[EntryPlan]) -> Vec<Seen> {
-        let begun = self.ctx.clock.now();
+    async fn seen_since(
+        &self,
+        before: &[Tally],
+        decode: &[EntryPlan],
+        is_cluster: bool,
+    ) -> Vec<Seen> {
+        let (begun, within) =
+            (self.ctx.clock.now(), if is_cluster { SHOWN_BY_RAY_WITHIN } else { SHOWN_WITHIN });
         let mut tick = tokio::time::interval(LOOK_EVERY);
         loop {
             tick.tick().await;
             let after = self.tallies(decode).await;
-            let seen: Vec<Seen> = before
-                .iter()
-                .zip(after)
-                .map(|(before, after)| Seen::between(*before, after))
-                .collect();
-            let is_late = self.ctx.clock.now().since(begun).to_std() >= SHOWN_WITHIN;
-            if recomputed(&seen).is_empty() || is_late {
+            let seen: Vec<Seen> = match is_cluster {
+                true => {
+                    let together = Seen::between(Tally::sum(before), Tally::sum(&after));
+                    vec![together; decode.len()]
+                }
+                false => {
+                    let pairs = before.iter().zip(after);
+                    pairs.map(|(before, after)| Seen::between(*before, after)).collect()
+                }
+            };
+            let is_late = self.ctx.clock.now().since(begun).to_std() >= within;
+            // What nodes have not shown yet may be shown with their next count.
+            let is_shown = !is_cluster || seen.contains(&Seen::Moved);
+            if (recomputed(&seen).is_empty() && is_shown) || is_late {
                 return seen;
             }
         }
@@ -192,6 +224,20 @@ mod tests {
 
     fn tally(bytes: Option<f64>, answered: Option<f64>) -> Tally {
         Tally { is_page: true, bytes, answered }
+    }
+
+    /// Ray's nodes show what all engines on them count, and a node may have none that decodes.
+    #[test]
+    fn nodes_of_a_cluster_are_told_by_what_grew_on_any_of_them() {
+        let sum = |a, b| Tally::sum(&[a, b]);
+        let before = sum(tally(None, Some(1.0)), tally(None, None));
+        let moved = sum(tally(None, Some(2.0)), tally(Some(4096.0), Some(1.0)));
+        assert_eq!(Seen::between(before, moved), Seen::Moved);
+        let untold = sum(tally(None, Some(2.0)), tally(None, Some(1.0)));
+        assert_eq!(Seen::between(before, untold), Seen::Untold);
+        let again = sum(tally(None, Some(3.0)), tally(Some(4096.0), Some(2.0)));
+        assert_eq!(Seen::between(moved, again), Seen::Recomputed);
+        assert_eq!(Tally::sum(&[Tally::default()]), Tally::default());
     }
 
     #[test]

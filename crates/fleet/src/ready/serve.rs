@@ -35,6 +35,8 @@ pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) deployment: &'a str,
     pub(super) replicas: u32,
+    /// Further deployments of it, which are counted first: the one above asks them.
+    pub(super) also: &'a BTreeMap<String, u32>,
 }
 
 impl Wait<'_> {
@@ -132,18 +134,40 @@ fn judge(ran: &Ran, wanted: Wanted<'_>) -> Found {
     let Some(application) = status.applications.get(wanted.name) else {
         return Found::NotYet("the cluster does not know it yet".to_owned());
     };
-    let deployment = application.deployments.get(wanted.deployment);
-    let running =
-        deployment.and_then(|d| d.replica_states.get("RUNNING")).copied().unwrap_or_default();
+    let own = (wanted.deployment, wanted.replicas);
+    let all = wanted.also.iter().map(|(name, n)| (name.as_str(), *n)).chain([own]);
+    let all: Vec<Counted<'_>> = all.map(|of| Counted::of(application, of)).collect();
     match application.status.as_str() {
-        "RUNNING" if running >= wanted.replicas => Found::Whole,
+        "RUNNING" if all.iter().all(|c| c.running >= c.wanted) => Found::Whole,
         "DEPLOY_FAILED" => Found::Failed(said(application)),
         state => {
-            let why = deployment.map(|d| one_line(&d.message)).filter(|m| !m.is_empty());
+            let counts: Vec<String> = all.iter().map(|c| c.words(all.len() > 1)).collect();
+            let why = all.iter().map(|c| &c.why).find(|why| !why.is_empty());
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            let all = wanted.replicas;
-            Found::NotYet(format!("{running} of {all} replicas run, it is {state}{why}"))
+            Found::NotYet(format!("{}, it is {state}{why}", counts.join(" and ")))
         }
+    }
+}
+
+/// A deployment of an application, with the replicas that run and those that are wanted.
+struct Counted<'a> {
+    name: &'a str,
+    running: u32,
+    wanted: u32,
+    why: String,
+}
+
+impl<'a> Counted<'a> {
+    fn of(application: &Application, (name, wanted): (&'a str, u32)) -> Self {
+        let found = application.deployments.get(name);
+        let running = found.and_then(|d| d.replica_states.get("RUNNING")).copied();
+        let why = found.map(|d| one_line(&d.message)).unwrap_or_default();
+        Self { name, running: running.unwrap_or_default(), wanted, why }
+    }
+
+    fn words(&self, is_named: bool) -> String {
+        let of = if is_named { format!(" of {}", self.name) } else { String::new() };
+        format!("{} of {} replicas{of} run", self.running, self.wanted)
     }
 }
 
@@ -169,6 +193,8 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
+    static NONE: BTreeMap<String, u32> = BTreeMap::new();
+
     const WANTED: Wanted<'_> = Wanted {
         serve: "serve",
         host: "a",
@@ -176,6 +202,7 @@ mod tests {
         name: "llms",
         deployment: "LLMServer:instances",
         replicas: 2,
+        also: &NONE,
     };
 
     /// `serve status` of Ray 2.60.0, while `state`, with `running` replicas and `message` of the instances.
@@ -214,6 +241,20 @@ mod tests {
             ..status("", 0, "")
         };
         assert_eq!(waits(refused), "`serve status` failed: Connection refused");
+    }
+
+    #[test]
+    fn pools_are_counted_one_by_one() {
+        let also = [("OpenAiIngress".to_owned(), 2)].into();
+        assert_eq!(
+            judge(&status("RUNNING", 2, ""), Wanted { also: &also, ..WANTED }),
+            Found::Whole
+        );
+        let also = [("Prefill:instances".to_owned(), 3)].into();
+        let waits = judge(&status("RUNNING", 2, ""), Wanted { also: &also, ..WANTED });
+        let want = "0 of 3 replicas of Prefill:instances run and 2 of 2 replicas of LLMServer:instances run, it is \
+                    RUNNING";
+        assert_eq!(waits, Found::NotYet(want.to_owned()));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use super::servers::{entries, port_url, port_urls, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
     DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
-    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, ReadyPlan, Role, StopPlan,
-    Turn,
+    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, RAY_METRICS, ReadyPlan, Role,
+    StopPlan, Turn,
 };
 use crate::cost::Taken;
 use crate::engine::{
-    CacheReset, Engine, Engines, LaunchRequest, Params, ProcessDraft, RouterFacts, find,
+    CacheReset, Engine, Engines, Given, LaunchRequest, Params, ProcessDraft, RouterFacts, find,
 };
 use crate::search::SearchPlan;
 use crate::spec::{Deploy, Experiment, Host, LimitSpec, ProbeKind, Problem, TelemetrySpec};
@@ -228,6 +228,13 @@ fn this_machine(deploy: &Deploy, shapes: &[Shape]) -> HostPlan {
     }
 }
 
+/// All instances of a deployment, each with what the user gives it.
+#[derive(Clone, Copy)]
+struct Pools<'a> {
+    instances: &'a [InstancePlan],
+    given: &'a [Given<'a>],
+}
+
 /// Everything that the parts of one deployment's plan are made from.
 struct Ctx<'a> {
     deploy: &'a Deploy,
@@ -283,16 +290,18 @@ impl Ctx<'_> {
             return Ok(Vec::new());
         }
         let mut out = Vec::new();
+        let given: Vec<Given<'_>> = shapes.iter().map(|shape| self.given(shape)).collect();
+        let pools = Pools { instances, given: &given };
         if let (Some(shape), Some(instance)) = (shapes.first(), instances.first()) {
             let extra = self.extra_ports(instances.len());
-            let request = self.request(shape, instance, instances, &extra);
+            let request = self.request(shape, instance, pools, &extra);
             for draft in self.engine.infra_processes(&request)? {
                 out.push(self.process(draft, None, &BTreeMap::new()));
             }
         }
         for (shape, instance) in shapes.iter().zip(instances) {
             let extra = self.extra_ports(instance.index as usize);
-            let request = self.request(shape, instance, instances, &extra);
+            let request = self.request(shape, instance, pools, &extra);
             let fill = |(name, value): (&String, &String)| {
                 self.engine.variable(value, &request).map(|value| (name.clone(), value))
             };
@@ -302,6 +311,16 @@ impl Ctx<'_> {
             }
         }
         Ok(out)
+    }
+
+    fn given<'b>(&self, shape: &'b Shape) -> Given<'b> {
+        let is_own =
+            |(name, value): &(&String, &String)| self.deploy.env.get(*name) != Some(*value);
+        let env = shape.env.iter().filter(is_own);
+        Given {
+            args: &shape.args,
+            env: env.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        }
     }
 
     fn extra_ports(&self, index: usize) -> Vec<u16> {
@@ -317,7 +336,7 @@ impl Ctx<'_> {
         &'b self,
         shape: &'b Shape,
         instance: &'b InstancePlan,
-        pools: &'b [InstancePlan],
+        pools: Pools<'b>,
         extra_ports: &'b [u16],
     ) -> LaunchRequest<'b> {
         LaunchRequest {
@@ -325,11 +344,12 @@ impl Ctx<'_> {
             platform: self.platform,
             model: self.model,
             instance,
-            instances: u32::try_from(pools.len()).unwrap_or(u32::MAX),
-            pools,
+            instances: u32::try_from(pools.instances.len()).unwrap_or(u32::MAX),
+            pools: pools.instances,
             hosts: self.hosts,
             launcher: self.deploy.launcher,
             args: &shape.args,
+            given: pools.given,
             params: self.engine_params,
             infra: self.deploy.infra.as_ref(),
             extra_ports,
@@ -603,19 +623,28 @@ impl Ctx<'_> {
 
     /// The proof that decode instances are sent what prefill instances computed, where they count it.
     fn blocks_moved(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
-        let name = self.engine.kv_page()?;
         let of = |role| instances.iter().filter(move |i| i.role == role);
         let prefill = of(Role::Prefill).count();
         let page = |instance: &InstancePlan| {
-            let url = port_url(processes, instance.index, name)?;
+            let url = port_url(processes, instance.index, self.engine.kv_page()?)?;
             Some(EntryPlan { url, instance: Some(instance.index) })
         };
-        let decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();
+        let mut decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();
+        if decode.is_empty() && of(Role::Decode).count() > 0 {
+            decode = node_pages(processes);
+        }
         // Enough for each instance to have a turn.
         let prompts = u32::try_from(prefill.max(decode.len())).unwrap_or(u32::MAX);
         let is_split = prefill > 0 && !decode.is_empty();
         is_split.then_some(Gate::BlocksMoved { decode, prompts })
     }
+}
+
+/// Where the nodes of a Ray cluster count what their engines do, whichever these are.
+fn node_pages(processes: &[ProcessPlan]) -> Vec<EntryPlan> {
+    let ports = processes.iter().flat_map(|p| &p.ports).filter(|port| port.name == RAY_METRICS);
+    let url = |port: &super::PortPlan| format!("http://{}:{}", port.addr, port.port);
+    ports.map(|port| EntryPlan { url: url(port), instance: None }).collect()
 }
 
 /// Seconds for bring-up and teardown, and for one output token of one request. Rough on purpose: it

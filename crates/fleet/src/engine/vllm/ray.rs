@@ -5,7 +5,7 @@
 //! whole fails or hangs, so it is started after.
 
 use super::{common, environment, program, server};
-use crate::engine::ray::{self, CLIENT_PORT, Cluster};
+use crate::engine::ray::{self, CLIENT_PORT, Cluster, Slots};
 use crate::engine::{Place, extra_port, set};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
 
@@ -27,7 +27,9 @@ pub(super) fn over_hosts(
         watched: None,
         has_scratch: request.platform.places_processes(),
     };
-    let raylet = |place: &Place<'_>| cluster.raylet(*place, environment(request, *place, true));
+    let raylet = |place: &Place<'_>| {
+        cluster.raylet(*place, &Slots::new(), environment(request, *place, true))
+    };
     let raylets = hosts.iter().map(raylet);
     Ok(raylets.chain([driver(&cluster, request, hosts)]).collect())
 }
