@@ -183,7 +183,7 @@ fn gate(gate: &Gate) -> String {
         Gate::Application { name, deployment, replicas, also, .. } if !also.is_empty() => {
             let all = also.iter().map(|(name, n)| (name, n)).chain([(deployment, replicas)]);
             let all: Vec<String> = all.map(|(name, n)| format!("{n} of {name}")).collect();
-            format!("application {name} of Ray Serve runs with {} replicas", all.join(" and "))
+            format!("application {name} of Ray Serve runs with replicas: {}", all.join(" and "))
         }
         Gate::Application { name, replicas, .. } => {
             format!("application {name} of Ray Serve runs with {replicas} replicas")

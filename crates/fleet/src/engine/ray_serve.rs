@@ -5,31 +5,31 @@
 //! choice. On KubeRay the same configuration is the `serveConfigV2` of a RayService.
 //!
 //! Prefill and decode pools are two deployments of one application (`build_pd_openai_app`): a decode replica has the
-//! prompt computed by a prefill replica, and loads the blocks by NIXL. Ray numbers the side channels of replicas
-//! itself, from 20000 on those of prefill and from 22000 on those of decode.
+//! prompt computed by a prefill replica, and loads the blocks by NIXL.
 //!
 //! Ray lists the model before a replica has loaded it, and `serve run` goes on when an application could not be
 //! deployed: `serve status` tells, which needs the cluster's dashboard.
 //!
-//! Extra ports: 0 Ray's client server, 1 the dashboard, from 2 on the nodes' pages of metrics.
+//! Extra ports: 0 Ray's client server, 1 the dashboard, from 2 on the nodes' pages of metrics, after them the side
+//! channels of NIXL.
+
+mod config;
 
 use super::ray::{self, CLIENT_PORT, Cluster, DASHBOARD, Watched};
 use super::{
-    HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, integer,
-    only_on, places, port, reach_addr, router, set, text, vllm,
+    HUB_ENV, Place, anywhere, control_host, draft, entry_port, extra_port, only_on, places, port,
+    reach_addr, router, set, text, vllm,
 };
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{
     EngineKind, Gate, HostPlan, InstancePlan, Platform, ProcessPlan, Role,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(super) struct RayServe;
 
-const IMPORT_PATH: &str = "ray.serve.llm:build_openai_app";
-const SPLIT_IMPORT_PATH: &str = "ray.serve.llm:build_pd_openai_app";
 /// Of vLLM, which Ray sets for each replica unless somebody has.
 const SIDE_CHANNEL: [&str; 2] = ["VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"];
 /// What the process of the application is called, and the file that it reads.
@@ -41,6 +41,8 @@ const APPLICATION: &str = "llms";
 const DEPLOYMENT: &str = "instances";
 const DASHBOARD_PORT: u16 = 8265;
 const METRICS_PORT: u16 = 8080;
+/// The extra port that is the first of the nodes' pages of metrics.
+const PAGES: usize = 2;
 
 impl Engine for RayServe {
     fn kind(&self) -> EngineKind {
@@ -146,12 +148,13 @@ fn on_their_cluster(request: &LaunchRequest<'_>) -> Result<ProcessDraft, String>
     let anywhere = anywhere(request.platform);
     let hosts = places(request, &anywhere)?;
     let host = hosts.first().map_or(&anywhere, |place| place.host);
-    let mut config = config(request);
+    let mut config = config::replicas(request);
     if hosts.len() > 1 {
-        config["placement_group_config"] = placement(request.instance, "PACK");
+        config["placement_group_config"] = config::placement(request.instance, "PACK");
     }
     let config = Value::Array(vec![config]);
-    let args = vec!["run".to_owned(), IMPORT_PATH.to_owned(), format!("llm_configs={config}")];
+    let args =
+        vec!["run".to_owned(), config::IMPORT_PATH.to_owned(), format!("llm_configs={config}")];
     let place = Place { rank: 0, host, ids: &[] };
     let mut process = draft(APP, place, "serve", args, super::Env::new());
     process.ports.push(port("http", &reach_addr(request, host), entry_port(request)));
@@ -175,7 +178,7 @@ fn on_own_cluster(request: &LaunchRequest<'_>) -> Result<Vec<ProcessDraft>, Stri
         client_port: extra_port(request, 0, CLIENT_PORT),
         watched: Some(Watched {
             dashboard: extra_port(request, 1, DASHBOARD_PORT),
-            metrics: extra_port(request, 2, METRICS_PORT),
+            metrics: extra_port(request, PAGES, METRICS_PORT),
         }),
         // In a job of Slurm it is told by a variable where to write.
         has_scratch: request.platform.places_processes(),
@@ -221,20 +224,19 @@ fn check(request: &LaunchRequest<'_>) -> Result<(), String> {
     if request.pools.iter().any(|i| i.dp > 1) {
         return Err("an instance of Ray Serve has no dp: say replicas instead".to_owned());
     }
-    let kind = |at: usize, i: &InstancePlan| {
-        (i.tp, i.pp, i.place.len() > 1, request.given.get(at).cloned())
+    let kinds = request.pools.iter().zip(request.given);
+    let kinds = kinds.map(|(i, given)| (i.role, (i.tp, i.pp, i.place.len() > 1, given)));
+    let kinds: Vec<_> = kinds.collect();
+    let is_like_first = |(role, kind): &(Role, _)| {
+        let first = kinds.iter().find(|(of, _)| of == role);
+        first.is_none_or(|(_, first)| first == kind)
     };
-    let is_like = |(at, i): (usize, &InstancePlan)| {
-        let first = request.pools.iter().enumerate().find(|(_, first)| first.role == i.role);
-        first.is_none_or(|(first_at, first)| kind(first_at, first) == kind(at, i))
-    };
-    match request.pools.iter().enumerate().all(is_like) {
+    match kinds.iter().all(is_like_first) {
         true => Ok(()),
-        false if is_split(request.pools) => Err("replicas of Ray Serve are alike: give all instances of a role one \
-                                                 shape, and the same args and env"
-            .to_owned()),
-        false => Err("replicas of Ray Serve are alike: give all instances one shape, and the same args and env"
-            .to_owned()),
+        false => {
+            Err("replicas of Ray Serve are alike: give all instances of a role one shape, and the same args and env"
+                .to_owned())
+        }
     }
 }
 
@@ -246,14 +248,10 @@ fn slots(request: &LaunchRequest<'_>, host: &HostPlan) -> ray::Slots {
         let here = instance.place.iter().filter(|place| place.host == host.name);
         let gpus: usize = here.map(|place| place.ids.len()).sum();
         if gpus > 0 {
-            *slots.entry(slot_of(instance.role)).or_default() += gpus;
+            *slots.entry(config::slot_of(instance.role)).or_default() += gpus;
         }
     }
     slots
-}
-
-fn slot_of(role: Role) -> String {
-    format!("scalebeam-pool:{}", role.name())
 }
 
 /// Every host of the cluster, `head` first, with the GPUs that instances have there.
@@ -283,128 +281,7 @@ fn application(
     set(&mut env, "RAY_ADDRESS", cluster.address());
     let args = vec!["run".to_owned(), format!("{{scratch}}/{CONFIG}")];
     let mut app = draft(APP, place, program(request), args, env);
-    app.files.insert(CONFIG.to_owned(), serve_config(request, place.host).to_string());
+    app.files.insert(CONFIG.to_owned(), config::application(request, hosts).to_string());
     app.after = Some(cluster.is_whole(hosts));
     app
-}
-
-/// What `serve run` reads: one proxy, on the head, and the application.
-fn serve_config(request: &LaunchRequest<'_>, head: &HostPlan) -> Value {
-    let (import_path, mut args) = match is_split(request.pools) {
-        true => {
-            let [prefill, decode] = [Role::Prefill, Role::Decode].map(|role| pool(request, role));
-            (SPLIT_IMPORT_PATH, json!({ "prefill_config": prefill, "decode_config": decode }))
-        }
-        false => {
-            let replicas = on_placed_gpus(config(request), request.instance);
-            (IMPORT_PATH, json!({ "llm_configs": [replicas] }))
-        }
-    };
-    let replicas = count(request.pools, |i| i.role != Role::Prefill);
-    let ingress = integer(request.params, "ingress_replicas").unwrap_or(replicas.into());
-    // Raylets offer a CPU a GPU, and these would take them from the replicas.
-    args["ingress_deployment_config"] = json!({
-        "num_replicas": ingress,
-        "ray_actor_options": { "num_cpus": 0 },
-    });
-    json!({
-        "proxy_location": "HeadOnly",
-        "http_options": { "host": bind_addr(request, head), "port": proxy_port(request) },
-        "applications": [{
-            "name": APPLICATION,
-            "route_prefix": "/",
-            "import_path": import_path,
-            "args": args,
-        }],
-    })
-}
-
-/// The instances of `role`, as one deployment that hands blocks over by NIXL.
-fn pool(request: &LaunchRequest<'_>, role: Role) -> Value {
-    let mut ours = request.pools.iter().zip(request.given).filter(|(i, _)| i.role == role);
-    let Some((instance, given)) = ours.next() else { return Value::Null };
-    let instances = count(request.pools, |i| i.role == role);
-    let request = LaunchRequest { instance, args: given.args, instances, ..*request };
-    let mut config = on_placed_gpus(config(&request), instance);
-    let kwargs = &mut config["engine_kwargs"];
-    if kwargs["kv_transfer_config"].is_null() {
-        kwargs["kv_transfer_config"] = typed(vllm::KV_TRANSFER);
-    }
-    if !given.env.is_empty() {
-        config["runtime_env"] = json!({ "env_vars": given.env });
-    }
-    config
-}
-
-/// `config` of replicas like `instance`, on the GPUs that raylets offer.
-fn on_placed_gpus(mut config: Value, instance: &InstancePlan) -> Value {
-    let strategy = if instance.place.len() > 1 { "PACK" } else { "STRICT_PACK" };
-    config["placement_group_config"] = placement(instance, strategy);
-    config["deployment_config"]["name"] = DEPLOYMENT.into();
-    config
-}
-
-/// A bundle a GPU of an instance, where pools are split on a GPU of its pool.
-fn placement(instance: &InstancePlan, strategy: &str) -> Value {
-    let gpus = usize::try_from(instance.gpus()).unwrap_or(0);
-    let mut bundle = json!({ "GPU": 1 });
-    if instance.role != Role::Aggregated {
-        bundle[slot_of(instance.role)] = 1.into();
-    }
-    json!({ "strategy": strategy, "bundles": vec![bundle; gpus] })
-}
-
-fn config(request: &LaunchRequest<'_>) -> Value {
-    json!({
-        "model_loading_config": {
-            "model_id": request.model.served,
-            "model_source": request.model.id,
-        },
-        "engine_kwargs": engine_kwargs(request),
-        "deployment_config": { "num_replicas": request.instances },
-    })
-}
-
-/// The user's flags as keyword arguments: `--max-num-seqs 32` is `max_num_seqs: 32`.
-fn engine_kwargs(request: &LaunchRequest<'_>) -> Map<String, Value> {
-    let (model, instance) = (request.model, request.instance);
-    let mut kwargs = Map::new();
-    kwargs.insert("tensor_parallel_size".to_owned(), instance.tp.into());
-    if instance.pp > 1 {
-        kwargs.insert("pipeline_parallel_size".to_owned(), instance.pp.into());
-    }
-    for (key, value) in [
-        ("revision", model.revision.clone().map(Value::from)),
-        ("dtype", model.dtype.clone().map(Value::from)),
-        ("max_model_len", model.max_len.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            kwargs.insert(key.to_owned(), value);
-        }
-    }
-    let mut args = request.args.iter().peekable();
-    while let Some(flag) = args.next() {
-        let Some(name) = flag.strip_prefix("--") else { continue };
-        let (name, value) = match name.split_once('=') {
-            Some((name, value)) => (name, typed(value)),
-            None => (
-                name,
-                args.next_if(|a| !a.starts_with("--")).map_or(Value::Bool(true), |v| typed(v)),
-            ),
-        };
-        match name.strip_prefix("no-") {
-            Some(name) if value == Value::Bool(true) => {
-                kwargs.insert(name.replace('-', "_"), Value::Bool(false))
-            }
-            _ => kwargs.insert(name.replace('-', "_"), value),
-        };
-    }
-    kwargs
-}
-
-fn typed(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(value @ (Value::Number(_) | Value::Bool(_) | Value::Object(_))) => value,
-        _ => Value::from(text),
-    }
 }

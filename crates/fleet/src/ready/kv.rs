@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Counts may be shown some steps of the engine after the answer.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
-/// The agent of a node of Ray is told by its engines every few seconds.
+/// Engines tell the agent of their node of Ray every few seconds.
 const SHOWN_BY_RAY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A page that is not there within so long is not there.
@@ -41,9 +41,7 @@ impl Tally {
             answered: page.number(Word::RequestsDone),
         }
     }
-}
 
-impl Tally {
     /// Of all together: what any of them tells.
     fn sum(all: &[Self]) -> Self {
         let sum = |of: fn(&Self) -> Option<f64>| {
@@ -102,22 +100,36 @@ fn recomputed(seen: &[Seen]) -> Vec<usize> {
     (0..seen.len()).filter(|at| is_wrong(&seen[*at])).collect()
 }
 
-fn note(entry: &EntryPlan, seen: Seen) -> Option<String> {
+/// Pages that are told apart: each of an instance by itself, those of the nodes of a cluster together, since any of
+/// them may have the instances that decode.
+fn told_apart(pages: &[EntryPlan]) -> Vec<&[EntryPlan]> {
+    match is_cluster(pages) {
+        true => vec![pages],
+        false => pages.chunks(1).collect(),
+    }
+}
+
+fn is_cluster(pages: &[EntryPlan]) -> bool {
+    pages.iter().all(|page| page.instance.is_none())
+}
+
+fn note(pages: &[EntryPlan], seen: Seen) -> Option<String> {
     let what = match seen {
         Seen::Moved | Seen::Recomputed => return None,
         Seen::Idle => "was sent no prompt",
         Seen::Untold => "does not export vllm:nixl_bytes_transferred",
         Seen::Unseen => "shows no page of metrics",
     };
-    let name = named(entry);
+    let name = named(pages);
     Some(format!("{name} {what}, so whether key-value blocks reach it was not told"))
 }
 
-/// `decode instance 1 (http://HOST:PORT)`
-fn named(entry: &EntryPlan) -> String {
-    match entry.instance {
-        Some(index) => format!("decode instance {index} ({})", base(entry)),
-        None => format!("the node at {}", base(entry)),
+/// `decode instance 1 (http://HOST:PORT)`, or a cluster by the pages of all its nodes.
+fn named(pages: &[EntryPlan]) -> String {
+    let urls = pages.iter().map(base).collect::<Vec<_>>().join(", ");
+    match pages.first().and_then(|page| page.instance) {
+        Some(index) => format!("decode instance {index} ({urls})"),
+        None => format!("the Ray cluster ({urls})"),
     }
 }
 
@@ -136,7 +148,8 @@ impl Wait<'_> {
         prompts: u32,
         doing: &Mutex<Doing>,
     ) -> Result<Vec<String>, FleetError> {
-        let before = self.tallies(decode).await;
+        let decode = told_apart(decode);
+        let before = self.tallies(&decode).await;
         for entry in &self.plan.entries {
             let url = format!("{}{}", base(entry), Api::Completions.path(true));
             let what = format!("waiting for key-value blocks to move behind {}", base(entry));
@@ -148,13 +161,13 @@ impl Wait<'_> {
             }
         }
         begin("waiting for decode instances to count", "all prompts were answered", doing);
-        let is_cluster = decode.iter().all(|entry| entry.instance.is_none());
-        let seen = self.seen_since(&before, decode, is_cluster).await;
+        let seen = self.seen_since(&before, &decode).await;
         let wrong = recomputed(&seen);
         if wrong.is_empty() {
-            return Ok(decode.iter().zip(seen).filter_map(|(e, seen)| note(e, seen)).collect());
+            return Ok(decode.iter().zip(seen).filter_map(|(of, seen)| note(of, seen)).collect());
         }
-        let names: Vec<String> = wrong.iter().filter_map(|at| decode.get(*at)).map(named).collect();
+        let names: Vec<String> =
+            wrong.iter().filter_map(|at| Some(named(decode.get(*at)?))).collect();
         Err(FleetError::NothingMoved {
             deployment: self.plan.name.clone(),
             instances: names.join(" and "),
@@ -162,44 +175,39 @@ impl Wait<'_> {
     }
 
     /// Looks until all is well, or for as long as counts may take to be shown.
-    async fn seen_since(
-        &self,
-        before: &[Tally],
-        decode: &[EntryPlan],
-        is_cluster: bool,
-    ) -> Vec<Seen> {
-        let (begun, within) =
-            (self.ctx.clock.now(), if is_cluster { SHOWN_BY_RAY_WITHIN } else { SHOWN_WITHIN });
+    async fn seen_since(&self, before: &[Tally], decode: &[&[EntryPlan]]) -> Vec<Seen> {
+        let begun = self.ctx.clock.now();
+        let is_ray = decode.iter().any(|pages| is_cluster(pages));
+        let within = if is_ray { SHOWN_BY_RAY_WITHIN } else { SHOWN_WITHIN };
         let mut tick = tokio::time::interval(LOOK_EVERY);
         loop {
             tick.tick().await;
             let after = self.tallies(decode).await;
-            let seen: Vec<Seen> = match is_cluster {
-                true => {
-                    let together = Seen::between(Tally::sum(before), Tally::sum(&after));
-                    vec![together; decode.len()]
-                }
-                false => {
-                    let pairs = before.iter().zip(after);
-                    pairs.map(|(before, after)| Seen::between(*before, after)).collect()
-                }
-            };
+            let seen: Vec<Seen> = before
+                .iter()
+                .zip(after)
+                .map(|(before, after)| Seen::between(*before, after))
+                .collect();
             let is_late = self.ctx.clock.now().since(begun).to_std() >= within;
-            // What nodes have not shown yet may be shown with their next count.
-            let is_shown = !is_cluster || seen.contains(&Seen::Moved);
-            if (recomputed(&seen).is_empty() && is_shown) || is_late {
+            // Ray's page has a name only once something was counted under it.
+            let is_told = !is_ray || seen.contains(&Seen::Moved);
+            if (recomputed(&seen).is_empty() && is_told) || is_late {
                 return seen;
             }
         }
     }
 
-    async fn tallies(&self, decode: &[EntryPlan]) -> Vec<Tally> {
+    async fn tallies(&self, decode: &[&[EntryPlan]]) -> Vec<Tally> {
         let mut tallies = Vec::new();
-        for entry in decode {
-            let url = format!("{}/metrics", base(entry));
-            let page = tokio::time::timeout(PAGE_WITHIN, self.client.get(&url)).await;
-            let page = page.ok().and_then(Result::ok).filter(|a| a.status == 200);
-            tallies.push(page.map_or_else(Tally::default, |page| Tally::of(&page.body)));
+        for pages in decode {
+            let mut each = Vec::new();
+            for page in *pages {
+                let url = format!("{}/metrics", base(page));
+                let page = tokio::time::timeout(PAGE_WITHIN, self.client.get(&url)).await;
+                let page = page.ok().and_then(Result::ok).filter(|a| a.status == 200);
+                each.push(page.map_or_else(Tally::default, |page| Tally::of(&page.body)));
+            }
+            tallies.push(Tally::sum(&each));
         }
         tallies
     }
@@ -238,6 +246,24 @@ mod tests {
         let again = sum(tally(None, Some(3.0)), tally(Some(4096.0), Some(2.0)));
         assert_eq!(Seen::between(moved, again), Seen::Recomputed);
         assert_eq!(Tally::sum(&[Tally::default()]), Tally::default());
+    }
+
+    #[test]
+    fn instances_are_told_apart_and_nodes_together() {
+        let page = |n: u32, instance| EntryPlan { url: format!("http://h{n}:1"), instance };
+        let told = |pages: &[EntryPlan]| -> Vec<String> {
+            told_apart(pages).into_iter().filter_map(|of| note(of, Seen::Untold)).collect()
+        };
+        let tail = "does not export vllm:nixl_bytes_transferred, so whether key-value blocks reach it was not told";
+        assert_eq!(
+            told(&[page(0, Some(2)), page(1, Some(3))]),
+            [
+                format!("decode instance 2 (http://h0:1) {tail}"),
+                format!("decode instance 3 (http://h1:1) {tail}")
+            ]
+        );
+        let nodes = [page(0, None), page(1, None)];
+        assert_eq!(told(&nodes), [format!("the Ray cluster (http://h0:1, http://h1:1) {tail}")]);
     }
 
     #[test]

@@ -370,6 +370,46 @@ fn raylets_and_the_application_of_ray_serve_are_steps_of_a_job() {
     insta::assert_snapshot!(job_from(deploy, "with_files="));
 }
 
+/// Each pool has its own flags, variables and GPUs, whichever process reads them.
+#[test]
+fn pools_of_ray_serve_keep_what_is_theirs() {
+    let deploy = "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nargs = [\"--max-num-seqs\", \"8\"]\n\
+                  env = { BOTH = \"1\", MINE = \"no\" }\n\
+                  [[deploy.pool]]\nrole = \"prefill\"\nworkers = 2\ntp = 2\nplace = [\"a:0-1\", \"a:2-3\"]\n\
+                  [[deploy.pool]]\nrole = \"decode\"\nworkers = 1\nplace = [\"a:4\"]\n\
+                  args = [\"--max-num-seqs\", \"64\"]\nenv = { MINE = \"yes\" }";
+    let hosts = "[host.a]\ngpus = 8\naddr = \"10.0.0.1\"\n";
+    let plan = planned_on(hosts, deploy);
+    let app = plan.deployments[0].processes.iter().find(|p| !p.files.is_empty()).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&app.files["serve.json"]).unwrap();
+    insta::assert_json_snapshot!(config["applications"][0]);
+}
+
+/// A second pool of a role would be started with the flags of the first.
+#[test]
+fn pools_of_one_role_are_alike_in_ray_serve() {
+    let refused = |second: &str| {
+        let pool = |role: &str, more: &str| {
+            format!("[[deploy.pool]]\nrole = \"{role}\"\nworkers = 1\n{more}\n")
+        };
+        let text = format!(
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.a]\ngpus = 3\naddr = \"10.0.0.1\"\n\
+             [[deploy]]\nname = \"one\"\nplatform = \"slurm\"\nengine = \"ray-serve-llm\"\n{}{}{}\
+             [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
+             [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n",
+            pool("prefill", "place = [\"a:0\"]"),
+            pool("decode", "place = [\"a:1\"]"),
+            pool("decode", second),
+        );
+        Experiment::parse(&text, "t.toml", engines()).err().map(|e| e.0[0].message.clone())
+    };
+    assert_eq!(refused("place = [\"a:2\"]"), None);
+    let alike = "replicas of Ray Serve are alike: give all instances of a role one shape, and the same args and env";
+    for second in ["args = [\"--enforce-eager\"]", "env = { MINE = \"yes\" }"] {
+        assert_eq!(refused(&format!("place = [\"a:2\"]\n{second}")).as_deref(), Some(alike));
+    }
+}
+
 /// What a step runs is what the plan says: files are where the command looks for them, and words are as they were.
 #[test]
 fn a_step_has_its_files_before_its_command() {

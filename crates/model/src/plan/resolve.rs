@@ -624,18 +624,18 @@ impl Ctx<'_> {
     /// The proof that decode instances are sent what prefill instances computed, where they count it.
     fn blocks_moved(&self, instances: &[InstancePlan], processes: &[ProcessPlan]) -> Option<Gate> {
         let of = |role| instances.iter().filter(move |i| i.role == role);
-        let prefill = of(Role::Prefill).count();
+        let [prefill, decodes] = [Role::Prefill, Role::Decode].map(|role| of(role).count());
         let page = |instance: &InstancePlan| {
             let url = port_url(processes, instance.index, self.engine.kv_page()?)?;
             Some(EntryPlan { url, instance: Some(instance.index) })
         };
         let mut decode: Vec<EntryPlan> = of(Role::Decode).filter_map(page).collect();
-        if decode.is_empty() && of(Role::Decode).count() > 0 {
+        if decode.is_empty() {
             decode = node_pages(processes);
         }
         // Enough for each instance to have a turn.
-        let prompts = u32::try_from(prefill.max(decode.len())).unwrap_or(u32::MAX);
-        let is_split = prefill > 0 && !decode.is_empty();
+        let prompts = u32::try_from(prefill.max(decodes)).unwrap_or(u32::MAX);
+        let is_split = prefill > 0 && decodes > 0 && !decode.is_empty();
         is_split.then_some(Gate::BlocksMoved { decode, prompts })
     }
 }
