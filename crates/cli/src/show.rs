@@ -181,7 +181,7 @@ fn gate(gate: &Gate) -> String {
         }
         Gate::Workers { path, expected } => format!("{expected} workers well by GET {path}"),
         Gate::Application { name, deployment, replicas, also, .. } if !also.is_empty() => {
-            let all = also.iter().map(|(name, n)| (name, n)).chain([(deployment, replicas)]);
+            let all = also.iter().chain([(deployment, replicas)]);
             let all: Vec<String> = all.map(|(name, n)| format!("{n} of {name}")).collect();
             format!("application {name} of Ray Serve runs with replicas: {}", all.join(" and "))
         }

@@ -400,3 +400,19 @@ fn a_gate_s_own_time_is_within_that_of_all_and_of_a_gate_that_is_waited_for() {
         "{plan:?}"
     );
 }
+
+/// What Ray's prefill replicas refuse would be found out after minutes of bring-up, by each request.
+#[test]
+fn a_forced_length_that_prefill_replicas_of_ray_serve_refuse_is_told() {
+    let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
+    let told = |text: &str| Lab::new(text).say("plan", &["--deploy", "split"]).expect_code(0);
+    let refuses =
+        "split: Ray Serve's prefill replicas refuse a request whose min_tokens is above 1";
+    let said = told(&text);
+    assert!(!format!("{}{}", said.stdout, said.stderr).contains(refuses), "{said:?}");
+    for least in ["", "body = { min_tokens = 24 }"] {
+        let line = text.lines().find(|line| line.starts_with("body ")).unwrap();
+        let said = told(&text.replacen(line, least, 1));
+        assert!(format!("{}{}", said.stdout, said.stderr).contains(refuses), "{least}: {said:?}");
+    }
+}

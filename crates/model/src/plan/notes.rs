@@ -1,6 +1,6 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
-use super::{DeploymentPlan, Mode, PlanNote, Platform, PointPlan};
+use super::{DeploymentPlan, EngineKind, Mode, PlanNote, Platform, PointPlan, Role};
 use crate::spec::{Experiment, TelemetrySpec, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub(super) fn notes(
     loads(experiment, points, &mut out);
     tails(experiment, points, &mut out);
     lengths(experiment, &mut out);
+    least_lengths(experiment, deployments, &mut out);
     caches(experiment, deployments, &mut out);
     control::control(experiment, deployments, &mut out);
     later(experiment, deployments, &mut out);
@@ -118,6 +119,28 @@ fn lengths(experiment: &Experiment, out: &mut Vec<PlanNote>) {
                     api.name()
                 ),
                 "leave force_len out, and compare times per token rather than end to end",
+            ));
+        }
+    }
+}
+
+/// Ray Serve (2.60) has a prefill replica answer with one token, and leaves the least number as it was: vLLM then
+/// refuses the request.
+fn least_lengths(experiment: &Experiment, deployments: &[DeploymentPlan], out: &mut Vec<PlanNote>) {
+    let is_split = |d: &&DeploymentPlan| {
+        d.engine == EngineKind::RayServeLlm && d.instances.iter().any(|i| i.role == Role::Prefill)
+    };
+    let names: Vec<&str> = deployments.iter().filter(is_split).map(|d| d.name.as_str()).collect();
+    for (i, workload) in experiment.workload.iter().enumerate() {
+        let least = workload.body.get("min_tokens").and_then(serde_json::Value::as_u64);
+        if !names.is_empty() && workload.force_len == Some(true) && least.is_none_or(|n| n > 1) {
+            out.push(note(
+                format!("workload[{i}].force_len"),
+                format!(
+                    "{}: Ray Serve's prefill replicas refuse a request whose min_tokens is above 1",
+                    names.join(", ")
+                ),
+                "add body = { min_tokens = 1 } to the workload: ignore_eos alone forces the length with vLLM",
             ));
         }
     }
