@@ -63,6 +63,14 @@ fn prefill_and_decode_are_two_deployments_of_one_application() {
     let point = &results["points"][0];
     assert_eq!(point["outcomes"]["completed"], 32, "{point:#}");
     assert_eq!(point["metrics"]["output_tokens"]["min"], 24.0, "{point:#}");
+    // Each pool is where its place says: bytes are counted on the node of decode.
+    let engines = point["trials"][0]["engines"].as_array().unwrap();
+    let received = |node: &str| {
+        let engine = engines.iter().find(|e| e["name"] == node);
+        engine.and_then(|e| e["values"]["kv_received_bytes"]["counter"]["risen"].as_f64())
+    };
+    assert!(received("node b") > Some(0.0), "{engines:#?}");
+    assert_eq!(received("node a"), None, "{engines:#?}");
     // The gate looked whether blocks move, and found nothing to remark.
     let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
     assert!(!journal.contains("key-value blocks"), "{journal}");
