@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod advise;
 mod doubts;
+mod draws;
 mod machines;
 mod pairs;
 mod real;

@@ -1,7 +1,7 @@
 //! Which deployment is best, by how much, how surely, why the others are not, and what would change the answer: one
 //! sentence per load level, and a few more.
 
-use super::compare::draws::misses_bring_ups;
+use super::compare::draws::missed;
 use super::compare::{Side, groups, one};
 use super::doubt::percent;
 use super::loss::Loss;
@@ -57,13 +57,26 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
     }
     verdict.more.extend(assumed(&against, best.trials.len()));
     verdict.more.extend(fewer_trials(group));
-    let is_missed = rest.iter().any(|(_, side)| misses_bring_ups(best, side));
-    verdict.more.extend(is_missed.then(|| {
-        "what differs from one bring-up to the next is in no interval, since trials are of one: interleave = \
-         \"bring-ups\" measures it"
-            .to_owned()
-    }));
+    let missing = |(_, side): &&(f64, &Side<'_>)| missed(best, side, true).is_some();
+    let missing: Vec<&str> =
+        rest.iter().filter(missing).map(|(_, side)| side.result.deployment.as_str()).collect();
+    verdict.more.extend(not_held(name, &missing, missing.len() == rest.len()));
     verdict
+}
+
+/// That bring-ups of `best` or of one of `missing` are too few to tell how they differ; of a part of the pairs only by
+/// name.
+fn not_held(best: &str, missing: &[&str], are_all: bool) -> Option<String> {
+    let pairs = match are_all {
+        true => String::new(),
+        false => format!(" between {best} and {}", missing.join(", ")),
+    };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "what differs from one bring-up to the next is in no interval{pairs}, since a side has only one of them: \
+             interleave = \"bring-ups\" measures it"
+        )
+    })
 }
 
 /// Who has a value that can be trusted, the best first.

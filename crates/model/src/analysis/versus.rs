@@ -5,11 +5,11 @@
 //! not compared, unless that is forced, and then every number is marked.
 
 use super::MeasuredPoint;
-use super::compare::draws::misses_bring_ups;
+use super::compare::draws::missed;
 use super::compare::{Side, family, names};
 use crate::plan::{DeploymentPlan, Plan};
 use crate::ran::Ran;
-use crate::results::{Comparison, ComparisonVerdict, PointResult, Results};
+use crate::results::{Comparison, ComparisonVerdict, Drawn, PointResult, Results};
 use crate::trust::TrustLevel;
 use serde::Serialize;
 
@@ -75,9 +75,18 @@ pub struct Asked<'a> {
     pub force: bool,
 }
 
-/// Said where trials are the largest that there is enough of.
-const NOT_HELD: &str = "what differs from one bring-up to the next, since there are too few of them: interleave = \
-                        \"bring-ups\" in the file, or several runs a side, measures it";
+/// Said where there are too few of the larger ones.
+const fn not_held(missed: Drawn) -> &'static str {
+    match missed {
+        Drawn::Runs => {
+            "what differs from one run to the next, since a side has only one: two or more runs a side measure it"
+        }
+        Drawn::BringUps | Drawn::Trials => {
+            "what differs from one bring-up to the next, since there are too few of them: interleave = \"bring-ups\" \
+             in the file, or several runs a side, measures it"
+        }
+    }
+}
 
 /// Who is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -298,6 +307,10 @@ pub fn versus(
         [unlike, of_points.concat(), provenance::differences(first_a, first_b)].concat();
     let not_known = provenance::not_known(a, b);
     let of_points = of_points.into_iter().map(|unlike| [within.clone(), unlike].concat());
+    let are_of_one_run = [a, b].concat().iter().all(|c| c.results.run == first_a.results.run);
+    let point = |(pair, unlike): (&(&Pooled<'_>, &Pooled<'_>), Vec<Difference>)| {
+        matched(*pair, are_of_one_run, unlike, asked)
+    };
     Ok(Versus {
         format: COMPARE_FORMAT,
         a: contestant(first_a, more_a),
@@ -308,7 +321,7 @@ pub fn versus(
         not_known,
         forced: is_unlike || !within.is_empty(),
         unmatched: unmatched(&of_a, &of_b),
-        points: pairs.iter().zip(of_points).map(|((x, y), d)| matched(x, y, d, asked)).collect(),
+        points: pairs.iter().zip(of_points).map(point).collect(),
     })
 }
 
@@ -353,7 +366,12 @@ fn judged(differences: &[Difference], not_known: &[NotKnown]) -> Provenance {
     }
 }
 
-fn matched(x: &Pooled<'_>, y: &Pooled<'_>, unlike: Vec<Difference>, asked: &Asked<'_>) -> Matched {
+fn matched(
+    (x, y): (&Pooled<'_>, &Pooled<'_>),
+    are_of_one_run: bool,
+    unlike: Vec<Difference>,
+    asked: &Asked<'_>,
+) -> Matched {
     let (a, b) = (&x.side(), &y.side());
     let metrics = if asked.metrics.is_empty() { names(&[]) } else { asked.metrics.clone() };
     let reasons = |name: &str, side: &Side<'_>| -> Vec<String> {
@@ -371,7 +389,7 @@ fn matched(x: &Pooled<'_>, y: &Pooled<'_>, unlike: Vec<Difference>, asked: &Aske
         trust: (a.result.trust.level, b.result.trust.level),
         reasons: [reasons("A", a), reasons("B", b)].concat(),
         unlike,
-        not_held: misses_bring_ups(a, b).then(|| NOT_HELD.to_owned()),
+        not_held: missed(a, b, are_of_one_run).map(|of| not_held(of).to_owned()),
         absent: absent.map(|name| (*name).to_owned()).collect(),
         comparisons,
     }

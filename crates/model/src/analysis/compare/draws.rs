@@ -3,6 +3,9 @@
 //! Trials of one bring-up share what that bring-up decided by chance, and those of one run share its day. So the
 //! largest of the three of which there are enough is what is counted, and each counts once, whatever it holds. Where
 //! there are too few of the larger, what these differ by is in no interval, and that is said.
+//!
+//! **Invariant:** a run or a bring-up is never the only one of a side that is counted. The mean of its trials would
+//! hide how far these lie apart, and what the other side spreads by would be taken for it.
 
 use super::Side;
 use crate::plan::Platform;
@@ -12,10 +15,16 @@ use crate::stats::contrast::is_spread_told;
 /// From the largest to the smallest.
 const UNITS: [Drawn; 3] = [Drawn::Runs, Drawn::BringUps, Drawn::Trials];
 
-/// What two sides have enough of, so that their spread tells how such differ; nothing where they have not even enough
-/// trials.
+/// What two sides have enough of, so that their spread tells how such differ: of runs or bring-ups two a side, of
+/// trials one a side and four in all. Nothing where they have not even enough trials.
 pub(super) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
-    UNITS.into_iter().find(|unit| is_spread_told((unit.count(side), unit.count(base))))
+    UNITS.into_iter().find(|unit| {
+        let counts = (unit.count(side), unit.count(base));
+        match unit {
+            Drawn::Runs | Drawn::BringUps => counts.0.min(counts.1) >= 2,
+            Drawn::Trials => is_spread_told(counts),
+        }
+    })
 }
 
 /// The same of a side by itself, which needs `fewest` of them.
@@ -23,9 +32,23 @@ pub(in crate::analysis) fn of_one(side: &Side<'_>, fewest: usize) -> Option<Draw
     UNITS.into_iter().find(|unit| unit.count(side) >= fewest)
 }
 
-/// Whether what one bring-up differs from the next by is in no interval between the two, although it could be.
-pub(in crate::analysis) fn misses_bring_ups(side: &Side<'_>, base: &Side<'_>) -> bool {
-    of_two(side, base) == Some(Drawn::Trials) && is_brought_up(side) && is_brought_up(base)
+/// Of what it is in no interval between the two how one differs from the next, although it could be: of bring-ups, or
+/// of runs. Sides of one run share its day.
+pub(in crate::analysis) fn missed(
+    side: &Side<'_>,
+    base: &Side<'_>,
+    are_of_one_run: bool,
+) -> Option<Drawn> {
+    let are_several = |unit: Drawn| unit.count(side).max(unit.count(base)) > 1;
+    let are_both_brought_up = || is_brought_up(side) && is_brought_up(base);
+    match of_two(side, base)? {
+        Drawn::Runs => None,
+        Drawn::BringUps | Drawn::Trials if are_several(Drawn::Runs) => Some(Drawn::Runs),
+        Drawn::Trials if are_both_brought_up() || are_several(Drawn::BringUps) => {
+            Some(Drawn::BringUps)
+        }
+        Drawn::BringUps | Drawn::Trials => (!are_of_one_run).then_some(Drawn::Runs),
+    }
 }
 
 /// A server of somebody else was there before, and stays.

@@ -13,10 +13,14 @@ use crate::stats::bootstrap::{interval, resample};
 use crate::stats::contrast::{Contrast, FOR_WELCH, between, mean_error};
 use crate::stats::percentile::percentile_of;
 use crate::stats::scaling::Spread;
+use crate::units::significant;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Trials a side from which whole trials are drawn, where single ones are too small for a statistic of their own.
 const TRIALS_FOR_BLOCKS: usize = 10;
+
+/// The ratio of pooled values may lie so far from that of the means, relative, without a word.
+const VISIBLE: f64 = 0.03;
 
 /// Half of a 95 % interval in standard errors that are known.
 const HALF_OF_NORMAL: f64 = 1.959_964;
@@ -62,6 +66,7 @@ pub(super) fn ratio(
         Some(unit) => {
             let (a, b) = (unit.logarithms(name, side)?, unit.logarithms(name, base)?);
             let (contrast, method) = between(&a, &b, unit.name())?;
+            let method = method + &of_means(&contrast, unit.name(), pooled);
             Some(measured(contrast, method))
         }
         None => within_runs(metric, stat, side, base, pooled),
@@ -76,6 +81,18 @@ pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_
         Some((error, freedom)) => Spread { error, freedom },
         None => Spread { error: run_to_run(metric, stat) / HALF_OF_NORMAL, freedom: f64::INFINITY },
     }
+}
+
+/// What the ratio is of, where it is visibly not that of the values beside it.
+fn of_means(contrast: &Contrast, units: &str, pooled: f64) -> String {
+    if (pooled.ln() - contrast.log_ratio).abs() < VISIBLE.ln_1p() {
+        return String::new();
+    }
+    format!(
+        "; the ratio is of the geometric means of these {units}, the values shown are of all trials taken together \
+         (their ratio: {})",
+        significant(pooled)
+    )
 }
 
 fn measured(contrast: Contrast, method: String) -> Ratio {

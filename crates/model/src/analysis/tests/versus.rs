@@ -266,6 +266,13 @@ fn each_run_of_a_side_counts_once_and_its_doubts_stay() {
     let tpot = pair.comparisons().find(|c| c.metric == "tpot.p50").unwrap();
     assert_eq!((tpot.drawn, tpot.verdict), (Drawn::Trials, ComparisonVerdict::Worse));
     assert!(pair.points[0].not_held.as_ref().unwrap().contains("one bring-up to the next"));
+    // The only run of a side does not count as one: its trials do, and that is said.
+    let found = hold_all([&[&a[0], &a[1]], &[&b[0]]], &Asked::default()).unwrap();
+    let tpot = found.comparisons().find(|c| c.metric == "tpot.p50").unwrap();
+    assert_eq!(tpot.drawn, Drawn::Trials);
+    assert!(tpot.ratio.method.starts_with("Welch over 3 and 6 trials"), "{tpot:?}");
+    let not_held = found.points[0].not_held.as_ref().unwrap();
+    assert!(not_held.starts_with("what differs from one run to the next, since a side has only"));
     // One that is not trusted makes its side so, by name.
     let mut bad = of(1_050);
     bad.trials[0].records.iter_mut().take(20).for_each(|r| {
