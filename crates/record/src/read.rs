@@ -132,7 +132,7 @@ impl RunReader {
         let trial = TrialReader::open(&dir)?;
         let mut facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
         facts.telemetry = telemetry::read_or_why(&dir)?;
-        facts.bring_up = facts.bring_up.or_else(|| trial.session()?.checked_add(1));
+        facts.bring_up = trial.bring_up();
         let read = match trial.records() {
             Ok(read) => read,
             // One damaged file must not cost the points that are whole.
@@ -239,6 +239,14 @@ impl TrialReader {
     /// Position in [`Manifest::sessions`] of the process that measured it.
     pub fn session(&self) -> Option<u32> {
         self.file.as_ref().map(|f| f.session)
+    }
+
+    /// Which bring-up of its deployment it was begun on, from 1. Absent where it was killed before it could say so.
+    pub fn bring_up(&self) -> Option<u32> {
+        let at_the_end = || self.info().and_then(|info| info.bring_up);
+        // Before it was written at all, each session brought a deployment up once.
+        let by_session = || self.session()?.checked_add(1);
+        self.file.as_ref()?.bring_up.or_else(at_the_end).or_else(by_session)
     }
 
     /// When its phases were; absent for a partial trial.

@@ -99,6 +99,10 @@ pub(crate) struct TrialFile {
     pub(crate) session: u32,
     /// When it was begun.
     pub(crate) begun_at: Nanos,
+    /// Which bring-up of its deployment it was begun on, from 1: a trial that was cut short has nothing else that says
+    /// so. Earlier versions wrote it at the end only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bring_up: Option<u32>,
     /// Written when the trial has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<Ended>,

@@ -175,7 +175,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Begins a trial at `begun_at`. What an earlier attempt left is set aside as `<trial>.partial-N`.
+    /// Begins a trial at `begun_at`, on the `bring_up`-th bring-up of its deployment, from 1. What an earlier attempt left is set aside as `<trial>.partial-N`.
     ///
     /// # Errors
     /// When the plan has no such trial, it is complete already, or its directory cannot be written.
@@ -184,6 +184,7 @@ impl RunWriter {
         point_id: &str,
         trial: u32,
         begun_at: Nanos,
+        bring_up: u32,
     ) -> Result<TrialWriter, RecordError> {
         let dir = self
             .trial_dir(point_id, trial)
@@ -200,6 +201,7 @@ impl RunWriter {
             trial,
             session: self.session(),
             begun_at,
+            bring_up: Some(bring_up),
             ended: None,
         };
         file.write(&dir)?;

@@ -203,7 +203,8 @@ pub(super) async fn measure(
     if pause(campaign, point).await {
         return Ok(Ended::Interrupted);
     }
-    let writer = campaign.writer.trial(&point.id, trial.number, campaign.clock.now())?;
+    let now = campaign.clock.now();
+    let writer = campaign.writer.trial(&point.id, trial.number, now, bench.bring_up)?;
     let control = Control::new();
     let salt = salt(campaign, point, trial);
     let mut point = point.clone();

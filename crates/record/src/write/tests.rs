@@ -122,7 +122,7 @@ fn record(index: u64) -> RequestRecord {
 fn a_reader_that_has_enough_gets_no_more() {
     let root = tempfile::tempdir().unwrap();
     let run = create(root.path()).unwrap();
-    let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+    let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
     let dir = trial.dir().to_owned();
     (0..5).for_each(|i| trial.append(record(i)).unwrap());
     trial.seal(info()).unwrap();
@@ -204,7 +204,7 @@ proptest! {
     ) {
         let root = tempfile::tempdir().unwrap();
         let run = create(root.path()).unwrap();
-        let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+        let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
         let dir = trial.dir().to_owned();
         for r in &records {
             trial.append(r.clone()).unwrap();
@@ -224,7 +224,7 @@ fn killed_between_any_two_steps_of_a_seal_the_trial_is_whole_and_a_resume_ends_i
     for step in [Step::TablesWritten, Step::TokensPublished, Step::RequestsPublished] {
         let root = tempfile::tempdir().unwrap();
         let run = create(root.path()).unwrap();
-        let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+        let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
         let dir = trial.dir().to_owned();
         let records: Vec<_> = (0..50).map(record).collect();
         for r in &records {
@@ -240,7 +240,7 @@ fn killed_between_any_two_steps_of_a_seal_the_trial_is_whole_and_a_resume_ends_i
         assert!(run.is_complete(POINT, 1).unwrap());
         assert!(!dir.join(layout::SEGMENT).exists(), "{step:?}");
         assert_eq!(read_one(&dir).unwrap().records, records, "{step:?}");
-        assert!(matches!(run.trial(POINT, 1, Nanos(1)), Err(RecordError::AlreadySealed { .. })));
+        assert!(matches!(run.trial(POINT, 1, Nanos(1), 1), Err(RecordError::AlreadySealed { .. })));
     }
 }
 
@@ -248,7 +248,7 @@ fn killed_between_any_two_steps_of_a_seal_the_trial_is_whole_and_a_resume_ends_i
 fn a_killed_trial_is_partial_and_a_resume_sets_it_aside() {
     let root = tempfile::tempdir().unwrap();
     let run = create(root.path()).unwrap();
-    let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+    let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
     trial.append(record(0)).unwrap();
     let dir = trial.dir().to_owned();
     trial.abandon().unwrap();
@@ -259,7 +259,7 @@ fn a_killed_trial_is_partial_and_a_resume_sets_it_aside() {
 
     let run = reopen(&run_dir).unwrap();
     assert_eq!(run.remaining().unwrap().len(), 2);
-    let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+    let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
     trial.append(record(7)).unwrap();
     trial.seal(info()).unwrap();
     assert_eq!(run.remaining().unwrap().len(), 1);
@@ -277,6 +277,29 @@ fn a_killed_trial_is_partial_and_a_resume_sets_it_aside() {
     assert_eq!((measured[0].trials[0].number, measured[0].trials[0].partial), (1, false));
     assert_eq!(reader.manifest().status, RunStatus::Complete);
     assert!(!reader.is_complete().unwrap());
+}
+
+/// Of rounds in one session a cut-short trial must not be taken for one of the first bring-up.
+#[test]
+fn a_trial_says_its_bring_up_from_its_begin_and_older_runs_by_their_session() {
+    let root = tempfile::tempdir().unwrap();
+    let run = create(root.path()).unwrap();
+    let trial = run.trial(POINT, 1, Nanos(1), 3).unwrap();
+    let dir = trial.dir().to_owned();
+    trial.abandon().unwrap();
+    let reader = RunReader::open(run.dir()).unwrap();
+    let of = || reader.measured_points().unwrap()[0].trials[0].facts.bring_up;
+    assert_eq!(TrialReader::open(&dir).unwrap().state(), TrialState::Partial);
+    assert_eq!(of(), Some(3));
+
+    let mut file = TrialFile { bring_up: None, ..TrialFile::read(&dir).unwrap() };
+    file.write(&dir).unwrap();
+    assert!(!std::fs::read_to_string(dir.join(layout::TRIAL)).unwrap().contains("bring_up"));
+    assert_eq!(of(), Some(1), "written before there were rounds: the first session");
+    let info = TrialInfo { bring_up: Some(2), ..info() };
+    file.ended = Some(crate::trial::Ended { records: 0, info });
+    file.write(&dir).unwrap();
+    assert_eq!(of(), Some(2), "written at the end only");
 }
 
 #[test]
@@ -320,7 +343,7 @@ fn what_cannot_be_written_or_is_no_run_is_named() {
     let error = RunReader::open(root.path()).unwrap_err().to_string();
     assert!(error.contains("is not a run directory"), "{error}");
     let run = create(root.path()).unwrap();
-    let error = run.trial("d/l/../../x", 1, Nanos(1)).unwrap_err().to_string();
+    let error = run.trial("d/l/../../x", 1, Nanos(1), 1).unwrap_err().to_string();
     assert!(error.contains("no trial 1 of point"), "{error}");
 }
 
@@ -328,7 +351,7 @@ fn what_cannot_be_written_or_is_no_run_is_named() {
 fn a_damaged_file_is_an_error_that_names_it_and_never_a_panic() {
     let root = tempfile::tempdir().unwrap();
     let run = create(root.path()).unwrap();
-    let mut trial = run.trial(POINT, 1, Nanos(1)).unwrap();
+    let mut trial = run.trial(POINT, 1, Nanos(1), 1).unwrap();
     let dir = trial.dir().to_owned();
     for i in 0..5 {
         trial.append(record(i)).unwrap();
