@@ -158,6 +158,9 @@ fn refusal(error: NotComparable) -> Failure {
             "runs of one side are repeats of one thing; --force takes them together all the same, with every number marked"
         }
         NotComparable::Twice { .. } => "a run is no repeat of itself: name it once",
+        NotComparable::Itself { .. } => {
+            "a run is no repeat of itself: name another run, or another deployment of it"
+        }
         NotComparable::NothingInCommon { .. } => {
             "levels are matched by the names of their load and level; measure both under the same load"
         }

@@ -44,9 +44,10 @@ fn a_slower_run_is_a_regression_and_the_faster_one_is_none() {
 
     compare(&slow, &fast, &asked).expect_code(0);
     compare(&slow, &fast, &["--metrics", "tpot.p50", "--fail-on", "difference"]).expect_code(1);
-    // Against itself nothing differs, and it lies within any margin.
-    let said = compare(&fast, &fast, &["--margin", "50%", "--metrics", "tpot.p50"]).expect_code(0);
-    assert!(said.stdout.contains("alike within the margin of 50"), "{}", said.stdout);
+    // Against itself it would always be alike.
+    let said = compare(&fast, &fast, &["--margin", "50%"]).expect_code(2);
+    assert!(said.stderr.contains(" is on both sides"), "{}", said.stderr);
+    assert!(said.stderr.contains("name another run"), "{}", said.stderr);
 }
 
 #[test]
@@ -110,6 +111,7 @@ fn one_deployment_of_several_is_named_and_what_is_wrong_is_said() {
     let of = |name: &str| format!("{}:{name}", dir.display());
     let said = say(["compare", &of("one"), &of("two"), "--margin", "60%"]);
     assert!(said.stdout.starts_with("A  one of lab (run "), "{}", said.stderr);
+    assert!(said.stdout.contains("alike within the margin of 60"), "{}", said.stdout);
     assert!(!said.stdout.contains("command line"), "ports and names are none: {}", said.stdout);
     for (args, part) in [
         ([of("one"), dir.display().to_string()], "has 2 deployments, and one is compared"),

@@ -9,6 +9,7 @@ use super::compare::draws::missed;
 use super::compare::{Side, family, names};
 use crate::plan::{DeploymentPlan, Plan};
 use crate::ran::Ran;
+use crate::request::RequestRecord;
 use crate::results::{Comparison, ComparisonVerdict, Drawn, PointResult, Results};
 use crate::trust::TrustLevel;
 use serde::Serialize;
@@ -45,6 +46,19 @@ impl<'a> Contender<'a> {
     fn ran(&self) -> impl Iterator<Item = &'a Ran> {
         let name = self.deployment;
         self.results.ran.iter().filter(move |ran| ran.deployment == name)
+    }
+
+    /// Whether both are one deployment of one run. Runs that two machines began in the same second may have one name;
+    /// their requests are never of the same nanoseconds.
+    fn is_same(&self, other: &Contender<'_>) -> bool {
+        fn records<'b>(of: &Contender<'b>) -> impl Iterator<Item = &'b RequestRecord> {
+            let (name, measured) = (of.deployment, of.measured);
+            let own = measured.iter().filter(move |m| m.plan.deployment == name);
+            own.flat_map(|m| &m.trials).flat_map(|t| &t.records)
+        }
+        self.results.run == other.results.run
+            && self.deployment == other.deployment
+            && records(self).eq(records(other))
     }
 
     /// What was asked for of it and measured, searches apart.
@@ -250,6 +264,14 @@ pub enum NotComparable {
         /// Its id.
         run: String,
     },
+    /// A run is no other than itself.
+    #[error("{deployment} of run {run} is on both sides")]
+    Itself {
+        /// Its id.
+        run: String,
+        /// The deployment of it.
+        deployment: String,
+    },
     /// They met no load in common.
     #[error("{} and {} met no level of a load in common: the first {}, the second {}", .names.0, .names.1, levels(.met, 0), levels(.met, 1))]
     NothingInCommon {
@@ -275,7 +297,7 @@ fn levels(met: &[Vec<String>; 2], side: usize) -> String {
 /// `b` against `a`, each one run or several that are repeats of one thing. Without a run on a side nothing is met.
 ///
 /// # Errors
-/// When they met no load in common, or were not asked the same, or the runs of a side are no repeats, and it is not
+/// When a run is on both sides, they met no load in common, or were not asked the same, or the runs of a side are no repeats, and it is not
 /// forced.
 pub fn versus(
     a: &[Contender<'_>],
@@ -283,6 +305,10 @@ pub fn versus(
     asked: &Asked<'_>,
 ) -> Result<Versus, NotComparable> {
     let within = [side::repeats("A", a, asked)?, side::repeats("B", b, asked)?].concat();
+    if let Some(both) = a.iter().find(|x| b.iter().any(|y| x.is_same(y))) {
+        let (run, deployment) = (both.results.run.clone(), both.deployment.to_owned());
+        return Err(NotComparable::Itself { run, deployment });
+    }
     let (of_a, of_b) = (side::pooled(a, asked), side::pooled(b, asked));
     let (Some((first_a, more_a)), Some((first_b, more_b))) = (a.split_first(), b.split_first())
     else {
@@ -303,10 +329,11 @@ pub fn versus(
         unlike.extend(of_points.concat());
         return Err(NotComparable::Unlike { names, unlike });
     }
+    let marked = [within.clone(), unlike.clone()].concat();
     let differences =
         [unlike, of_points.concat(), provenance::differences(first_a, first_b)].concat();
     let not_known = provenance::not_known(a, b);
-    let of_points = of_points.into_iter().map(|unlike| [within.clone(), unlike].concat());
+    let of_points = of_points.into_iter().map(|unlike| [marked.clone(), unlike].concat());
     let are_of_one_run = [a, b].concat().iter().all(|c| c.results.run == first_a.results.run);
     let point = |(pair, unlike): (&(&Pooled<'_>, &Pooled<'_>), Vec<Difference>)| {
         matched(*pair, are_of_one_run, unlike, asked)

@@ -67,7 +67,8 @@ fn hold(a: &OneRun, b: &OneRun, asked: &Asked<'_>) -> Result<Versus, NotComparab
         [a, b].map(|run| vec![MeasuredPoint { plan: &run.point, trials: run.trials.clone() }]);
     let results = [0, 1].map(|i| {
         let run = [a, b][i];
-        let results = analyse(&run.plan, &measured[i], &Frame { run: "r", ..Frame::default() });
+        let frame = Frame { run: ["r0", "r1"][i], ..Frame::default() };
+        let results = analyse(&run.plan, &measured[i], &frame);
         Results { ran: run.ran.clone(), ..results }
     });
     let [of_a, of_b] = [0, 1].map(|i| {
@@ -173,7 +174,10 @@ fn sides_that_were_not_asked_the_same_are_refused_unless_it_is_forced() {
         let error = hold(&plain, &other, &Asked::default()).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
         let asked = Asked { force: true, ..Asked::default() };
-        assert!(hold(&plain, &other, &asked).unwrap().forced);
+        let forced = hold(&plain, &other, &asked).unwrap();
+        assert!(forced.forced);
+        // Every number is marked, whatever it is that differs.
+        assert!(forced.points.iter().all(|p| !p.unlike.is_empty()));
     };
     refused(|run| run.deployment().model = "other".into(), "model (m and other)");
     refused(|run| run.plan.model.tokenizer = Some("t".into()), "tokenizer (not given and t)");
@@ -196,6 +200,42 @@ fn sides_that_were_not_asked_the_same_are_refused_unless_it_is_forced() {
     });
     let error = hold(&none, &other, &Asked::default()).unwrap_err().to_string();
     assert!(error.contains("prefix_hit_ratio under load/c2 (0 % and 80 %)"), "{error}");
+}
+
+/// What broke off before the server counted was counted here, and makes no other workload.
+#[test]
+fn a_request_that_broke_off_says_nothing_of_who_counts_tokens() {
+    let (whole, mut died) = (OneRun::new("a", &PLAIN), OneRun::new("a", &PLAIN));
+    let last = &mut died.trials[3].records[59];
+    (last.outcome, last.token_source) = (Outcome::Failed, Some(TokenSource::Chunks));
+    hold(&whole, &died, &Asked::default()).unwrap();
+    died.trials[3].records[59].outcome = Outcome::Completed;
+    let error = hold(&whole, &died, &Asked::default()).unwrap_err().to_string();
+    assert!(error.contains("who counts tokens under load/c2 (usage and usage, chunks)"), "{error}");
+}
+
+/// A comparison of a run with itself would always find nothing.
+#[test]
+fn a_run_is_not_on_both_sides() {
+    let run = OneRun::new("a", &PLAIN);
+    let measured = [MeasuredPoint { plan: &run.point, trials: run.trials.clone() }];
+    let results = analyse(&run.plan, &measured, &Frame { run: "r", ..Frame::default() });
+    let results = Results { ran: run.ran.clone(), ..results };
+    let of = |measured| Contender {
+        deployment: "a",
+        plan: &run.plan,
+        measured,
+        results: &results,
+        tool: "1",
+    };
+    let asked = Asked { force: true, ..Asked::default() };
+    let error = versus(&[of(&measured)], &[of(&measured)], &asked).unwrap_err().to_string();
+    assert_eq!(error, "a of run r is on both sides");
+    // A run of that name that another machine began in the same second.
+    let mut trials = run.trials.clone();
+    trials[0].records[0].finished_at = Nanos(1);
+    let others = [MeasuredPoint { plan: &run.point, trials }];
+    assert!(versus(&[of(&measured)], &[of(&others)], &asked).is_ok());
 }
 
 #[test]

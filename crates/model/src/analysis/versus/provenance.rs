@@ -6,7 +6,7 @@ use crate::analysis::compare::Side;
 use crate::fingerprint::Fact;
 use crate::plan::{DeploymentPlan, EnvValue, ProcessPlan};
 use crate::ran::{Ran, RanHost};
-use crate::request::TokenSource;
+use crate::request::{Outcome, TokenSource};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Mean lengths that differ by more than this, relative to the first, are not of one workload.
@@ -68,8 +68,10 @@ pub(in crate::analysis) fn unlike_requests(a: &Side<'_>, b: &Side<'_>) -> Vec<Di
     out.into_iter().flatten().collect()
 }
 
+/// A request that broke off before the server's count came has only what was counted here.
 fn token_sources(side: &Side<'_>) -> String {
     let records = side.trials.iter().flat_map(|t| &t.records);
+    let records = records.filter(|r| r.outcome == Outcome::Completed);
     let sources: BTreeSet<TokenSource> = records.filter_map(|r| r.token_source).collect();
     joined(sources.into_iter().map(TokenSource::name))
 }

@@ -48,10 +48,7 @@ pub(super) fn repeats(
     let id = |of: &Contender<'_>| of.results.run.clone();
     let mut forced = Vec::new();
     for (n, run) in more.iter().enumerate() {
-        let is_same = |other: &&Contender<'_>| {
-            other.results.run == run.results.run && other.deployment == run.deployment
-        };
-        if runs.iter().take(n + 1).any(|other| is_same(&other)) {
+        if runs.iter().take(n + 1).any(|other| other.is_same(run)) {
             return Err(NotComparable::Twice { side: name, run: id(run) });
         }
         let points = first.sides().flat_map(|x| {
