@@ -5,6 +5,7 @@ use crate::metric::Named;
 use crate::number;
 use crate::table::{self, Grid};
 use crate::text::{draw_grid, item, line};
+use scalebeam_model::analysis::compare::SMALLEST_DIFFERENCE;
 use scalebeam_model::analysis::versus::{Contestant, Matched, Provenance, Versus};
 use scalebeam_model::results::{Comparison, ComparisonVerdict};
 use scalebeam_model::trust::TrustLevel;
@@ -121,6 +122,7 @@ fn would_decide(c: &Comparison) -> Option<String> {
     }
     Some(match (c.trials_to_decide, c.detectable) {
         (Some(n), _) => format!("{n} {} each", c.drawn.name()),
+        (None, Some(_)) if is_too_small(c) => "none: below 1 %".to_owned(),
         (None, Some(_)) => format!("> 100 {} each", c.drawn.name()),
         (None, None) => "repeats = 3".to_owned(),
     })
@@ -179,9 +181,14 @@ fn between(c: &Comparison) -> String {
 fn in_spite(c: &Comparison) -> &'static str {
     match c.ratio.low > 1.0 || c.ratio.high < 1.0 {
         false => "",
-        true if (c.ratio.point - 1.0).abs() < 0.01 => ", since less than 1 % is not called one",
+        true if is_too_small(c) => ", since less than 1 % is not called one",
         true => ", since as many metrics as these show one as large by chance",
     }
+}
+
+/// What was seen is not called a difference, however surely it is there.
+fn is_too_small(c: &Comparison) -> bool {
+    (c.ratio.point - 1.0).abs() < SMALLEST_DIFFERENCE
 }
 
 /// What would have been seen, and what it takes to see more.
@@ -193,6 +200,9 @@ fn sensitivity(c: &Comparison) -> String {
     let drawn = c.drawn.name();
     let decides = match c.trials_to_decide {
         Some(n) => format!("{n} {drawn} a side would decide, were they like these"),
+        None if is_too_small(c) => {
+            format!("more {drawn} would not decide, since less than 1 % is not called a difference")
+        }
         None => format!("a hundred {drawn} a side like these would not decide"),
     };
     let seen = number::percent(detectable * 100.0);
@@ -295,6 +305,8 @@ mod tests {
             "no difference that we can see, since as many metrics as these show one as large by chance",
             "no difference that we can see, since less than 1 % is not called one",
             "repeats = 3 or more on both sides would tell.",
+            "none: below 1 %",
+            "more trials would not decide, since less than 1 % is not called a difference.",
             "met by one of them only: users/c16",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");

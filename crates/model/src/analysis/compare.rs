@@ -20,7 +20,7 @@ pub(super) mod draws;
 mod ratio;
 
 /// The smallest relative difference that is called one. Two runs of one deployment differ by that much.
-const SMALLEST_DIFFERENCE: f64 = 0.01;
+pub const SMALLEST_DIFFERENCE: f64 = 0.01;
 
 /// The chance at which any metric of a pair may be called different where none is.
 const ALPHA: f64 = 0.05;
@@ -188,7 +188,8 @@ impl Weighed<'_> {
         let is_open = verdict == ComparisonVerdict::NoDifferenceSeen && is_measured;
         let drawn = draws::of_two(side, base).unwrap_or_default();
         let units = (drawn.count(side), drawn.count(base));
-        let needed = || contrast.trials_to_decide(units, test.alpha, test.margin);
+        let needed =
+            || contrast.trials_to_decide(units, (test.alpha, SMALLEST_DIFFERENCE), test.margin);
         Comparison {
             metric: self.name.to_owned(),
             load: side.result.load.clone(),

@@ -153,17 +153,26 @@ fn change(nearest: &Comparison, per_gpu: bool) -> String {
     }
 }
 
-/// What would decide where nothing did.
+/// What would decide where nothing did, and of whom nothing would.
 fn undecided(against: &[Comparison]) -> Option<String> {
     let open = against.iter().filter(|c| c.verdict == ComparisonVerdict::NoDifferenceSeen);
     let trials = open.clone().filter_map(|c| c.trials_to_decide).max()?;
+    let is_hopeless = |c: &&Comparison| c.p_value.is_some() && c.trials_to_decide.is_none();
+    let never: Vec<&str> = open.clone().filter(is_hopeless).map(|c| c.baseline.as_str()).collect();
+    let but = match never.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; not from {}: a hundred are too few, or less than 1 % is not called a difference",
+            never.join(", ")
+        ),
+    };
     let drawn = open.clone().next()?.drawn.name();
     let repeats = if drawn == Drawn::Trials.name() {
         format!(" (repeats = {trials})")
     } else {
         String::new()
     };
-    Some(format!("{trials} {drawn} a side would tell them apart in 80 of 100 cases{repeats}"))
+    Some(format!("{trials} {drawn} a side would tell them apart in 80 of 100 cases{repeats}{but}"))
 }
 
 /// Intervals that hold an assumption in place of what runs differ by.

@@ -140,22 +140,24 @@ impl Contrast {
 
     /// Trials a side that would decide, were they like the `trials` that there are: with which a difference as large
     /// as this one is found at the chance `alpha`, or shown to lie within `margin`, in 80 of 100. Absent where more
-    /// than a hundred would be needed.
+    /// than a hundred would be needed. A difference that is smaller than `floor`, relative, is not called one, however
+    /// surely it is there.
     pub fn trials_to_decide(
         &self,
         trials: (usize, usize),
-        alpha: f64,
+        (alpha, floor): (f64, f64),
         margin: Option<f64>,
     ) -> Option<u32> {
         let each = 1.0 / trials.0 as f64 + 1.0 / trials.1 as f64;
         let variance = self.error * self.error / each;
         let size = self.log_ratio.abs();
+        let above = (self.ratio() - 1.0).abs() - floor;
         let room = margin.map_or(0.0, |m| m.ln_1p() - size);
         let decides = |n: u32| {
             let (n, freedom) = (f64::from(n), 2.0 * f64::from(n) - 2.0);
             let error = (2.0 * variance / n).sqrt();
             let is_enough = |apart: f64, lift: f64| apart > 0.0 && apart >= lift * error;
-            is_enough(size, lift(alpha / 2.0, FOUND, freedom))
+            is_enough(size, lift(alpha / 2.0, FOUND, freedom)) && is_enough(above, FOUND)
                 || is_enough(room, lift(EQUIVALENCE, SHOWN, freedom))
         };
         let more = u32::try_from(trials.0.max(trials.1)).unwrap_or(MOST_TRIALS) + 1;

@@ -110,20 +110,26 @@ fn an_equivalence_is_seldom_said_of_what_is_as_far_apart_as_the_margin() {
 fn as_many_trials_as_were_said_decide() {
     // 2 % apart, trials 2 % around that: three do not tell.
     let now = Contrast { log_ratio: 0.02, error: 0.02 * (2.0_f64 / 3.0).sqrt(), freedom: 4.0 };
-    let n = now.trials_to_decide((3, 3), 0.05, None).unwrap();
+    let n = now.trials_to_decide((3, 3), (0.05, 0.01), None).unwrap();
     let of = |n: usize| {
         share(3, |rng| {
             let (a, b) = sides(n, 0.02_f64.exp_m1(), 0.02, rng);
-            welch(&a, &b).unwrap().p_value() < 0.05
+            let found = welch(&a, &b).unwrap();
+            found.p_value() < 0.05 && (found.ratio() - 1.0).abs() >= 0.01
         })
     };
     let (enough, less) = (of(n as usize), of(n as usize - 3));
     assert!(enough >= 0.77 && less < 0.8, "{n} trials: {enough}, three less: {less}");
 
+    // Surely there, and too small to be called a difference: no number of trials decides.
+    let small = Contrast { log_ratio: 0.006, error: 0.000_5, freedom: 4.0 };
+    assert_eq!(small.trials_to_decide((3, 3), (0.05, 0.01), None), None);
+    assert!(small.trials_to_decide((3, 3), (0.05, 0.0), None).is_some());
+
     // Nothing apart: only a margin can be decided about.
     let none = Contrast { log_ratio: 0.0, ..now };
-    assert_eq!(none.trials_to_decide((3, 3), 0.05, None), None);
-    let n = none.trials_to_decide((3, 3), 0.05, Some(0.03)).unwrap();
+    assert_eq!(none.trials_to_decide((3, 3), (0.05, 0.01), None), None);
+    let n = none.trials_to_decide((3, 3), (0.05, 0.01), Some(0.03)).unwrap();
     let shown = share(4, |rng| {
         let (a, b) = sides(n as usize, 0.0, 0.02, rng);
         welch(&a, &b).unwrap().is_within(0.03)
