@@ -322,6 +322,7 @@ pub fn versus(
         return Err(nothing_in_common(names, &of_a, &of_b));
     }
     let mut unlike = provenance::unlike(first_a, first_b);
+    unlike.extend(provenance::unlike_currencies(first_a, first_b, &asked.metrics));
     let of_points: Vec<Vec<Difference>> =
         pairs.iter().map(|(x, y)| provenance::unlike_points(&x.side(), &y.side())).collect();
     let is_unlike = !unlike.is_empty() || of_points.iter().any(|d| !d.is_empty());

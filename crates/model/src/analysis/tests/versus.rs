@@ -214,6 +214,23 @@ fn a_request_that_broke_off_says_nothing_of_who_counts_tokens() {
     assert!(error.contains("who counts tokens under load/c2 (usage and usage, chunks)"), "{error}");
 }
 
+#[test]
+fn costs_of_two_currencies_are_not_compared() {
+    let priced = |currency: &str| {
+        let mut run = OneRun::new("a", &PLAIN);
+        run.deployment().price_per_hour = Some(4.0);
+        let currency = Some(currency.to_owned());
+        run.plan.prices = Some(crate::cost::Prices { currency, ..Default::default() });
+        run
+    };
+    let (dollars, euros) = (priced("USD"), priced("EUR"));
+    let asked = Asked { metrics: vec!["cost"], ..Asked::default() };
+    let error = hold(&dollars, &euros, &asked).unwrap_err().to_string();
+    assert!(error.contains("currency (USD and EUR)"), "{error}");
+    assert!(hold(&dollars, &dollars, &asked).is_ok());
+    assert!(hold(&dollars, &euros, &Asked::default()).is_ok(), "no cost is asked for");
+}
+
 /// A comparison of a run with itself would always find nothing.
 #[test]
 fn a_run_is_not_on_both_sides() {

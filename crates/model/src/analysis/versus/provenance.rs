@@ -4,9 +4,11 @@
 use super::{Contender, Difference, NotKnown};
 use crate::analysis::compare::Side;
 use crate::fingerprint::Fact;
+use crate::metrics;
 use crate::plan::{DeploymentPlan, EnvValue, ProcessPlan};
 use crate::ran::{Ran, RanHost};
 use crate::request::{Outcome, TokenSource};
+use crate::stats::percentile::split;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Mean lengths that differ by more than this, relative to the first, are not of one workload.
@@ -37,6 +39,23 @@ pub(super) fn unlike_points(a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
     let modes = [a, b].map(|s| s.point.mode.name());
     let mode = difference(&under(a, "load mode"), modes[0], modes[1]);
     mode.into_iter().chain(unlike_requests(a, b)).collect()
+}
+
+/// The currency, where both have a price and one of `metrics` is of it.
+pub(super) fn unlike_currencies(
+    a: &Contender<'_>,
+    b: &Contender<'_>,
+    metrics: &[&str],
+) -> Option<Difference> {
+    let is_cost = |name: &&str| {
+        metrics::find(split(name).0).is_some_and(|metric| metric.unit.contains("currency"))
+    };
+    let has_price = |c: &Contender<'_>| c.deployed().is_some_and(|d| d.price_per_hour.is_some());
+    let currency = |c: &Contender<'_>| {
+        text(&c.plan.prices.as_ref().and_then(|prices| prices.currency.clone()))
+    };
+    let is_asked = metrics.iter().any(|name| is_cost(&name)) && has_price(a) && has_price(b);
+    is_asked.then(|| difference("currency", currency(a), currency(b))).flatten()
 }
 
 fn under(side: &Side<'_>, what: &str) -> String {

@@ -55,8 +55,9 @@ pub(super) fn repeats(
             let met = run.sides().find(|y| super::is_met_by(&x, y));
             met.map_or_else(Vec::new, |y| provenance::unlike_points(&x, &y))
         });
+        let currencies = provenance::unlike_currencies(first, run, &asked.metrics);
         let unlike = [provenance::unlike(first, run), provenance::differences(first, run)].concat();
-        let unlike: Vec<Difference> = unlike.into_iter().chain(points).collect();
+        let unlike: Vec<Difference> = unlike.into_iter().chain(currencies).chain(points).collect();
         if !unlike.is_empty() && !asked.force {
             return Err(NotComparable::NoRepeats {
                 side: name,
