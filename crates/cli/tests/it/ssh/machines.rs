@@ -5,7 +5,7 @@
 use super::{LOAD, Live, experiment, nothing_left, only_run, run_args, runs};
 use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
-use crate::known::{CORES, Truth, measured, within_two_percent};
+use crate::known::{CORES, Truth, measured, within_two_percent_and_a_reading};
 use crate::support::{marked_processes, wait_for};
 use crate::usage::{mean, rows, usage, why};
 use serde_json::Value;
@@ -187,7 +187,8 @@ fn ssh_an_agent_that_is_killed_or_suspended_is_told_and_gives_no_wrong_number() 
     let machine = rows(usage, "hosts", "b")[0];
     let read = mean(&machine["cpu_pct"]) / 100.0 * machine["cores"].as_f64().unwrap();
     let (from, to) = measured(&only_run(&hosts), "pair");
-    within_two_percent("cores in use", read, cores.rate(from, to));
+    let both = (read, cores.rate(from, to));
+    within_two_percent_and_a_reading("cores in use", both, (from, to));
     assert_eq!(machine["cpu_pct"]["max"], Value::Null, "{machine}");
     let processes = rows(usage, "processes", "b");
     let serves = |p: &&&Value| p["role"] == "aggregated" && p["cpu_cores"]["mean"].is_f64();

@@ -54,7 +54,7 @@ pub(super) fn unlike_currencies(
     let currency = |c: &Contender<'_>| {
         text(&c.plan.prices.as_ref().and_then(|prices| prices.currency.clone()))
     };
-    let is_asked = metrics.iter().any(|name| is_cost(&name)) && has_price(a) && has_price(b);
+    let is_asked = metrics.iter().any(is_cost) && has_price(a) && has_price(b);
     is_asked.then(|| difference("currency", currency(a), currency(b))).flatten()
 }
 
