@@ -306,7 +306,7 @@ mod tests {
             "no difference that we can see, since less than 1 % is not called one",
             "repeats = 3 or more on both sides would tell.",
             "none: below 1 %",
-            "more trials would not decide, since less than 1 % is not called a difference.",
+            "trials would not decide, since less than 1 % is not called a difference.",
             "met by one of them only: users/c16",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
