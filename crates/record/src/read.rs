@@ -210,15 +210,13 @@ impl TrialReader {
     /// # Errors
     /// When the system refuses to read the state file, or another version wrote it.
     pub fn open(dir: &Path) -> Result<Self, RecordError> {
-        let dir = dir.to_owned();
-        match TrialFile::state(&dir) {
-            Ok((state, file)) => Ok(Self { dir, state, file, unreadable: None }),
-            Err(RecordError::Json { source, .. }) => {
-                let unreadable = Some(source.to_string());
-                Ok(Self { dir, state: TrialState::Partial, file: None, unreadable })
-            }
-            Err(error) => Err(error),
-        }
+        let (state, file) = TrialFile::state(dir)?;
+        let is_there = file.is_none() && dir.join(layout::TRIAL).exists();
+        let unreadable = match is_there.then(|| TrialFile::read(dir)) {
+            Some(Err(RecordError::Json { source, .. })) => Some(source.to_string()),
+            _ => None,
+        };
+        Ok(Self { dir: dir.to_owned(), state, file, unreadable })
     }
 
     /// Its directory, where telemetry and logs of the trial lie.

@@ -143,7 +143,7 @@ impl TrialFile {
         }
         let file = match Self::read(dir) {
             Ok(file) => file,
-            Err(RecordError::Damaged { .. }) => {
+            Err(RecordError::Damaged { .. } | RecordError::Json { .. }) => {
                 return Ok((TrialState::Partial, None));
             }
             Err(error) => return Err(error),

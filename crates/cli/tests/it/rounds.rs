@@ -191,7 +191,7 @@ fn one_that_fails_in_the_second_round_keeps_its_first_and_the_others_go_on() {
     }
     let results = say(["report", dir.to_str().unwrap(), "--json"]).json();
     let method = results["comparisons"][0]["ratio"]["method"].as_str().unwrap();
-    assert!(method.starts_with("Student over 3 and 1 bring-ups"), "{method}");
+    assert!(method.starts_with("Student over 3 and 1 trials"), "{method}");
     assert_eq!(marked_processes(&lab.runs()), []);
     drop(taken);
     let results = resume(&dir);
