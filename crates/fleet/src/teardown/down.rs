@@ -164,12 +164,16 @@ fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError>
 /// Processes here that carry the mark of the run and that its journal does not name: it was cut, or lost.
 fn unnamed(run_dir: &Path, contents: &Contents) -> Result<Vec<Target>, FleetError> {
     let named = targets_of(contents);
+    // A node or a pod may be on this machine: what a platform started is taken down through it.
+    let given: Vec<String> =
+        claims::of(contents).into_iter().map(|claimed| claimed.claim.deployment).collect();
     let mut out: Vec<Target> = Vec::new();
     let (_, _, boot) = look(&[])?;
     for marked in process::marked_in(run_dir) {
         let is_it = |t: &Target| t.process == marked.process && t.mark == marked.mark;
-        if !named.iter().chain(&out).any(is_it) {
-            out.push(Target::of_mark(&marked, &boot));
+        let target = Target::of_mark(&marked, &boot);
+        if !named.iter().chain(&out).any(is_it) && !given.contains(&target.deployment) {
+            out.push(target);
         }
     }
     Ok(out)
