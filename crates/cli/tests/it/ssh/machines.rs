@@ -172,8 +172,9 @@ fn ssh_a_cut_link_to_an_agent_costs_no_reading() {
 #[ignore = "needs root, ip and sshd: run by ci/test"]
 fn ssh_an_agent_that_is_killed_or_suspended_is_told_and_gives_no_wrong_number() {
     let hosts = Hosts::new(&["a", "b"]);
-    let live = under_load(&hosts, &watched(&hosts, SLOW, NINE_SECONDS, "interval = \"200ms\""));
+    // Before the window begins, or it would tell of another.
     let cores = Truth::start(&hosts, "b", "cores", CORES);
+    let live = under_load(&hosts, &watched(&hosts, SLOW, NINE_SECONDS, "interval = \"200ms\""));
     let (killed, suspended) = (agent(&hosts, "a"), agent(&hosts, "b"));
     signal(killed, "KILL");
     signal(suspended, "STOP");
