@@ -1,6 +1,7 @@
 //! What really ran, in words that every page shares.
 
 use crate::number;
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::fingerprint::Fact;
 use scalebeam_model::ran::{Ran, RanHost, RanProcess};
 use scalebeam_model::results::Results;
@@ -39,19 +40,14 @@ fn is_changed(results: &Results, ran: &Ran) -> bool {
 
 /// A sentence for each deployment that was not the same each time that it was brought up.
 pub(crate) fn changed(results: &Results) -> Vec<String> {
-    let mut names: Vec<&str> = results
-        .ran
-        .iter()
-        .filter(|ran| is_changed(results, ran))
-        .map(|ran| ran.deployment.as_str())
-        .collect();
-    names.dedup();
+    let several = results.ran.iter().filter(|ran| is_changed(results, ran));
+    let names = distinct(several.map(|ran| ran.deployment.as_str()));
     let sentence = |name: &str| {
         let forms: Vec<&Ran> = results.ran.iter().filter(|r| r.deployment == name).collect();
         let all: Vec<String> = forms.iter().map(|ran| bring_ups(ran)).collect();
         let parts: Vec<&str> = PARTS
             .iter()
-            .filter(|(_, of)| forms.iter().any(|ran| of(ran) != of(forms[0])))
+            .filter(|(_, differ)| forms.iter().any(|ran| differ(ran, forms[0])))
             .map(|(part, _)| *part)
             .collect();
         format!(
@@ -64,15 +60,13 @@ pub(crate) fn changed(results: &Results) -> Vec<String> {
     names.into_iter().map(sentence).collect()
 }
 
-/// What of a deployment may differ, in words.
-type Part = (&'static str, fn(&Ran) -> String);
+/// What of a deployment may differ, in words: all that two bring-ups are told apart by.
+type Part = (&'static str, fn(&Ran, &Ran) -> bool);
 
 const PARTS: [Part; 3] = [
-    ("engine versions", |ran| word(&ran.engine)),
-    ("machines or packages", |ran| ran.hosts.iter().map(of_host).collect::<Vec<_>>().join("; ")),
-    ("command lines", |ran| {
-        ran.processes.iter().map(|p| of_process(p).1).collect::<Vec<_>>().join("; ")
-    }),
+    ("engine versions", |a, b| a.engine != b.engine),
+    ("machines or packages", |a, b| a.hosts != b.hosts),
+    ("processes or command lines", |a, b| a.processes != b.processes),
 ];
 
 /// `bring-ups 1, 3`
@@ -166,6 +160,12 @@ mod tests {
         let sentence = "single-4gpu was not the same each time that it was brought up: engine versions differ \
                         between bring-up 1 and bring-ups 2, 3. Its trials are of different things";
         assert_eq!(changed(&results), [sentence]);
+        results.ran.last_mut().unwrap().engine = results.ran[0].engine.clone();
+        results.ran.last_mut().unwrap().hosts[0].host = "another-node".to_owned();
+        let by_node = sentence.replace("engine versions", "machines or packages");
+        assert_eq!(changed(&results), [by_node], "a row shows no name of a node");
+        results.ran.last_mut().unwrap().engine = Fact::Known("0.12.0".to_owned());
+        results.ran.last_mut().unwrap().hosts = results.ran[0].hosts.clone();
         let text = crate::terminal(&results, &plan, 400, false);
         assert!(text.contains(sentence), "{text}");
     }
