@@ -156,7 +156,8 @@ fn change(nearest: &Comparison, per_gpu: bool) -> String {
 /// What would decide where nothing did, and of whom nothing would.
 fn undecided(against: &[Comparison]) -> Option<String> {
     let open = against.iter().filter(|c| c.verdict == ComparisonVerdict::NoDifferenceSeen);
-    let trials = open.clone().filter_map(|c| c.trials_to_decide).max()?;
+    let needs = open.clone().filter_map(|c| Some((c.trials_to_decide?, c.drawn)));
+    let (trials, drawn) = needs.max_by_key(|(n, _)| *n)?;
     let is_hopeless = |c: &&Comparison| c.p_value.is_some() && c.trials_to_decide.is_none();
     let never: Vec<&str> = open.clone().filter(is_hopeless).map(|c| c.baseline.as_str()).collect();
     let but = match never.is_empty() {
@@ -166,12 +167,11 @@ fn undecided(against: &[Comparison]) -> Option<String> {
             never.join(", ")
         ),
     };
-    let drawn = open.clone().next()?.drawn.name();
-    let repeats = if drawn == Drawn::Trials.name() {
-        format!(" (repeats = {trials})")
-    } else {
-        String::new()
+    let repeats = match drawn {
+        Drawn::Trials => format!(" (repeats = {trials})"),
+        _ => String::new(),
     };
+    let drawn = drawn.name();
     Some(format!("{trials} {drawn} a side would tell them apart in 80 of 100 cases{repeats}{but}"))
 }
 
