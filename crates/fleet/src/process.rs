@@ -219,11 +219,11 @@ pub fn marked(marks: &BTreeSet<Mark>) -> Vec<Marked> {
     marked_where(|mark| marks.contains(mark))
 }
 
-/// The same, of whatever run wrote into `dir`.
-pub(crate) fn marked_in(dir: &Path) -> Vec<Marked> {
+/// The same, and those of whatever run wrote into `dir`.
+pub(crate) fn marked_or_in(marks: &BTreeSet<Mark>, dir: &Path) -> Vec<Marked> {
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let dir = real(dir);
-    marked_where(|mark| real(Path::new(&mark.dir)) == dir)
+    marked_where(|mark| marks.contains(mark) || real(Path::new(&mark.dir)) == dir)
 }
 
 fn marked_where(is_meant: impl Fn(&Mark) -> bool) -> Vec<Marked> {

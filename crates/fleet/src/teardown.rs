@@ -32,9 +32,9 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 const STRAY_GRACE: Duration = Duration::from_secs(2);
 /// Strays may fork while they are looked for.
 const STRAY_ROUNDS: u32 = 3;
-/// A freed port may be held so long by a socket that is being closed.
 /// For processes of which nobody knows what the plan said.
 const MARK_GRACE: Nanos = Nanos::from_secs(10);
+/// A freed port may be held so long by a socket that is being closed.
 const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// A process to take down.

@@ -8,7 +8,7 @@ use crate::{experiment, printer, settings};
 use scalebeam_fleet::teardown::{Ended, ProcessEnd};
 use scalebeam_fleet::{DownReport, down_run, journal};
 use scalebeam_model::units::Nanos;
-use scalebeam_record::{RunReader, list_runs};
+use scalebeam_record::{RunReader, layout, list_runs};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ fn runs(args: &DownArgs) -> Result<Vec<PathBuf>, Failure> {
 /// A run directory itself, or every run in a directory of runs.
 fn below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     // Of a run whose manifest is lost the journal may be there yet.
-    if ["manifest.json", journal::FILE].iter().any(|file| dir.join(file).is_file()) {
+    if [layout::MANIFEST, journal::FILE].iter().any(|file| dir.join(file).is_file()) {
         return Ok(vec![dir.to_owned()]);
     }
     let runs: Vec<PathBuf> = list_runs(dir)?.into_iter().map(|r| r.dir).collect();

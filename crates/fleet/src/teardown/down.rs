@@ -5,7 +5,8 @@
 //! that was killed between an intent and its record.
 
 use super::{
-    Ended, ProcessEnd, Survey, Target, apart, claims, clean, end_in_pods, remote, take_down,
+    Claimed, Ended, ProcessEnd, Survey, Target, apart, claims, clean, end_in_pods, remote,
+    take_down,
 };
 use crate::error::FleetError;
 use crate::host::Shell;
@@ -63,11 +64,14 @@ pub async fn down_run(
 ) -> Result<DownReport, FleetError> {
     let path = run_dir.join(journal::FILE);
     let contents = journal::read(&path)?;
-    let (mut targets, untouched) = living(&contents)?;
-    targets.extend(unnamed(run_dir, &contents)?);
+    let (named, claimed) = (targets_of(&contents), claims::of(&contents));
+    let here = look(run_dir, &named)?;
+    let unnamed = unnamed(&named, &claimed, &here);
+    let (mut targets, untouched) = living(named, &here);
+    targets.extend(unnamed);
     let mut report = DownReport { untouched, torn: contents.torn.len(), ..DownReport::default() };
     let (gone, mut given): (Vec<_>, Vec<_>) =
-        claims::of(&contents).into_iter().partition(|claimed| claimed.is_gone);
+        claimed.into_iter().partition(|claimed| claimed.is_gone);
     let is_given = |name: &String| given.iter().any(|c| c.claim.deployment == *name);
     let gone = gone.into_iter().map(|claimed| claimed.claim.deployment);
     let gone_before: Vec<String> = gone.filter(|name| !is_given(name)).collect();
@@ -103,13 +107,14 @@ pub async fn down_run(
 /// When the journal or `/proc` is there and cannot be read, or a host cannot be asked.
 pub async fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
     let contents = journal::read(&run_dir.join(journal::FILE))?;
-    let mut targets: Vec<Target> =
-        targets_of(&contents).into_iter().filter(|t| t.shell == Shell::Here || !t.gone).collect();
-    targets.extend(unnamed(run_dir, &contents)?);
-    let (table, marked, boot) = look(&targets)?;
+    let (named, claimed) = (targets_of(&contents), claims::of(&contents));
+    let here = look(run_dir, &named)?;
+    let unnamed = unnamed(&named, &claimed, &here);
+    let asked = named.into_iter().filter(|t| t.shell == Shell::Here || !t.gone);
+    let targets: Vec<Target> = asked.chain(unnamed).collect();
     let mut living = remote::look(&targets).await?;
     for (index, target) in targets.iter().enumerate() {
-        let survey = target.survey(&table, &marked, &boot);
+        let survey = here.survey(target);
         if !survey.is_empty() {
             let pids = survey.in_group.iter().chain(&survey.strays).map(|m| m.pid).collect();
             living.insert(index, pids);
@@ -120,18 +125,32 @@ pub async fn leftovers(run_dir: &Path) -> Result<Vec<Leftover>, FleetError> {
         Some(Leftover { deployment, process, host, command, pids })
     };
     let mut left: Vec<Leftover> = living.into_iter().filter_map(of).collect();
-    left.extend(claims::left(&claims::of(&contents)).await?);
+    left.extend(claims::left(&claimed).await?);
     Ok(left)
 }
 
-fn look(targets: &[Target]) -> Result<(Table, Vec<Marked>, String), FleetError> {
+/// What lives on this machine.
+struct Here {
+    table: Table,
+    marked: Vec<Marked>,
+    boot: String,
+}
+
+impl Here {
+    fn survey(&self, target: &Target) -> Survey {
+        target.survey(&self.table, &self.marked, &self.boot)
+    }
+}
+
+/// Looks for processes of `targets`, and for others that carry the mark of the run of `run_dir`.
+fn look(run_dir: &Path, targets: &[Target]) -> Result<Here, FleetError> {
     let boot = process::boot_id().map_err(|source| FleetError::File {
         action: "read",
         path: "/proc/sys/kernel/random/boot_id".into(),
         source,
     })?;
     let marks: BTreeSet<Mark> = targets.iter().map(|t| t.mark.clone()).collect();
-    Ok((Table::read(), process::marked(&marks), boot))
+    Ok(Here { table: Table::read(), marked: process::marked_or_in(&marks, run_dir), boot })
 }
 
 /// Whether what it wrote on this machine is still there, although it has ended.
@@ -140,17 +159,15 @@ fn has_files(target: &Target) -> bool {
 }
 
 /// Targets of which something is left, and what was left alone.
-fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError> {
-    let all = targets_of(contents);
-    let (table, marked, boot) = look(&all)?;
+fn living(all: Vec<Target>, here: &Here) -> (Vec<Target>, Vec<String>) {
     let mut untouched = Vec::new();
     let mut targets = Vec::new();
     for target in all {
-        let survey = target.survey(&table, &marked, &boot);
+        let survey = here.survey(&target);
         // What is on another host is looked for there.
         let is_elsewhere = target.shell != Shell::Here;
         if survey.is_empty() && !target.gone && !is_elsewhere {
-            untouched.extend(why_untouched(&target, &survey, &boot));
+            untouched.extend(why_untouched(&target, &survey, &here.boot));
         }
         let is_left =
             if is_elsewhere { !target.gone } else { !survey.is_empty() || has_files(&target) };
@@ -158,25 +175,22 @@ fn living(contents: &Contents) -> Result<(Vec<Target>, Vec<String>), FleetError>
             targets.push(target);
         }
     }
-    Ok((targets, untouched))
+    (targets, untouched)
 }
 
-/// Processes here that carry the mark of the run and that its journal does not name: it was cut, or lost.
-fn unnamed(run_dir: &Path, contents: &Contents) -> Result<Vec<Target>, FleetError> {
-    let named = targets_of(contents);
-    // A node or a pod may be on this machine: what a platform started is taken down through it.
-    let given: Vec<String> =
-        claims::of(contents).into_iter().map(|claimed| claimed.claim.deployment).collect();
+/// Processes here that carry the mark of the run and that its journal does not name: it was cut, or lost. A node or a pod
+/// may be on this machine: what a platform started is taken down through it.
+fn unnamed(named: &[Target], claimed: &[Claimed], here: &Here) -> Vec<Target> {
     let mut out: Vec<Target> = Vec::new();
-    let (_, _, boot) = look(&[])?;
-    for marked in process::marked_in(run_dir) {
-        let is_it = |t: &Target| t.process == marked.process && t.mark == marked.mark;
-        let target = Target::of_mark(&marked, &boot);
-        if !named.iter().chain(&out).any(is_it) && !given.contains(&target.deployment) {
+    for marked in &here.marked {
+        let target = Target::of_mark(marked, &here.boot);
+        let is_it = |t: &Target| t.process == target.process && t.mark == target.mark;
+        let is_given = claimed.iter().any(|c| c.claim.deployment == target.deployment);
+        if !is_given && !named.iter().chain(&out).any(is_it) {
             out.push(target);
         }
     }
-    Ok(out)
+    out
 }
 
 fn why_untouched(target: &Target, survey: &Survey, boot: &str) -> Option<String> {
