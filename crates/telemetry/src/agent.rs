@@ -16,12 +16,12 @@ mod spool;
 pub use bridge::attach;
 pub(crate) use connection::next_line;
 
+use crate::Readings;
 use crate::readings::Look;
 use crate::watch::{Watch, WatchConfig};
-use crate::{Readings, pod};
 use connection::Connection;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, Border, PROTOCOL, Say, Watching};
+use scalebeam_model::telemetry::agent::{AGENT_NAME, Ask, Border, PROTOCOL, Say, Watching, whole};
 use scalebeam_model::telemetry::{Absent, Device, Part};
 use scalebeam_model::units::Nanos;
 use spool::Spool;
@@ -207,7 +207,7 @@ impl Agent {
         if now.watch.is_some() {
             return;
         }
-        let (host, what) = (watching.host.clone(), pod::whole(watching.pod.as_ref()).to_owned());
+        let (host, what) = (watching.host.clone(), whole(watching.pod.as_ref()).to_owned());
         self.spool.is_of(&host);
         let tap = Writer::new(Arc::clone(&self.spool), self.config.own_id.clone());
         let config = WatchConfig::of(watching, AGENT_NAME);

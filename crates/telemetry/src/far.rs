@@ -11,11 +11,10 @@
 mod burst;
 
 use crate::agent::LINGER;
-use crate::pod;
 use burst::Burst;
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::agent::{
-    Ask, Border, PROTOCOL, Received, Say, Watching, line, read,
+    Ask, Border, PROTOCOL, Received, Say, Watching, line, read, whole,
 };
 use scalebeam_model::telemetry::clocks::FarClock;
 use scalebeam_model::telemetry::{Absent, Telemetry};
@@ -466,7 +465,7 @@ impl Far {
     /// What was read, in our time.
     fn telemetry(&mut self) -> Telemetry {
         let host = self.watching.host.clone();
-        let whole = pod::whole(self.watching.pod.as_ref());
+        let whole = whole(self.watching.pod.as_ref());
         let mut found = self.received.readings(self.watching.plan.interval);
         let times = found.series.iter().flat_map(|s| &s.readings).flat_map(|r| [r.from, r.to]);
         let clock = self.time.summary(&host, times);

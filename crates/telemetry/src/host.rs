@@ -7,6 +7,13 @@ use scalebeam_model::telemetry::{Device, Part, Quantity};
 /// What a file says.
 type Values = Vec<(Quantity, f64)>;
 
+/// What tasks wait for, by the name that the kernel gives it.
+pub(crate) const PRESSURES: [(&str, Quantity); 3] = [
+    ("cpu", Quantity::CpuPressure),
+    ("memory", Quantity::MemoryPressure),
+    ("io", Quantity::IoPressure),
+];
+
 /// The machine itself.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -48,12 +55,8 @@ impl Source for Host {
         add("stat", &|text| cores(text, ticks));
         add("meminfo", &memory);
         add("net/snmp", &tcp);
-        for (file, quantity) in [
-            ("pressure/cpu", Quantity::CpuPressure),
-            ("pressure/memory", Quantity::MemoryPressure),
-            ("pressure/io", Quantity::IoPressure),
-        ] {
-            add(file, &|text| Some(vec![(quantity, waited(text)?)]));
+        for (name, quantity) in PRESSURES {
+            add(&format!("pressure/{name}"), &|text| Some(vec![(quantity, waited(text)?)]));
         }
     }
 }

@@ -22,6 +22,8 @@ mod program;
 mod quota;
 mod readings;
 pub mod scrape;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use process::Watched;

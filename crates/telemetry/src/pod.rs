@@ -4,8 +4,8 @@
 //! container too, and which part of them is the pod's nobody could tell. A process that is in no group but the
 //! machine's own is in no container, and nothing is read then.
 
-use crate::host::{tcp, waited};
-use crate::quota::{Quota, controllers_and_path, first_number, follow};
+use crate::host::{PRESSURES, tcp, waited};
+use crate::quota::{Quota, controllers_and_path, counted, first_number, follow};
 use crate::readings::{Readings, Roots, Source, number, timed_text};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::telemetry::agent::WatchedPod;
@@ -14,14 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// Version 1 has no word for "no limit": a limit beyond this is one.
 const NO_LIMIT_BYTES: f64 = 4e18;
-
-/// What is absent where nothing of it is read.
-pub(crate) const fn whole(pod: Option<&WatchedPod>) -> &'static str {
-    match pod {
-        Some(_) => "the pod",
-        None => "the machine",
-    }
-}
 
 /// The container's group.
 #[derive(Debug)]
@@ -135,23 +127,17 @@ impl Group {
     /// Version 1 has no pressure.
     fn pressures(&self) -> Vec<(Quantity, f64)> {
         let Self::Two(dir) = self else { return Vec::new() };
-        let of = |(file, quantity): (&str, Quantity)| {
-            Some((quantity, waited(&std::fs::read_to_string(dir.join(file)).ok()?)?))
+        let of = |(name, quantity): (&str, Quantity)| {
+            let file = dir.join(format!("{name}.pressure"));
+            Some((quantity, waited(&std::fs::read_to_string(file).ok()?)?))
         };
-        let files = [
-            ("cpu.pressure", Quantity::CpuPressure),
-            ("memory.pressure", Quantity::MemoryPressure),
-            ("io.pressure", Quantity::IoPressure),
-        ];
-        files.into_iter().filter_map(of).collect()
+        PRESSURES.into_iter().filter_map(of).collect()
     }
 }
 
 /// The number behind `name` in a file of such lines.
 fn named(path: &Path, name: &str) -> Option<f64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    value.trim().parse().ok()
+    counted(&std::fs::read_to_string(path).ok()?, name)
 }
 
 impl Source for Pod {
@@ -184,52 +170,39 @@ impl Source for Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Tree;
     use scalebeam_model::clock::ManualClock;
     use scalebeam_model::plan::Role;
     use scalebeam_model::units::Nanos;
     use std::collections::BTreeMap;
 
-    struct Tree {
-        dir: tempfile::TempDir,
+    /// What both files say where this process' own number is asked for.
+    fn of_this_process(cgroup: &str) -> Tree {
+        let tree = Tree::new();
+        tree.put("proc/self/cgroup", cgroup);
+        tree.put(&format!("proc/{}/cgroup", std::process::id()), cgroup);
+        tree
     }
 
-    impl Tree {
-        /// What both files say where this process' own number is asked for.
-        fn new(cgroup: &str) -> Self {
-            let tree = Self { dir: tempfile::tempdir().unwrap() };
-            tree.put("proc/self/cgroup", cgroup);
-            tree.put(&format!("proc/{}/cgroup", std::process::id()), cgroup);
-            tree
-        }
+    fn open(tree: &Tree) -> Result<Pod, String> {
+        let role = Some(Role::Decode);
+        let pod = WatchedPod { node: "n1".into(), container: "main".into(), role };
+        Pod::open(&tree.roots(), "pod-1", &pod)
+    }
 
-        fn put(&self, file: &str, text: &str) {
-            let path = self.dir.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-
-        fn open(&self) -> Result<Pod, String> {
-            let root = self.dir.path();
-            let roots = Roots { proc: root.join("proc"), sys: root.join("sys") };
-            let role = Some(Role::Decode);
-            let pod = WatchedPod { node: "n1".into(), container: "main".into(), role };
-            Pod::open(&roots, "pod-1", &pod)
-        }
-
-        fn read(&self) -> BTreeMap<Quantity, f64> {
-            let (mut pod, mut readings) = (self.open().unwrap(), Readings::default());
-            pod.read(&ManualClock::default(), &mut readings);
-            let found = readings.finish(Nanos::from_secs(1), Vec::new());
-            let device = &found.series[0].device;
-            assert_eq!((device.host.as_str(), device.name.as_str()), ("pod-1", "n1"));
-            assert_eq!((device.part, device.role), (Part::Pod, Some(Role::Decode)));
-            found.series.iter().map(|s| (s.quantity, s.readings[0].value)).collect()
-        }
+    fn read(tree: &Tree) -> BTreeMap<Quantity, f64> {
+        let (mut pod, mut readings) = (open(tree).unwrap(), Readings::default());
+        pod.read(&ManualClock::default(), &mut readings);
+        let found = readings.finish(Nanos::from_secs(1), Vec::new());
+        let device = &found.series[0].device;
+        assert_eq!((device.host.as_str(), device.name.as_str()), ("pod-1", "n1"));
+        assert_eq!((device.part, device.role), (Part::Pod, Some(Role::Decode)));
+        found.series.iter().map(|s| (s.quantity, s.readings[0].value)).collect()
     }
 
     #[test]
     fn version_two_is_read_in_the_container_s_own_directory() {
-        let tree = Tree::new("0::/\n");
+        let tree = of_this_process("0::/\n");
         for (file, text) in [
             ("cgroup.controllers", "cpu memory\n"),
             ("cgroup.events", "populated 1\n"),
@@ -251,10 +224,10 @@ mod tests {
             (Quantity::PodMemory, 2000.0),
             (Quantity::PodMemoryLimit, 8000.0),
         ];
-        assert_eq!(tree.read(), BTreeMap::from(want));
+        assert_eq!(read(&tree), BTreeMap::from(want));
         tree.put("sys/fs/cgroup/cpu.max", "max 100000\n");
         tree.put("sys/fs/cgroup/memory.max", "max\n");
-        let found = tree.read();
+        let found = read(&tree);
         assert!(!found.contains_key(&Quantity::PodCores), "{found:?}");
         assert!(!found.contains_key(&Quantity::PodMemoryLimit), "{found:?}");
     }
@@ -262,7 +235,8 @@ mod tests {
     /// Paths of version 1 are those of the node, and what is mounted is the container's part.
     #[test]
     fn version_one_is_read_controller_by_controller() {
-        let tree = Tree::new("5:memory:/kubepods/pod7/c\n4:cpu,cpuacct:/kubepods/pod7/c\n0::/\n");
+        let tree =
+            of_this_process("5:memory:/kubepods/pod7/c\n4:cpu,cpuacct:/kubepods/pod7/c\n0::/\n");
         for (file, text) in [
             ("cpu,cpuacct/cpuacct.usage", "2500000000\n"),
             ("cpu,cpuacct/cpu.cfs_quota_us", "200000\n"),
@@ -275,20 +249,20 @@ mod tests {
         }
         let want =
             [(Quantity::PodCpu, 2.5), (Quantity::PodCores, 2.0), (Quantity::PodMemory, 2000.0)];
-        assert_eq!(tree.read(), BTreeMap::from(want));
+        assert_eq!(read(&tree), BTreeMap::from(want));
     }
 
     #[test]
     fn the_machine_s_own_group_is_no_pod() {
-        let two = Tree::new("0::/\n");
+        let two = of_this_process("0::/\n");
         two.put("sys/fs/cgroup/cgroup.controllers", "cpu\n");
-        assert!(two.open().unwrap_err().contains("the machine's own group"));
-        let one = Tree::new("3:cpuacct:/\n2:cpu:/\n1:memory:/\n");
+        assert!(open(&two).unwrap_err().contains("the machine's own group"));
+        let one = of_this_process("3:cpuacct:/\n2:cpu:/\n1:memory:/\n");
         for controller in ["cpu", "cpuacct", "memory"] {
             one.put(&format!("sys/fs/cgroup/{controller}/release_agent"), "");
         }
-        assert!(one.open().unwrap_err().contains("the machine's own group"));
-        let none = Tree::new("");
-        assert!(none.open().unwrap_err().contains("cpuacct"));
+        assert!(open(&one).unwrap_err().contains("the machine's own group"));
+        let none = of_this_process("");
+        assert!(open(&none).unwrap_err().contains("cpuacct"));
     }
 }

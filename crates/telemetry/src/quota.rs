@@ -25,13 +25,9 @@ impl Quota {
     /// Periods in which the group wanted to run, and those in which it had to wait, since it was made.
     pub(crate) fn read(&self) -> Option<[(Quantity, f64); 2]> {
         let text = std::fs::read_to_string(&self.stat).ok()?;
-        let count = |name: &str| -> Option<f64> {
-            let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
-            value.trim().parse().ok()
-        };
         Some([
-            (Quantity::QuotaPeriods, count("nr_periods")?),
-            (Quantity::QuotaWaits, count("nr_throttled")?),
+            (Quantity::QuotaPeriods, counted(&text, "nr_periods")?),
+            (Quantity::QuotaWaits, counted(&text, "nr_throttled")?),
         ])
     }
 }
@@ -74,6 +70,12 @@ fn has_quota(dir: &Path) -> bool {
     first("cpu.max").or_else(|| first("cpu.cfs_quota_us")).is_some_and(|quota| quota > 0.0)
 }
 
+/// The number behind `name` in lines of a name and a number.
+pub(crate) fn counted(text: &str, name: &str) -> Option<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
+}
+
 /// The number that a file begins with.
 pub(crate) fn first_number(path: &Path) -> Option<f64> {
     std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
@@ -82,28 +84,16 @@ pub(crate) fn first_number(path: &Path) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Tree;
 
-    struct Tree {
-        dir: tempfile::TempDir,
+    fn of_seven(cgroup: &str) -> Tree {
+        let tree = Tree::new();
+        tree.put("proc/7/cgroup", cgroup);
+        tree
     }
 
-    impl Tree {
-        fn new(cgroup: &str) -> Self {
-            let tree = Self { dir: tempfile::tempdir().unwrap() };
-            tree.put("proc/7/cgroup", cgroup);
-            tree
-        }
-
-        fn put(&self, file: &str, text: &str) {
-            let path = self.dir.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-
-        fn quota(&self) -> Option<Quota> {
-            let root = self.dir.path();
-            Quota::of(&Roots { proc: root.join("proc"), sys: root.join("sys") }, 7)
-        }
+    fn quota(tree: &Tree) -> Option<Quota> {
+        Quota::of(&tree.roots(), 7)
     }
 
     const WAITED: [(Quantity, f64); 2] =
@@ -111,31 +101,31 @@ mod tests {
 
     #[test]
     fn version_two_is_read_at_the_nearest_group_that_has_a_quota() {
-        let tree = Tree::new("0::/pod/engine\n");
+        let tree = of_seven("0::/pod/engine\n");
         tree.put("sys/fs/cgroup/pod/engine/cpu.max", "max 100000\n");
         tree.put("sys/fs/cgroup/pod/engine/cpu.stat", "usage_usec 9\n");
-        assert_eq!(tree.quota(), None);
+        assert_eq!(quota(&tree), None);
         tree.put("sys/fs/cgroup/pod/cpu.max", "50000 100000\n");
         tree.put("sys/fs/cgroup/pod/cpu.stat", "usage_usec 9\nnr_periods 40\nnr_throttled 30\n");
-        assert_eq!(tree.quota().unwrap().read(), Some(WAITED));
+        assert_eq!(quota(&tree).unwrap().read(), Some(WAITED));
     }
 
     #[test]
     fn version_one_is_read_where_its_controllers_are_mounted() {
-        let tree = Tree::new("5:memory:/m\n4:cpu,cpuacct:/pod\n0::/\n");
+        let tree = of_seven("5:memory:/m\n4:cpu,cpuacct:/pod\n0::/\n");
         tree.put("sys/fs/cgroup/cpu,cpuacct/pod/cpu.cfs_quota_us", "-1\n");
-        assert_eq!(tree.quota(), None);
+        assert_eq!(quota(&tree), None);
         tree.put("sys/fs/cgroup/cpu,cpuacct/pod/cpu.cfs_quota_us", "50000\n");
         tree.put("sys/fs/cgroup/cpu,cpuacct/pod/cpu.stat", "nr_periods 40\nnr_throttled 30\n");
-        assert_eq!(tree.quota().unwrap().read(), Some(WAITED));
+        assert_eq!(quota(&tree).unwrap().read(), Some(WAITED));
     }
 
     #[test]
     fn a_group_that_a_container_does_not_see_has_no_quota_that_is_known() {
-        let tree = Tree::new("0::/../other\nnonsense\n");
+        let tree = of_seven("0::/../other\nnonsense\n");
         tree.put("sys/fs/cgroup/cpu.max", "50000 100000\n");
-        assert_eq!(tree.quota(), None);
+        assert_eq!(quota(&tree), None);
         tree.put("proc/7/cgroup", "0::/\n");
-        assert_eq!(tree.quota().unwrap().read(), None, "there are no counts");
+        assert_eq!(quota(&tree).unwrap().read(), None, "there are no counts");
     }
 }

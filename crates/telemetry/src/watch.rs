@@ -14,7 +14,7 @@ use crate::process::{Processes, Watched};
 use crate::readings::{Readings, Roots, Source};
 use nvml_wrapper::Nvml;
 use scalebeam_model::clock::Clock;
-use scalebeam_model::telemetry::agent::{WatchedPod, Watching};
+use scalebeam_model::telemetry::agent::{THE_POD, WatchedPod, Watching};
 use scalebeam_model::telemetry::table::Maker;
 use scalebeam_model::telemetry::{Absent, Telemetry, TelemetryPlan};
 use scalebeam_model::units::Nanos;
@@ -31,8 +31,6 @@ pub struct WatchConfig {
     pub plan: TelemetryPlan,
     /// Processes to read; absent where none is known.
     pub watched: Option<Watched>,
-    /// This machine is a pod of this kind; absent for a whole machine.
-    pub pod: Option<WatchedPod>,
 }
 
 /// Takes what each look at the machine gave, in place of the end.
@@ -43,9 +41,13 @@ impl WatchConfig {
     pub fn of(watching: Watching, own_name: &str) -> Self {
         let Watching { host, plan, marker, id_variable, roles, elsewhere, started, pod } = watching;
         let own_name = Some(own_name.to_owned());
-        let watched =
-            Watched { marker, id_variable, roles, elsewhere, started, own_name, pod: pod.clone() };
-        Self { host, plan, watched: Some(watched), pod }
+        let watched = Watched { marker, id_variable, roles, elsewhere, started, own_name, pod };
+        Self { host, plan, watched: Some(watched) }
+    }
+
+    /// The pod that this machine is; absent for a whole machine.
+    fn pod(&self) -> Option<&WatchedPod> {
+        self.watched.as_ref()?.pod.as_ref()
     }
 }
 
@@ -281,8 +283,8 @@ fn sources<'n>(
         sources.extend(gpus(config, nvml, clock, absent));
     }
     if plan.host {
-        let read = match &config.pod {
-            Some(pod) => absent.found("the pod", Pod::open(&roots, host, pod)).map(boxed),
+        let read = match config.pod() {
+            Some(pod) => absent.found(THE_POD, Pod::open(&roots, host, pod)).map(boxed),
             None => absent.found("cores and memory", Host::open(&roots, host)).map(boxed),
         };
         sources.extend(read);
@@ -291,7 +293,7 @@ fn sources<'n>(
         let watched = config.watched.clone();
         sources.extend(watched.map(|w| boxed(Processes::new(&roots, host, w))));
     }
-    match config.pod {
+    match config.pod() {
         None => sources.extend(of_machine(config, &roots, clock, absent)),
         Some(_) if plan.rdma => absent.note("InfiniBand and RoCE", ALL_OF_THE_NODE.to_owned()),
         Some(_) => {}
@@ -349,7 +351,7 @@ fn gpus<'n>(
     if let Some(smi) = absent.found("GPUs by nvidia-smi", program(Maker::Nvidia)) {
         return Some(boxed(smi));
     }
-    if config.pod.is_some() {
+    if config.pod().is_some() {
         absent.note("GPUs of other makers", ALL_OF_THE_NODE.to_owned());
         return None;
     }

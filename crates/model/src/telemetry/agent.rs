@@ -19,6 +19,19 @@ pub const LONGEST_LINE: usize = 1 << 20;
 /// What an agent is called among the processes of its machine.
 pub const AGENT_NAME: &str = "telemetry agent";
 
+/// What is absent where nothing of a machine is read.
+pub const THE_MACHINE: &str = "the machine";
+/// The same of a pod.
+pub const THE_POD: &str = "the pod";
+
+/// What is absent where nothing of it is read.
+pub const fn whole(pod: Option<&WatchedPod>) -> &'static str {
+    match pod {
+        Some(_) => THE_POD,
+        None => THE_MACHINE,
+    }
+}
+
 /// What an agent is to watch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watching {
@@ -218,7 +231,7 @@ impl Received {
             Say::Begun { measure } => {
                 // What could not be read in a measurement is told with that one.
                 if self.ended.is_some() {
-                    self.absent.retain(|absent| absent.what == "the machine");
+                    self.absent.retain(|a| [THE_MACHINE, THE_POD].contains(&a.what.as_str()));
                 }
                 self.begun = Some(measure);
             }

@@ -122,6 +122,11 @@ pub struct MeanMax {
 }
 
 impl MeanMax {
+    /// One number, of which nothing is larger.
+    pub const fn only(n: f64) -> Self {
+        Self { mean: n, max: Some(n) }
+    }
+
     fn scaled(self, by: f64) -> Self {
         Self { mean: self.mean * by, max: self.max.map(|max| max * by) }
     }
@@ -465,12 +470,15 @@ impl<'a> Look<'a> {
     }
 
     fn counter(&mut self, device: &Device, quantity: Quantity) -> Option<CounterStat> {
-        let counts_on = quantity.is_since_boot() && self.was_up(&device.host);
         let (stat, gap) = self.found(device, quantity, |series, look| {
             let interval = look.telemetry.interval;
-            match counts_on {
-                true => window::counter_over_gaps(series, look.window, interval),
-                false => window::counter(series, look.window, interval).map(|stat| (stat, None)),
+            match window::counter(series, look.window, interval) {
+                Err(FlawKind::Gap { .. })
+                    if quantity.is_since_boot() && look.was_up(&device.host) =>
+                {
+                    window::counter_over_gaps(series, look.window, interval)
+                }
+                found => found.map(|stat| (stat, None)),
             }
         })?;
         let flaw = |kind| Flaw { device: name_of(device), quantity, kind };

@@ -20,7 +20,7 @@ fn watch() -> Watch {
     let plan = TelemetryPlan { interval: Nanos::from_millis(100), ..TelemetryPlan::default() };
     let own_name = Some("this test".to_owned());
     let watched = Watched { own_name, marker: "NO=such".into(), ..Watched::default() };
-    let config = WatchConfig { host: "here".into(), plan, watched: Some(watched), pod: None };
+    let config = WatchConfig { host: "here".into(), plan, watched: Some(watched) };
     Watch::start(config, Arc::new(Stepping::default())).unwrap()
 }
 

@@ -96,6 +96,22 @@ fn who_asks_from_the_next_byte_sees_every_line_once() {
     assert_eq!(received, at_once);
 }
 
+/// Where nothing can be read of all of it, that holds in every measurement; what else was absent is told with its own.
+#[test]
+fn a_machine_or_a_pod_of_which_nothing_is_read_stays_so() {
+    let mut received = Received::default();
+    let absent = |what: &str| {
+        let (host, why) = ("p".to_owned(), "it was told so".to_owned());
+        Say::Absent(Absent { host, what: what.to_owned(), why })
+    };
+    let first = [THE_MACHINE, THE_POD, "network"].map(absent);
+    take(&mut received, &[&[Say::Begun { measure: 1 }], &first[..]].concat());
+    take(&mut received, &[Say::Ended { measure: 1 }, Say::Begun { measure: 2 }]);
+    let found = received.readings(Nanos::from_secs(1));
+    let left: Vec<&str> = found.absent.iter().map(|a| a.what.as_str()).collect();
+    assert_eq!(left, [THE_MACHINE, THE_POD]);
+}
+
 proptest! {
     #[test]
     fn no_line_makes_a_reader_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
