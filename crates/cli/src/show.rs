@@ -58,11 +58,10 @@ pub(crate) fn plan(plan: &Plan) -> String {
 
 /// Who is up when, where that is not once each in the order of the file, and what it costs.
 fn order(out: &mut String, plan: &Plan) {
-    let once = Plan { interleave: Interleave::Points, ..plan.clone() };
-    let (turns, of_once) = (plan.turns(), once.turns().len());
-    if plan.interleave == once.interleave {
+    if plan.interleave == Interleave::Points {
         return;
     }
+    let (turns, of_once) = (plan.turns(), plan.turns_of(Interleave::Points).len());
     let words = |turn: &Turn<'_>| {
         let mut numbers: Vec<u32> = turn.trials.iter().map(|(_, trial)| trial.number).collect();
         numbers.dedup();

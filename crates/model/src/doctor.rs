@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a check that could not look is [`Outcome::Skipped`] with the reason, never a pass.
 
+use crate::distinct::distinct;
 use serde::{Deserialize, Serialize};
 
 /// Version of the form of `doctor.json`.
@@ -180,11 +181,8 @@ impl DoctorReport {
             self.paths.retain(|known| (&known.from, &known.to) != (&path.from, &path.to));
             self.paths.push(path);
         }
-        for name in later.deployments {
-            if !self.deployments.contains(&name) {
-                self.deployments.push(name);
-            }
-        }
+        let known = std::mem::take(&mut self.deployments);
+        self.deployments = distinct(known.into_iter().chain(later.deployments));
     }
 
     /// What failed with that severity.

@@ -103,7 +103,7 @@ impl Platform {
     /// Whether a router can stand before the instances there: each process of the plan is one of its own, at an address
     /// that the plan knows.
     pub const fn takes_routers(self) -> bool {
-        matches!(self, Self::Local | Self::Ssh | Self::Slurm)
+        self.has_entry_per_instance()
     }
 
     /// Whether requests come to each instance, and not to one address that the platform gives all of them.
@@ -911,6 +911,29 @@ pub struct HostPlan {
     /// Labels of a cluster's node, or features of Slurm, that pick it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// The address of a host of the file that gives none.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
+impl HostPlan {
+    /// A host of this name of which the file says nothing.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            addr: LOOPBACK.to_owned(),
+            ssh: None,
+            gpus: 0,
+            gpu: None,
+            iface: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Whether others can reach it by what the file says.
+    pub fn has_address(&self) -> bool {
+        self.addr != LOOPBACK
+    }
 }
 
 /// The whole plan.

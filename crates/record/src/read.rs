@@ -208,15 +208,19 @@ impl TrialReader {
     /// not cost those that are whole.
     ///
     /// # Errors
-    /// When the system refuses to read the state file, or another version wrote it.
+    /// When the system refuses to read the state file.
     pub fn open(dir: &Path) -> Result<Self, RecordError> {
-        let (state, file) = TrialFile::state(dir)?;
-        let is_there = file.is_none() && dir.join(layout::TRIAL).exists();
-        let unreadable = match is_there.then(|| TrialFile::read(dir)) {
-            Some(Err(RecordError::Json { source, .. })) => Some(source.to_string()),
-            _ => None,
+        let (file, unreadable) = match TrialFile::found(dir)? {
+            Some(Ok(file)) => (Some(file), None),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
         };
-        Ok(Self { dir: dir.to_owned(), state, file, unreadable })
+        Ok(Self {
+            dir: dir.to_owned(),
+            state: TrialFile::state_of(file.as_ref()),
+            file,
+            unreadable,
+        })
     }
 
     /// Its directory, where telemetry and logs of the trial lie.

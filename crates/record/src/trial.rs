@@ -138,17 +138,27 @@ impl TrialFile {
     /// The state of the trial in `dir`. A directory without a state file was made and nothing more; one
     /// whose state file cannot be read says nothing that could be relied on.
     pub(crate) fn state(dir: &Path) -> Result<(TrialState, Option<Self>), RecordError> {
-        if !dir.join(layout::TRIAL).exists() {
-            return Ok((TrialState::Partial, None));
+        let file = Self::found(dir)?.and_then(Result::ok);
+        Ok((Self::state_of(file.as_ref()), file))
+    }
+
+    /// What is said by a state file that may not be there.
+    pub(crate) fn state_of(file: Option<&Self>) -> TrialState {
+        match file.is_some_and(|file| file.ended.is_some()) {
+            true => TrialState::Complete,
+            false => TrialState::Partial,
         }
-        let file = match Self::read(dir) {
-            Ok(file) => file,
-            Err(RecordError::Damaged { .. } | RecordError::Json { .. }) => {
-                return Ok((TrialState::Partial, None));
-            }
-            Err(error) => return Err(error),
-        };
-        let state = if file.ended.is_some() { TrialState::Complete } else { TrialState::Partial };
-        Ok((state, Some(file)))
+    }
+
+    /// The state file of the trial in `dir`, or why it says nothing; absent where there is none.
+    pub(crate) fn found(dir: &Path) -> Result<Option<Result<Self, String>>, RecordError> {
+        if !dir.join(layout::TRIAL).exists() {
+            return Ok(None);
+        }
+        match Self::read(dir) {
+            Ok(file) => Ok(Some(Ok(file))),
+            Err(RecordError::Json { source, .. }) => Ok(Some(Err(source.to_string()))),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -73,7 +73,7 @@ fn count(n: u32, one: &str, many: &str) -> String {
 fn nothing(of: &Advice) -> String {
     match of.hangs_on_what_is_not_trusted() {
         true => "No answer: only points that are not to be trusted meet the SLO.".to_owned(),
-        false if of.unfit.iter().any(|u| u.why.contains("copies of it would be needed")) => {
+        false if of.unfit.iter().any(|u| u.needs_too_many) => {
             "No answer: what meets the SLO would be more copies than are a plan.".to_owned()
         }
         false => "No answer: no deployment that was measured meets the SLO.".to_owned(),

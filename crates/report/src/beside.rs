@@ -3,6 +3,7 @@
 use crate::number::{plain, ratio};
 use crate::table::{self, Grid};
 use crate::text::{draw_grid, item, line};
+use scalebeam_model::distinct::distinct;
 use scalebeam_model::import::beside::{Beside, BesideMetric, BesidePoint};
 use scalebeam_model::trust::TrustLevel;
 
@@ -41,22 +42,16 @@ pub fn beside(of: &Beside, width: usize) -> String {
 /// Each once.
 fn methods(point: &BesidePoint) -> Vec<&str> {
     let intervals = point.metrics.iter().filter_map(|m| m.interval.as_ref());
-    let mut methods: Vec<&str> = intervals.map(|i| i.method.as_str()).collect();
-    methods.dedup();
-    methods
+    distinct(intervals.map(|i| i.method.as_str()))
 }
 
 /// In what each metric is not the same in both, once for all of its statistics.
 fn differences(point: &BesidePoint) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    for metric in point.metrics.iter().filter(|m| !m.differs.is_empty()) {
+    let told = point.metrics.iter().filter(|m| !m.differs.is_empty()).map(|metric| {
         let name = metric.metric.split('.').next().unwrap_or(&metric.metric);
-        let text = format!("{name}: {}", metric.differs.join("; "));
-        if !out.contains(&text) {
-            out.push(text);
-        }
-    }
-    out
+        format!("{name}: {}", metric.differs.join("; "))
+    });
+    distinct(told)
 }
 
 fn grid(point: &BesidePoint) -> Grid {

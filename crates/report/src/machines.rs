@@ -106,7 +106,7 @@ fn pod_numbers(point: &PointResult, name: &str) -> [Option<f64>; 14] {
     let largest = |of: fn(&PodUse) -> Option<f64>| mine().filter_map(of).reduce(f64::max);
     let cpu = over(mine().filter_map(|pod| pod.cpu_cores));
     let memory = over(mine().filter_map(|pod| pod.memory_bytes)).map(|bytes| bytes.map(gib));
-    let waits = |pod: &PodUse| pod.quota_waits_pct.map(|n| MeanMax { mean: n, max: Some(n) });
+    let waits = |pod: &PodUse| pod.quota_waits_pct.map(MeanMax::only);
     let [waited, _] = over(mine().filter_map(waits));
     let MachineNumbers { received, sent, gpu_busy, gpu_memory, gpu_power, .. } =
         machine_numbers(point, name);
@@ -285,14 +285,13 @@ fn rows(usage: &Usage) -> Vec<Row> {
 
 /// One number is all that there is of each: it stands for the mean and for the largest.
 fn clock_rows(clock: &HostClock) -> Vec<Row> {
-    let only = |n: f64| MeanMax { mean: n, max: Some(n) };
     numbered(
         &[&clock.host, "clock", &clock.host, ""],
         &[
-            ("offset_s", Some(only(clock.offset_s))),
-            ("drift_ppm", clock.drift_ppm.map(only)),
-            ("bound_s", Some(only(clock.bound_s))),
-            ("stepped_s", clock.stepped_s.map(only)),
+            ("offset_s", Some(MeanMax::only(clock.offset_s))),
+            ("drift_ppm", clock.drift_ppm.map(MeanMax::only)),
+            ("bound_s", Some(MeanMax::only(clock.bound_s))),
+            ("stepped_s", clock.stepped_s.map(MeanMax::only)),
         ],
     )
 }
@@ -321,7 +320,7 @@ fn host_rows(host: &HostUse) -> Vec<Row> {
 }
 
 fn pod_rows(pod: &PodUse) -> Vec<Row> {
-    let only = |n: Option<f64>| n.map(|n| MeanMax { mean: n, max: Some(n) });
+    let only = |n: Option<f64>| n.map(MeanMax::only);
     let role = pod.role.map_or("", |role| role.name());
     numbered(
         &[&pod.host, "pod", &pod.node, role],
@@ -376,7 +375,7 @@ fn process_rows(process: &ProcessUse) -> Vec<Row> {
         &[
             ("cpu_cores", process.cpu_cores),
             ("memory_bytes", process.memory_bytes),
-            ("quota_waits_pct", process.quota_waits_pct.map(|n| MeanMax { mean: n, max: Some(n) })),
+            ("quota_waits_pct", process.quota_waits_pct.map(MeanMax::only)),
         ],
     )
 }

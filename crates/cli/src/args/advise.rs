@@ -1,6 +1,6 @@
 //! Flags of `scalebeam advise`.
 
-use super::compare::share;
+use super::compare::{portion, share};
 use clap::{ArgGroup, Args, ValueEnum};
 use scalebeam_model::cost::Terms;
 use scalebeam_model::units::parse_rate;
@@ -72,21 +72,17 @@ impl From<TermsArg> for Terms {
 
 /// Reads `30/s`, or `30`.
 fn rate(text: &str) -> Result<f64, String> {
-    let plain = text.parse::<f64>().ok().filter(|r| r.is_finite() && *r > 0.0);
-    let with_unit = || parse_rate(text).map_err(|e| e.to_string());
     match text.parse::<f64>() {
-        Ok(_) => plain.ok_or_else(|| format!("'{text}' is no rate above zero; write it as 30/s")),
-        Err(_) => with_unit(),
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(_) => Err(format!("'{text}' is no rate above zero; write it as 30/s")),
+        Err(_) => parse_rate(text).map_err(|e| e.to_string()),
     }
 }
 
 /// So much more, from nothing to ten times.
 fn headroom(text: &str) -> Result<f64, String> {
     const MOST: f64 = 10.0;
-    let number = text.strip_suffix('%').map(str::trim_end);
-    let parsed = number.unwrap_or(text).parse::<f64>().ok();
-    let more = parsed.map(|n| if number.is_some() { n / 100.0 } else { n });
-    more.filter(|m| (0.0..=MOST).contains(m)).ok_or_else(|| {
+    portion(text).filter(|more| (0.0..=MOST).contains(more)).ok_or_else(|| {
         format!("'{text}' is no head-room from 0 to 1000 %; write it as 20% or as 0.2")
     })
 }

@@ -43,11 +43,16 @@ pub(crate) enum FailOn {
 }
 
 /// Reads `3%` or `0.03`.
+pub(super) fn portion(text: &str) -> Option<f64> {
+    match text.strip_suffix('%') {
+        Some(percent) => Some(percent.trim_end().parse::<f64>().ok()? / 100.0),
+        None => text.parse().ok(),
+    }
+}
+
+/// The same, more than nothing and less than one.
 pub(super) fn share(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').map(str::trim_end);
-    let parsed = number.unwrap_or(text).parse::<f64>().ok();
-    let share = parsed.map(|n| if number.is_some() { n / 100.0 } else { n });
-    share
+    portion(text)
         .filter(|s| *s > 0.0 && *s < 1.0)
         .ok_or_else(|| format!("'{text}' is no share between 0 and 1; write it as 3% or as 0.03"))
 }

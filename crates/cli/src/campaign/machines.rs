@@ -7,16 +7,13 @@ use scalebeam_fleet::agent::{Carried, Door, agent_id};
 use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_fleet::process::{DIR_MARKER, PROCESS_MARKER};
 use scalebeam_model::plan::{DeploymentPlan, HostPlan, ProcessPlan, Role};
-use scalebeam_model::telemetry::agent::{WatchedPod, Watching};
+use scalebeam_model::telemetry::agent::{THE_MACHINE, THE_POD, WatchedPod, Watching};
 use scalebeam_model::telemetry::usage::{LOAD_GENERATOR, machine, this_machine};
 use scalebeam_model::telemetry::{Absent, Part, Telemetry, TelemetryPlan};
 use scalebeam_telemetry::far::FarWatch;
 use scalebeam_telemetry::{Watch, WatchConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What is absent of a host that nothing is read of.
-const THE_MACHINE: &str = "the machine";
 
 /// The watch over this machine and over others, and what is not watched.
 #[derive(Debug)]
@@ -174,7 +171,7 @@ fn around_pods(nodes: &BTreeSet<String>, why: &BTreeMap<String, String>) -> Vec<
     };
     let nodes = nodes.iter().filter(|node| !node.is_empty());
     let nodes = nodes.map(|node| absent(node, THE_MACHINE, ITSELF_ALONE));
-    let pods = why.iter().map(|(pod, why)| absent(pod, "the pod", why));
+    let pods = why.iter().map(|(pod, why)| absent(pod, THE_POD, why));
     nodes.chain(pods).collect()
 }
 

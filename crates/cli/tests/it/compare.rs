@@ -1,6 +1,6 @@
 //! `compare` on finished runs: what differs first, then numbers; what is unlike is refused; exit codes.
 
-use crate::support::{Lab, Said, emulated, say};
+use crate::support::{Lab, Said, emulated, say, unwrapped};
 use std::path::Path;
 
 const LOAD: &str =
@@ -74,7 +74,7 @@ fn several_runs_a_side_are_repeats_and_each_counts_once() {
     assert_eq!(found["points"][0]["comparisons"][0]["drawn"], "runs");
     // One run a side has one bring-up, and says what that leaves out.
     let said = say(["compare", a, c]);
-    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = unwrapped(&said.stdout);
     assert!(
         words.contains("in no interval: what differs from one bring-up to the next"),
         "{words}"

@@ -5,12 +5,12 @@
 
 use crate::hosts::Hosts;
 use crate::known::{BURN, CORES, PACED, Truth, measured, within_two_percent};
+use crate::power::two_gpus;
 use crate::ssh::experiment;
-use crate::support::{Lab, free_port, root, truth_server, wait_for};
-use crate::usage::{mean, rows, usage, why};
+use crate::support::{Lab, first_line, root, truth_server, wait_for};
+use crate::usage::{cores_in_use, mean, number, rows, usage, why};
 use scalebeam_model::units::Nanos;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// Something that ends with its test.
@@ -88,7 +88,7 @@ fn exporters_tell_of_two_hosts_what_was_done_there() {
     for (host, sent) in &sent {
         assert_eq!(why(usage, host), "");
         let machine = rows(usage, "hosts", host)[0];
-        let read = mean(&machine["cpu_pct"]) / 100.0 * machine["cores"].as_f64().unwrap();
+        let read = cores_in_use(machine);
         match *host {
             "a" => within_two_percent("cores by node_exporter", read, busy),
             // Scrapes do not fall on the borders: what was in use between one and a border is taken to be like the rest.
@@ -113,8 +113,7 @@ fn stand_in(args: &[&str]) -> (Program, String, Nanos) {
     let mut command = Command::new("python3");
     command.arg("-B").arg(script).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line = first_line(&mut child);
     let mut words = line.split_whitespace().skip(1);
     let url = format!("http://127.0.0.1:{}", words.next().unwrap());
     let born = Nanos::from_secs_f64(words.next().unwrap().parse().unwrap());
@@ -167,26 +166,8 @@ fn a_server_whose_clock_is_set_meanwhile_gives_no_number_and_says_so() {
 /// Two GPUs of this machine that dcgm-exporter tells of, measured for some eight seconds.
 fn told_by_dcgm(args: &[&str]) -> Value {
     let (_exporter, url, _) = stand_in(args);
-    let script = root().join("tests-support/truth_server.py");
-    let port = free_port();
-    let lab = Lab::new(&format!(
-        "schema = 1\nname = \"dcgm\"\n[model]\nid = \"plain\"\n[host.box]\ngpus = 2\ngpu = \"H100-SXM-80G\"\n\
-         [[deploy]]\nname = \"mine\"\nplatform = \"local\"\nengine = \"command\"\nport = {port}\n\
-         tp = 2\nplace = [\"box:0-1\"]\n\
-         args = [\"-B\", \"{}\", \"--host={{host}}\", \"--port\", \"{{port}}\", \"--ttft-ms\", \"20\", \"--itl-ms\", \"10\"]\n\
-         params = {{ program = \"python3\" }}\nstop = {{ grace = \"5s\" }}\n\
-         ready = {{ timeout = \"60s\", health = \"/health\" }}\n\
-         [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 32\nforce_len = true\nseed = 1\n\
-         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 4\nrequests = 96\nwarmup = 4\nrepeats = 1\n\
-         [telemetry.dcgm]\nbox = \"{url}/metrics\"\n",
-        script.display()
-    ));
+    let lab = two_gpus(96, &format!("[telemetry.dcgm]\nbox = \"{url}/metrics\"\n"));
     lab.say("run", &["--json", "--no-doctor"]).expect_code(0).json()
-}
-
-#[track_caller]
-fn number(value: &Value, name: &str) -> f64 {
-    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value:#}"))
 }
 
 #[test]

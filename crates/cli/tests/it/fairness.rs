@@ -1,6 +1,6 @@
 //! `fairness` and `pareto` reports of real runs: seed 5's mixed load, and seed 3's front, on emulated engines.
 
-use crate::support::{Lab, free_port, say};
+use crate::support::{Lab, free_port, say, unwrapped};
 use serde_json::Value;
 
 /// Seed 5's experiments 2 and 4 in small: two longs and two shorts at once, against two shorts alone; and ten prompts as
@@ -52,11 +52,6 @@ fn mixed() -> String {
 fn of<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
     let list = list.as_array().unwrap_or_else(|| panic!("no list of {name}: {list:#}"));
     list.iter().find(|v| v[key] == name).unwrap_or_else(|| panic!("no {name}: {list:#?}"))
-}
-
-/// Sentences as they were before a terminal broke their lines.
-fn unwrapped(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Result files of other tools, read through the binary.
 
-use crate::support::{Said, root, say};
+use crate::support::{Said, root, say, unwrapped};
 
 /// What the tools themselves wrote (see the tests of `model::import`).
 fn fixture(name: &str) -> String {
@@ -77,7 +77,7 @@ fn several_files_a_side_give_an_interval_over_files() {
     let [a, b] = [file("a1.json", "34.0"), file("a2.json", "35.0")];
     let [c, d] = [file("b1.json", "30.0"), file("b2.json", "30.5")];
     let said = say(["compare", &a, &b, "--", &c, &d]).expect_code(0);
-    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = unwrapped(&said.stdout);
     for part in [
         "A a1.json, a2.json (vllm bench serve)",
         "B / A [95 %]",

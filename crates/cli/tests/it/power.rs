@@ -1,6 +1,7 @@
 //! Power of GPUs and hosts through the binary: stand-ins of the makers' programs, and a controller's page.
 
 use crate::support::{Lab, free_port, root, say, wait_for};
+use crate::usage::number;
 use scalebeam_model::telemetry::civil;
 use scalebeam_model::telemetry::window::LONGEST_GAP;
 use scalebeam_model::units::Nanos;
@@ -43,8 +44,15 @@ echo "
 "
 "#;
 
-/// Two GPUs of this machine, one of them idle, before a server that answers in known times.
 fn experiment(telemetry: &str) -> Lab {
+    let rest = "[output]\nformats = [\"json\", \"csv\", \"md\"]\n\
+                [telemetry]\ninterval = \"100ms\"\nseed4_util_floor = 5.0\n";
+    two_gpus(20, &format!("{rest}{telemetry}\n"))
+}
+
+/// Two GPUs of this machine before a server that answers in known times, which `requests` are sent to; `rest` is the end
+/// of the file.
+pub(crate) fn two_gpus(requests: u32, rest: &str) -> Lab {
     let script = root().join("tests-support/truth_server.py");
     let port = free_port();
     Lab::new(&format!(
@@ -55,9 +63,7 @@ fn experiment(telemetry: &str) -> Lab {
          params = {{ program = \"python3\" }}\nstop = {{ grace = \"5s\" }}\n\
          ready = {{ timeout = \"60s\", health = \"/health\" }}\n\
          [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 32\nosl = 32\nforce_len = true\nseed = 1\n\
-         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 4\nrequests = 20\nwarmup = 4\nrepeats = 1\n\
-         [output]\nformats = [\"json\", \"csv\", \"md\"]\n\
-         [telemetry]\ninterval = \"100ms\"\nseed4_util_floor = 5.0\n{telemetry}\n",
+         [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"closed\"\nconcurrency = 4\nrequests = {requests}\nwarmup = 4\nrepeats = 1\n{rest}",
         script.display()
     ))
 }
@@ -80,10 +86,6 @@ fn run(lab: &Lab, programs: &[(&str, &str)]) -> Value {
     command.args(["--json", "--no-doctor"]).env("PATH", path).env("BMC_PASSWORD", "sesame");
     let said: crate::support::Said = command.output().unwrap().into();
     said.expect_code(0).json()
-}
-
-fn number(value: &Value, name: &str) -> f64 {
-    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value:#}"))
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Repeats that go round over the deployments: who is up when, what a run goes on with, and what one that failed costs.
 
 use crate::interrupt::{signal, start};
-use crate::support::{Lab, emulated, json_lines, marked_processes, say, wait_for};
+use crate::support::{Lab, emulated, json_lines, marked_processes, say, unwrapped, wait_for};
 use serde_json::Value;
 use std::path::Path;
 
@@ -101,7 +101,7 @@ fn each_trial_has_a_bring_up_of_its_own_where_the_file_asks_for_it() {
     // Of one bring-up each the verdict says what is not in it.
     let once = Lab::new(&round(&["one", "two"], "points"));
     let said = once.say("run", &[]).expect_code(0);
-    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = unwrapped(&said.stdout);
     assert!(
         words.contains("what differs from one bring-up to the next is in no interval"),
         "{words}"
@@ -185,7 +185,7 @@ fn one_that_fails_in_the_second_round_keeps_its_first_and_the_others_go_on() {
     assert!(said.stderr.contains(kept), "{}", said.stderr);
     let dir = lab.run_dir();
     assert_eq!(brought_up(&dir), ["one", "two", "two", "two"]);
-    let words: String = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = unwrapped(&said.stdout);
     for part in ["one has 1 of 3 trials", "not measured: one: after 2 of 6 trials: "] {
         assert!(words.contains(part), "{part}: {words}");
     }

@@ -152,6 +152,11 @@ pub(crate) fn emulated(names: &[&str], params: &str, load: &str) -> String {
     text
 }
 
+/// Sentences as they were before a terminal broke their lines.
+pub(crate) fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A server that ends with its test.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -166,7 +171,8 @@ impl Drop for Server {
     }
 }
 
-fn first_line(child: &mut Child) -> String {
+/// What a program says first.
+pub(crate) fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     line.trim().to_owned()

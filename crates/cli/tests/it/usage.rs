@@ -12,6 +12,18 @@ pub(crate) fn rows<'a>(usage: &'a Value, what: &str, host: &str) -> Vec<&'a Valu
     all.iter().filter(|row| row["host"] == host).collect()
 }
 
+/// The number `name` of `value`.
+#[track_caller]
+pub(crate) fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value:#}"))
+}
+
+/// Cores of a machine of `usage` that were in use, on average.
+#[track_caller]
+pub(crate) fn cores_in_use(machine: &Value) -> f64 {
+    mean(&machine["cpu_pct"]) / 100.0 * number(machine, "cores")
+}
+
 #[track_caller]
 pub(crate) fn mean(value: &Value) -> f64 {
     value["mean"].as_f64().unwrap_or_else(|| panic!("no mean in {value}"))

@@ -20,17 +20,8 @@ pub(crate) struct Place {
 pub(super) fn plan_on(plan: &Plan, places: &[Place]) -> Plan {
     let host = |place: &Place| {
         let named = plan.hosts.iter().find(|host| host.name == place.name);
-        let mut host = named.cloned().unwrap_or_else(|| HostPlan {
-            name: place.name.clone(),
-            addr: String::new(),
-            ssh: None,
-            gpus: 0,
-            gpu: None,
-            iface: None,
-            labels: BTreeMap::new(),
-        });
-        // A host without one has that of this machine.
-        if host.addr.is_empty() || host.addr == "127.0.0.1" {
+        let mut host = named.cloned().unwrap_or_else(|| HostPlan::unknown(&place.name));
+        if !host.has_address() {
             host.addr.clone_from(&place.addr);
         }
         host

@@ -123,6 +123,11 @@ impl<'a> Machine<'a> {
         self.duties.iter().any(ours)
     }
 
+    /// Whether what its processes find is in images, which its shell does not see.
+    pub(crate) fn is_in_containers(&self) -> bool {
+        self.any(|d| d.deployment.image.is_some())
+    }
+
     /// Duties that compute on GPUs, or why there are none.
     pub(crate) fn on_gpus(&self) -> Known<Vec<Duty<'a>>> {
         let computes = |d: &Duty<'_>| loads_weights(d.deployment) && !d.process.gpus.is_empty();

@@ -83,7 +83,7 @@ fn script(
 ) -> String {
     let mut calls = String::from("base\n");
     // Writing to a String cannot fail.
-    for (program, path) in programs(machine).into_iter().filter(|_| !in_containers(machine)) {
+    for (program, path) in programs(machine).into_iter().filter(|_| !machine.is_in_containers()) {
         let (path, program) = (on_path(path), quote(program));
         let _ = writeln!(calls, "({path}program {program}; versions {program})");
     }
@@ -96,18 +96,13 @@ fn script(
     if machine.on_gpus().is_ok() {
         calls.push_str("gpus\n");
     }
-    if machine.loading().is_ok() && !in_containers(machine) {
+    if machine.loading().is_ok() && !machine.is_in_containers() {
         calls.push_str(&model_call("model", plan, machine));
     }
     if machine.shell == Shell::Here {
         calls.push_str(&tools(deployments, machines));
     }
     whole("", &calls)
-}
-
-/// Whether what its processes find is in images, which its shell does not see.
-fn in_containers(machine: &Machine<'_>) -> bool {
-    machine.any(|d| d.deployment.image.is_some())
 }
 
 /// The functions, `more` of them, and `calls`, a line each.

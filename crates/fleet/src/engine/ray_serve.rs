@@ -129,7 +129,7 @@ impl Engine for RayServe {
 }
 
 fn is_split(instances: &[InstancePlan]) -> bool {
-    instances.iter().any(|i| i.role != Role::Aggregated)
+    router::is_split(instances.iter().map(|i| &i.role))
 }
 
 fn count(instances: &[InstancePlan], ours: impl Fn(&&InstancePlan) -> bool) -> u32 {

@@ -32,8 +32,6 @@ const SGLANG_ROUTER: &str = "sglang-router";
 const METRICS_PORT: usize = 15;
 /// Of vllm-router; a second one on the host would meet it.
 const USUAL_METRICS_PORT: u16 = 29_000;
-/// What a host of the file has that gives none.
-const NO_ADDRESS: &str = "127.0.0.1";
 /// What the shape decides.
 const OWNED: &[&str] = &[
     "--host",
@@ -126,8 +124,9 @@ pub(super) fn before(roles: &[Role], params: &Params, handover: Handover) -> Opt
     (is_named || is_split(roles)).then(|| kind.facts())
 }
 
-fn is_split(roles: &[Role]) -> bool {
-    roles.iter().any(|role| *role != Role::Aggregated)
+/// Whether pools share what a request needs.
+pub(super) fn is_split<'a>(roles: impl IntoIterator<Item = &'a Role>) -> bool {
+    roles.into_iter().any(|role| *role != Role::Aggregated)
 }
 
 /// Whether a router can stand before these roles.
@@ -211,7 +210,7 @@ fn have_addresses(request: &LaunchRequest<'_>) -> Result<(), String> {
                 .to_owned());
         }
         let hosts = instance.place.iter().filter_map(|place| request.hosts.get(&place.host));
-        if let Some(host) = hosts.clone().find(|host| host.addr == NO_ADDRESS) {
+        if let Some(host) = hosts.clone().find(|host| !host.has_address()) {
             let name = &host.name;
             return Err(format!(
                 "a router reaches its instances at addresses: add addr to [host.{name}]"

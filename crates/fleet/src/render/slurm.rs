@@ -197,7 +197,7 @@ fn spanned(d: &DeploymentPlan) -> BTreeSet<&str> {
 }
 
 fn has_address(subject: &Subject<'_>, host: &str) -> bool {
-    !subject.plan.hosts.iter().any(|h| h.name == host && h.addr == "127.0.0.1")
+    !subject.plan.hosts.iter().any(|h| h.name == host && !h.has_address())
 }
 
 /// The nodes of the job.

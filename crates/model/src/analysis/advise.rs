@@ -146,7 +146,7 @@ pub fn advise(candidates: &[Candidate<'_>], asked: &Asked<'_>) -> Result<Advice,
     for ladder in &ladders {
         match Weighed::of(ladder, asked) {
             Ok(one) => weighed.push(one),
-            Err(why) => unfit.push(Unfit { name: ladder.name.clone(), why }),
+            Err(why) => unfit.push(why.unfit(&ladder.name)),
         }
     }
     let currency =

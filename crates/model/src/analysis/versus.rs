@@ -314,9 +314,9 @@ pub fn versus(
     else {
         return Err(nothing_in_common(("A".to_owned(), "B".to_owned()), &of_a, &of_b));
     };
-    let partner = |x: &Pooled<'_>| of_b.iter().position(|y| is_met_by(&x.side(), &y.side()));
+    let partner = |x: &Pooled<'_>| of_b.iter().find(|y| is_met_by(&x.side(), &y.side()));
     let pairs: Vec<(&Pooled<'_>, &Pooled<'_>)> =
-        of_a.iter().filter_map(|x| Some((x, of_b.get(partner(x)?)?))).collect();
+        of_a.iter().filter_map(|x| Some((x, partner(x)?))).collect();
     let names = (first_a.deployment.to_owned(), first_b.deployment.to_owned());
     if pairs.is_empty() {
         return Err(nothing_in_common(names, &of_a, &of_b));

@@ -53,7 +53,12 @@ pub struct Turn<'a> {
 impl Plan {
     /// Every turn, in order.
     pub fn turns(&self) -> Vec<Turn<'_>> {
-        turns(self.interleave, &self.deployments, &self.points, &self.searches)
+        self.turns_of(self.interleave)
+    }
+
+    /// The same, were it to go round over something else.
+    pub fn turns_of(&self, interleave: Interleave) -> Vec<Turn<'_>> {
+        turns(interleave, &self.deployments, &self.points, &self.searches)
     }
 }
 

@@ -4,9 +4,9 @@ use super::points::{Measurements, Target, measurements};
 use super::servers::{entries, port_url, port_urls, ranked_servers};
 use super::shape::{Shape, THIS_MACHINE, shapes};
 use super::{
-    DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, ModelPlan,
-    PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, RAY_METRICS, ReadyPlan, Role,
-    StopPlan, Turn,
+    DeploymentPlan, EntryPlan, EnvValue, Estimate, Gate, HostPlan, InstancePlan, LOOPBACK,
+    ModelPlan, PLAN_FORMAT, ParamValue, Plan, Platform, PointPlan, ProcessPlan, RAY_METRICS,
+    ReadyPlan, Role, StopPlan, Turn,
 };
 use crate::cost::Taken;
 use crate::engine::{
@@ -140,7 +140,7 @@ fn hosts(experiment: &Experiment) -> BTreeMap<String, HostPlan> {
         name: name.to_owned(),
         addr: host.addr.clone().unwrap_or_else(|| match &host.ssh {
             Some(ssh) => ssh.clone(),
-            None => "127.0.0.1".to_owned(),
+            None => LOOPBACK.to_owned(),
         }),
         ssh: host.ssh.clone(),
         gpus: host.gpus,
@@ -219,7 +219,7 @@ fn this_machine(deploy: &Deploy, shapes: &[Shape]) -> HostPlan {
     let ids = shapes.iter().flat_map(|s| &s.place).flat_map(|p| &p.ids);
     HostPlan {
         name: THIS_MACHINE.to_owned(),
-        addr: "127.0.0.1".to_owned(),
+        addr: LOOPBACK.to_owned(),
         ssh: None,
         gpus: ids.max().map_or(0, |max| max + 1),
         gpu: deploy.gpu.clone(),
@@ -413,6 +413,7 @@ impl Ctx<'_> {
         };
         let entries = self.entries(&instances);
         let ready = self.ready(&instances, &processes);
+        let of_hosts = self.price_of_hosts(&instances);
         let stop = d.stop.clone().unwrap_or_default();
         let cache_reset = self.cache_reset().map(|reset| reset.path);
         let roles: Vec<Role> = instances.iter().map(|i| i.role).collect();
@@ -442,9 +443,8 @@ impl Ctx<'_> {
                 grace: stop.grace.map_or(DEFAULT_GRACE, |g| g.0),
                 always: stop.always.unwrap_or(true),
             },
-            price_per_hour: self.price(&instances),
-            price_is_of_hosts: self.deploy.price_per_hour.is_none()
-                && self.price(&instances).is_some(),
+            price_per_hour: self.deploy.price_per_hour.or(of_hosts),
+            price_is_of_hosts: self.deploy.price_per_hour.is_none() && of_hosts.is_some(),
             optional: d.optional.unwrap_or(false),
             cannot_run,
             instances,
@@ -468,11 +468,8 @@ impl Ctx<'_> {
         kinds
     }
 
-    /// The deployment's own price, else the sum over the machines that it sits on.
-    fn price(&self, instances: &[InstancePlan]) -> Option<f64> {
-        if self.deploy.price_per_hour.is_some() {
-            return self.deploy.price_per_hour;
-        }
+    /// The sum over the machines that it sits on, where all have a price.
+    fn price_of_hosts(&self, instances: &[InstancePlan]) -> Option<f64> {
         let mut names: Vec<&str> =
             instances.iter().flat_map(|i| &i.place).map(|p| p.host.as_str()).collect();
         names.sort_unstable();

@@ -83,7 +83,11 @@ fn example() -> Advice {
             choice("bare", 1, None),
         ],
         alike: vec!["tp8".to_owned()],
-        unfit: vec![Unfit { name: "tp1".to_owned(), why: "misses the SLO".to_owned() }],
+        unfit: vec![Unfit {
+            name: "tp1".to_owned(),
+            why: "misses the SLO".to_owned(),
+            needs_too_many: false,
+        }],
         not_trusted: vec![NotTrusted {
             name: "tp8".to_owned(),
             point: "users/c256".to_owned(),

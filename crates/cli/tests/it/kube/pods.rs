@@ -40,10 +40,6 @@ impl Cluster {
         cluster
     }
 
-    fn run_dir(&self) -> std::path::PathBuf {
-        std::fs::read_dir(self.lab.runs()).unwrap().next().unwrap().unwrap().path()
-    }
-
     fn pods(&self) -> Vec<String> {
         let names = self.there();
         names.lines().filter_map(|l| l.strip_prefix("pod/")).map(str::to_owned).collect()
@@ -148,8 +144,8 @@ fn every_pod_is_watched_from_inside_and_nothing_is_left_of_it() {
     assert!(why(usage, "n1").contains("node_exporter"), "{usage:#}");
     cluster.nothing_left();
     cluster.no_agent_is_left();
-    let journal = std::fs::read_to_string(cluster.run_dir().join("journal.jsonl")).unwrap();
-    let table = std::fs::read_to_string(cluster.run_dir().join("machines.csv")).unwrap();
+    let journal = std::fs::read_to_string(cluster.lab.run_dir().join("journal.jsonl")).unwrap();
+    let table = std::fs::read_to_string(cluster.lab.run_dir().join("machines.csv")).unwrap();
     for pod in pods.iter().map(|row| row["host"].as_str().unwrap()) {
         let id = format!("\"process\":\"one/agent/{pod}\"");
         for event in ["process_intent", "process_started", "process_gone"] {

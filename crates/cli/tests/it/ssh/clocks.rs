@@ -4,7 +4,7 @@ use super::machines::{NINE_SECONDS, SLOW, results_of, under_load, watched};
 use super::{nothing_left, only_run};
 use crate::hosts::{Hosts, sh};
 use crate::known::{CORES, Truth, measured, within_two_percent_and_a_reading};
-use crate::usage::{mean, rows, usage};
+use crate::usage::{cores_in_use, mean, rows, usage};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -73,7 +73,7 @@ fn ssh_a_clock_that_is_set_while_the_load_runs_is_told_and_gives_no_wrong_number
                 let doubts = results["points"][0]["trust"]["reasons"].to_string();
                 assert!(doubts.contains("clock_uncertain"), "{doubts}");
             } else {
-                let read = mean(&machine["cpu_pct"]) / 100.0 * machine["cores"].as_f64().unwrap();
+                let read = cores_in_use(machine);
                 let both = (read, cores.rate(from, to));
                 within_two_percent_and_a_reading("cores in use", both, (from, to));
                 assert_eq!(codes, [], "{usage:#}");

@@ -7,7 +7,7 @@ use crate::hosts::{Hosts, fill};
 use crate::interrupt::signal;
 use crate::known::{CORES, Truth, measured, within_two_percent_and_a_reading};
 use crate::support::{marked_processes, wait_for};
-use crate::usage::{mean, rows, usage, why};
+use crate::usage::{cores_in_use, mean, rows, usage, why};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -186,7 +186,7 @@ fn ssh_an_agent_that_is_killed_or_suspended_is_told_and_gives_no_wrong_number() 
     assert_eq!(rows(usage, "hosts", "a")[0]["cpu_pct"], Value::Null, "{usage:#}");
     // What the cores did meanwhile they counted; when they did most of it nobody saw.
     let machine = rows(usage, "hosts", "b")[0];
-    let read = mean(&machine["cpu_pct"]) / 100.0 * machine["cores"].as_f64().unwrap();
+    let read = cores_in_use(machine);
     let (from, to) = measured(&only_run(&hosts), "pair");
     let both = (read, cores.rate(from, to));
     within_two_percent_and_a_reading("cores in use", both, (from, to));

@@ -100,7 +100,7 @@ fn by_package<'s>(
 
 /// What is in an image is not seen from its host.
 fn outside_of_containers(host: &Host<'_>) -> Known<()> {
-    match host.machine.any(|d| d.deployment.image.is_some()) {
+    match host.machine.is_in_containers() {
         true => Err(Unknown::because("its processes are in containers, which are not looked into")),
         false => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! A deployment at the level that it is built on: its copies, and what they cost.
 
 use super::levels::{Ladder, Level};
-use super::{Asked, Choice, Demand, PerMtok, PowerUse};
+use super::{Asked, Choice, Demand, PerMtok, PowerUse, Unfit};
 use crate::cost::{
     Bill, MOST_COPIES, Machines, OnlyWhenAsked, Power, Rent, Taken, Uptime, per_mtok,
 };
@@ -36,6 +36,11 @@ pub(super) struct Priced {
 }
 
 impl Priced {
+    /// What copies that carry so much each cost an hour.
+    fn cost(&self, carries: f64, demand: Demand) -> Option<f64> {
+        self.bill(carries).cost_per_hour(demand.value())
+    }
+
     pub(super) fn bill(&self, carries: f64) -> Bill {
         let machines = Machines { per_hour: self.rent, fits: self.shared_by };
         let is_shared = self.shared_by > 1;
@@ -48,6 +53,37 @@ impl Priced {
     }
 }
 
+/// Why a deployment cannot be chosen.
+pub(super) enum Why {
+    /// It would be more copies than are a plan.
+    NeedsTooMany,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl From<String> for Why {
+    fn from(words: String) -> Self {
+        Self::Other(words)
+    }
+}
+
+impl From<&str> for Why {
+    fn from(words: &str) -> Self {
+        Self::Other(words.to_owned())
+    }
+}
+
+impl Why {
+    pub(super) fn unfit(self, name: &str) -> Unfit {
+        let needs_too_many = matches!(self, Self::NeedsTooMany);
+        let why = match self {
+            Self::NeedsTooMany => format!("more than {MOST_COPIES} copies of it would be needed"),
+            Self::Other(words) => words,
+        };
+        Unfit { name: name.to_owned(), why, needs_too_many }
+    }
+}
+
 /// A rent, what it does not say, and its currency where that is named.
 struct Found {
     rent: Rent,
@@ -57,8 +93,8 @@ struct Found {
 
 impl<'a> Weighed<'a> {
     /// # Errors
-    /// In words, why it cannot be chosen.
-    pub(super) fn of(ladder: &'a Ladder<'a>, asked: &Asked<'_>) -> Result<Self, String> {
+    /// Why it cannot be chosen.
+    pub(super) fn of(ladder: &'a Ladder<'a>, asked: &Asked<'_>) -> Result<Self, Why> {
         let level = ladder.best().ok_or_else(|| ladder.why_none(asked.slo))?;
         let (carried, at) = level.carried().zip(level.met()).ok_or("its rate is not known")?;
         let contender = ladder.contender();
@@ -66,9 +102,7 @@ impl<'a> Weighed<'a> {
         let taken = Taken::of(deployment, &contender.plan.hosts);
         let carries = carried.point / (1.0 + asked.headroom);
         let demand = asked.demand.value();
-        let copies = unpriced(carries)
-            .copies(demand)
-            .ok_or_else(|| format!("more than {MOST_COPIES} copies of it would be needed"))?;
+        let copies = unpriced(carries).copies(demand).ok_or(Why::NeedsTooMany)?;
         let found = rent(ladder, deployment, &taken, asked);
         let mut power = power(level, copies, price_of_power(ladder, asked));
         let priced = found.as_ref().map_err(Clone::clone);
@@ -114,12 +148,12 @@ impl<'a> Weighed<'a> {
     pub(super) fn cost(&self, demand: Demand, price: f64, power: f64) -> Option<f64> {
         let own = self.priced?;
         let moved = Priced { rent: own.rent * price, power: own.power * power, ..own };
-        moved.bill(self.carries).cost_per_hour(demand.value())
+        moved.cost(self.carries, demand)
     }
 
     /// What its copies would cost an hour if one carried so much.
     pub(super) fn cost_if_it_carried(&self, carries: f64, demand: Demand) -> Option<f64> {
-        self.priced?.bill(carries).cost_per_hour(demand.value())
+        self.priced?.cost(carries, demand)
     }
 
     /// GPUs of the copies that carry `demand`.
@@ -142,8 +176,7 @@ fn add_costs(
     asked: &Asked<'_>,
 ) {
     let demand = asked.demand.value();
-    let cost_where =
-        |carried: f64| priced.bill(carried / (1.0 + asked.headroom)).cost_per_hour(demand);
+    let cost_where = |carried: f64| priced.cost(carried / (1.0 + asked.headroom), asked.demand);
     choice.cost_per_hour = cost_where(carried.point).map(|point| Estimate {
         point,
         // The more a copy carries, the fewer are needed.

@@ -139,6 +139,9 @@ pub struct Unfit {
     pub name: String,
     /// Why.
     pub why: String,
+    /// It meets the objective, by more copies than are a plan.
+    #[serde(skip)]
+    pub needs_too_many: bool,
 }
 
 /// A point that is left out.

@@ -90,21 +90,24 @@ impl Case {
     /// `n` comparisons, each of all metrics that every pair is compared on.
     fn draw(self, n: u64) -> Vec<Vec<Comparison>> {
         let (pool, mut rng) = (pool(), Xoshiro256PlusPlus::seed_from_u64(u64::from(self.trials)));
-        let sides = |rng: &mut _| [1.0 + self.effect, 1.0].map(|f| self.side(&pool, f, rng));
-        compared((2, self.trials), self.margin, n, || sides(&mut rng))
+        let like = self.side(&pool, 1.0, &mut rng);
+        let mut sides = || [1.0 + self.effect, 1.0].map(|f| self.side(&pool, f, &mut rng));
+        compared(2, &like, self.margin, n, &mut sides)
     }
 }
 
-/// `n` comparisons of the two sides that `draw` gives, each of so many requests in flight and trials.
+/// `n` comparisons of the two sides that `draw` gives, each of so many requests in flight, and of as many trials as
+/// `like`, whose result is the form of theirs.
 pub(super) fn compared(
-    (in_flight, trials): (u32, u32),
+    in_flight: u32,
+    like: &[TrialRecords],
     margin: Option<f64>,
     n: u64,
     mut draw: impl FnMut() -> [Vec<TrialRecords>; 2],
 ) -> Vec<Vec<Comparison>> {
     let plan = plan(vec![deployment("a", 4)]);
-    let point = point_plan("a", in_flight, trials);
-    let like = result_of(&plan, &point, &draw()[1]);
+    let point = point_plan("a", in_flight, u32::try_from(like.len()).unwrap());
+    let like = result_of(&plan, &point, like);
     let one = |_| {
         let trials = draw();
         let results = [0, 1].map(|i| remade(&like, &plan, &point, &trials[i]));
@@ -281,28 +284,15 @@ fn rounds(pool: &[Seen], bring_ups: u32, rng: &mut Xoshiro256PlusPlus) -> Vec<Tr
 fn bring_ups_are_what_is_drawn_where_there_are_enough() {
     let of = |bring_ups: u32, is_told: bool| {
         let (pool, mut rng) = (pool(), Xoshiro256PlusPlus::seed_from_u64(u64::from(bring_ups)));
-        let plan = plan(vec![deployment("a", 4)]);
-        let point = point_plan("a", 2, 2 * bring_ups);
-        let one_result = result_of(&plan, &point, &rounds(&pool, bring_ups, &mut rng));
-        let mut one = |_| {
-            let trials = [0, 1].map(|_| {
-                let mut trials = rounds(&pool, bring_ups, &mut rng);
-                if !is_told {
-                    trials.iter_mut().for_each(|t| t.facts.bring_up = None);
-                }
-                trials
-            });
-            let results = [0, 1].map(|i| remade(&one_result, &plan, &point, &trials[i]));
-            let [a, b] = [0, 1].map(|i| Side {
-                result: &results[i],
-                trials: &trials[i],
-                point: &point,
-                plan: &plan,
-                class: None,
-            });
-            family(&names(&[]), &a, &b, None)
+        let like = rounds(&pool, bring_ups, &mut rng);
+        let mut side = || {
+            let mut trials = rounds(&pool, bring_ups, &mut rng);
+            if !is_told {
+                trials.iter_mut().for_each(|t| t.facts.bring_up = None);
+            }
+            trials
         };
-        let all: Vec<Vec<Comparison>> = (0..1_000).map(&mut one).collect();
+        let all = compared(2, &like, None, 1_000, || [side(), side()]);
         let wrong = share(&all, |family| family.iter().any(is_called_different));
         let held = share(&all, |f| f[1].ratio.low <= 1.0 && 1.0 <= f[1].ratio.high);
         let method = all[0][1].ratio.method.clone();

@@ -48,13 +48,16 @@ fn trial_of(rows: &[[u64; 5]], number: u32, faster: f64) -> TrialRecords {
 fn pairs(text: &str, in_flight: u32, trials: u32, effect: f64, n: u64) -> Vec<Vec<Comparison>> {
     let mut pool = pool(text);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(u64::from(trials));
-    compared((in_flight, trials), None, n, || {
+    let mut sides = || {
         pool.shuffle(&mut rng);
         let mut rest = pool.iter();
         [1.0 + effect, 1.0].map(|faster| {
-            (1..=trials).map(|number| trial_of(rest.next().unwrap(), number, faster)).collect()
+            let mut one = |number| trial_of(rest.next().unwrap(), number, faster);
+            (1..=trials).map(&mut one).collect::<Vec<_>>()
         })
-    })
+    };
+    let [_, like] = sides();
+    compared(in_flight, &like, None, n, sides)
 }
 
 #[test]

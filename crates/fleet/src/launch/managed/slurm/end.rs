@@ -91,8 +91,7 @@ async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
 /// Ends the steps of `jobs`, entries before workers before what these need; whether all of them obeyed.
 async fn end_stages(claim: &Claim, jobs: &[&Queued], grace: Duration) -> bool {
     for job in jobs {
-        let update = ["update".to_owned(), format!("JobId={}", job.id), format!("Comment={END}")];
-        let _ = call("scontrol", &claim.scope).args(update).run(ASK_LIMIT).await;
+        let _ = super::tell(claim, &job.id, END).await;
     }
     let mut have_obeyed = true;
     for stage in Stage::ALL {

@@ -35,7 +35,7 @@ pub(super) async fn bring(claim: &Claim, id: &str, job: &Job) {
     if !job.is_running() || dir.join(script_log(id)).exists() {
         return;
     }
-    let there = format!("/tmp/{}-{id}", job.name);
+    let there = folder(&job.name, id);
     let on_node = |words: &[&str]| {
         call("srun", &claim.scope)
             .args(["--jobid", id, "--overlap", "--nodes=1", "--ntasks=1", "--immediate=15"])
@@ -54,7 +54,12 @@ pub(super) async fn bring(claim: &Claim, id: &str, job: &Job) {
     }
 }
 
-fn script_log(id: &str) -> String {
+/// Where a job writes on its node, until its logs are brought.
+pub(super) fn folder(name: &str, id: &str) -> String {
+    format!("/tmp/{name}-{id}")
+}
+
+pub(super) fn script_log(id: &str) -> String {
     format!("job-{id}.out")
 }
 

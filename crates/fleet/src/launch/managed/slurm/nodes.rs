@@ -1,6 +1,7 @@
 //! The nodes that a job was given, and what its script says while it holds its processes back.
 
 use super::job::{self, Job};
+use super::logs::{folder, script_log};
 use super::{ASK_LIMIT, CONF, call};
 use crate::agent::FarHost;
 use crate::host::{Shell, Step, quote};
@@ -59,8 +60,7 @@ pub(in super::super) async fn granted(claim: &Claim, id: &str) -> Result<Granted
 /// # Errors
 /// When the controller refuses, or cannot be asked.
 pub(in super::super) async fn release(claim: &Claim, id: &str) -> Result<(), ToolError> {
-    let update = ["update".to_owned(), format!("JobId={id}"), format!("Comment={GO}")];
-    call("scontrol", &claim.scope).args(update).ask(ASK_LIMIT).await.map(drop)
+    super::tell(claim, id, GO).await
 }
 
 /// The nodes of `job`, in the order in which its script counts them.
@@ -92,8 +92,9 @@ async fn variables(claim: &Claim, id: &str, job: &Job) -> Result<BTreeMap<String
 
 /// A script for the node of the job's script that waits for the last line of what is held, and prints all of it.
 fn question(claim: &Claim, id: &str) -> String {
-    let here = quote(&format!("{}/job-{id}.out", claim.logs().display()));
-    let there = quote(&format!("/tmp/{}-{id}/job-{id}.out", claim.name));
+    let log = script_log(id);
+    let here = quote(&format!("{}/{log}", claim.logs().display()));
+    let there = quote(&format!("{}/{log}", folder(&claim.name, id)));
     format!(
         "n=0\nuntil cat {here} {there} 2>/dev/null | grep -q '^held: all$'; do\n\
          n=$((n+1))\n[ $n -lt {} ] || exit 1\nsleep 1\ndone\n\

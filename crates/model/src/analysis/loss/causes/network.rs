@@ -38,14 +38,13 @@ const NVLINK_GBYTES_PER_S: &[(&str, f64)] =
 pub(super) fn nvlink(seen: &Seen<'_>) -> Option<Claim> {
     let fullest = |side: &Side<'_>| {
         let of = |gpu: &GpuUse| {
-            gpu.role?;
             let host = side.plan.hosts.iter().find(|h| h.name == gpu.host)?;
             let kind = host.gpu.as_deref()?;
             let (_, gbytes) = NVLINK_GBYTES_PER_S.iter().find(|(name, _)| kind.contains(name))?;
             let sent = gpu.nvlink_sent_gbytes_per_s?.mean;
             Some((sent / gbytes, format!("{} GPU {}", gpu.host, gpu.index?), sent))
         };
-        usages(side).flat_map(|u| &u.gpus).filter_map(of).max_by(|a, b| a.0.total_cmp(&b.0))
+        usages(side).flat_map(Usage::given_gpus).filter_map(of).max_by(|a, b| a.0.total_cmp(&b.0))
     };
     let (busy, name, sent) = fullest(seen.over)?;
     let before = fullest(seen.base).map_or(0.0, |(b, ..)| b);
