@@ -14,6 +14,7 @@ import asyncio
 import gc
 import hashlib
 import json
+import os
 import selectors
 import signal
 import socket
@@ -876,6 +877,7 @@ class TruthServer:
         self.options = options
         self.connections = 0
         self.answered = 0
+        self.streamed = 0
         self.kv_bytes = 0
         # Opened once, flushed after every line: a reader may follow it.
         self.log = open(options.log, "a", encoding="utf-8") if options.log else None
@@ -932,6 +934,10 @@ class TruthServer:
         if self.log:
             self.log.write(json.dumps(record) + "\n")
             self.log.flush()
+        self.streamed += bool(record["write_ns"])
+        if self.streamed == self.options.dies_after:
+            print("fatal: the engine core died", file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 async def run(options):
@@ -969,6 +975,7 @@ def parse_options():
     parser.add_argument("--bare", action="store_true", help="no path but those that answer requests")
     parser.add_argument("--kv", choices=("moved", "recomputed", "uncounted"),
                         help="speak of key-value blocks as vLLM's NixlConnector does, as prefill and decode worker")
+    parser.add_argument("--dies-after", type=int, metavar="N", help="ends with a last line behind its Nth streamed answer")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

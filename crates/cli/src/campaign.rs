@@ -340,7 +340,11 @@ impl<'a> Campaign<'a> {
         }
         match bench.words(point).await {
             Ok(words) => trial::measure(self, running, bench, point, trial, words).await,
-            Err(failure) => Ok(Ended::Failed(failure)),
+            // It may have failed because what it asked had died.
+            Err(failure) => {
+                let death = running.look().await.err().map(Failure::from);
+                Ok(Ended::Failed(death.unwrap_or(failure)))
+            }
         }
     }
 

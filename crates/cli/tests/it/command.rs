@@ -95,6 +95,18 @@ fn a_program_that_dies_is_named_with_the_end_of_its_log() {
     assert_eq!(marked_processes(&lab.runs()), []);
 }
 
+/// After it was found to be ready and before the load: what is asked meanwhile is not the news.
+#[test]
+fn a_program_that_dies_before_the_load_is_named_and_not_the_question_that_it_left_open() {
+    let lab = experiment(free_port(), ", \"--dies-after\", \"1\"", "");
+    let said = lab.say("run", &["--no-doctor"]).expect_code(4).stderr;
+    for part in ["ready after", "mine/0/serve on host localhost", "ended with status 1", "hint:"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.contains("fatal: the engine core died"), "{said}");
+    assert_eq!(marked_processes(&lab.runs()), []);
+}
+
 #[test]
 fn a_port_that_is_taken_and_a_program_that_is_not_there_stop_before_anything_starts() {
     let port = free_port();
