@@ -24,6 +24,7 @@ use tokio::sync::watch;
 mod agents;
 mod doctor;
 mod engines;
+mod exchange;
 mod fingerprint;
 mod floor;
 mod guard;

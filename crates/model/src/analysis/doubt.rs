@@ -31,7 +31,7 @@ pub(super) fn doubts(
     let mut trust = Trust::default();
     let is_partial = measured.trials.iter().any(|t| t.partial);
     let damaged = measured.trials.iter().find_map(|t| t.damaged.as_ref());
-    let checks: [fn(&Seen<'_>) -> Option<Reason>; 40] = [
+    let checks: [fn(&Seen<'_>) -> Option<Reason>; 41] = [
         nothing_measured,
         failures,
         time_outs,
@@ -70,6 +70,7 @@ pub(super) fn doubts(
         machines::memory_full,
         machines::energy_doubtful,
         machines::energy_absent,
+        machines::energy_counted,
         machines::gpu_power_only,
         machines::clock_uncertain,
     ];

@@ -1,7 +1,8 @@
 //! Energy of GPUs over a window.
 //!
 //! Of each device: the trapezoid of its power over the window, whose borders are interpolated; beside it, what
-//! the device's own energy counter grew by. Of a deployment: the sum over every GPU that it has been given,
+//! the device's own energy counter grew by. Where its power was not read for too long, what that counter grew by is its
+//! energy: it counted on meanwhile. Of a deployment: the sum over every GPU that it has been given,
 //! idle ones included, since they are paid for and warm. One device without a number leaves the sum without
 //! one. A GPU that is cut into instances has none: its power is that of all who have a part of it.
 
@@ -19,16 +20,18 @@ const LEAST_COUNTED_J: f64 = 50.0;
 /// Energy of one device over a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Energy {
-    /// Integral of its power, in joules.
+    /// Integral of its power, in joules; over a hole in its readings, what its own counter grew by.
     pub joules: f64,
+    /// The hole, where there is one.
+    pub gap: Option<FlawKind>,
     /// What its own counter grew by, where it has one.
     pub counted_joules: Option<f64>,
     /// Why that counter says nothing, where it was read.
     pub uncounted: Option<FlawKind>,
     /// Energy / time.
     pub mean_w: f64,
-    /// The largest power that was read.
-    pub max_w: f64,
+    /// The largest power that was read; absent where a hole may hide a larger one.
+    pub max_w: Option<f64>,
 }
 
 impl Energy {
@@ -56,15 +59,43 @@ pub fn of_device(
     let series = power.into_iter().find_map(|q| telemetry.of(device, q));
     let series = series.ok_or(FlawKind::DeviceMissing)?;
     let cadence = telemetry.cadence(device.part);
-    let power = window::gauge(series, window, cadence)?;
+    let power = match window::gauge(series, window, cadence) {
+        Ok(power) => power,
+        Err(gap @ FlawKind::Gap { .. }) => return over_gap(telemetry, device, window, gap),
+        Err(flaw) => return Err(flaw),
+    };
     let counted = telemetry.of(device, Quantity::Energy);
     let counted = counted.map(|s| window::counter(s, window, cadence));
     Ok(Energy {
         joules: power.integral,
+        gap: None,
         counted_joules: counted.and_then(|c| Some(c.ok()?.delta)),
         uncounted: counted.and_then(Result::err),
         mean_w: power.mean,
-        max_w: power.max,
+        max_w: Some(power.max),
+    })
+}
+
+/// What the counter of `device` grew by, where it did not begin anew in `gap`, in which its power was not read.
+fn over_gap(
+    telemetry: &Telemetry,
+    device: &Device,
+    window: Window,
+    gap: FlawKind,
+) -> Result<Energy, FlawKind> {
+    let cadence = telemetry.cadence(device.part);
+    let series = telemetry.of(device, Quantity::Energy).ok_or(gap)?;
+    if !window::outlasts_gaps(series, window, cadence) {
+        return Err(gap);
+    }
+    let (counted, _) = window::counter_over_gaps(series, window, cadence).map_err(|_| gap)?;
+    Ok(Energy {
+        joules: counted.delta,
+        gap: Some(gap),
+        counted_joules: Some(counted.delta),
+        uncounted: None,
+        mean_w: counted.rate,
+        max_w: None,
     })
 }
 
@@ -75,7 +106,7 @@ pub struct EnergyUse {
     pub gpus: u32,
     /// Length of the window in seconds.
     pub seconds: f64,
-    /// Integral of power over the window, summed over the GPUs.
+    /// Integral of power over the window, summed over the GPUs; of one whose readings have a hole, what its counter grew by.
     pub joules: f64,
     /// What their own counters grew by, where all have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,8 +115,9 @@ pub struct EnergyUse {
     pub joules_by_role: BTreeMap<String, f64>,
     /// Mean power of all of them together.
     pub mean_w: f64,
-    /// The largest power that one of them was read at.
-    pub max_gpu_w: f64,
+    /// The largest power that one of them was read at; absent where a hole may hide a larger one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_gpu_w: Option<f64>,
 }
 
 /// Energy of `gpus` over `window`; what speaks against it, or why there is none, goes to `flaws`.
@@ -102,7 +134,7 @@ pub(super) fn of_gpus<'a>(
         counted_joules: Some(0.0),
         joules_by_role: BTreeMap::new(),
         mean_w: 0.0,
-        max_gpu_w: 0.0,
+        max_gpu_w: Some(0.0),
     };
     let mut is_whole = true;
     for (gpu, role) in gpus {
@@ -111,7 +143,7 @@ pub(super) fn of_gpus<'a>(
             Err(name) => (name, Err(FlawKind::DeviceMissing)),
         };
         let flaw = match &energy {
-            Ok(energy) => energy.disagreement(),
+            Ok(energy) => energy.gap.or_else(|| energy.disagreement()),
             Err(flaw) => Some(*flaw),
         };
         let of = |quantity| {
@@ -134,7 +166,7 @@ impl EnergyUse {
         self.gpus += 1;
         self.joules += energy.joules;
         self.mean_w += energy.mean_w;
-        self.max_gpu_w = self.max_gpu_w.max(energy.max_w);
+        self.max_gpu_w = self.max_gpu_w.zip(energy.max_w).map(|(most, w)| most.max(w));
         self.counted_joules =
             self.counted_joules.zip(energy.counted_joules).map(|(sum, j)| sum + j);
         if let Some(role) = role {

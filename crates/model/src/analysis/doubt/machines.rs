@@ -197,25 +197,41 @@ pub(super) fn energy_doubtful(seen: &Seen<'_>) -> Option<Reason> {
 
 /// Power was read, and yet there is no energy: a reader must know why.
 pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
-    let flaw = power_flaws(seen).find(|f| !matches!(f.kind, FlawKind::Disagrees { .. }))?;
-    let is_absent = usages(seen).any(|u| u.energy.is_none());
+    let without = usages(seen).filter(|u| u.energy.is_none()).flat_map(|u| &u.flaws);
+    let mut of_power = without.filter(|flaw| flaw.quantity == Quantity::Power);
+    let flaw = of_power.find(|f| !matches!(f.kind, FlawKind::Disagrees { .. }))?;
     let next = match flaw.kind {
         FlawKind::CutIntoInstances => "weigh whole GPUs where energy counts",
         _ => "read power more often ([telemetry] interval), or measure for longer",
     };
-    is_absent.then(|| {
-        reason(
-            "energy_absent",
-            TrustLevel::Sound,
-            format!(
-                "there is no energy ({}): of {}, {}",
-                flaw.kind.code(),
-                flaw.device,
-                flaw.kind.text()
-            ),
-            next,
-        )
-    })
+    Some(reason(
+        "energy_absent",
+        TrustLevel::Sound,
+        format!(
+            "there is no energy ({}): of {}, {}",
+            flaw.kind.code(),
+            flaw.device,
+            flaw.kind.text()
+        ),
+        next,
+    ))
+}
+
+/// Power was not read for a while, and the GPU counted on.
+pub(super) fn energy_counted(seen: &Seen<'_>) -> Option<Reason> {
+    let with = usages(seen).filter(|u| u.energy.is_some()).flat_map(|u| &u.flaws);
+    let mut of_power = with.filter(|flaw| flaw.quantity == Quantity::Power);
+    let flaw = of_power.find(|f| matches!(f.kind, FlawKind::Gap { .. }))?;
+    Some(reason(
+        "energy_counted",
+        TrustLevel::Sound,
+        format!(
+            "of {}, {}: its energy is what its own counter grew by, and its largest power is not known",
+            flaw.device,
+            flaw.kind.text()
+        ),
+        "read power more often ([telemetry] interval), or look what held the readings up",
+    ))
 }
 
 /// What is made of GPU power alone is not what the machines took, which costs as much to feed.

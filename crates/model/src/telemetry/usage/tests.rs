@@ -52,11 +52,36 @@ fn idle_gpus_of_the_deployment_count_and_others_do_not() {
     let energy = of(&telemetry, &[0, 1]).energy.unwrap();
     assert_eq!(energy.gpus, 2);
     let by_role = energy.joules_by_role["aggregated"];
-    let found = [energy.joules, energy.mean_w, energy.max_gpu_w, by_role];
+    let found = [energy.joules, energy.mean_w, energy.max_gpu_w.unwrap(), by_role];
     for (found, want) in found.into_iter().zip([8_000.0, 800.0, 700.0, 8_000.0]) {
         assert!((found - want).abs() < 1e-6, "{found} is not {want}");
     }
     assert_eq!(energy.counted_joules, None, "these have no counter");
+}
+
+/// What was not read from second 4 to 9 was counted; a counter that may have begun anew meanwhile says nothing.
+#[test]
+fn over_a_hole_in_its_readings_a_gpu_took_what_its_counter_says() {
+    let with_hole = |series: &Series| {
+        let is_read = |r: &&Reading| !(Nanos::from_secs(5)..Nanos::from_secs(9)).contains(&r.at());
+        let readings = series.readings.iter().filter(is_read).copied().collect();
+        Series { readings, ..series.clone() }
+    };
+    let both = vec![with_hole(&power(0, 300.0)), with_hole(&counted(0, 250.0))];
+    let found = of(&telemetry(both), &[0]);
+    let energy = found.energy.unwrap();
+    assert!((energy.joules - 2_500.0).abs() < 1e-6, "{energy:?}");
+    assert!((energy.mean_w - 250.0).abs() < 1e-6, "{energy:?}");
+    assert_eq!((energy.counted_joules, energy.max_gpu_w), (Some(energy.joules), None));
+    let codes: Vec<_> = found.flaws.iter().map(|f| (f.quantity, f.kind.code())).collect();
+    assert_eq!(codes[0], (Quantity::Power, "gap"), "{codes:?}");
+
+    let small = |t: u32| 250.0 * f64::from(t % 8);
+    let gpu = device(Part::Gpu, "GPU-0", Some(0));
+    let anew = with_hole(&series(&gpu, Quantity::Energy, small));
+    let found = of(&telemetry(vec![with_hole(&power(0, 300.0)), anew]), &[0]);
+    assert_eq!(found.energy, None);
+    assert_eq!(found.flaws[0].kind.code(), "gap");
 }
 
 #[test]
