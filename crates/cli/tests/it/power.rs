@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Child, Command};
 
 /// As a driver of branch 580 prints it with `-lms`: a head once, a row a GPU a look.
 const NVIDIA_SMI: &str = r#"#!/bin/sh
@@ -243,6 +244,73 @@ fn power_goes_out_as_seed_four_logs_it_and_comes_back() {
 
     let no_log = say(["import", &file_of_results]).expect_code(2);
     assert!(no_log.stderr.contains("no power log"), "{}", no_log.stderr);
+}
+
+/// What the package of a processor takes, by a counter that begins anew each 0.4 s.
+const PACKAGE_W: f64 = 150.0;
+const RANGE_UJ: f64 = 60_000_000.0;
+
+/// The counter's program, which ends with the test.
+struct Counter(Child);
+
+impl Counter {
+    fn start(dir: &Path) -> Self {
+        let script = root().join("tests-support/powercap.py");
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(script).arg(dir);
+        let child = command.args([PACKAGE_W.to_string(), RANGE_UJ.to_string()]).spawn().unwrap();
+        wait_for("the counter", || dir.join("intel-rapl:0/energy_uj").exists());
+        Self(child)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where a `/sys` of its own is seen that has the counter's. What nobody may read is no link, and missed by nobody.
+const WITH_POWERCAP: &str = r#"
+set -e
+cp -a /sys/class "$1/class" 2>/dev/null || true
+ln -s "$2" "$1/class/powercap"
+mount --bind "$1/class" /sys/class
+shift 2
+exec "$@"
+"#;
+
+#[test]
+#[ignore = "mounts a /sys/class of its own: ci/test runs it"]
+fn counters_of_processors_that_wrap_give_the_energy_that_was_used() {
+    let lab = two_gpus(60, "[output]\nformats = [\"json\"]\n[telemetry]\ninterval = \"100ms\"\n");
+    let programs = lab.dir.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    stand_in(&programs, "nvidia-smi", NVIDIA_SMI);
+    let powercap = lab.dir.path().join("powercap");
+    let _counter = Counter::start(&powercap);
+    let planned = lab.command("run");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", WITH_POWERCAP, "sh"]);
+    command.args([lab.dir.path(), &powercap]).arg(planned.get_program());
+    command.args(planned.get_args()).args(["--json", "--no-doctor"]);
+    command.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+    let said: crate::support::Said = command.output().unwrap().into();
+    let results = said.expect_code(0).json();
+
+    let usage = &results["points"][0]["trials"][0]["usage"];
+    let energy = &usage["host_energy"];
+    let wraps = number(energy, "seconds") * PACKAGE_W * 1e6 / RANGE_UJ;
+    assert!(wraps > 2.0, "the counter started anew {wraps} times only");
+    let counted = &energy["by_host"][0]["counted"];
+    assert_eq!(counted[0], "package intel-rapl:0 package-0", "{usage:#}");
+    let of_package = number(energy, "mean_w") - 700.0;
+    assert!(
+        (of_package / PACKAGE_W - 1.0).abs() < 0.02,
+        "{of_package} W of {PACKAGE_W}: {usage:#}"
+    );
+    assert_eq!(usage["flaws"], Value::Null, "{usage:#}");
 }
 
 /// A controller that wants to know who asks, as they all do. It ends with the test's process.
