@@ -19,7 +19,7 @@ mod report;
 mod route;
 mod run;
 mod selftest;
-mod serve;
+pub(crate) mod serve;
 mod setup;
 mod up;
 

@@ -115,6 +115,8 @@ pub struct Frame<'a> {
     pub floor: Option<&'a Floor>,
     /// What paths between hosts carried before the run, where that was measured.
     pub paths: Vec<MeasuredPath>,
+    /// What ranks exchange, of deployments whose links are known.
+    pub exchanges: Vec<loss::Exchange>,
 }
 
 /// Everything that is said of a run.
@@ -141,7 +143,8 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         sides.into_iter().partition(|s| s.result.is_probe);
     let comparisons = compare::all(plan, &asked, frame);
     let scaling = scaling::sides::all(&asked, &probes, &searches, &scaling_asks(frame));
-    let losses = loss::all(&scaling, &asked, &frame.paths);
+    let beside = loss::Beside { paths: &frame.paths, exchanges: &frame.exchanges };
+    let losses = loss::all(&scaling, &asked, beside);
     let verdicts = verdict::all(&asked, &losses);
     let fairness = fairness::all(&asked, frame.reports, frame.expects);
     let ways = fairness::ways::all(&asked);

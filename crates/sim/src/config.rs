@@ -4,7 +4,7 @@ use crate::catalog::{self, GpuSpec, ModelShape, nearest};
 use crate::emulator::{Emulator, Fixed, Stepped};
 use crate::engine::{Engine, EngineConfig};
 use crate::memory::{self, MemoryError};
-use crate::timing::{Fabric, InterNode, Layout, Roofline};
+use crate::timing::{Exchange, Fabric, InterNode, Layout, Roofline};
 use scalebeam_model::units::Nanos;
 
 /// Tokens of one KV block (vLLM's default).
@@ -157,9 +157,28 @@ impl EmulatedConfig {
         let (shape, gpu) = (self.shape()?, self.gpu_spec()?);
         self.check_layout(&shape)?;
         let engine = self.engine_config(self.kv_capacity(&shape, gpu)?);
-        let fabric = Fabric { inter_node_gbps: self.inter_node_gbps, inter_node: self.inter_node };
-        let timing = Roofline::new(shape, gpu, self.layout(), fabric);
+        let timing = self.roofline(shape, gpu);
         Ok(Box::new(Stepped::new(Engine::new(engine, Box::new(timing)))))
+    }
+
+    fn roofline(&self, shape: ModelShape, gpu: &'static GpuSpec) -> Roofline {
+        let fabric = Fabric { inter_node_gbps: self.inter_node_gbps, inter_node: self.inter_node };
+        Roofline::new(shape, gpu, self.layout(), fabric)
+    }
+
+    /// What the ranks of the instance spend in moving activations to each other, whatever its memory holds. Nothing
+    /// where times are fixed.
+    ///
+    /// # Errors
+    /// When the model or the GPU is in no catalogue, or the layout does not fit the model.
+    pub fn exchange(&self) -> Result<Exchange, ConfigError> {
+        if matches!(self.timing, Timing::Fixed { .. }) {
+            return Ok(Exchange::default());
+        }
+        self.check_values()?;
+        let (shape, gpu) = (self.shape()?, self.gpu_spec()?);
+        self.check_layout(&shape)?;
+        Ok(self.roofline(shape, gpu).exchange())
     }
 
     fn layout(&self) -> Layout {

@@ -1,6 +1,6 @@
 //! From a run directory to results, reports and an exit code. A new run and an old one end here alike.
 
-use super::SKIPPED;
+use super::{SKIPPED, exchange};
 use crate::exit::{Failure, Status};
 use crate::printer;
 use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
@@ -160,6 +160,8 @@ fn results(
 ) -> Result<Results, Failure> {
     let plan = reader.plan();
     let floor = read_floor(reader.dir())?;
+    let paths = read_doctor(reader.dir())?.map_or_else(Vec::new, |report| report.paths);
+    let print = read_fingerprint(reader.dir())?;
     let compared = experiment.report.iter().filter(|r| r.kind == ReportKind::Compare);
     let frame = Frame {
         run: &reader.manifest().run,
@@ -178,9 +180,10 @@ fn results(
         reports: &experiment.report,
         expects: &experiment.expect,
         floor: floor.as_ref(),
-        paths: read_doctor(reader.dir())?.map_or_else(Vec::new, |report| report.paths),
+        exchanges: exchange::all(plan, &print, &paths),
+        paths,
     };
-    let ran = ran(&read_fingerprint(reader.dir())?);
+    let ran = ran(&print);
     Ok(Results { ran, ..analyse(plan, points, &frame) })
 }
 

@@ -1,10 +1,11 @@
 //! `serve`: the emulated engine at wall speed.
 
 use super::span;
-use crate::args::{ContentArg, FaultArgs, ServeArgs, TimingArg};
+use crate::args::{Cli, Command, ContentArg, FaultArgs, ServeArgs, TimingArg};
 use crate::clock::WallClock;
 use crate::exit::{Failure, Status, chain};
 use crate::{interrupt, printer};
+use clap::Parser;
 use scalebeam_model::units::Nanos;
 use scalebeam_sim::config::{EmulatedConfig, Timing};
 use scalebeam_sim::serve::{
@@ -39,7 +40,31 @@ fn config(args: &ServeArgs) -> Result<ServeConfig, Failure> {
     if !model_names.is_empty() {
         model_names.push(args.model.clone());
     }
-    let engine = EmulatedConfig {
+    let startup_delay = match &args.startup_delay {
+        Some(text) => span("--startup-delay", text)?,
+        None => Nanos::ZERO,
+    };
+    Ok(ServeConfig {
+        bind: SocketAddr::new(args.host, args.port),
+        model_names,
+        engine: engine(args)?,
+        faults: faults(&args.faults)?,
+        startup_delay,
+        truth_log: args.truth_log.clone(),
+    })
+}
+
+/// What a planned `serve` emulates, by the words behind the program's name; nothing where they are another command's.
+pub(crate) fn emulated(args: &[String]) -> Option<EmulatedConfig> {
+    let words = std::iter::once("scalebeam").chain(args.iter().map(String::as_str));
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Serve(args) => engine(&args).ok(),
+        _ => None,
+    }
+}
+
+fn engine(args: &ServeArgs) -> Result<EmulatedConfig, Failure> {
+    Ok(EmulatedConfig {
         model: args.model.clone(),
         gpu: args.gpu.clone(),
         tp: args.tp,
@@ -54,18 +79,6 @@ fn config(args: &ServeArgs) -> Result<ServeConfig, Failure> {
         speed: args.speed,
         seed: args.seed,
         ..EmulatedConfig::default()
-    };
-    let startup_delay = match &args.startup_delay {
-        Some(text) => span("--startup-delay", text)?,
-        None => Nanos::ZERO,
-    };
-    Ok(ServeConfig {
-        bind: SocketAddr::new(args.host, args.port),
-        model_names,
-        engine,
-        faults: faults(&args.faults)?,
-        startup_delay,
-        truth_log: args.truth_log.clone(),
     })
 }
 

@@ -193,3 +193,38 @@ fn the_missing_control_is_offered_as_a_block_and_its_plan_has_no_such_note() {
     let notes = said["notes"].as_array().unwrap();
     assert!(!notes.iter().any(|n| n["path"] == "deploy[1]"), "{notes:#?}");
 }
+
+/// Ranks that reduce over a slow network between two nodes, as the emulator times them: what the report computes of that
+/// is what was planted.
+#[test]
+fn time_in_collectives_is_computed_and_named_first() {
+    let deploys = [
+        ("one", "tp = 4\nplace = [\"box:0-3\"]\nparams = { gpu = \"H100-SXM\" }"),
+        (
+            "over-two",
+            "tp = 8\nplace = [\"box:0-3 + far:0-3\"]\n\
+             params = { gpu = \"H100-SXM\", inter_node_gbps = 10.0 }",
+        ),
+    ];
+    let hosts = "[host.far]\ngpus = 4\ngpu = \"H100-SXM-80G\"\n";
+    let load = "mode = \"closed\"\nconcurrency = 8\nrequests = 40\nwarmup = 4";
+    let report = "[[report]]\nkind = \"scaling\"\n[output]\nformats = [\"json\"]\n";
+    // Of a model whose heads 8 ranks can share.
+    let text = experiment(&deploys, load, &format!("{hosts}{report}"));
+    let text = text.replace("Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct");
+    let lab = Lab::new(&text);
+    lab.say("run", &["--no-doctor"]).expect_code(0);
+
+    let text = std::fs::read(lab.run_dir().join("results.json")).unwrap();
+    let results: Value = serde_json::from_slice(&text).unwrap();
+    let lost = loss(&results, "over-two");
+    let shares = lost["shares"].as_array().unwrap();
+    assert_eq!(shares[0]["cause"], "collectives", "{lost:#}");
+    let evidence = shares[0]["evidence"].as_str().unwrap();
+    let planted = "2 all-reduces a layer over 8 ranks on 2 nodes of 10 Gbit/s by TCP take ";
+    assert!(evidence.starts_with(planted), "{evidence}");
+    // Each of its 32 layers reduces twice, over 14 hops of 70 us.
+    let ms: f64 = evidence[planted.len()..].split(' ').next().unwrap().parse().unwrap();
+    let least = 8.0 * 32.0 * 2.0 * 14.0 * 0.070;
+    assert!((least..1.2 * least).contains(&ms), "{ms} of at least {least}");
+}

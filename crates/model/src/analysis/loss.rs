@@ -14,7 +14,7 @@
 use super::compare::Side;
 use super::scaling::{Basis, Growth, Scaling, Step};
 use crate::doctor::MeasuredPath;
-use crate::plan::Mode;
+use crate::plan::{Mode, Role};
 use crate::telemetry::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -63,12 +63,39 @@ pub struct Share {
     pub evidence: String,
 }
 
+/// Time that the ranks of one instance spend in moving activations to each other, by a model of its links: a microbatch of
+/// `n` tokens takes `step_s + token_s * n` seconds of it through all stages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    /// Deployment name.
+    pub deployment: String,
+    /// Of these instances.
+    pub role: Role,
+    /// However few tokens there are.
+    pub step_s: f64,
+    /// For each token.
+    pub token_s: f64,
+    /// What moves over what, in words.
+    pub over: String,
+}
+
+/// What is known of a run besides its points.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beside<'a> {
+    /// What paths between hosts carried before it.
+    pub(super) paths: &'a [MeasuredPath],
+    /// Of deployments whose links are known.
+    pub(super) exchanges: &'a [Exchange],
+}
+
 /// What a part of a loss went to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The network between the machines.
     Link,
+    /// Ranks that moved activations to each other, by a model of their links.
+    Collectives,
     /// Requests waited in an engine's queue.
     Queue,
     /// The key-value cache had no room: requests waited for it, or were computed again.
@@ -108,6 +135,7 @@ impl Cause {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Link => "network link",
+            Self::Collectives => "collectives (by model)",
             Self::Queue => "queueing",
             Self::KvCache => "KV cache full",
             Self::PoolImbalance => "pools out of balance",
@@ -138,7 +166,7 @@ const SMALLEST: f64 = 1e-4;
 
 /// What the steps of the studies under one load lost, each against its baseline. Nothing of steps without an
 /// efficiency, since they have no ideal.
-pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], paths: &[MeasuredPath]) -> Vec<Loss> {
+pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], beside: Beside<'_>) -> Vec<Loss> {
     let mut out: Vec<Loss> = Vec::new();
     for study in scaling.iter().filter(|s| matches!(s.basis, Basis::Load { .. })) {
         let side = |step: &Step| {
@@ -157,17 +185,13 @@ pub(super) fn all(scaling: &[Scaling], sides: &[Side<'_>], paths: &[MeasuredPath
             // Studies of several metrics have the same steps.
             let is_told = out.iter().any(|l| l.is_of(study, step));
             let over = side(step).filter(|_| !is_told);
-            out.extend(over.and_then(|over| of_pair((over, base), step, paths)));
+            out.extend(over.and_then(|over| of_pair((over, base), step, beside)));
         }
     }
     out
 }
 
-fn of_pair(
-    (over, base): (&Side<'_>, &Side<'_>),
-    step: &Step,
-    paths: &[MeasuredPath],
-) -> Option<Loss> {
+fn of_pair((over, base): (&Side<'_>, &Side<'_>), step: &Step, beside: Beside<'_>) -> Option<Loss> {
     let (of, ideal) = (Stages::of(&over.result.metrics)?, Stages::of(&base.result.metrics)?);
     let grown = match over.result.level_value().zip(base.result.level_value()) {
         Some((asked, base_asked)) if base_asked > 0.0 => asked / base_asked,
@@ -175,8 +199,8 @@ fn of_pair(
     };
     let (parts, ideal_tps) = stages::parts(&of, &ideal, step.size, grown)?;
     let is_copies = step.growth == Growth::Copies;
-    let seen =
-        causes::Seen { over, base, of: &of, ideal: &ideal, size: step.size, is_copies, paths };
+    let (of, ideal, size) = (&of, &ideal, step.size);
+    let seen = causes::Seen { over, base, of, ideal, size, grown, is_copies, beside };
     let mut shares = causes::shares(&seen, parts);
     shares.retain(|s| s.share.abs() >= SMALLEST);
     shares.sort_by(|a, b| b.share.total_cmp(&a.share));
@@ -190,7 +214,7 @@ fn of_pair(
         measured_tps: of.tps,
         lost: 1.0 - of.tps / ideal_tps,
         shares,
-        unread: unread(over, &of),
+        unread: unread(over, of),
         text: String::new(),
     };
     loss.text = words::text(&loss);

@@ -44,6 +44,16 @@ impl BatchShape {
     }
 }
 
+/// Time that the ranks of an instance spend in moving activations to each other for one microbatch of `n` tokens, through
+/// all of its stages: `step_s + token_s * n` seconds, since every term of it is a latency or bytes over a bandwidth.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Exchange {
+    /// However few tokens there are.
+    pub step_s: f64,
+    /// For each token.
+    pub token_s: f64,
+}
+
 /// Predicts the duration of one engine step.
 pub trait TimingModel: Send + Sync + std::fmt::Debug {
     /// The time from the start of a step over `batch` until its tokens exist.

@@ -20,7 +20,7 @@
 //! slowest stage, and all `m` through the host.
 
 use super::links::{Fabric, Layout};
-use super::{BatchShape, TimingError, TimingModel};
+use super::{BatchShape, Exchange, TimingError, TimingModel};
 use crate::catalog::{GpuSpec, ModelShape};
 use scalebeam_model::units::Nanos;
 
@@ -128,12 +128,33 @@ impl Roofline {
         LAYER_S.max(GEMMS * self.gpu.gemm_us * 1e-6)
     }
 
+    /// Bytes of the activations of `tokens` between two layers.
+    fn residual(&self, tokens: f64) -> f64 {
+        tokens * f64::from(self.model.hidden) * ACTIVATION_BYTES
+    }
+
+    /// Seconds in the all-reduces of one layer.
+    fn reduces(&self, tokens: f64) -> f64 {
+        2.0 * self.fabric.all_reduce(self.layout, self.gpu, self.residual(tokens))
+    }
+
     /// Seconds of one microbatch in one stage, without the output head.
     fn stage(&self, micro: Micro) -> f64 {
-        let residual = micro.tokens * f64::from(self.model.hidden) * ACTIVATION_BYTES;
-        let reduces = 2.0 * self.fabric.all_reduce(self.layout, self.gpu, residual);
+        let reduces = self.reduces(micro.tokens);
         let layer = self.linear(micro) + self.attention(micro) + reduces + self.launches();
         layer * f64::from(self.model.layers) / f64::from(self.layout.pp)
+    }
+
+    /// Seconds in which a microbatch of `tokens` is moved between ranks and not computed, through all stages.
+    fn moved(&self, tokens: f64) -> f64 {
+        let hops = self.fabric.stage_hops(self.layout, self.gpu, self.residual(tokens));
+        self.reduces(tokens) * f64::from(self.model.layers) + hops
+    }
+
+    /// What ranks spend in moving activations to each other: [`Roofline::step`] has it within.
+    pub fn exchange(&self) -> Exchange {
+        let step_s = self.moved(0.0);
+        Exchange { step_s, token_s: self.moved(1.0) - step_s }
     }
 
     /// Seconds of the output head, which computes one row a sequence and is bf16 in every checkpoint.
@@ -149,8 +170,7 @@ impl Roofline {
         let micro = Micro::of(batch, parts);
         let (stage, head) = (self.stage(micro), self.head(micro));
         let host = HOST_STEP_S + HOST_SEQUENCE_S * micro.sequences;
-        let activations = micro.tokens * f64::from(self.model.hidden) * ACTIVATION_BYTES;
-        let hops = self.fabric.stage_hops(self.layout, self.gpu, activations);
+        let hops = self.fabric.stage_hops(self.layout, self.gpu, self.residual(micro.tokens));
         let through = pp * stage + head + hops + host;
         through.max(parts * (stage + head)).max(parts * host)
     }

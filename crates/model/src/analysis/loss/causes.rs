@@ -3,13 +3,13 @@
 //! Each cause has one function: what was read that speaks for it, which stages it can lengthen, and how much of the
 //! time in flight it can be worth at most. What the baseline showed too speaks for nothing.
 
-use super::{Cause, Share, Stages, usages};
+use super::{Beside, Cause, Share, Stages, usages};
 use crate::analysis::compare::Side;
 use crate::analysis::doubt::percent;
-use crate::doctor::MeasuredPath;
 use crate::plan::{InstancePlan, Role};
 use crate::units::significant;
 
+mod collectives;
 mod network;
 mod processors;
 
@@ -20,10 +20,11 @@ pub(super) struct Seen<'a> {
     /// Of the baseline.
     pub(super) ideal: &'a Stages,
     pub(super) size: f64,
+    /// The load, over that of the baseline.
+    pub(super) grown: f64,
     /// It is more instances of the baseline's.
     pub(super) is_copies: bool,
-    /// What paths between hosts carried before the run.
-    pub(super) paths: &'a [MeasuredPath],
+    pub(super) beside: Beside<'a>,
 }
 
 /// What speaks for a cause.
@@ -59,25 +60,30 @@ const LOOKS: &[Look] = &[
     processors::client,
     network::link,
     network::nvlink,
+    collectives::in_decode,
+    collectives::in_prefill,
     too_little_load,
     bubble,
 ];
 
 /// Parts by their causes. They sum up to what the parts do.
 pub(super) fn shares(seen: &Seen<'_>, mut parts: Vec<(Cause, f64)>) -> Vec<Share> {
-    let mut out = Vec::new();
+    let mut out: Vec<Share> = Vec::new();
+    // What links were seen to be busy with is a part of what ranks waited for by a model, and is not claimed twice.
+    let mut on_links = 0.0;
     for claim in LOOKS.iter().filter_map(|look| look(seen)) {
         let mut left = claim.most.max(0.0);
-        let mut taken = 0.0;
-        for stage in claim.stages {
-            let Some((_, part)) = parts.iter_mut().find(|(c, _)| c == stage) else { continue };
-            let takes = part.max(0.0).min(left);
-            *part -= takes;
-            left -= takes;
-            taken += takes;
+        if claim.cause == Cause::Collectives {
+            let known = left.min(on_links);
+            left -= known;
+            on_links -= known;
+        }
+        let taken = take(&mut parts, claim.stages, left);
+        if claim.cause == Cause::Link {
+            on_links += taken;
         }
         if taken > 0.0 {
-            out.push(Share { cause: claim.cause, share: taken, evidence: claim.evidence });
+            add(&mut out, Share { cause: claim.cause, share: taken, evidence: claim.evidence });
         }
     }
     out.extend(parts.into_iter().map(|(cause, share)| Share {
@@ -86,6 +92,29 @@ pub(super) fn shares(seen: &Seen<'_>, mut parts: Vec<(Cause, f64)>) -> Vec<Share
         evidence: plain(cause, seen),
     }));
     out
+}
+
+/// Takes up to `most` of what is left of `stages`, and says how much.
+fn take(parts: &mut [(Cause, f64)], stages: &[Cause], most: f64) -> f64 {
+    let mut taken = 0.0;
+    for stage in stages {
+        let Some((_, part)) = parts.iter_mut().find(|(c, _)| c == stage) else { continue };
+        let takes = part.max(0.0).min(most - taken);
+        *part -= takes;
+        taken += takes;
+    }
+    taken
+}
+
+/// A cause is told once, with all that speaks for it.
+fn add(out: &mut Vec<Share>, share: Share) {
+    match out.iter_mut().find(|known| known.cause == share.cause) {
+        Some(known) => {
+            known.share += share.share;
+            known.evidence = format!("{}; {}", known.evidence, share.evidence);
+        }
+        None => out.push(share),
+    }
 }
 
 /// What is known of a stage that nothing claims.

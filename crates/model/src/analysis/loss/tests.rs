@@ -39,6 +39,7 @@ fn metrics(times: Times, in_flight: f64, tokens: f64) -> Metrics {
         ("engine_prefill_ms", times.prefill),
         ("engine_decode_ms", times.engine_decode),
         ("outside_engine_ms", times.outside),
+        ("prompt_tokens", 1000.0),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), MetricValue::Number(value)))
@@ -102,6 +103,7 @@ struct Case {
     usage: Usage,
     more: Vec<(&'static str, f64)>,
     paths: Vec<MeasuredPath>,
+    exchanges: Vec<Exchange>,
     /// Kind of the GPUs of n1.
     gpu: Option<&'static str>,
     copies: u32,
@@ -127,6 +129,7 @@ impl Case {
             usage,
             more: Vec::new(),
             paths: Vec::new(),
+            exchanges: Vec::new(),
             gpu: None,
             copies: 1,
         }
@@ -159,7 +162,8 @@ impl Case {
             result("base", 1, metrics(BASE, in_flight, 100.0), Usage::default()),
             result("over", 2, grown, self.usage),
         ];
-        of_results((&plan, self.copies), &points, &results, &self.paths)
+        let beside = Beside { paths: &self.paths, exchanges: &self.exchanges };
+        of_results((&plan, self.copies), &points, &results, beside)
     }
 }
 
@@ -167,7 +171,7 @@ fn of_results(
     (plan, copies): (&Plan, u32),
     points: &[PointPlan; 2],
     results: &[PointResult; 2],
-    paths: &[MeasuredPath],
+    beside: Beside<'_>,
 ) -> Loss {
     let trials: [Vec<TrialRecords>; 2] = [Vec::new(), Vec::new()];
     let side = |i: usize| Side {
@@ -198,7 +202,7 @@ fn of_results(
     let basis = Basis::Load { level: "c16".to_owned() };
     let sizes = [measured(0), measured(1)];
     let study = study(("output_tps", Better::Higher), "load", basis, &sizes, Vec::new()).unwrap();
-    let mut found = all(&[study], &sides, paths);
+    let mut found = all(&[study], &sides, beside);
     assert_eq!(found.len(), 1);
     let loss = found.remove(0);
     let sum: f64 = loss.shares.iter().map(|s| s.share).sum();
@@ -294,6 +298,61 @@ fn a_rate_limited_link_is_named_first() {
     let loss = case.loss();
     assert_eq!(first(&loss).0, Cause::Decode, "{}", loss.text);
     assert!(loss.text.contains("nothing that was read explains it"), "{}", loss.text);
+}
+
+fn exchange(deployment: &str, step_s: f64, token_s: f64) -> Exchange {
+    Exchange {
+        deployment: deployment.to_owned(),
+        role: Role::Aggregated,
+        step_s,
+        token_s,
+        over: "2 all-reduces a layer over 8 ranks".to_owned(),
+    }
+}
+
+/// With 15.96 requests at work a step moves for 1 + 0.25 n = 4.99 ms, 499 of 1000 ms for 100 tokens; half of the baseline's
+/// 100 ms is in the ideal, and is no loss.
+#[test]
+fn what_ranks_exchange_is_claimed_by_a_model_of_their_links() {
+    let slower = Times { decode: 500.0, engine_decode: 500.0, ..NONE };
+    let of = |more: &dyn Fn(&mut Case)| {
+        let mut case = Case::slower(slower);
+        case.exchanges = vec![exchange("base", 0.001, 0.0), exchange("over", 0.001, 0.00025)];
+        more(&mut case);
+        case.loss()
+    };
+    let alone = of(&|_| ());
+    assert_eq!(first(&alone), (Cause::Collectives, 44.9), "{}", alone.text);
+    let said = "2 all-reduces a layer over 8 ranks take 499 ms of the decode of 100 tokens, and 100 ms of the \
+                baseline's";
+    assert!(alone.text.contains(said), "{}", alone.text);
+
+    // Prompts are moved too, in the time to the first token.
+    let prefill = of(&|case| case.times.prefill += 300.0);
+    assert!(prefill.text.contains("take 251 ms of the prefill of 1000 tokens"), "{}", prefill.text);
+    assert_eq!(prefill.shares.iter().filter(|s| s.cause == Cause::Collectives).count(), 1);
+
+    // A link that was seen to be busy is a part of that, and not claimed beside it.
+    let beside = of(&|case| {
+        case.usage.links = vec![LinkUse {
+            host: "n2".to_owned(),
+            name: "eth0".to_owned(),
+            sent_gbps: steady(0.4),
+            speed_gbps: Some(1.0),
+            ..LinkUse::default()
+        }];
+    });
+    let share = |cause: Cause| beside.shares.iter().find(|s| s.cause == cause).unwrap().share;
+    let both = share(Cause::Link) + share(Cause::Collectives);
+    assert!((both - alone.shares[0].share).abs() < 1e-9, "{}", beside.text);
+
+    // Of links that are not known, and where the baseline's take as long, nothing is said.
+    let unknown = of(&|case| case.exchanges.truncate(1));
+    assert_eq!(first(&unknown).0, Cause::Decode, "{}", unknown.text);
+    let alike = of(&|case| {
+        case.exchanges = vec![exchange("base", 0.01, 0.0), exchange("over", 0.005, 0.0)];
+    });
+    assert_eq!(first(&alike).0, Cause::Decode, "{}", alike.text);
 }
 
 /// GPUs of one machine wait for NVLink by what their kind can send; of a kind that is in no table nothing is known.

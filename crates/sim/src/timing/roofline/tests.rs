@@ -106,6 +106,25 @@ fn fp8_reads_half_the_weights() {
     assert!(time("Qwen3-8B-FP8") < time("Qwen3-8B") * 0.8);
 }
 
+/// A slower network makes a step longer by what is moved over it, and by nothing else.
+#[test]
+fn what_is_exchanged_is_the_part_of_a_step_that_a_network_makes_longer() {
+    let one = r1_32b((1, 1, 1)).exchange();
+    assert_eq!((one.step_s, one.token_s), (0.0, 0.0));
+    for shape in [(8, 1, 2), (4, 2, 2)] {
+        let at = |gbps| roofline("DeepSeek-R1-Distill-Qwen-32B", "H100", shape, gbps);
+        let (slow, fast) = (at(1.0), at(10.0));
+        for n in [1, 256] {
+            let tokens = n as f64 / f64::from(shape.1).min(n as f64);
+            let moved =
+                |of: &Roofline| 1e3 * (of.exchange().step_s + of.exchange().token_s * tokens);
+            let longer = ms(&slow, &decode(n, 1_000)) - ms(&fast, &decode(n, 1_000));
+            let want = moved(&slow) - moved(&fast);
+            assert!((longer - want).abs() < 1e-3, "{shape:?} {n}: {longer} ms and not {want}");
+        }
+    }
+}
+
 /// Run with `--no-capture` to read it.
 #[test]
 fn sanity_table() {

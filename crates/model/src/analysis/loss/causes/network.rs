@@ -87,7 +87,7 @@ fn speed(link: &LinkUse, paths: &[MeasuredPath]) -> Option<(f64, &'static str)> 
 /// While the wire is busy ranks wait: of the time in flight it is worth as much as of all time.
 fn by_speed(seen: &Seen<'_>) -> Option<(f64, String)> {
     let share = |l: &LinkUse| {
-        let (gbps, whose) = speed(l, seen.paths)?;
+        let (gbps, whose) = speed(l, seen.beside.paths)?;
         let busy = (busier(l)?.0 / gbps).min(1.0);
         Some((busy, format!("{} of {}", l.name, l.host), gbps, whose))
     };

@@ -1,0 +1,149 @@
+//! What ranks spend in moving activations to each other, by the simulator's model of the links that a run says it had.
+
+use crate::commands::serve;
+use scalebeam_model::analysis::loss::Exchange;
+use scalebeam_model::distinct::distinct;
+use scalebeam_model::doctor::MeasuredPath;
+use scalebeam_model::fingerprint::{DeploymentPrint, Fingerprint, HostPrint, LinkPrint, LogValue};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, HostPlan, InstancePlan, Plan, Role};
+use scalebeam_sim::config::EmulatedConfig;
+use scalebeam_sim::timing::InterNode;
+
+/// What an engine's log says of the transport that crosses nodes with the NIC's own memory access.
+const RDMA: &str = "NET/IB";
+
+/// What a run left behind that tells of links.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    plan: &'a Plan,
+    print: &'a Fingerprint,
+    paths: &'a [MeasuredPath],
+}
+
+/// Of each role of every deployment whose model, GPUs and links are known. What has no second rank exchanges nothing,
+/// and needs nothing known.
+pub(super) fn all(plan: &Plan, print: &Fingerprint, paths: &[MeasuredPath]) -> Vec<Exchange> {
+    let known = Known { plan, print, paths };
+    let of = |d| roles(d).into_iter().filter_map(move |role| known.of_role(d, role));
+    plan.deployments.iter().flat_map(of).collect()
+}
+
+fn roles(d: &DeploymentPlan) -> Vec<Role> {
+    distinct(d.instances.iter().map(|i| i.role))
+}
+
+impl Known<'_> {
+    /// Instances of a role are alike.
+    fn of_role(self, d: &DeploymentPlan, role: Role) -> Option<Exchange> {
+        let instance = d.instances.iter().find(|i| i.role == role)?;
+        let exchange = |step_s, token_s, over| Exchange {
+            deployment: d.name.clone(),
+            role,
+            step_s,
+            token_s,
+            over,
+        };
+        if instance.tp * instance.pp == 1 {
+            return Some(exchange(0.0, 0.0, "no ranks".to_owned()));
+        }
+        // How experts are spread is no part of the model.
+        if instance.ep.is_some_and(|ep| ep > 1) {
+            return None;
+        }
+        let config = match d.engine {
+            EngineKind::Emulated => d.processes.iter().find_map(|p| serve::emulated(&p.args))?,
+            _ => self.config(d, instance)?,
+        };
+        let found = config.exchange().ok()?;
+        let (step_s, token_s) = (found.step_s / config.speed, found.token_s / config.speed);
+        Some(exchange(step_s, token_s, words(&config)))
+    }
+
+    /// What the simulator would make of an instance.
+    fn config(self, d: &DeploymentPlan, instance: &InstancePlan) -> Option<EmulatedConfig> {
+        let hosts: Vec<&HostPlan> = instance
+            .place
+            .iter()
+            .filter_map(|at| self.plan.hosts.iter().find(|host| host.name == at.host))
+            .collect();
+        let of_host = hosts.first().and_then(|host| host.gpu.clone());
+        let config = EmulatedConfig {
+            model: d.model.clone(),
+            gpu: of_host.or_else(|| d.gpu_kinds.first().cloned())?,
+            tp: instance.tp,
+            pp: instance.pp,
+            nodes: (hosts.len() as u32).div_ceil(instance.dp).max(1),
+            ..EmulatedConfig::default()
+        };
+        if config.nodes == 1 {
+            return Some(config);
+        }
+        let print = self.print.deployments.iter().find(|print| print.deployment == d.name);
+        let (inter_node, inter_node_gbps) = match print.filter(|print| is_rdma(print)) {
+            Some(print) => (InterNode::Rdma, rdma_gbps(print, &hosts)?),
+            None => (InterNode::Sockets, self.socket_gbps(print, &hosts)?),
+        };
+        Some(EmulatedConfig { inter_node, inter_node_gbps, ..config })
+    }
+
+    /// Of the slowest host's interface, or of the slowest path that was measured, whichever is slower.
+    fn socket_gbps(self, print: Option<&DeploymentPrint>, hosts: &[&HostPlan]) -> Option<f64> {
+        let said = hosts.iter().filter_map(|host| link_gbps(of_host(print?, host)?, host));
+        let is_of = |name: &String| hosts.iter().any(|host| host.name == *name);
+        let between = self.paths.iter().filter(|path| is_of(&path.from) && is_of(&path.to));
+        let measured = between.map(|path| path.bytes_per_s as f64 * 8.0 / 1e9);
+        said.chain(measured).filter(|gbps| *gbps > 0.0).reduce(f64::min)
+    }
+}
+
+fn of_host<'a>(print: &'a DeploymentPrint, host: &HostPlan) -> Option<&'a HostPrint> {
+    // A machine of several names is printed once, with all of them.
+    print.hosts.iter().find(|h| h.host.split(", ").any(|name| name == host.name))
+}
+
+/// Of the interface that the file names, else of the fastest.
+fn link_gbps(print: &HostPrint, host: &HostPlan) -> Option<f64> {
+    let links = print.links.known()?;
+    let gbps = |link: &LinkPrint| link.speed_mbps.map(|mbps| f64::from(mbps) / 1e3);
+    match &host.iface {
+        Some(name) => gbps(links.get(name)?),
+        None => links.values().filter_map(gbps).reduce(f64::max),
+    }
+}
+
+fn is_rdma(print: &DeploymentPrint) -> bool {
+    let transport = |log: &LogValue| matches!(log, LogValue::Text(text) if text.contains(RDMA));
+    let mut told = print.processes.iter().filter_map(|p| p.log.get("nccl_transport")?.known());
+    told.any(transport)
+}
+
+/// Of the slowest host's fastest port: `4: ACTIVE, 400 Gb/sec (4X NDR)`.
+fn rdma_gbps(print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
+    let rate = |port: &String| {
+        let (_, rate) = port.split_once("ACTIVE, ")?;
+        rate.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    let of = |host: &&HostPlan| {
+        let ports = of_host(print, host)?.infiniband.known()?;
+        ports.values().filter_map(rate).reduce(f64::max)
+    };
+    hosts.iter().filter_map(of).reduce(f64::min)
+}
+
+/// `2 all-reduces a layer over 8 ranks on 2 nodes of 100 Gbit/s by TCP and 1 hop between stages`
+fn words(config: &EmulatedConfig) -> String {
+    let nodes = match (config.nodes, config.inter_node) {
+        (1, _) => "on one node".to_owned(),
+        (n, InterNode::Sockets) => {
+            format!("on {n} nodes of {} Gbit/s by TCP", config.inter_node_gbps)
+        }
+        (n, InterNode::Rdma) => {
+            format!("on {n} nodes of {} Gbit/s by RDMA", config.inter_node_gbps)
+        }
+    };
+    let reduces =
+        (config.tp > 1).then(|| format!("2 all-reduces a layer over {} ranks", config.tp));
+    let hops = (config.pp > 1).then(|| format!("hops between {} stages", config.pp));
+    let moved: Vec<String> = reduces.into_iter().chain(hops).collect();
+    format!("{} {nodes}", moved.join(" and "))
+}
