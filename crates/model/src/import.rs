@@ -10,6 +10,7 @@
 pub mod beside;
 mod forms;
 mod laws;
+mod sections;
 mod text;
 
 use serde::Serialize;
@@ -51,6 +52,9 @@ pub struct ImportedPoint {
     /// Requests that were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<f64>,
+    /// Output tokens of all of them together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub produced: Option<f64>,
     /// Metrics of ours, in our units, by name and statistic.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
     /// In what a metric is not quite ours, by its name.

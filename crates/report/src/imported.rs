@@ -6,7 +6,7 @@ use crate::table::Grid;
 use crate::text::{draw_grid, item, line};
 use scalebeam_model::import::{ImportedFile, ImportedPoint};
 use scalebeam_model::trust::TrustLevel;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A column: its head, and what it shows of a point.
 type Column = (&'static str, fn(&ImportedPoint) -> Option<f64>);
@@ -57,15 +57,30 @@ fn show(file: &ImportedFile, width: usize, out: &mut String) {
     for text in &file.differs {
         item(out, "-", text, width);
     }
-    let kept: usize = file.points.iter().map(|p| p.other.len()).sum::<usize>() + file.other.len();
-    if kept > 0 {
-        item(
-            out,
-            "-",
-            &format!("{kept} further numbers are no metric of ours; --json has them"),
-            width,
+    let kept: Vec<&String> =
+        file.points.iter().flat_map(|p| p.other.keys()).chain(file.other.keys()).collect();
+    if !kept.is_empty() {
+        let named = named(&kept);
+        let text = format!(
+            "{} further numbers are no metric of ours; --json has them: {named}",
+            kept.len()
         );
+        item(out, "-", &text, width);
     }
+}
+
+/// How many of the tool's names are told.
+const NAMES: usize = 6;
+
+/// The first parts of `places`, as the file has them.
+fn named(places: &[&String]) -> String {
+    let first = |place: &&String| {
+        place.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned()
+    };
+    let names: BTreeSet<String> = places.iter().map(first).collect();
+    let more = names.len().saturating_sub(NAMES);
+    let told: Vec<String> = names.into_iter().take(NAMES).collect();
+    if more == 0 { told.join(", ") } else { format!("{} and {more} more", told.join(", ")) }
 }
 
 fn grid(file: &ImportedFile) -> Grid {

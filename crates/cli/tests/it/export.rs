@@ -56,6 +56,17 @@ fn every_form_that_is_imported_has_the_numbers_of_the_run() {
         let tpot = tool["mean_tpot_ms"].as_f64().unwrap();
         assert!((at("tpot_ms", "mean") / tpot - 1.0).abs() < 1e-6, "{form}");
         assert_eq!(point["asked"]["concurrency"], 2.0, "{form}");
+        // Beside their JSON files these have a table with two decimals, which is told by what is in it.
+        for table in files.iter().filter(|f| f.extension().is_some_and(|e| e == "csv")) {
+            let renamed = table.with_file_name("numbers.txt");
+            std::fs::copy(table, &renamed).unwrap();
+            let said = say(["import", renamed.to_str().unwrap(), "--json"]).expect_code(0).json();
+            let rounded = said["files"][0]["points"][0]["metrics"]["ttft_sent_ms"]["p99"].as_f64();
+            assert!(
+                (rounded.unwrap() - at("ttft_sent_ms", "p99")).abs() <= 0.006,
+                "{form}: {said:#}"
+            );
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::LazyLock;
 /// In the order in which a file is held against them: the first that fits is it.
 const FILES: &[&str] = &[
     include_str!("forms/aiperf.toml"),
+    include_str!("forms/aiperf-csv.toml"),
     include_str!("forms/genai-perf.toml"),
+    include_str!("forms/genai-perf-csv.toml"),
     include_str!("forms/guidellm.toml"),
     include_str!("forms/guidellm-old.toml"),
     include_str!("forms/inference-perf.toml"),
@@ -43,6 +45,12 @@ pub(super) struct Form {
     catalogue: Option<String>,
     /// Places that all have something.
     has: Vec<String>,
+    /// Places that all have one of these words.
+    #[serde(default)]
+    says: Vec<WordAt>,
+    /// Units of the catalogue, by another word that the file may have for each of them.
+    #[serde(default)]
+    units: BTreeMap<String, Vec<String>>,
     /// Where the list of points is; the whole object is one where this is empty.
     #[serde(default)]
     points: String,
@@ -56,6 +64,9 @@ pub(super) struct Form {
     completed: Vec<String>,
     #[serde(default)]
     failed: Vec<String>,
+    /// Output tokens in all.
+    #[serde(default)]
+    produced: Vec<String>,
     /// Its words for statistics, and ours.
     #[serde(default)]
     statistics: BTreeMap<String, String>,
@@ -69,7 +80,7 @@ pub(super) struct Form {
     lists: Vec<String>,
     /// Where the file says itself that it is not to be relied on.
     #[serde(default)]
-    verdict: Vec<VerdictAt>,
+    verdict: Vec<WordAt>,
     /// What the tool's client gives a request, where nobody can set it.
     limit_ms: Option<f64>,
 }
@@ -77,12 +88,11 @@ pub(super) struct Form {
 /// From this share of the client's limit on, the slowest answer is where the limit cut.
 const AT_THE_LIMIT: f64 = 0.95;
 
-/// A word of a file about itself.
+/// A place with one of some words.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VerdictAt {
+struct WordAt {
     at: String,
-    /// Words that speak against it.
     is: Vec<String>,
 }
 
@@ -182,7 +192,9 @@ impl Form {
     /// Whether `roots` are of this form.
     pub(super) fn writes(&self, roots: &[Value]) -> bool {
         let has = |root: &Value| self.has.iter().all(|place| root.pointer(place).is_some());
-        roots.first().is_some_and(has)
+        let says =
+            |root: &Value| self.says.iter().all(|word| word.of(root.pointer(&word.at)).is_some());
+        roots.first().is_some_and(|root| has(root) && says(root))
     }
 
     pub(super) fn differs(&self) -> Vec<String> {
@@ -227,12 +239,16 @@ impl Form {
             asked: self.asked.read(&mut look),
             completed: look.first(&self.completed),
             failed: look.first(&self.failed),
+            produced: look.first(&self.produced),
             ..ImportedPoint::default()
         };
         for value in &self.value {
             self.take_value(value, &mut look, &mut out);
         }
-        out.flaws = self.verdict.iter().filter_map(|verdict| verdict.of(&look)).collect();
+        let own =
+            |said| ImportFlaw::new("its_own_verdict", format!("the file says of itself: {said}"));
+        out.flaws =
+            self.verdict.iter().filter_map(|word| word.of(look.at(&word.at)).map(own)).collect();
         out.flaws.extend(self.limit_ms.and_then(|limit| censored(&out, limit)));
         out.other = look.rest();
         for list in &self.lists {
@@ -250,12 +266,22 @@ impl Form {
             vec![(value.at.clone(), value.stat.as_deref().unwrap_or(SINGLE))]
         };
         for (place, stat) in places {
-            if !look.is_in_unit(&place, value.unit.as_deref()) {
+            let Some(of_unit) = self.of_unit(look.unit(&place), value.unit.as_deref()) else {
                 continue;
-            }
+            };
             let Some(number) = look.number(&place) else { continue };
-            out.put(&value.metric, stat, number * value.scale, value.near.as_ref());
+            out.put(&value.metric, stat, number * of_unit * value.scale, value.near.as_ref());
         }
+    }
+
+    /// How many of `unit` are one of what the file says; absent where nobody knows. A file that says nothing means it.
+    fn of_unit(&self, said: Option<&str>, unit: Option<&str>) -> Option<f64> {
+        let (Some(said), Some(unit)) = (said, unit) else { return Some(1.0) };
+        let is_word = || self.units.get(said).is_some_and(|units| units.iter().any(|u| u == unit));
+        if said == unit || is_word() {
+            return Some(1.0);
+        }
+        Some(seconds(said)? / seconds(unit)?)
     }
 
     /// Each row has one statistic of every metric.
@@ -316,14 +342,23 @@ impl SumAt {
     }
 }
 
-impl VerdictAt {
-    fn of(&self, look: &Look<'_>) -> Option<ImportFlaw> {
-        let said = look.at(&self.at)?.as_str()?.trim();
-        self.is
-            .iter()
-            .any(|word| word == said)
-            .then(|| ImportFlaw::new("its_own_verdict", format!("the file says of itself: {said}")))
+impl WordAt {
+    /// What is there, where it is one of the words.
+    fn of<'a>(&self, there: Option<&'a Value>) -> Option<&'a str> {
+        let said = there?.as_str()?.trim();
+        self.is.iter().any(|word| word == said).then_some(said)
     }
+}
+
+/// One of a unit of time.
+fn seconds(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "sec" => 1.0,
+        _ => return None,
+    })
 }
 
 /// A point in its file.
@@ -363,12 +398,11 @@ impl Look<'_> {
         self.at(place)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// Whether the file names no unit beside `place`, or the one that is looked for.
-    fn is_in_unit(&self, place: &str, unit: Option<&str>) -> bool {
-        let Some(unit) = unit else { return true };
-        let Some((parent, _)) = place.rsplit_once('/') else { return true };
+    /// What the file says beside `place` that it is in.
+    fn unit(&self, place: &str) -> Option<&str> {
+        let (parent, _) = place.rsplit_once('/')?;
         let says = |key| self.at(&format!("{parent}/{key}")).and_then(Value::as_str);
-        says("unit").or_else(|| says("units")).is_none_or(|said| said == unit)
+        says("unit").or_else(|| says("units"))
     }
 
     /// Numbers of the elements of `list`.

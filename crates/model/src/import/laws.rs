@@ -120,11 +120,33 @@ fn short_answers(point: &ImportedPoint) -> Option<String> {
     })
 }
 
+/// A rate is what it counts over the time that it took, and tokens are those of the requests.
 fn rates(point: &ImportedPoint) -> Option<String> {
+    over_time(point).or_else(|| tokens_of_requests(point))
+}
+
+/// Asked of tools that say what they counted in all: the time that AIPerf tells is not quite that of its rates.
+fn over_time(point: &ImportedPoint) -> Option<String> {
+    let (produced, wall) = (point.produced?, point.single("wall_s").filter(|s| *s > 0.0)?);
+    let counts = [("rps", point.completed?, "requests"), ("output_tps", produced, "tokens")];
+    counts.into_iter().find_map(|(rate, count, what)| {
+        let (rate, by_time) = (point.single(rate)?, count / wall);
+        differ(rate, by_time).then(|| {
+            format!(
+                "{} {what}/s, and {count} {what} in {} s are {}",
+                significant(rate),
+                significant(wall),
+                significant(by_time)
+            )
+        })
+    })
+}
+
+fn tokens_of_requests(point: &ImportedPoint) -> Option<String> {
     let (tokens, requests) = (point.single("output_tps")?, point.single("rps")?);
     let length = point.value("output_tokens", "mean")?;
     let by_requests = requests * length;
-    ((tokens / by_requests - 1.0).abs() > NEARLY).then(|| {
+    differ(tokens, by_requests).then(|| {
         format!(
             "{} tokens/s, and {} requests/s of {} tokens are {}",
             significant(tokens),
@@ -133,6 +155,10 @@ fn rates(point: &ImportedPoint) -> Option<String> {
             significant(by_requests)
         )
     })
+}
+
+fn differ(one: f64, other: f64) -> bool {
+    (one / other - 1.0).abs() > NEARLY
 }
 
 fn skewed(point: &ImportedPoint) -> Option<String> {

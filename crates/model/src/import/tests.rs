@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = &[
     ("evalscope-percentiles.json", include_str!("fixtures/evalscope-percentiles.json")),
     ("llama-benchy.json", include_str!("fixtures/llama-benchy.json")),
     ("mlperf_log_summary.txt", include_str!("fixtures/mlperf_log_summary.txt")),
+    ("aiperf.csv", include_str!("fixtures/aiperf.csv")),
 ];
 
 fn imported(name: &str) -> ImportedFile {
@@ -59,6 +60,14 @@ fn numbers_are_those_that_the_tool_printed() {
         ("evalscope-percentiles.json", "tpot_ms", "max", 6.99),
         ("evalscope-percentiles.json", "prompt_tokens", "p50", 49.0),
         ("llama-benchy.json", "ttft_sent_ms", "mean", 15.28),
+        ("aiperf.csv", "rps", "value", 14.32),
+        ("aiperf.csv", "output_tps", "value", 303.70),
+        ("aiperf.csv", "wall_s", "value", 1.60),
+        ("aiperf.csv", "ttft_sent_ms", "p99", 262.22),
+        ("aiperf.csv", "tpot_ms", "mean", 3.08),
+        ("aiperf.csv", "itl_ms", "p90", 17.01),
+        ("aiperf.csv", "e2e_sent_ms", "std", 78.12),
+        ("aiperf.csv", "output_tokens", "max", 27.0),
     ];
     for (file, metric, stat, printed) in printed {
         let file = imported(file);
@@ -159,14 +168,19 @@ fn what_is_not_quite_ours_is_told() {
     assert!(only(&rows).near["itl_ms"].contains("chunks of one read"));
 }
 
-/// A number in a unit that the catalogue does not name stays under its own key.
+/// A time in another unit of time is the same time. A number in a unit that nobody knows stays under its own key.
 #[test]
-fn another_unit_is_no_metric_of_ours() {
+fn a_number_is_in_the_unit_that_the_file_says() {
     let (_, text) = FILES[2];
-    let mut file: Value = serde_json::from_str(text).unwrap();
-    file["time_to_first_token"]["unit"] = "s".into();
-    let read = read("aiperf.json", &file.to_string()).unwrap();
-    let point = only(&read);
+    let read_in = |unit: &str| {
+        let mut file: Value = serde_json::from_str(text).unwrap();
+        file["time_to_first_token"]["unit"] = unit.into();
+        only(&read("aiperf.json", &file.to_string()).unwrap()).clone()
+    };
+    let mean = read_in("ms").value("ttft_sent_ms", "mean").unwrap();
+    let in_us = read_in("us").value("ttft_sent_ms", "mean").unwrap();
+    assert!((in_us * 1e3 / mean - 1.0).abs() < 1e-12, "{in_us} us of {mean} ms");
+    let point = read_in("ticks");
     assert_eq!(point.value("ttft_sent_ms", "mean"), None);
     assert!(point.other.contains_key("/time_to_first_token/avg"), "{:?}", point.other);
 }
@@ -403,5 +417,112 @@ fn eight_gpus_of_two_nodes_are_less_than_half_as_good_each() {
         let censored: Vec<&str> =
             file.points.iter().filter(|p| is_censored(p)).map(|p| p.label.as_str()).collect();
         assert_eq!(censored, ["stress_test"]);
+    }
+}
+
+/// Laid out as genai-perf's `csv_exporter.py` does, with a quantity that nobody knows; the numbers are made up.
+const GENAI_PERF_CSV: &str = "\
+Metric,avg,min,max,p99,p95,p90,p75,p50,p25\r
+Time To First Token (ms),\"1,250.50\",200.00,\"3,400.00\",\"3,390.00\",\"3,300.00\",\"3,200.00\",\"1,300.00\",640.00,280.00\r
+Request Latency (ms),\"6,400.00\",\"5,300.00\",\"9,600.00\",\"9,400.00\",\"9,000.00\",\"8,900.00\",\"6,500.00\",\"5,700.00\",\"5,400.00\"\r
+Inter Token Latency (ns),\"30,000,000\",27000000,35000000,35000000,33000000,32000000,31000000,30000000,29000000\r
+Output Sequence Length,172.00,164.00,187.00,186.00,183.00,180.00,177.00,174.00,171.00\r
+Input Sequence Length (tokens),\"3,000.00\",\"2,999.00\",\"3,001.00\",\"3,001.00\",\"3,001.00\",\"3,000.00\",\"3,000.00\",\"3,000.00\",\"3,000.00\"\r
+Cache Hits (blocks),7.00,1.00,9.00,9.00,9.00,9.00,8.00,7.00,6.00\r
+\r
+Metric,Value\r
+Output Token Throughput (per sec),258.00\r
+Request Throughput (per sec),1.50\r
+Request Count (count),\"1,040.00\"\r
+\r
+Metric,GPU,avg,min,max,p99,p95,p90,p75,p50,p25\r
+GPU Power Usage (W),0,312.50,90.00,400.00,399.00,395.00,390.00,350.00,320.00,290.00\r
+\r
+Metric,GPU,Value\r
+Total GPU Memory (GB),0,80.00\r
+";
+
+#[test]
+fn a_csv_file_of_genai_perf_is_told_by_what_is_in_it() {
+    let file = read("numbers.csv", GENAI_PERF_CSV).unwrap();
+    assert_eq!(file.tool, "genai-perf profile");
+    assert!(file.differs.iter().any(|d| d.contains("two decimals")), "{:?}", file.differs);
+    let point = only(&file);
+    for (metric, stat, want) in [
+        ("ttft_sent_ms", "mean", 1_250.5),
+        ("ttft_sent_ms", "p25", 280.0),
+        ("e2e_sent_ms", "max", 9_600.0),
+        ("tpot_ms", "mean", 30.0),
+        ("output_tokens", "mean", 172.0),
+        ("prompt_tokens", "p99", 3_001.0),
+        ("output_tps", SINGLE, 258.0),
+        ("rps", SINGLE, 1.5),
+    ] {
+        let found = point.value(metric, stat).unwrap_or_else(|| panic!("{stat} of {metric}"));
+        assert!((found / want - 1.0).abs() < 1e-12, "{stat} of {metric}: {found}");
+    }
+    assert_eq!((point.completed, point.asked.concurrency), (Some(1_040.0), None));
+    assert_eq!(point.other["/cache_hits/p25"], 6.0);
+    assert_eq!(point.other["/0/gpu_power_usage/avg"], 312.5);
+    assert_eq!(point.other["/0/total_gpu_memory/avg"], 80.0);
+}
+
+/// As AIPerf lays out what its own file among [`FILES`] has not: failures, and a table of GPUs with their host.
+#[test]
+fn a_csv_file_of_aiperf_is_told_by_what_is_in_it() {
+    let text = "Metric,avg,min,max,sum,p50,p99,std\n\
+        Inter Chunk Latency (ms),9.75,8.00,12.00,,9.50,11.90,0.50\n\
+        Request Latency (ms),1652.30,1203.61,6433.87,82615.00,1453.19,6431.16,976.18\n\
+        Time to First Token (ms),49.87,17.15,99.91,2493.50,49.87,92.31,9.20\n\
+        \nMetric,Value\n\
+        Benchmark Duration (sec),41.67\n\
+        Error Request Count,2\n\
+        Request Count,50.00\n\
+        Request Throughput (requests/sec),1.20\n\
+        \n\nEndpoint,GPU_Index,GPU_Name,GPU_UUID,Metric,avg,min,max,sum,p50,p99,std,Hostname\n\
+        localhost:9401,0,A,GPU-1,GPU Power Usage (W),43.37,26.68,299.28,,26.68,299.28,65.35,node0\n";
+    let file = read("x", text).unwrap();
+    assert_eq!(file.tool, "aiperf profile");
+    let point = only(&file);
+    assert_eq!(point.value("ttft_sent_ms", "std"), Some(9.2));
+    assert_eq!(point.value("itl_ms", "p99"), Some(11.9));
+    assert_eq!(point.single("wall_s"), Some(41.67));
+    assert_eq!((point.completed, point.failed), (Some(50.0), Some(2.0)));
+    assert_eq!(point.other["/localhost:9401 0 A GPU-1/gpu_power_usage/max"], 299.28);
+    assert_eq!(point.other["/request_latency/sum"], 82_615.0);
+    let codes: Vec<&str> = point.flaws.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(codes, ["requests_failed", "few_samples"]);
+}
+
+#[test]
+fn a_csv_file_that_was_cut_or_joined_is_refused() {
+    let cut = &GENAI_PERF_CSV[..GENAI_PERF_CSV.find(",28").unwrap()];
+    let twice = format!("{GENAI_PERF_CSV}\r\n{GENAI_PERF_CSV}");
+    for (text, why) in [
+        (cut, "'Time To First Token (ms)' has 9 cells below a head of 10"),
+        (&twice, "'Time To First Token (ms)' is there twice"),
+    ] {
+        let said = read("x.csv", text).unwrap_err().to_string();
+        assert!(said.ends_with(why), "{said}");
+    }
+}
+
+/// A rate that is not what it counts over the time that it took.
+#[test]
+fn a_rate_that_its_own_counts_deny_is_told() {
+    let (_, text) = FILES[0];
+    let flaws = |key: &str, value: f64| {
+        let mut file: Value = serde_json::from_str(text).unwrap();
+        file[key] = value.into();
+        let read = read("vllm.json", &file.to_string()).unwrap();
+        let flaws = only(&read).flaws.iter().filter(|f| f.code == "rates_disagree");
+        flaws.map(|f| f.message.clone()).collect::<Vec<_>>()
+    };
+    assert!(flaws("completed", 24.0).is_empty());
+    for (key, value, want) in [
+        ("request_throughput", 40.0, "40.0 requests/s, and 24 requests in 0.693 s are 34.6"),
+        ("output_throughput", 700.0, "700 tokens/s, and 384 tokens in 0.693 s are 554"),
+    ] {
+        assert_eq!(flaws(key, value), [want], "{key}");
     }
 }

@@ -1,5 +1,7 @@
-//! The text of a file as JSON values: one, one a line, one a row of a table, or one of names and values.
+//! The text of a file as JSON values: one, one a line, one a row of a table, one of tables below each other, or one of
+//! names and values.
 
+use super::sections;
 use serde_json::{Map, Value};
 
 /// The values of `text`; a list is its elements.
@@ -13,6 +15,9 @@ pub(super) fn roots(text: &str) -> Result<Vec<Value>, String> {
     }
     if text.contains(LOADGEN) {
         return Ok(vec![named_lines(text)]);
+    }
+    if sections::is(text) {
+        return Ok(vec![sections::object(text)?]);
     }
     table(text)
 }

@@ -179,6 +179,37 @@ fn csv_files_of_genai_perf_and_aiperf_are_as_the_tools_write_them() {
     );
 }
 
+/// Told by what is in it: a file of one tool is none of the other.
+#[test]
+fn csv_files_of_genai_perf_and_aiperf_are_read_again() {
+    with_input(
+        |_| {},
+        |input| {
+            for (name, tool) in [("genai-perf", "genai-perf profile"), ("aiperf", "aiperf profile")]
+            {
+                let of_json = imported(name, input);
+                let file = import::read("numbers", &files(name, input)[1].1).unwrap();
+                assert_eq!((file.tool.as_str(), file.points.len()), (tool, 1));
+                let of_csv = &file.points[0];
+                assert_eq!(of_csv.completed, Some(2.0));
+                assert_eq!(of_csv.near, of_json.near);
+                for (metric, stats) in &of_csv.metrics {
+                    for (stat, value) in stats {
+                        let exact = of_json.value(metric, stat).unwrap();
+                        assert!(
+                            (value - exact).abs() <= 0.005 + 1e-9,
+                            "{name} {metric} {stat}: {value}"
+                        );
+                    }
+                }
+                let shared =
+                    of_csv.metrics.keys().filter(|m| of_json.metrics.contains_key(*m)).count();
+                assert!(shared >= 8 && shared == of_json.metrics.len(), "{name}: {of_csv:#?}");
+            }
+        },
+    );
+}
+
 #[test]
 fn an_aggregate_of_inferencex_is_read_again() {
     with_input(
