@@ -45,6 +45,9 @@ pub fn versus(of: &Versus, width: usize) -> String {
         out.push('\n');
         item(&mut out, "met by one of them only:", &of.unmatched.join(", "), width);
     }
+    for text in &of.without {
+        item(&mut out, "not of every run:", text, width);
+    }
     out
 }
 
@@ -279,6 +282,7 @@ mod tests {
                 absent: vec!["preemptions".to_owned()],
             }],
             unmatched: vec!["users/c16".to_owned()],
+            without: Vec::new(),
         }
     }
 

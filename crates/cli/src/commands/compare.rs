@@ -85,6 +85,7 @@ fn files(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
             NotBeside::NoRepeats { .. } => {
                 "name files of one tool that was asked the same; --force takes them together all the same, and says so"
             }
+            NotBeside::Copies(..) => "name each measurement once",
             NotBeside::NothingInCommon => {
                 "points are matched by what they are called, else by requests at once and per second"
             }

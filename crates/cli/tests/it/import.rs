@@ -88,6 +88,13 @@ fn several_files_a_side_give_an_interval_over_files() {
     ] {
         assert!(words.contains(part), "{part}: {}", said.stdout);
     }
+    // Under another name it is the same measurement still, on one side or on both.
+    let copy = file("copy.json", "34.0");
+    for args in [&["compare", &a, &copy, "--", &c][..], &["compare", &a, &copy]] {
+        let said = say(args).expect_code(2);
+        let want = "files a1.json and copy.json hold the same numbers to the last digit";
+        assert!(said.stderr.contains(want), "{}", said.stderr);
+    }
     let said = say(["compare", &a, &a, "--", &c]).expect_code(2);
     assert!(said.stderr.contains("a1.json is there twice on one side"), "{}", said.stderr);
     let other = file("c.json", "30.0");

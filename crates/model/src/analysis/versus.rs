@@ -48,16 +48,17 @@ impl<'a> Contender<'a> {
         self.results.ran.iter().filter(move |ran| ran.deployment == name)
     }
 
-    /// Whether both are one deployment of one run. Runs that two machines began in the same second may have one name;
-    /// their requests are never of the same nanoseconds.
+    /// Whether both are one deployment of one run, whatever each is called. Runs that two machines began in the same
+    /// second may have one name; the requests of two runs are never of the same nanoseconds.
     fn is_same(&self, other: &Contender<'_>) -> bool {
         fn records<'b>(of: &Contender<'b>) -> impl Iterator<Item = &'b RequestRecord> {
             let (name, measured) = (of.deployment, of.measured);
             let own = measured.iter().filter(move |m| m.plan.deployment == name);
             own.flat_map(|m| &m.trials).flat_map(|t| &t.records)
         }
-        self.results.run == other.results.run
-            && self.deployment == other.deployment
+        let is_one_name = self.results.run == other.results.run;
+        self.deployment == other.deployment
+            && (is_one_name || records(self).next().is_some())
             && records(self).eq(records(other))
     }
 
@@ -204,6 +205,9 @@ pub struct Versus {
     pub points: Vec<Matched>,
     /// Levels that only one of them met, `load/level`.
     pub unmatched: Vec<String>,
+    /// Levels that not every run of a side met, a sentence each: the others are in no number of that level.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
 }
 
 impl Versus {
@@ -257,7 +261,7 @@ pub enum NotComparable {
         unlike: Vec<Difference>,
     },
     /// A run is no repeat of itself.
-    #[error("run {run} is there twice on side {side}")]
+    #[error("run {run} is there twice on side {side}: every request of it is in another run too")]
     Twice {
         /// Of which side.
         side: &'static str,
@@ -349,6 +353,7 @@ pub fn versus(
         not_known,
         forced: is_unlike || !within.is_empty(),
         unmatched: unmatched(&of_a, &of_b),
+        without: [without("A", a, &of_a), without("B", b, &of_b)].concat(),
         points: pairs.iter().zip(of_points).map(point).collect(),
     })
 }
@@ -365,6 +370,19 @@ fn unmatched(a: &[Pooled<'_>], b: &[Pooled<'_>]) -> Vec<String> {
         of.iter().filter(|x| !is_met(x)).map(|x| place(&x.side())).collect()
     };
     [alone(a, b), alone(b, a)].concat()
+}
+
+/// Which of the `runs` of the side called `name` did not meet which level of it.
+fn without(name: &str, runs: &[Contender<'_>], met: &[Pooled<'_>]) -> Vec<String> {
+    let of_level = |level: &Pooled<'_>| {
+        let level = level.side();
+        let has = |run: &&Contender<'_>| run.sides().any(|side| is_met_by(&side, &level));
+        let without: Vec<&str> =
+            runs.iter().filter(|run| !has(run)).map(|run| run.results.run.as_str()).collect();
+        (!without.is_empty())
+            .then(|| format!("{name}: {} was not met by {}", place(&level), without.join(", ")))
+    };
+    met.iter().filter_map(of_level).collect()
 }
 
 fn is_met_by(x: &Side<'_>, y: &Side<'_>) -> bool {

@@ -97,6 +97,9 @@ pub enum NotBeside {
         /// In what they differ.
         unlike: String,
     },
+    /// A file is no repeat of itself, and no other than itself.
+    #[error("files {} and {} hold the same numbers to the last digit: one is a copy of the other", .0, .1)]
+    Copies(String, String),
     /// No load was met by both, or no metric.
     #[error("the two have no load and metric in common")]
     NothingInCommon,
@@ -120,11 +123,15 @@ const METRICS: &[(&str, &[&str])] = &[
 /// where it is forced.
 ///
 /// # Errors
-/// When they were asked for different things, files of a side are no repeats, or there is nothing in common.
+/// When they were asked for different things, files of a side are no repeats, one is a copy of another, or there is
+/// nothing in common.
 pub fn beside(a: &[ImportedFile], b: &[ImportedFile], force: bool) -> Result<Beside, NotBeside> {
     let (Some(first_a), Some(first_b)) = (a.first(), b.first()) else {
         return Err(NotBeside::NothingInCommon);
     };
+    if let Some((one, other)) = copies(&[a, b].concat()) {
+        return Err(NotBeside::Copies(one, other));
+    }
     let mut unlike = [repeats("A", a, force)?, repeats("B", b, force)?].concat();
     let pairs = pairs(&first_a.points, &first_b.points);
     let of_pairs: BTreeSet<String> = pairs.iter().flat_map(|(a, b)| self::unlike(a, b)).collect();
@@ -160,6 +167,23 @@ pub fn beside(a: &[ImportedFile], b: &[ImportedFile], force: bool) -> Result<Bes
         alone: [alone(first_a), alone(first_b)].concat(),
         sure: if has_interval { BY_FILES } else { NO_SPREAD },
     })
+}
+
+/// The names of two files with the same numbers. Times of two measurements are never the same to the last digit.
+fn copies(files: &[ImportedFile]) -> Option<(String, String)> {
+    let numbers = |file: &ImportedFile| file.points.iter().map(|p| p.metrics.len()).sum::<usize>();
+    let is_copy = |one: &ImportedFile, other: &ImportedFile| {
+        numbers(one) > 0
+            && one.tool == other.tool
+            && one.points == other.points
+            && one.other == other.other
+    };
+    let pairs = files
+        .iter()
+        .enumerate()
+        .flat_map(|(n, one)| files[n + 1..].iter().map(move |other| (one, other)));
+    let (one, other) = pairs.into_iter().find(|(one, other)| is_copy(one, other))?;
+    Some((one.file.clone(), other.file.clone()))
 }
 
 /// What the files of the side called `name` differ in, which is nothing unless it is forced.
