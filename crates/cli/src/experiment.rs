@@ -70,38 +70,52 @@ pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Load
     let experiment = Experiment::parse(&text, shown, engines).map_err(Unreadable::Problems)?;
     let plan = resolve(&experiment, engines)
         .map_err(|e| Unreadable::Problems(Diagnostics::locate(&text, shown, e.0)))?;
-    let unknown = unknown_gpus(&experiment, &plan);
+    let unknown = unknown_to_the_emulator(&experiment, &plan);
     if !unknown.is_empty() {
         return Err(Unreadable::Problems(Diagnostics::locate(&text, shown, unknown)));
     }
     Ok(Loaded { text, base, experiment, plan })
 }
 
-/// Emulated GPUs that are in no catalogue. Fixed times need none.
-fn unknown_gpus(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
-    let of = |args: &[String], flag: &str| {
-        let at = args.iter().position(|a| a == flag)?;
-        args.get(at + 1).cloned()
-    };
+/// The last value of `flag`, which is the one that counts.
+fn flag<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
+    let at = args.iter().rposition(|a| a == flag)?;
+    args.get(at + 1).map(String::as_str)
+}
+
+/// Emulated models and GPUs that are in no catalogue. Fixed times need none.
+fn unknown_to_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
     let mut out = Vec::new();
     for (index, spec) in experiment.deployments() {
         let deployment = plan.deployments.iter().find(|d| d.name == spec.name);
         let Some(deployment) = deployment.filter(|d| d.engine == EngineKind::Emulated) else {
             continue;
         };
-        let roofline = deployment
-            .processes
-            .iter()
-            .filter(|p| of(&p.args, "--timing").as_deref() == Some("roofline"));
-        let gpu =
-            roofline.filter_map(|p| of(&p.args, "--gpu")).find(|gpu| catalog::gpu(gpu).is_none());
-        let Some(gpu) = gpu else { continue };
-        let near = catalog::nearest(&gpu, catalog::gpu_names()).join(", ");
-        let hint = format!("near it are {near}; fixed times (ttft, itl in params) need no GPU");
-        let message = format!("'{}' emulates the GPU '{gpu}', which is in no catalogue", spec.name);
-        out.push(Problem::new(format!("deploy[{index}]"), message, hint));
+        let roofline = || {
+            deployment.processes.iter().filter(|p| flag(&p.args, "--timing") == Some("roofline"))
+        };
+        let mut gpus = roofline().filter_map(|p| flag(&p.args, "--gpu"));
+        let mut models = roofline().filter_map(|p| flag(&p.args, "--model"));
+        let gpu = gpus.find(|gpu| catalog::gpu(gpu).is_none());
+        let model = models.find(|model| catalog::model(model).is_none());
+        out.extend(gpu.map(|gpu| {
+            let near = catalog::nearest(gpu, catalog::gpu_names());
+            unknown(index, &spec.name, ("GPU", gpu), &near)
+        }));
+        out.extend(model.map(|model| {
+            let last = model.rsplit('/').next().unwrap_or(model);
+            let near = catalog::nearest(last, catalog::model_names());
+            unknown(index, &spec.name, ("model", model), &near)
+        }));
     }
     out
+}
+
+fn unknown(index: usize, name: &str, (what, wanted): (&str, &str), near: &[&str]) -> Problem {
+    let near = near.join(", ");
+    let hint = format!("near it are {near}; fixed times (ttft, itl in params) need no {what}");
+    let message = format!("'{name}' emulates the {what} '{wanted}', which is in no catalogue");
+    Problem::new(format!("deploy[{index}]"), message, hint)
 }
 
 impl Loaded {

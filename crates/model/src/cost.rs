@@ -179,9 +179,14 @@ impl Prices {
     }
 }
 
-fn amount(path: String, price: f64, problems: &mut Vec<Problem>) {
-    if !price.is_finite() || price < 0.0 {
-        problems.push(Problem::new(path, "a price is a number from 0 on", ""));
+/// No GPU, machine or kilowatt-hour costs more in any currency; from here on sums are no prices any more.
+const DEAREST: f64 = 1e9;
+
+/// A problem where `price` is none.
+pub(crate) fn amount(path: String, price: f64, problems: &mut Vec<Problem>) {
+    if !(0.0..=DEAREST).contains(&price) {
+        let why = "a price is a number from 0 on, at most 1000000000";
+        problems.push(Problem::new(path, why, "all prices are in one currency"));
     }
 }
 

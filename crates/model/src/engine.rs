@@ -30,7 +30,9 @@ pub enum ParamKind {
     Text,
     /// A whole number, zero or above.
     Integer,
-    /// A number.
+    /// How many, one or above.
+    Count,
+    /// A number above zero.
     Number,
     /// `true` or `false`.
     Flag,

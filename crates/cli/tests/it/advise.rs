@@ -1,6 +1,6 @@
 //! `advise` on finished runs: numbers against sums made here, exit codes, and what is refused.
 
-use crate::support::{Lab, Said, emulated, say};
+use crate::support::{Lab, Said, emulated, say, unwrapped};
 use serde_json::Value;
 use std::path::Path;
 
@@ -170,9 +170,16 @@ fn prices_of_the_file_price_a_run_and_what_is_wrong_in_them_is_told() {
         ("[prices.host.bix]\non_demand = 1.0", "did you mean 'box'?"),
         ("[prices.gpu.X]\nspot = -1.0", "a price is a number from 0 on"),
         ("[prices.gpu.X]\nspott = 1.0", "did you mean 'spot'?"),
+        ("[prices.gpu.X]\nspot = nan", "a price is a number from 0 on"),
+        ("[prices.gpu.X]\nspot = 1e308", "at most 1000000000"),
     ] {
         let said = priced(prices).say("check", &[]).expect_code(2);
         let all = said.stdout + &said.stderr;
         assert!(all.contains(part), "{part}: {all}");
     }
+    // A table may hold more than one file needs, so that what is of nothing is told only.
+    let said = priced("[prices.gpu.H100-SXM]\non_demand = 3.0\n").say("check", &[]).expect_code(0);
+    let all = unwrapped(&(said.stdout + &said.stderr));
+    let want = "no GPU of this file is a 'H100-SXM', so the price is of nothing";
+    assert!(all.contains(want) && all.contains("did you mean 'H100-SXM-80G'?"), "{all}");
 }

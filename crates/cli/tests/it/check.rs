@@ -256,6 +256,37 @@ fn a_bound_that_is_no_number_is_refused() {
 }
 
 #[test]
+fn numbers_that_no_emulated_engine_can_have_are_refused_with_their_range() {
+    let load = "mode = \"serial\"\nrequests = 4\n";
+    for (params, part) in [
+        ("speed = 0", "params.speed: 'speed' must be a number from 0.000001 to 1000000000"),
+        ("speed = 1e308", "'speed' must be a number from"),
+        ("speed = nan", "'speed' must be a number from"),
+        ("speed = -1.0", "'speed' must be a number from"),
+        ("ttft = \"5ms\", slots = 0", "'slots' must be a whole number from 1 to 1000000000"),
+    ] {
+        let lab = Lab::new(&emulated(&["one"], params, load));
+        let said = lab.say("check", &[]).expect_code(2);
+        let all = said.stdout + &said.stderr;
+        assert!(all.contains(part) && all.contains("experiment.toml:"), "{part}: {all}");
+    }
+}
+
+#[test]
+fn a_model_that_the_emulator_does_not_know_is_told_before_it_is_started() {
+    let load = "mode = \"serial\"\nrequests = 4\n";
+    let unknown = |params: &str| {
+        let text = emulated(&["one"], params, load);
+        Lab::new(&text.replace("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instrukt"))
+    };
+    let said = unknown("speed = 1.0").say("check", &[]).expect_code(2);
+    let all = said.stdout + &said.stderr;
+    let want = "emulates the model 'Qwen/Qwen2.5-7B-Instrukt', which is in no catalogue";
+    assert!(all.contains(want) && all.contains("near it are Qwen2.5-7B-Instruct"), "{all}");
+    unknown("ttft = \"5ms\", itl = \"1ms\"").say("check", &[]).expect_code(0);
+}
+
+#[test]
 fn an_emulated_gpu_that_is_in_no_catalogue_is_told_with_those_that_are() {
     let (from, to) = ("gpu  = \"H100-SXM-80G\"", "gpu  = \"H999-SXM-80G\"");
     let said = refused(from, to);

@@ -1,12 +1,13 @@
 //! What a reader of a plan should know before it is run: the seeds' own mistakes, seen in advance.
 
-use super::{DeploymentPlan, EngineKind, Mode, PlanNote, Platform, PointPlan, Role};
+use super::{DeploymentPlan, EngineKind, HostPlan, Mode, PlanNote, Platform, PointPlan, Role};
 use crate::spec::{Experiment, TelemetrySpec, WorkloadSpec};
 use crate::workload::CachePolicy;
 use std::collections::BTreeMap;
 
 mod control;
 mod order;
+mod prices;
 
 fn note(path: String, message: String, hint: &str) -> PlanNote {
     PlanNote { path, message, hint: hint.to_owned() }
@@ -18,6 +19,7 @@ pub(super) fn notes(
     deployments: &[DeploymentPlan],
     asked: &[PointPlan],
     points: &[&PointPlan],
+    hosts: &[HostPlan],
 ) -> Vec<PlanNote> {
     let mut out = Vec::new();
     order::order(experiment, deployments, asked, &mut out);
@@ -27,6 +29,7 @@ pub(super) fn notes(
     least_lengths(experiment, deployments, &mut out);
     caches(experiment, deployments, &mut out);
     control::control(experiment, deployments, &mut out);
+    prices::prices(experiment, deployments, hosts, &mut out);
     later(experiment, deployments, &mut out);
     cannot_run(experiment, deployments, &mut out);
     out

@@ -75,7 +75,7 @@ pub fn resolve(experiment: &Experiment, engines: Engines<'_>) -> Result<Plan, Pl
     let interleave = experiment.interleave.unwrap_or_default();
     let turns = super::order::turns(interleave, &deployments, &points, &searches);
     let estimate = estimate(&turns, &searches);
-    let notes = super::notes::notes(experiment, &deployments, &points, &every_point);
+    let notes = super::notes::notes(experiment, &deployments, &points, &every_point, &machines);
     let mut plan = Plan {
         format: PLAN_FORMAT,
         name: experiment.name.clone(),

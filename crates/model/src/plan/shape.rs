@@ -356,6 +356,15 @@ fn check_spanning(
     }
 }
 
+/// What a count or a number in `params` may be at most: beyond it is a slip, and what is computed from it is nothing.
+const MOST: i64 = 1_000_000_000;
+/// What a number may be at least.
+const LEAST: f64 = 1e-6;
+
+fn number(value: &toml::Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|n| n as f64))
+}
+
 /// Checks `params` against what the platform and the engine understand.
 pub(crate) fn check_params(
     index: usize,
@@ -378,10 +387,18 @@ pub(crate) fn check_params(
             problems.push(Problem::new(path, message, unknown_param(key, &known)));
             continue;
         };
+        let whole = value.as_integer();
         let (fits, want) = match spec.kind {
             ParamKind::Text => (value.is_str(), "a text"),
-            ParamKind::Integer => (value.as_integer().is_some_and(|n| n >= 0), "a whole number"),
-            ParamKind::Number => (value.is_integer() || value.is_float(), "a number"),
+            ParamKind::Integer => (whole.is_some_and(|n| n >= 0), "a whole number"),
+            ParamKind::Count => (
+                whole.is_some_and(|n| (1..=MOST).contains(&n)),
+                "a whole number from 1 to 1000000000",
+            ),
+            ParamKind::Number => (
+                number(value).is_some_and(|n| (LEAST..=MOST as f64).contains(&n)),
+                "a number from 0.000001 to 1000000000",
+            ),
             ParamKind::Flag => (value.is_bool(), "true or false"),
             ParamKind::Duration => (
                 value.as_str().is_some_and(|t| crate::units::parse_duration(t).is_ok()),

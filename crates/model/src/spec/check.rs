@@ -99,8 +99,8 @@ fn telemetry(spec: Option<&TelemetrySpec>, problems: &mut Vec<Problem>) {
 }
 
 fn price(path: &str, price: Option<f64>, problems: &mut Vec<Problem>) {
-    if price.is_some_and(|p| !p.is_finite() || p < 0.0) {
-        problems.push(Problem::new(path, "a price cannot be negative", ""));
+    if let Some(price) = price {
+        crate::cost::amount(path.to_owned(), price, problems);
     }
 }
 
