@@ -2,6 +2,7 @@
 //! first token went.
 
 use crate::metric::Named;
+use crate::number;
 use crate::table::{self, Grid, GridRow};
 use scalebeam_model::engine_metrics::{Gap, Word, gap};
 use scalebeam_model::plan::Role;
@@ -52,7 +53,7 @@ pub(crate) fn absences(results: &Results) -> Vec<(String, String)> {
         let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, word) in COLUMNS.iter().filter(|(_, word)| is_of(point, *word)) {
             let metric = Named::new(name);
-            if metric.of(point).is_none() {
+            if metric.of(point).is_none() && of_some_trials(&metric, point).is_none() {
                 by_reason.entry(why(point, *word)).or_default().push(metric.short);
             }
         }
@@ -83,14 +84,28 @@ fn by_word(results: &Results) -> Option<Grid> {
     let columns = COLUMNS.iter().map(|(name, word)| (Named::new(name), *word));
     // What nobody says has no column; it is among the absences.
     let columns: Vec<(Named, Word)> =
-        columns.filter(|(metric, _)| points.iter().any(|p| metric.of(p).is_some())).collect();
+        columns.filter(|(metric, _)| points.iter().any(|p| is_said(metric, p))).collect();
     let cell = |p: &PointResult, (metric, word): &(Named, Word)| match metric.of(p) {
         Some(_) => table::cell(metric, p),
-        None => why(p, *word),
+        None => of_some_trials(metric, p).unwrap_or_else(|| why(p, *word)),
     };
     let heads = columns.iter().map(|(metric, _)| metric.head()).collect();
     let rows = points.iter().map(|p| (*p, columns.iter().map(|c| cell(p, c)).collect()));
     grid("Engines, by their own metrics", rows.collect(), heads)
+}
+
+fn is_said(metric: &Named, point: &PointResult) -> bool {
+    metric.of(point).is_some() || of_some_trials(metric, point).is_some()
+}
+
+/// The mean of the trials that have a value, where others have none, and of how many it is.
+fn of_some_trials(metric: &Named, point: &PointResult) -> Option<String> {
+    let values: Vec<f64> = point.trials.iter().filter_map(|t| metric.value(&t.metrics)).collect();
+    let (some, all) = (values.len(), point.trials.len());
+    (some > 0 && some < all).then(|| {
+        let mean = values.iter().sum::<f64>() / some as f64;
+        format!("{} ({some} of {all} trials)", number::in_unit(mean, &metric.unit))
+    })
 }
 
 /// Why a point has no value of `word`: the first trial's reason.
@@ -155,6 +170,20 @@ mod tests {
         assert_eq!(why, "not exported by the engine");
         assert!(what.starts_with("in batch mean, KV cache % max, preempted"), "{what}");
         assert!(!what.contains("KV received"), "there are no pools");
+    }
+
+    /// One trial whose pages were not read takes nothing from the others but their number.
+    #[test]
+    fn what_some_trials_have_is_shown_with_how_many_they_are() {
+        let mut results = results();
+        for (trial, n) in results.points[0].trials.iter_mut().take(2).zip([3.0, 5.0]) {
+            trial.metrics.insert("preemptions".to_owned(), MetricValue::Number(n));
+        }
+        let grid = grids(&results).next().unwrap();
+        let at = grid.head.iter().position(|h| h.starts_with("preempted")).unwrap();
+        assert_eq!(grid.rows[0][at], "4 (2 of 3 trials)");
+        let absences = absences(&results);
+        assert!(absences.iter().all(|(_, what)| !what.contains("preempted")), "{absences:?}");
     }
 
     #[test]
