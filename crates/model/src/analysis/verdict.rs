@@ -49,7 +49,9 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
         verdict.more.extend(rest.iter().filter_map(|(_, side)| why(side, losses)));
         // At a given rate nothing can give more than was asked of it.
         let nearest = against.first().filter(|_| best.result.mode != Mode::Open);
-        verdict.more.extend(nearest.map(|c| change(c, per_gpu)));
+        let rival = |c: &Comparison| rest.iter().find(|(_, s)| s.result.deployment == c.baseline);
+        let prices = nearest.and_then(|c| Some((per_gpu_hour(rival(c)?.1)?, per_gpu_hour(best)?)));
+        verdict.more.extend(nearest.map(|c| change(c, per_gpu, prices)));
         verdict.best = Some(name.clone());
     } else {
         verdict.text = text + &note;
@@ -140,11 +142,29 @@ pub(super) fn times(size: f64) -> String {
 /// A smaller share is no reason.
 const SMALLEST: f64 = 0.01;
 
-/// How far the nearest rival is from being the answer.
-fn change(nearest: &Comparison, per_gpu: bool) -> String {
+/// What a GPU of it costs an hour, by the price of the whole.
+fn per_gpu_hour(side: &Side<'_>) -> Option<f64> {
+    let price = side.plan.deployment(&side.result.deployment)?.price_per_hour?;
+    (price > 0.0 && side.result.gpus > 0).then(|| price / f64::from(side.result.gpus))
+}
+
+/// How far the nearest rival is from being the answer; `prices` of its GPUs and of those of the best, where both are
+/// known.
+fn change(nearest: &Comparison, per_gpu: bool, prices: Option<(f64, f64)>) -> String {
     let (rival, best) = (&nearest.baseline, &nearest.deployment);
     let more = percent(nearest.ratio.point - 1.0);
     let price = percent(1.0 / nearest.ratio.point);
+    let known = prices.filter(|_| per_gpu).map(|(of_rival, of_best)| of_rival / of_best);
+    if let Some(ratio) = known {
+        let follows = match ratio * nearest.ratio.point < 1.0 {
+            true => format!("{rival} gives more for the money"),
+            false => format!("{best} gives more for the money too; below {price} {rival} would"),
+        };
+        return format!(
+            "{rival} would be the answer if it gave {more} more; at the prices that are given its GPUs cost {} of what those of {best} cost: {follows}",
+            percent(ratio)
+        );
+    }
     match per_gpu {
         true => format!(
             "{rival} would be the answer if it gave {more} more, or if its GPUs cost less than {price} of what those of {best} cost"
