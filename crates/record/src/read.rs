@@ -88,9 +88,9 @@ impl RunReader {
         let level = &point.level.label;
         let numbers = point.trials.iter().map(|t| t.number);
         numbers
-            .map(|n| layout::trial_dir(&self.dir, &point.deployment, &point.load, level, n))
-            .filter(|dir| dir.is_dir())
-            .map(|dir| TrialReader::open(&dir))
+            .map(|n| (n, layout::trial_dir(&self.dir, &point.deployment, &point.load, level, n)))
+            .filter(|(_, dir)| dir.is_dir())
+            .map(|(n, dir)| TrialReader::open_as(&dir, &point.id, n))
             .collect()
     }
 
@@ -129,7 +129,7 @@ impl RunReader {
         if !dir.is_dir() {
             return Ok(None);
         }
-        let trial = TrialReader::open(&dir)?;
+        let trial = TrialReader::open_as(&dir, &point.id, number)?;
         let mut facts = trial.info().map(TrialInfo::facts).unwrap_or_default();
         facts.telemetry = telemetry::read_or_why(&dir)?;
         facts.bring_up = trial.bring_up();
@@ -221,6 +221,21 @@ impl TrialReader {
             file,
             unreadable,
         })
+    }
+
+    /// Opens the trial in `dir` as what lies there: one that says of itself that it is another is an error when its
+    /// records are read, and no result.
+    ///
+    /// # Errors
+    /// When the system refuses to read the state file.
+    pub fn open_as(dir: &Path, point: &str, number: u32) -> Result<Self, RecordError> {
+        let read = Self::open(dir)?;
+        match read.file.as_ref().and_then(|file| file.is_another_than(point, number)) {
+            Some(why) => {
+                Ok(Self { state: TrialState::Partial, file: None, unreadable: Some(why), ..read })
+            }
+            None => Ok(read),
+        }
     }
 
     /// Its directory, where telemetry and logs of the trial lie.

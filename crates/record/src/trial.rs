@@ -131,6 +131,17 @@ impl TrialFile {
         file::read_json(&dir.join(layout::TRIAL))
     }
 
+    /// Why it is not the state of trial `number` of `point`, where it is not.
+    pub(crate) fn is_another_than(&self, point: &str, number: u32) -> Option<String> {
+        let is_it = self.point == point && self.trial == number;
+        (!is_it).then(|| {
+            format!(
+                "it is of trial {} of {}, and lies where trial {number} of {point} does",
+                self.trial, self.point
+            )
+        })
+    }
+
     pub(crate) fn write(&self, dir: &Path) -> Result<(), RecordError> {
         file::write_json(&dir.join(layout::TRIAL), self)
     }

@@ -141,7 +141,7 @@ impl RunWriter {
     /// When its state file is damaged.
     pub fn is_complete(&self, point_id: &str, trial: u32) -> Result<bool, RecordError> {
         match self.trial_dir(point_id, trial) {
-            Some(dir) => is_whole(&dir),
+            Some(dir) => is_whole(&dir, point_id, trial),
             None => Ok(false),
         }
     }
@@ -155,7 +155,7 @@ impl RunWriter {
         let mut left = Vec::new();
         for point in &self.plan.points {
             for trial in &point.trials {
-                if !is_whole(&self.dir_of(point, trial.number))? {
+                if !is_whole(&self.dir_of(point, trial.number), &point.id, trial.number)? {
                     left.push((point, trial));
                 }
             }
@@ -190,7 +190,7 @@ impl RunWriter {
             .trial_dir(point_id, trial)
             .ok_or_else(|| RecordError::UnknownTrial { point: point_id.to_owned(), trial })?;
         if dir.exists() {
-            if is_whole(&dir)? {
+            if is_whole(&dir, point_id, trial)? {
                 return Err(RecordError::AlreadySealed { path: dir });
             }
             set_aside(&dir)?;
@@ -335,10 +335,12 @@ fn lock(dir: &Path) -> Result<File, RecordError> {
     }
 }
 
-/// Whether the trial in `dir` ran to its end and its records are the ones that were sealed; one that is
-/// damaged is measured again.
-fn is_whole(dir: &Path) -> Result<bool, RecordError> {
-    if TrialFile::state(dir)?.0 != TrialState::Complete {
+/// Whether the trial in `dir` is that of `point`, ran to its end, and its records are the ones that were sealed; one
+/// that is damaged or another is measured again.
+fn is_whole(dir: &Path, point: &str, number: u32) -> Result<bool, RecordError> {
+    let (state, file) = TrialFile::state(dir)?;
+    let is_another = file.is_some_and(|file| file.is_another_than(point, number).is_some());
+    if state != TrialState::Complete || is_another {
         return Ok(false);
     }
     let is_sealed = dir.join(layout::REQUESTS).exists();

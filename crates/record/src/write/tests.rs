@@ -397,6 +397,7 @@ fn results_can_be_written_and_read_and_another_format_is_refused() {
         ways: Vec::new(),
         fronts: Vec::new(),
         expects: Vec::new(),
+        unrecorded: vec![],
         skipped: Vec::new(),
         ran: Vec::new(),
     };
