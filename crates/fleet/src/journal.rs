@@ -150,6 +150,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A trial was measured to its end, and is on the disk.
+    TrialEnded {
+        /// Id of its point in the plan.
+        point: String,
+        /// Its number, from 1.
+        trial: u32,
+    },
     /// Something a reader should know.
     Note {
         /// What.

@@ -14,7 +14,8 @@ use crate::results::{
 use crate::telemetry::samples::{self, Sample};
 use crate::telemetry::{Allocated, Telemetry, Usage, Window, usage};
 use crate::units::Nanos;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub mod account;
 pub mod advise;
@@ -28,6 +29,7 @@ pub mod scaling;
 pub mod search;
 mod sharing;
 mod slo;
+mod unrecorded;
 mod verdict;
 pub mod versus;
 
@@ -82,12 +84,24 @@ pub struct TrialFacts {
 }
 
 /// A point with its records.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MeasuredPoint<'a> {
     /// What was asked.
     pub plan: &'a PointPlan,
     /// What happened.
     pub trials: Vec<TrialRecords>,
+}
+
+impl MeasuredPoint<'_> {
+    /// As it is where only trials that ran to their end count. A point of which none did is what it is.
+    fn of_whole_trials(&self) -> Cow<'_, Self> {
+        let is_whole = |trial: &&TrialRecords| !trial.partial;
+        let whole: Vec<&TrialRecords> = self.trials.iter().filter(is_whole).collect();
+        if whole.is_empty() || whole.len() == self.trials.len() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(MeasuredPoint { plan: self.plan, trials: whole.into_iter().cloned().collect() })
+    }
 }
 
 /// What is to be said of a run besides its points.
@@ -117,12 +131,16 @@ pub struct Frame<'a> {
     pub paths: Vec<MeasuredPath>,
     /// What ranks exchange, of deployments whose links are known.
     pub exchanges: Vec<loss::Exchange>,
+    /// Trials that ran to their end by the run's journal: id of the point, and number.
+    pub ended: BTreeSet<(String, u32)>,
 }
 
 /// Everything that is said of a run.
 pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> Results {
-    let measured: Vec<&MeasuredPoint<'_>> =
-        points.iter().filter(|p| !p.trials.is_empty()).collect();
+    let begun = points.iter().filter(|p| !p.trials.is_empty());
+    let whole: Vec<Cow<'_, MeasuredPoint<'_>>> =
+        begun.map(MeasuredPoint::of_whole_trials).collect();
+    let measured: Vec<&MeasuredPoint<'_>> = whole.iter().map(AsRef::as_ref).collect();
     let asked = asked(frame);
     let results: Vec<PointResult> =
         measured.iter().map(|p| point(plan, p, &asked, frame)).collect();
@@ -159,6 +177,7 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         mixed: &fairness,
         deployments: &deployments,
         loads: &loads,
+        skipped: &frame.skipped,
     };
     let expects = expect::all(&results, &found, frame.expects);
     Results {
@@ -177,6 +196,7 @@ pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> 
         fronts,
         expects,
         skipped: frame.skipped.clone(),
+        unrecorded: unrecorded::points(plan, points, frame),
         // It is beside the records.
         ran: Vec::new(),
     }
@@ -250,7 +270,12 @@ fn point(
         metrics
     };
     let metrics = with_asked(&views);
-    let trust = doubt::doubts(&context, measured, &metrics, &usages, frame);
+    let mut trust = doubt::doubts(&context, measured, &metrics, &usages, frame);
+    if !plan.is_probe(context.deployment, context.load)
+        && let Some(reason) = unrecorded::trials(measured, frame)
+    {
+        trust.add(reason);
+    }
     let account = account::account(&metrics, &usages);
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for failure in all().filter_map(|r| r.failure.as_ref()) {

@@ -451,8 +451,18 @@ pub struct ExpectResult {
     /// Why there is no value, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
+    /// It is about a deployment that was not measured here: it neither held nor failed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub not_checked: bool,
     /// A failure is only a warning.
     pub warn_only: bool,
+}
+
+impl ExpectResult {
+    /// Whether what was asked for is not so, and that is more than a warning.
+    pub const fn has_failed(&self) -> bool {
+        !self.holds && !self.not_checked && !self.warn_only
+    }
 }
 
 /// A deployment that was not measured.
@@ -461,6 +471,19 @@ pub struct Skipped {
     /// Deployment name.
     pub deployment: String,
     /// Why.
+    pub reason: String,
+}
+
+/// A point of the plan of which nothing is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Unrecorded {
+    /// Deployment name.
+    pub deployment: String,
+    /// Load name.
+    pub load: String,
+    /// Label of the level.
+    pub level: String,
+    /// Why, as far as it is known.
     pub reason: String,
 }
 
@@ -521,6 +544,9 @@ pub struct Results {
     pub expects: Vec<ExpectResult>,
     /// What was not measured, and why.
     pub skipped: Vec<Skipped>,
+    /// Points of the plan of which nothing is recorded, deployments that were not measured apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrecorded: Vec<Unrecorded>,
     /// What really ran, for each deployment of which that was kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ran: Vec<crate::ran::Ran>,

@@ -278,10 +278,11 @@ fn expects<'a>(input: &ReportInput<'a>) -> Vec<ExpectRow<'a>> {
         what: &e.what,
         point: &e.point,
         value: table::expected_value(e),
-        word: match (e.holds, e.warn_only) {
-            (true, _) => "holds",
-            (false, true) => "warning",
-            (false, false) => "failed",
+        word: match (e.holds, e.not_checked, e.warn_only) {
+            (true, ..) => "holds",
+            (_, true, _) => "not checked",
+            (.., true) => "warning",
+            (.., false) => "failed",
         },
     };
     input.results.expects.iter().map(row).collect()

@@ -190,10 +190,11 @@ fn closing(out: &mut String, input: &ReportInput<'_>) {
     let (held, broken): (Vec<_>, Vec<_>) = results.expects.iter().partition(|e| e.holds);
     for e in broken.into_iter().chain(held) {
         let got = escaped(&table::expected_value(e));
-        let word = match (e.holds, e.warn_only) {
-            (true, _) => "holds",
-            (false, true) => "**warning**",
-            (false, false) => "**FAILED**",
+        let word = match (e.holds, e.not_checked, e.warn_only) {
+            (true, ..) => "holds",
+            (_, true, _) => "not checked",
+            (.., true) => "**warning**",
+            (.., false) => "**FAILED**",
         };
         let _ = writeln!(out, "- {word}: `{}` at {} (is {got})", e.what, escaped(&e.point));
     }

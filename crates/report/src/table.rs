@@ -254,6 +254,31 @@ pub(crate) fn absences(results: &Results, plan: &Plan, metrics: &[Named]) -> Vec
     let row = |(why, what, ids): (String, String, Vec<String>)| {
         (why, format!("{what} of {}", ids.join(", ")))
     };
+    all.into_iter().map(row).chain(unrecorded(results)).collect()
+}
+
+/// How many points of a deployment are named.
+const NAMED_POINTS: usize = 6;
+
+/// Points of the plan without a record, a row a deployment and reason.
+fn unrecorded(results: &Results) -> Vec<(String, String)> {
+    let mut all: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    for point in &results.unrecorded {
+        let place = format!("{}/{}", point.load, point.level);
+        let is_same = |(why, name, _): &&mut (&str, &str, Vec<String>)| {
+            *why == point.reason && *name == point.deployment
+        };
+        match all.iter_mut().find(is_same) {
+            Some((.., places)) => places.push(place),
+            None => all.push((&point.reason, &point.deployment, vec![place])),
+        }
+    }
+    let row = |(why, name, places): (&str, &str, Vec<String>)| {
+        let more = places.len().saturating_sub(NAMED_POINTS);
+        let named = places.into_iter().take(NAMED_POINTS).collect::<Vec<_>>().join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (why.to_owned(), format!("everything of {name} under {named}{more}"))
+    };
     all.into_iter().map(row).collect()
 }
 
@@ -344,7 +369,10 @@ pub(crate) fn no_verdict(results: &Results) -> Option<String> {
 pub(crate) fn expectations(results: &Results) -> Option<String> {
     let all = results.expects.len();
     let held = results.expects.iter().filter(|e| e.holds).count();
-    (all > 0).then(|| format!("{held} of {all} hold"))
+    let not_checked = results.expects.iter().filter(|e| e.not_checked).count();
+    let beside =
+        if not_checked > 0 { format!(", {not_checked} not checked") } else { String::new() };
+    (all > 0).then(|| format!("{held} of {all} hold{beside}"))
 }
 
 /// What an expectation was held against, or why there is nothing.

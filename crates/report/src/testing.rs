@@ -279,8 +279,10 @@ pub(crate) fn run() -> (Results, Plan) {
             value: Some(0.831_25),
             holds: false,
             absent: None,
+            not_checked: false,
             warn_only: false,
         }],
+        unrecorded: Vec::new(),
         skipped: vec![Skipped {
             deployment: "quad-16gpu".to_owned(),
             reason: "host 'c' did not answer\n    tried: ssh c true\n\nhint: see ssh_config(5)"

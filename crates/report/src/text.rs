@@ -358,6 +358,11 @@ fn expectations(out: &mut String, results: &Results, width: usize, pen: Pen) {
         item(out, "", &text, width);
         for e in results.expects.iter().filter(|e| !e.holds) {
             let got = table::expected_value(e);
+            if e.not_checked {
+                let why = e.absent.as_deref().unwrap_or_default();
+                item(out, "not checked:", &format!("{} at {}: {why}", e.what, e.point), width);
+                continue;
+            }
             let word = if e.warn_only { "warning:" } else { "FAILED:" };
             let text = format!("{} at {} (is {got})", e.what, e.point);
             item(out, &pen.alert(word), &text, width);

@@ -9,6 +9,7 @@ use crate::machine::{Cores, cpu_share};
 use crate::settings;
 use scalebeam_fleet::Running;
 use scalebeam_fleet::agent::Carried;
+use scalebeam_fleet::journal::Event;
 use scalebeam_fleet::launch::RunningProcess;
 use scalebeam_load::{
     Control, Endpoint, LoadError, PhaseReport, PhaseSpec, Tokenizer, Turns, probe, run_phase,
@@ -241,7 +242,11 @@ pub(super) async fn measure(
     let (done, death) = attend(campaign, running, &control, work).await?;
     bar.finish();
     match (done, death) {
-        (Ok(()), None) if !control.is_stopped() => Ok(Ended::Whole),
+        (Ok(()), None) if !control.is_stopped() => {
+            let ended = Event::TrialEnded { point: point.id, trial: trial.number };
+            campaign.context.journal.write(ended)?;
+            Ok(Ended::Whole)
+        }
         (_, Some(death)) => Ok(Ended::Failed(death)),
         (Err(Lost::Record(error)), _) => Err(error.into()),
         (Err(Lost::Load(error)), _) => Ok(Ended::Failed(error.into())),

@@ -33,6 +33,7 @@ mod known;
 mod kube;
 mod limit;
 mod machines;
+mod missing;
 mod plan;
 mod power;
 mod render;

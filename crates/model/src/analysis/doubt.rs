@@ -136,7 +136,7 @@ impl Seen<'_> {
     }
 }
 
-fn reason(code: &str, level: TrustLevel, message: String, next_step: &str) -> Reason {
+pub(super) fn reason(code: &str, level: TrustLevel, message: String, next_step: &str) -> Reason {
     Reason { code: code.to_owned(), level, message, next_step: next_step.to_owned() }
 }
 

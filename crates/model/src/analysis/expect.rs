@@ -3,7 +3,7 @@
 use super::fairness::{self, Fairness};
 use super::scaling::{Basis, Scaling, Step};
 use super::search::SLO_CAPACITY;
-use crate::results::{ExpectResult, PointResult, SearchResult};
+use crate::results::{ExpectResult, PointResult, SearchResult, Skipped};
 use crate::spec::{ExpectSpec, Severity};
 
 /// The metric of which something is asked of the steps of a study of scaling.
@@ -28,6 +28,8 @@ pub struct Found<'a> {
     pub deployments: &'a [&'a str],
     /// Loads of it.
     pub loads: &'a [&'a str],
+    /// Deployments of it that could not be measured here.
+    pub skipped: &'a [Skipped],
 }
 
 impl Found<'_> {
@@ -40,6 +42,17 @@ impl Found<'_> {
             is_in(place.deploy.as_ref(), self.deployments) && is_in(place.load.as_ref(), self.loads)
         })
     }
+}
+
+/// What is asked of a deployment that was not measured, which nobody has looked at.
+fn not_checked(expect: &ExpectSpec, found: &Found<'_>) -> Option<ExpectResult> {
+    let place = expect.place.as_ref()?;
+    let skipped = found.skipped.iter().find(|s| place.deploy.as_ref() == Some(&s.deployment))?;
+    let named = [Some(skipped.deployment.as_str()), place.load.as_deref()];
+    let named: Vec<&str> = named.into_iter().flatten().collect();
+    let why = skipped.reason.lines().next().unwrap_or_default();
+    let why = format!("{} was skipped because {why}", skipped.deployment);
+    Some(ExpectResult { not_checked: true, ..result(expect, named.join("/"), None, Some(why)) })
 }
 
 /// An expectation that nothing was found for has not been met.
@@ -65,6 +78,8 @@ pub fn all(points: &[PointResult], found: &Found<'_>, expects: &[ExpectSpec]) ->
         let of_it = of_one(points, found, expect);
         if of_it.is_empty() && found.asks(expect) && !is_of_others(points, found, expect) {
             out.push(unmet(expect));
+        } else if of_it.is_empty() {
+            out.extend(not_checked(expect, found));
         }
         out.extend(of_it);
     }
@@ -142,6 +157,7 @@ fn result(
         value,
         holds: value.is_some_and(|v| holds(v, &expect.op, expect.value)),
         absent,
+        not_checked: false,
         warn_only: expect.severity == Some(Severity::Warn),
     }
 }

@@ -572,6 +572,52 @@ fn a_trial_that_was_ended_for_its_queue_is_invalid() {
     assert!(codes.contains(&"oversaturated".to_owned()), "{codes:?}");
 }
 
+/// Of trials that ran to their end the numbers are whole, whatever became of another.
+#[test]
+fn a_trial_that_was_cut_short_takes_nothing_from_the_others() {
+    let plan = plan(vec![deployment("a", 4)]);
+    let pa = point_plan("a", 2, 3);
+    let mut cut = trial(2, 7, 1_000, 5);
+    cut.partial = true;
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 60, 1_000, 5), cut.clone()] }];
+    let ended = [(pa.id.clone(), 3)].into();
+    let results = analyse(&plan, &points, &Frame { ended, ..Frame::default() });
+    let point = &results.points[0];
+    assert_eq!((point.trials.len(), point.outcomes["completed"]), (1, 60));
+    let partial = point.trust.reasons.iter().find(|r| r.code == "partial").unwrap();
+    assert_eq!(partial.level, TrustLevel::Caution);
+    let want = "1 of 3 trials are in these numbers; of trials 2, 3 there is no whole record: by the journal trial 3 was measured to the end, and the record is gone";
+    assert_eq!(partial.message, want);
+    let points = [MeasuredPoint { plan: &pa, trials: vec![cut] }];
+    let results = analyse(&plan, &points, &Frame::default());
+    let trust = &results.points[0].trust;
+    assert_eq!(trust.level, TrustLevel::Invalid, "of a part alone there is no result: {trust:?}");
+}
+
+#[test]
+fn prices_that_are_given_say_who_gives_more_for_the_money() {
+    let (pa, pb) = (point_plan("a", 2, 1), point_plan("b", 2, 1));
+    let told = |prices: [Option<f64>; 2]| {
+        let mut both = vec![deployment("a", 4), deployment("b", 4)];
+        both.iter_mut().zip(prices).for_each(|(d, price)| d.price_per_hour = price);
+        let trials = [trial(1, 60, 1_000, 5), trial(1, 60, 2_000, 5)].map(|t| vec![t]);
+        let [a, b] = trials;
+        let points =
+            [MeasuredPoint { plan: &pa, trials: a }, MeasuredPoint { plan: &pb, trials: b }];
+        let verdict = analyse(&plan(both), &points, &Frame::default()).verdicts[0].clone();
+        verdict.more.into_iter().find(|t| t.starts_with("b would be the answer")).unwrap()
+    };
+    let said = told([None, Some(1.0)]);
+    assert!(said.contains("or if its GPUs cost less than 50.0 % of what"), "{said}");
+    let said = told([Some(10.0), Some(4.0)]);
+    assert!(
+        said.ends_with("its GPUs cost 40.0 % of what those of a cost: b gives more for the money"),
+        "{said}"
+    );
+    let said = told([Some(10.0), Some(8.0)]);
+    assert!(said.ends_with("cost 80.0 % of what those of a cost: a gives more for the money too; below 50.0 % b would"), "{said}");
+}
+
 #[test]
 fn classes_of_a_mix_are_told_apart() {
     let mut mixed = trial(1, 40, 1_000, 5);
