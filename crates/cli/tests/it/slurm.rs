@@ -3,6 +3,8 @@
 //! They need root and Slurm's programs; `ci/test` sets that up and runs them by name.
 
 mod doctor;
+mod dynamo;
+mod llama;
 mod machines;
 mod pools;
 
@@ -210,8 +212,12 @@ impl Cluster {
     }
 
     fn start_run(&self, file: &str) -> Live {
+        self.start_run_of(file, &[])
+    }
+
+    fn start_run_of(&self, file: &str, more: &[&str]) -> Live {
         let mut command = self.scalebeam();
-        command.args(["run", file, "--selftest", "never", "--out"]).arg(self.runs());
+        command.args(["run", file, "--selftest", "never", "--out"]).arg(self.runs()).args(more);
         let log = self.path("run.log");
         let stderr = std::fs::File::create(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
@@ -225,6 +231,23 @@ impl Cluster {
 
     fn journal(&self) -> String {
         std::fs::read_to_string(self.run_dir().join("journal.jsonl")).unwrap()
+    }
+
+    /// Processes of `deployment` by the order in which the job script saw them end.
+    fn ended(&self, deployment: &str) -> Vec<String> {
+        let log = self.run_dir().join(format!("logs/{deployment}/job-1.out"));
+        let log = std::fs::read_to_string(log).unwrap();
+        let of = |line: &str| {
+            Some(line.strip_prefix("process ")?.split_once(" ended with ")?.0.to_owned())
+        };
+        log.lines().filter_map(of).collect()
+    }
+
+    /// A program of the site, on every node.
+    fn install(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, script).unwrap();
+        run(Command::new("chmod").arg("755").arg(&path));
     }
 
     #[track_caller]
@@ -241,16 +264,24 @@ impl Cluster {
         assert!(written.is_empty(), "{written:?}");
     }
 
-    /// Folders with logs of jobs outside of the run directory.
-    fn logs_on_nodes(&self) -> Vec<PathBuf> {
+    /// What the only job is called.
+    fn job_name(&self) -> String {
         let journal = self.journal();
         let intent = journal.lines().find(|l| l.contains("platform_intent")).unwrap();
         let intent: serde_json::Value = serde_json::from_str(intent).unwrap();
-        let name = intent["name"].as_str().unwrap().to_owned();
-        let is_of_job =
-            |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&name);
-        let entries = std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.path());
-        entries.filter(is_of_job).collect()
+        intent["name"].as_str().unwrap().to_owned()
+    }
+
+    /// Folders with logs of the job outside of the run directory.
+    fn logs_on_nodes(&self) -> Vec<PathBuf> {
+        of_temporary(&self.job_name())
+    }
+
+    /// Folders of the nodes in which its processes write.
+    fn scratch(&self) -> Vec<PathBuf> {
+        let name = self.job_name();
+        let (_, hash) = name.rsplit_once('-').unwrap();
+        of_temporary(&format!("sb-{hash}-"))
     }
 
     fn engines(&self) -> Vec<u32> {
@@ -287,6 +318,12 @@ impl Drop for Cluster {
 
 fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// What of the place for temporary files begins with `name`.
+fn of_temporary(name: &str) -> Vec<PathBuf> {
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(name);
+    std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.path()).filter(is_it).collect()
 }
 
 fn is_empty(dir: &Path) -> bool {
@@ -669,25 +706,25 @@ fn vllm_in_ray_serve_as_a_job_over_two_nodes() {
         .replace("[host.b]", "[host.n2]")
         .replace("\"a:0\"", "\"n1:0\"")
         .replace("\"b:0\"", "\"n2:0\"");
-    let said = weigh_real(&text, "two");
+    let cluster = Cluster::new();
+    let said = weigh_real(&cluster, &text, "two").stderr;
     assert!(said.contains("application llms of Ray Serve: 0 of 2 replicas"), "{said}");
 }
 
 fn weigh_vllm(deployment: &str) {
     let text = std::fs::read_to_string(root().join("experiments/real-vllm-slurm.toml")).unwrap();
     let text = text.replace("/path/to/vllm", &setting("SCALEBEAM_E2E_VLLM"));
-    weigh_real(&text, deployment);
+    weigh_real(&Cluster::new(), &text, deployment);
 }
 
-/// Weighs `deployment` of the experiment `text`, and says what was said of its progress.
-fn weigh_real(text: &str, deployment: &str) -> String {
-    let cluster = Cluster::new();
+/// Weighs `deployment` of the experiment `text`; what was said.
+fn weigh_real(cluster: &Cluster, text: &str, deployment: &str) -> Said {
     let text = text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1);
-    let file = cluster.path("vllm.toml");
+    let file = cluster.path("real.toml");
     std::fs::write(&file, text).unwrap();
     let more = ["--json", "--deploy", deployment];
     let said = cluster.run(&file.display().to_string(), &more);
-    // Two engines and the client on two cores: whether such a point is to be trusted is not asked here.
+    // Engines and the client on two cores: whether such a point is to be trusted is not asked here.
     assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
     let results = said.json();
     let points = results["points"].as_array().unwrap();
@@ -695,10 +732,8 @@ fn weigh_real(text: &str, deployment: &str) -> String {
     assert_eq!(points[0]["metrics"]["success_rate"], 1.0, "{results:#}");
     // Sockets of vLLM stay among the temporary files of a node, which README says.
     cluster.nothing_runs();
-    let of_ray = std::fs::read_dir("/tmp").unwrap().flatten().map(|e| e.file_name());
-    let of_ray = of_ray.filter(|name| name.to_string_lossy().starts_with("sb-ray-"));
-    assert_eq!(of_ray.collect::<Vec<_>>(), [""; 0], "what raylets wrote goes with them");
-    said.stderr
+    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new(), "what they wrote goes with them");
+    said
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 use super::{
     Args, Env, HUB_ENV, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port,
-    head_addr, node_rank, only_on, own_addr, own_ip, places, port, rank_interface, reach_addr, set,
-    sglang, text, visible_gpus, vllm,
+    have_addresses, head_addr, node_rank, only_on, own_addr, own_ip, places, port, rank_interface,
+    reach_addr, set, sglang, text, visible_gpus, vllm,
 };
 use scalebeam_model::engine::{Engine, Infra, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{EngineKind, HostPlan, Platform, Role};
+use std::collections::BTreeSet;
 
 /// What the workers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +72,11 @@ impl Engine for Dynamo {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        use Platform::{Dgd, External, Local, Ssh};
+        use Platform::{Dgd, External, Local, Slurm, Ssh};
         let able: &[Platform] = match self {
             // Its workers are planned alike, and have not been seen to come up.
             Self::Sglang => &[Dgd, External],
-            Self::Vllm | Self::Mocker => &[Local, Ssh, Dgd, External],
+            Self::Vllm | Self::Mocker => &[Local, Ssh, Slurm, Dgd, External],
         };
         only_on(able, self.kind(), platform)
     }
@@ -94,6 +95,7 @@ impl Engine for Dynamo {
         if request.platform == Platform::External {
             return Ok(Vec::new());
         }
+        find_each_other(request)?;
         let anywhere = anywhere(request.platform);
         let host = control_host(request, &anywhere)?;
         let place = Place { rank: 0, host, ids: &[] };
@@ -112,11 +114,7 @@ impl Engine for Dynamo {
         }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
-        if hosts.len() > 1 && request.infra.is_none() && !has_operator(request) {
-            return Err("an instance over hosts cannot be discovered through files: say infra = \
-                        { host = \"..\", etcd = 2379, nats = 4222 }"
-                .to_owned());
-        }
+        find_each_other(request)?;
         let control = control_host(request, &anywhere)?;
         let head = head_addr(request, &hosts);
         let worker = |place: &Place<'_>| {
@@ -208,6 +206,29 @@ fn has_operator(request: &LaunchRequest<'_>) -> bool {
     request.platform == Platform::Dgd
 }
 
+/// Whether the parts of the deployment can find each other.
+fn find_each_other(request: &LaunchRequest<'_>) -> Result<(), String> {
+    if has_operator(request) {
+        return Ok(());
+    }
+    have_addresses(request, "Dynamo's frontend")?;
+    let spans = request.pools.iter().any(|instance| instance.place.len() > 1);
+    // Hosts of a deployment on this machine share its disk.
+    let is_apart = request.platform != Platform::Local && hosts_of(request).len() > 1;
+    if request.infra.is_none() && (spans || is_apart) {
+        let what = if spans { "an instance over hosts" } else { "instances on several hosts" };
+        return Err(format!(
+            "{what} cannot be discovered through files: say infra = {{ host = \"..\", etcd = 2379, nats = 4222 }}"
+        ));
+    }
+    Ok(())
+}
+
+fn hosts_of<'a>(request: &LaunchRequest<'a>) -> BTreeSet<&'a str> {
+    let places = request.pools.iter().flat_map(|instance| &instance.place);
+    places.map(|place| place.host.as_str()).collect()
+}
+
 fn python<'a>(request: &'a LaunchRequest<'_>) -> &'a str {
     text(request.params, "python").unwrap_or("python3")
 }
@@ -218,13 +239,13 @@ fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
     if has_operator(request) {
         return env;
     }
-    if request.platform.places_processes() {
+    if has_hosts(request) {
         // The mocker leaves its settings in the place for temporary files.
         set(&mut env, "TMPDIR", "{scratch}");
-        set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{{run}}-{}", request.deployment));
-    } else {
-        set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{}", request.deployment));
     }
+    // A job has nodes of its own; elsewhere another run may have left something.
+    let run = if request.platform.places_processes() { "{run}-" } else { "" };
+    set(&mut env, "DYN_NAMESPACE", format!("scalebeam-{run}{}", request.deployment));
     match request.infra {
         Some(infra) => {
             let (etcd, nats) = (infra.etcd.unwrap_or(ETCD), infra.nats.unwrap_or(NATS));
@@ -238,12 +259,18 @@ fn control_env(request: &LaunchRequest<'_>, control: &HostPlan) -> Env {
     env
 }
 
-/// Its services take the first network card's address for their own unless they are told.
+/// Whether its processes are started one by one, on hosts whose addresses the plan knows.
+fn has_hosts(request: &LaunchRequest<'_>) -> bool {
+    request.platform.takes_routers()
+}
+
+/// Its services take the first network card's address for their own unless they are told, and the mocker of prefill that
+/// of the host's name, which need not have one that others reach.
 fn listen_on(env: &mut Env, request: &LaunchRequest<'_>, host: &HostPlan) {
-    if !request.platform.places_processes() {
+    if !has_hosts(request) {
         return;
     }
-    for service in ["TCP_RPC", "TCP_RESPONSE_STREAM", "EVENT_PLANE", "SYSTEM"] {
+    for service in ["TCP_RPC", "HTTP_RPC", "TCP_RESPONSE_STREAM", "EVENT_PLANE", "SYSTEM"] {
         own_ip(env, &format!("DYN_{service}_HOST"), host, false);
     }
 }

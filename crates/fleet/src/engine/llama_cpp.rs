@@ -11,7 +11,7 @@ use super::{
 use scalebeam_model::engine::{
     Engine, LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
 };
-use scalebeam_model::plan::{EngineKind, Platform, Role};
+use scalebeam_model::plan::{EngineKind, Platform, Role, StartGate};
 
 #[derive(Debug)]
 pub(super) struct LlamaCpp;
@@ -86,7 +86,8 @@ impl Engine for LlamaCpp {
     }
 
     fn can_run_on(&self, platform: Platform) -> Result<(), String> {
-        only_on(&[Platform::Local, Platform::Ssh, Platform::External], self.kind(), platform)
+        use Platform::{External, Local, Slurm, Ssh};
+        only_on(&[Local, Ssh, Slurm, External], self.kind(), platform)
     }
 
     fn router(&self, roles: &[Role], params: &Params) -> Option<RouterFacts> {
@@ -117,6 +118,8 @@ impl Engine for LlamaCpp {
         let program = text(request.params, "server").unwrap_or("llama-server");
         let mut server = draft("serve", place, program, arguments(request, place, &peers), env);
         server.ports.push(port("http", &reach_addr(request, place.host), request.instance.port));
+        // Of a worker that does not listen yet it makes no device, and computes alone without a word in its answers.
+        server.after = workers.last().and_then(listens);
         let mut processes = workers;
         processes.push(server);
         Ok(processes)
@@ -163,9 +166,16 @@ fn rpc_workers(request: &LaunchRequest<'_>, place: Place<'_>) -> Result<Vec<Proc
         let mut worker = draft(&format!("rpc{index}"), place, &program, args.done(), Env::new());
         worker.gpus.clear();
         worker.ports.push(port("rpc", "127.0.0.1", at));
+        worker.after = workers.last().and_then(listens);
         workers.push(worker);
     }
     Ok(workers)
+}
+
+/// That `worker` listens.
+fn listens(worker: &ProcessDraft) -> Option<StartGate> {
+    let port = worker.ports.first()?.port;
+    Some(StartGate::Listening { host: worker.host.clone(), port })
 }
 
 fn arguments(request: &LaunchRequest<'_>, place: Place<'_>, peers: &[String]) -> Vec<String> {

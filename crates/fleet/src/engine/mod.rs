@@ -165,6 +165,31 @@ fn control_host<'a>(
     request.hosts.get(name).ok_or_else(|| format!("infra.host {name} is not a host of the plan"))
 }
 
+/// Whether `who` can be told where the instances are before a job of Slurm has any node.
+///
+/// # Errors
+/// The first instance without a place, or host without an address.
+fn have_addresses(request: &LaunchRequest<'_>, who: &str) -> Result<(), String> {
+    if request.platform != Platform::Slurm {
+        return Ok(());
+    }
+    if request.pools.iter().any(|instance| instance.place.is_empty()) {
+        return Err(format!(
+            "{who} is told where its instances are before Slurm gives any node: name nodes by `place`, each with \
+             addr in its [host.NAME]"
+        ));
+    }
+    let placed = request.pools.iter().flat_map(|instance| &instance.place).map(|place| &place.host);
+    let mut named = placed.chain(request.infra.map(|infra| &infra.host));
+    let lacks = |name: &&String| request.hosts.get(*name).is_some_and(|host| !host.has_address());
+    match named.find(lacks) {
+        Some(name) => {
+            Err(format!("{who} reaches its instances at addresses: add addr to [host.{name}]"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The deployment's own port, where the engine has an entry of its own: the plan gives its first
 /// instance the next one.
 fn entry_port(request: &LaunchRequest<'_>) -> u16 {

@@ -5,12 +5,12 @@
 
 use super::{
     Args, Env, Place, anywhere, bind_addr, control_host, draft, entry_port, extra_port, given,
-    port, reach_addr, sglang, text,
+    have_addresses, port, reach_addr, sglang, text,
 };
 use scalebeam_model::engine::{
     LaunchRequest, ParamKind, ParamSpec, Params, ProcessDraft, RouterFacts,
 };
-use scalebeam_model::plan::{InstancePlan, Platform, Role};
+use scalebeam_model::plan::{InstancePlan, Role};
 
 pub(super) const ROUTER: ParamSpec = ParamSpec {
     name: "router",
@@ -170,9 +170,7 @@ fn process(
     handover: Handover,
 ) -> Result<ProcessDraft, String> {
     check_roles(roles)?;
-    if request.platform == Platform::Slurm {
-        have_addresses(request)?;
-    }
+    have_addresses(request, "a router")?;
     let kind = Kind::of(request.params, handover)?;
     kind.check(handover, is_split(roles))?;
     let user = flags(request.params);
@@ -199,25 +197,6 @@ fn process(
         process.ports.push(port("metrics", "127.0.0.1", metrics));
     }
     Ok(process)
-}
-
-/// A router is told where its workers are before the job has any node.
-fn have_addresses(request: &LaunchRequest<'_>) -> Result<(), String> {
-    for instance in request.pools {
-        if instance.place.is_empty() {
-            return Err("a router is told where its instances are before Slurm gives any node: name nodes by \
-                        `place`, each with addr in its [host.NAME]"
-                .to_owned());
-        }
-        let hosts = instance.place.iter().filter_map(|place| request.hosts.get(&place.host));
-        if let Some(host) = hosts.clone().find(|host| !host.has_address()) {
-            let name = &host.name;
-            return Err(format!(
-                "a router reaches its instances at addresses: add addr to [host.{name}]"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn program(kind: Kind, params: &Params) -> Result<&str, String> {

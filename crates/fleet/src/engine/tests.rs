@@ -612,11 +612,11 @@ fn what_this_version_brings_up() {
     insta::assert_snapshot!(text, @r"
     vllm: local, ssh, slurm, k8s, lws, inferencepool, modal, skypilot, external
     sglang: local, ssh, slurm, k8s, lws, inferencepool, modal, skypilot, external
-    dynamo-vllm: local, ssh, dgd, external
+    dynamo-vllm: local, ssh, slurm, dgd, external
     dynamo-sglang: dgd, external
-    dynamo-mocker: local, ssh, dgd, external
+    dynamo-mocker: local, ssh, slurm, dgd, external
     ray-serve-llm: local, ssh, slurm, kuberay, external
-    llama.cpp: local, ssh, external
+    llama.cpp: local, ssh, slurm, external
     lmdeploy: external
     command: local, ssh, external
     openai: external

@@ -18,7 +18,9 @@ use super::subject::{Subject, Ways, seconds};
 use super::{RenderError, Rendered, k8s};
 use crate::host::quote;
 use crate::launch::stage_of;
-use scalebeam_model::plan::{DeploymentPlan, EngineKind, ProcessPlan, RankLauncher, StartGate};
+use scalebeam_model::plan::{
+    DeploymentPlan, EngineKind, EnvValue, ProcessPlan, RankLauncher, StartGate,
+};
 use scalebeam_model::units::Nanos;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -76,7 +78,7 @@ exit "$status"
 "#;
 
 /// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
-/// steps before has ended, it ends the job, whose comment says which. Every raylet offers a resource of its own.
+/// steps before has ended, it ends the job, whose comment says which.
 const GATES: &str = r#"until_holds() {
   local steps=$1
   shift
@@ -85,10 +87,13 @@ const GATES: &str = r#"until_holds() {
     sleep 1
   done
 }
-# What Ray writes on a node is the job's, and goes with its raylet.
-export RAY_TMPDIR=/tmp/sb-ray-$SLURM_JOB_ID
-raylet='mkdir -p -m 700 "$RAY_TMPDIR" || exit; trap : TERM; "$@"; status=$?; rm -rf "$RAY_TMPDIR"; exit "$status"'
 listens() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
+on() { srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$1" "${@:2}"; }
+listens_inside() { on "$1" bash -c '(: <"/dev/tcp/127.0.0.1/$0") 2>/dev/null' "$2" 2>/dev/null; }
+"#;
+
+/// The same, of a Ray cluster. Every raylet offers a resource of its own. What Ray writes it is told by a variable.
+const RAY_GATES: &str = r#"export RAY_TMPDIR=$SCALEBEAM_SCRATCH
 ray_has() {
   local node=$1 said resource resources=()
   shift
@@ -97,7 +102,7 @@ ray_has() {
     shift
   done
   shift
-  said=$(srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$node" "$@" 2>&1) || {
+  said=$(on "$node" "$@" 2>&1) || {
     echo "waiting for Ray: ${said##*$'\n'}"
     return 1
   }
@@ -110,11 +115,26 @@ ray_has() {
 }
 "#;
 
-/// How a step writes the texts that its process reads into the job's folder on its node: NAME TEXT .. -- COMMAND.
-pub(super) const FILES: &str = r#"with_files='while [[ $1 != -- ]]; do printf %s "$2" >"$RAY_TMPDIR/$1" || exit; shift 2; done; shift; exec "$@"'
+/// What processes write on a node lies in one folder of the job there, which goes with the last of them that has one.
+/// NAME TEXT .. -- COMMAND: the texts are files that it reads. A signal to a step reaches this shell too, which outlives
+/// its command to clear up.
+pub(super) const SCRATCH: &str = r#"scratch_name=${SLURM_JOB_NAME##*-}
+export SCALEBEAM_SCRATCH=/tmp/sb-${scratch_name:0:12}-$SLURM_JOB_ID
+in_scratch='steps=$SCALEBEAM_SCRATCH/.steps mine=$SCALEBEAM_SCRATCH/.steps/$SLURM_STEP_ID
+(umask 077; mkdir -p "$mine") || exit
+while [[ $1 != -- ]]; do printf %s "$2" >"$SCALEBEAM_SCRATCH/$1" || exit; shift 2; done
+shift
+trap : TERM INT
+status=0
+"$@" || status=$?
+rmdir "$mine"
+rmdir "$steps" 2>/dev/null && rm -rf "$SCALEBEAM_SCRATCH"
+exit "$status"'
 "#;
+/// An address that only its own node reaches.
+const LOOPBACK: &str = "127.0.0.1";
 /// What `{scratch}` of such a process is, in a word that is quoted.
-pub(super) const SCRATCH: &str = r#"'"$RAY_TMPDIR"'"#;
+pub(super) const SCRATCH_PATH: &str = r#"'"$SCALEBEAM_SCRATCH"'"#;
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
@@ -126,19 +146,23 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     }
     body.push_str("set -eo pipefail\n");
     body.push_str(STEP);
-    if subject.deployment.processes.iter().any(|p| p.after.is_some()) {
+    let d = subject.deployment;
+    if d.processes.iter().any(|process| writes(d, process)) {
+        body.push_str(SCRATCH);
+    }
+    if d.processes.iter().any(|process| process.after.is_some()) {
         body.push_str(GATES);
     }
-    if subject.deployment.processes.iter().any(|p| !p.files.is_empty()) {
-        body.push_str(FILES);
+    if joins_ray(d) {
+        body.push_str(RAY_GATES);
     }
     for line in subject.list("setup") {
         body.push_str(line);
         body.push('\n');
     }
     body.push_str(HOLD);
-    for (started, process) in subject.deployment.processes.iter().enumerate() {
-        body.push_str(&gate(subject, process, started)?);
+    for (started, process) in d.processes.iter().enumerate() {
+        body.push_str(&gate(subject, process, started, &nodes)?);
         body.push_str(&step(subject, process, &nodes));
     }
     body.push_str(UNTIL_ENDED);
@@ -157,10 +181,6 @@ fn joins_ray(d: &DeploymentPlan) -> bool {
 
 fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
     let d = subject.deployment;
-    // A router and its pools, and an application with its cluster, are steps like the rest.
-    if !matches!(d.engine, EngineKind::RayServeLlm | EngineKind::Vllm | EngineKind::Sglang) {
-        subject.only_servers()?;
-    }
     if joins_ray(d) && d.image.is_some() {
         let instead = match d.engine {
             EngineKind::RayServeLlm => "",
@@ -170,10 +190,9 @@ fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
             format!("{instead}leave image out: whether the cluster is whole is asked outside");
         return Err(subject.cannot("a Ray cluster in containers is not rendered", hint));
     }
-    if d.engine == EngineKind::LlamaCpp && d.processes.len() > d.instances.len() {
-        let hint =
-            "remove params.rpc_workers: steps start at once, and workers must be there before";
-        return Err(subject.cannot("a server with rpc workers is not rendered", hint));
+    if d.image.is_some() && d.processes.iter().any(|process| writes(d, process)) {
+        let hint = "leave image out: containers of one node share no folder";
+        return Err(subject.cannot("what its processes write is not rendered in containers", hint));
     }
     match spanned(d).into_iter().find(|host| !has_address(subject, host)) {
         Some(host) => Err(subject.cannot(
@@ -219,6 +238,14 @@ impl<'a> Nodes<'a> {
         Self::Named(hosts.into_iter().collect())
     }
 
+    /// The node of `process`, as a word of the script.
+    fn of(&self, process: &ProcessPlan) -> String {
+        match self {
+            Self::Named(_) => quote(&process.host),
+            Self::Any(_) => format!("\"${{NODES[{}]}}\"", process.instance.unwrap_or(0)),
+        }
+    }
+
     fn count(&self) -> usize {
         match self {
             Self::Named(names) => names.len(),
@@ -252,10 +279,10 @@ fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
 }
 
 /// The GPUs that a node must give: up to the last that the plan names, or those of one instance. Those of
-/// an emulated engine need not be there.
+/// an engine that is emulated need not be there.
 fn gpus_per_node(subject: &Subject<'_>) -> u64 {
     let d = subject.deployment;
-    if d.engine == EngineKind::Emulated {
+    if matches!(d.engine, EngineKind::Emulated | EngineKind::DynamoMocker) {
         return 0;
     }
     let ids = d.instances.iter().flat_map(|i| &i.place).flat_map(|p| &p.ids);
@@ -269,17 +296,11 @@ fn gate(
     subject: &Subject<'_>,
     process: &ProcessPlan,
     started: usize,
+    nodes: &Nodes<'_>,
 ) -> Result<String, RenderError> {
     let Some(gate) = &process.after else { return Ok(String::new()) };
     let words = match gate {
-        StartGate::Listening { host, port } => {
-            let host = subject.plan.hosts.iter().find(|h| h.name == *host).ok_or_else(|| {
-                let hint =
-                    "this is a defect of scalebeam; please report it with the experiment file";
-                subject.cannot(format!("host {host} is not in the plan"), hint)
-            })?;
-            vec!["listens".to_owned(), quote(&host.addr), port.to_string()]
-        }
+        StartGate::Listening { host, port } => listening(subject, (host, *port), nodes)?,
         StartGate::RayCluster { ray, head, address, nodes } => {
             let first = ["ray_has".to_owned(), quote(head)];
             let resources = nodes.iter().map(|node| quote(&node.resource));
@@ -294,11 +315,30 @@ fn gate(
     Ok(format!("until_holds {started} {}\n", words.join(" ")))
 }
 
+/// The question whether a process of `host` listens on `port`: from the script's node, or on its own where nobody else
+/// reaches it.
+fn listening(
+    subject: &Subject<'_>,
+    (host, port): (&str, u16),
+    nodes: &Nodes<'_>,
+) -> Result<Vec<String>, RenderError> {
+    let is_it = |p: &&ProcessPlan| p.host == host && p.ports.iter().any(|at| at.port == port);
+    let listener = subject.deployment.processes.iter().find(is_it);
+    let is_inside =
+        |p: &&ProcessPlan| p.ports.iter().any(|at| at.port == port && at.addr == LOOPBACK);
+    if let Some(process) = listener.filter(is_inside) {
+        return Ok(vec!["listens_inside".to_owned(), nodes.of(process), port.to_string()]);
+    }
+    let known = subject.plan.hosts.iter().find(|h| h.name == host);
+    let known = known.ok_or_else(|| {
+        let hint = "this is a defect of scalebeam; please report it with the experiment file";
+        subject.cannot(format!("host {host} is not in the plan"), hint)
+    })?;
+    Ok(vec!["listens".to_owned(), quote(&known.addr), port.to_string()])
+}
+
 fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> String {
-    let node = match nodes {
-        Nodes::Named(_) => quote(&process.host),
-        Nodes::Any(_) => format!("\"${{NODES[{}]}}\"", process.instance.unwrap_or(0)),
-    };
+    let node = nodes.of(process);
     let log = Path::new(&process.log).file_stem().unwrap_or_default().to_string_lossy();
     let container = match &subject.deployment.image {
         Some(image) => format!(" --container-image={} --no-container-mount-home", quote(image)),
@@ -316,15 +356,25 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
 /// The command of a step, within what it needs on its node.
 fn started(subject: &Subject<'_>, process: &ProcessPlan) -> String {
     let command = command(process);
-    if joins_ray(subject.deployment) && process.args.first().is_some_and(|arg| arg == "start") {
-        return format!("bash -c \"$raylet\" raylet {command}");
-    }
-    if process.files.is_empty() {
+    if !writes(subject.deployment, process) {
         return command;
     }
-    let files = process.files.iter().flat_map(|(name, text)| [quote(name), quote(text)]);
-    let files = files.collect::<Vec<_>>().join(" ");
-    format!("bash -c \"$with_files\" files {files} -- {}", command.replace("{scratch}", SCRATCH))
+    let files =
+        process.files.iter().map(|(name, text)| format!("{} {} ", quote(name), quote(text)));
+    let files: String = files.collect();
+    format!(
+        "bash -c \"$in_scratch\" {} {files}-- {}",
+        quote(&process.id),
+        command.replace("{scratch}", SCRATCH_PATH)
+    )
+}
+
+/// Whether `process` is given the folder of the job on its node: it is told of it, or writes there by itself.
+fn writes(d: &DeploymentPlan, process: &ProcessPlan) -> bool {
+    let is_raylet = joins_ray(d) && process.args.first().is_some_and(|arg| arg == "start");
+    let set = process.env.values().filter_map(EnvValue::given);
+    let mut words = set.chain(process.args.iter().map(String::as_str));
+    is_raylet || !process.files.is_empty() || words.any(|word| word.contains("{scratch}"))
 }
 
 /// Every server; where Slurm chooses the nodes, the job's output says which they are.

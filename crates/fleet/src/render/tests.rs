@@ -10,10 +10,14 @@ use proptest::prelude::*;
 use scalebeam_model::plan::{EnvValue, Plan, ProcessPlan, resolve};
 use scalebeam_model::spec::Experiment;
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 fn planned(deploy: &str) -> Plan {
-    planned_on("[host.a]\ngpus = 8\nlabels = { node = \"a\" }\n[host.b]\ngpus = 8\n", deploy)
+    planned_on(
+        "[host.a]\ngpus = 8\nlabels = { node = \"a\" }\n[host.b]\ngpus = 8\n[host.c]\ngpus = 1\naddr = \"10.0.0.3\"\n",
+        deploy,
+    )
 }
 
 fn planned_on(hosts: &str, deploy: &str) -> Plan {
@@ -211,7 +215,7 @@ fn what_a_platform_cannot_serve_is_said_with_a_way_out() {
         "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"mp\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
         "platform = \"slurm\"\nengine = \"vllm\"\nlauncher = \"ray\"\nimage = \"i\"\ntp = 4\nplace = [\"a:0-1 + b:0-1\"]",
         "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nplace = [\"a:0\", \"b:0\"]\nreplicas = 2",
-        "platform = \"slurm\"\nengine = \"dynamo-vllm\"",
+        "platform = \"slurm\"\nengine = \"dynamo-vllm\"\nimage = \"i\"\nplace = [\"c:0\"]",
         "platform = \"skypilot\"\nengine = \"vllm\"\nversion = \"1\"\nreplicas = 2\ngpu = \"H100\"",
     ];
     let said: Vec<String> = cases
@@ -344,22 +348,34 @@ fn a_router_and_its_pools_are_steps_of_a_job_that_ends_stage_by_stage() {
     insta::assert_snapshot!(job_from(deploy, "step one/"));
 }
 
-/// Addresses are told to a router before Slurm has given any node.
+/// Addresses are told to a router, and to Dynamo's parts, before Slurm has given any node.
 #[test]
 fn a_router_in_a_job_needs_to_know_where_its_instances_are() {
     let refused = |deploy: &str| {
         let text = format!(
-            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.a]\ngpus = 8\n[[deploy]]\nname = \"one\"\n\
-             platform = \"slurm\"\nengine = \"vllm\"\nparams = {{ router = \"vllm-router\" }}\n{deploy}\n\
+            "schema = 1\nname = \"t\"\n[model]\nid = \"m\"\n[host.a]\ngpus = 8\n[host.b]\ngpus = 8\naddr = \"10.0.0.2\"\n\
+             [host.c]\ngpus = 8\naddr = \"10.0.0.3\"\n[[deploy]]\nname = \"one\"\nplatform = \"slurm\"\n{deploy}\n\
              [[workload]]\nname = \"w\"\nkind = \"synthetic\"\nisl = 8\nosl = 8\n\
              [[load]]\nname = \"l\"\nworkload = \"w\"\nmode = \"serial\"\nrequests = 1\n"
         );
         Experiment::parse(&text, "t.toml", engines()).unwrap_err().0.remove(0).message
     };
-    let said = [refused("replicas = 2"), refused("place = [\"a:0\"]")].join("\n");
+    let routed = "engine = \"vllm\"\nparams = { router = \"vllm-router\" }";
+    let dynamo = "engine = \"dynamo-mocker\"";
+    let said = [
+        refused(&format!("{routed}\nreplicas = 2")),
+        refused(&format!("{routed}\nplace = [\"a:0\"]")),
+        refused(dynamo),
+        refused(&format!("{dynamo}\nplace = [\"b:0\"]\ninfra = {{ host = \"a\" }}")),
+        refused(&format!("{dynamo}\nplace = [\"b:0\", \"c:0\"]\nreplicas = 2")),
+    ];
+    let said = said.join("\n");
     insta::assert_snapshot!(said, @r#"
     a router is told where its instances are before Slurm gives any node: name nodes by `place`, each with addr in its [host.NAME]
     a router reaches its instances at addresses: add addr to [host.a]
+    Dynamo's frontend is told where its instances are before Slurm gives any node: name nodes by `place`, each with addr in its [host.NAME]
+    Dynamo's frontend reaches its instances at addresses: add addr to [host.a]
+    instances on several hosts cannot be discovered through files: say infra = { host = "..", etcd = 2379, nats = 4222 }
     "#);
 }
 
@@ -367,7 +383,25 @@ fn a_router_in_a_job_needs_to_know_where_its_instances_are() {
 fn raylets_and_the_application_of_ray_serve_are_steps_of_a_job() {
     let deploy = "platform = \"slurm\"\nengine = \"ray-serve-llm\"\nreplicas = 2\nport = 8000\n\
                   place = [\"a:0\", \"b:0\"]\nparams = { bin = \"/opt/it's/bin/serve\" }";
-    insta::assert_snapshot!(job_from(deploy, "with_files="));
+    insta::assert_snapshot!(job_from(deploy, "scratch_name="));
+}
+
+/// Frontend, etcd, NATS and workers: what they write on a node is the job's, and goes with the last of them.
+#[test]
+fn dynamo_s_parts_are_steps_of_a_job() {
+    let deploy = "platform = \"slurm\"\nengine = \"dynamo-mocker\"\nport = 8000\n\
+                  infra = { host = \"a\", etcd = 2379, nats = 4222, frontend = 8000 }\n\
+                  [[deploy.pool]]\nrole = \"prefill\"\nworkers = 1\nplace = [\"a:0\"]\n\
+                  [[deploy.pool]]\nrole = \"decode\"\nworkers = 1\nplace = [\"b:0\"]";
+    insta::assert_snapshot!(job_from(deploy, "#SBATCH --nodelist"));
+}
+
+/// A worker's port is on its node's loopback alone, so it is asked there.
+#[test]
+fn a_server_and_its_rpc_workers_are_steps_of_a_job() {
+    let deploy = "platform = \"slurm\"\nengine = \"llama.cpp\"\nreplicas = 2\nport = 8080\n\
+                  params = { rpc_workers = 2, server = \"/opt/llama/llama-server\" }";
+    insta::assert_snapshot!(job_from(deploy, "until_holds() {"));
 }
 
 /// Each pool has its own flags, variables and GPUs, whichever process reads them.
@@ -410,20 +444,51 @@ fn pools_of_one_role_are_alike_in_ray_serve() {
     }
 }
 
+/// Two steps of one node, the first of which ends first: `{}` is the command of each.
+fn in_scratch(tmp: &Path, commands: [&str; 2]) -> Output {
+    let step = |number: usize, command: &str| {
+        format!(
+            "SLURM_STEP_ID={number} bash -c \"$in_scratch\" step x.json {} -- {command}",
+            quote("{\"a\": \"it's $HOME\"}")
+        )
+    };
+    let [first, second] = commands;
+    let script = format!(
+        "SLURM_JOB_NAME=one-0123456789ab SLURM_JOB_ID=17\n{}{} &\n{}\nstatus=$?; wait; exit \"$status\"",
+        super::slurm::SCRATCH.replace("/tmp/sb-", &format!("{}/sb-", tmp.display())),
+        step(0, first),
+        step(1, second),
+    );
+    Command::new("bash").args(["-c", &script]).output().unwrap()
+}
+
 /// What a step runs is what the plan says: files are where the command looks for them, and words are as they were.
 #[test]
-fn a_step_has_its_files_before_its_command() {
+fn a_step_has_its_files_before_its_command_and_the_last_one_takes_the_folder_along() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "{\"a\": \"it's $HOME\"}";
-    let command = quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH);
-    let script = format!(
-        "{}bash -c \"$with_files\" files x.json {} -- cat {command}",
-        super::slurm::FILES,
-        quote(text)
+    let read = format!(
+        "cat {}",
+        quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH_PATH)
     );
-    let ran =
-        Command::new("bash").args(["-ec", &script]).env("RAY_TMPDIR", dir.path()).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), text, "{ran:?}");
+    // The second still finds what it wrote once the first has ended.
+    let waits = format!(
+        "sh -c {}",
+        quote(
+            "echo b >\"$SCALEBEAM_SCRATCH/b\"; sleep 1; cat \"$SCALEBEAM_SCRATCH/b\"; ls \"$SCALEBEAM_SCRATCH\" >&2"
+        )
+    );
+    let ran = in_scratch(dir.path(), [&read, &waits]);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "{\"a\": \"it's $HOME\"}b\n", "{ran:?}");
+    assert_eq!(String::from_utf8_lossy(&ran.stderr), "b\nx.json\n");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// A signal goes to all processes of a step: what it runs ends as it would without the shell around it.
+#[test]
+fn a_step_that_is_told_to_end_ends_with_the_status_of_its_command_and_clears_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = in_scratch(dir.path(), ["true", "sh -c 'kill -TERM $PPID; exit 7'"]);
+    assert_eq!((ran.status.code(), std::fs::read_dir(dir.path()).unwrap().count()), (Some(7), 0));
 }
 
 /// Kubernetes lets nobody give rights that he does not have.

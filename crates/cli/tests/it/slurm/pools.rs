@@ -38,18 +38,6 @@ fn split(cluster: &Cluster, kv: &str, load: &str) -> String {
     experiment(cluster, &deploy, &(pool("prefill", 0) + &pool("decode", 1)), load)
 }
 
-fn script_log(cluster: &Cluster) -> String {
-    std::fs::read_to_string(cluster.run_dir().join("logs/pair/job-1.out")).unwrap()
-}
-
-/// Processes by the order in which the job script saw them end.
-fn ended(cluster: &Cluster) -> Vec<String> {
-    let log = script_log(cluster);
-    let of =
-        |line: &str| Some(line.strip_prefix("process ")?.split_once(" ended with ")?.0.to_owned());
-    log.lines().filter_map(of).collect()
-}
-
 #[test]
 #[ignore = "needs root and Slurm: run by ci/test"]
 fn slurm_pools_over_two_nodes_are_one_deployment_behind_our_router() {
@@ -65,7 +53,7 @@ fn slurm_pools_over_two_nodes_are_one_deployment_behind_our_router() {
     let names: Vec<&str> = engines.iter().filter_map(|e| e["name"].as_str()).collect();
     assert_eq!(names, ["prefill 0", "prefill 1", "decode 2", "decode 3"]);
     assert!(engines.iter().all(|e| e["reads"].as_u64() >= Some(2)), "{engines:#?}");
-    let ended = ended(&cluster);
+    let ended = cluster.ended("pair");
     assert_eq!(ended.len(), 5, "each of them ended before the job did: {ended:?}");
     assert_eq!(ended[0], "pair/infra/router", "the entry is the first that goes: {ended:?}");
 }
@@ -116,7 +104,7 @@ fn slurm_copies_of_sglang_behind_its_router_are_counted_one_by_one() {
     let said = cluster.run(&experiment(&cluster, &deploy, "", LOAD), &["--json"]);
     assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
     assert_eq!(said.json()["points"][0]["outcomes"]["completed"], 80, "{said:?}");
-    assert_eq!(ended(&cluster)[0], "pair/infra/router");
+    assert_eq!(cluster.ended("pair")[0], "pair/infra/router");
     let plan: Value = {
         let text = std::fs::read_to_string(cluster.run_dir().join("plan.json")).unwrap();
         serde_json::from_str(&text).unwrap()
@@ -138,6 +126,6 @@ fn vllm_split_over_two_nodes_as_a_job() {
         .replace("role = \"prefill\"", "role = \"prefill\"\nplace = [\"n1:0\"]")
         .replace("role = \"decode\"", "role = \"decode\"\nplace = [\"n2:0\"]")
         .replace("/path/to/vllm/bin/vllm", &setting("SCALEBEAM_E2E_VLLM"));
-    let said = super::weigh_real(&text, "pd");
+    let said = super::weigh_real(&Cluster::new(), &text, "pd").stderr;
     assert!(said.contains("pd: doctor on its nodes: 0 failed, "), "{said}");
 }
