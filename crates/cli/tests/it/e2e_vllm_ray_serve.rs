@@ -1,18 +1,21 @@
 //! A real Ray Serve LLM over a real Ray cluster of two nodes, with a real vLLM in each replica.
 
+use crate::e2e_vllm::weigh_over_ssh;
+use crate::hosts::Hosts;
 use crate::support::{Lab, marked_processes, root, setting};
 use std::path::Path;
 
 /// `experiments/real-ray-serve.toml` with what is installed here.
-fn lab() -> Lab {
+fn example() -> String {
     let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
     let vllm = setting("SCALEBEAM_E2E_VLLM");
     let serve = Path::new(&vllm).with_file_name("serve").display().to_string();
-    Lab::new(
-        &text
-            .replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
-            .replace("/path/to/serve", &serve),
-    )
+    text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)
+        .replace("/path/to/serve", &serve)
+}
+
+fn lab() -> Lab {
+    Lab::new(&example())
 }
 
 /// Both replicas are waited for and answer, each by the page of its node's own agent; then nothing is left, of the
@@ -75,4 +78,23 @@ fn prefill_and_decode_are_two_deployments_of_one_application() {
     let journal = std::fs::read_to_string(lab.run_dir().join("journal.jsonl")).unwrap();
     assert!(!journal.contains("key-value blocks"), "{journal}");
     assert_eq!(marked_processes(&lab.runs()), []);
+}
+
+/// Both pools on hosts that are reached by ssh, each a machine to the other: raylets join over the network between them,
+/// and so do the blocks. Nothing of the cluster is left on either.
+#[test]
+#[ignore = "needs a real vLLM with Ray Serve and NIXL, root, ip and sshd; ci/test --all runs it"]
+fn over_two_ssh_hosts_prefill_and_decode_are_one_application() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let text = example()
+        .replace("platform = \"local\"", "platform = \"ssh\"")
+        .replace("addr = \"127.0.0.2\"", "addr = \"10.77.0.1\"\nssh = \"a\"\niface = \"eth0\"")
+        .replace("addr = \"127.0.0.3\"", "addr = \"10.77.0.2\"\nssh = \"b\"\niface = \"eth0\"")
+        .replace("GLOO_SOCKET_IFNAME         = \"lo\"\n", "")
+        .replace("UCX_NET_DEVICES            = \"lo\"", "UCX_NET_DEVICES = \"eth0\"");
+    let results = weigh_over_ssh(&hosts, &text, &["split"]);
+    let engines = results["points"][0]["trials"][0]["engines"].as_array().unwrap();
+    let decode = engines.iter().find(|e| e["name"] == "node b").unwrap();
+    let received = &decode["values"]["kv_received_bytes"]["counter"]["risen"];
+    assert!(received.as_f64() > Some(0.0), "{engines:#?}");
 }

@@ -697,18 +697,43 @@ fn vllm_as_a_job_over_two_nodes_that_ray_joins() {
 #[test]
 #[ignore = "needs a real vLLM with Ray Serve, root and Slurm; ci/test --all runs it"]
 fn vllm_in_ray_serve_as_a_job_over_two_nodes() {
+    let cluster = Cluster::new();
+    let said = weigh_real(&cluster, &ray_serve(), "two").stderr;
+    assert!(said.contains("application llms of Ray Serve: 0 of 2 replicas"), "{said}");
+}
+
+/// A prefill replica on one node and one that decodes on the other, where bytes are counted that moved. The application
+/// and the other raylet go after the head, which has the proxy.
+#[test]
+#[ignore = "needs a real vLLM with Ray Serve and NIXL, root and Slurm; ci/test --all runs it"]
+fn vllm_split_in_ray_serve_as_a_job_over_two_nodes() {
+    let cluster = Cluster::new();
+    let said = weigh_real(&cluster, &ray_serve(), "split");
+    assert!(said.stderr.contains("1 replicas of Prefill:instances run"), "{said:?}");
+    let results = said.json();
+    let engines = results["points"][0]["trials"][0]["engines"].as_array().unwrap();
+    let received = |node: &str| {
+        let engine = engines.iter().find(|e| e["name"] == node);
+        engine.and_then(|e| e["values"]["kv_received_bytes"]["counter"]["risen"].as_f64())
+    };
+    assert!(received("node n2") > Some(0.0), "{engines:#?}");
+    assert_eq!(received("node n1"), None, "{engines:#?}");
+    let journal = cluster.journal();
+    assert!(!journal.contains("key-value blocks"), "the gate remarked something: {journal}");
+    let ended = cluster.ended("split");
+    assert_eq!((ended.len(), ended[0].as_str()), (3, "split/infra/ray0"), "{ended:?}");
+}
+
+/// `experiments/real-ray-serve.toml` on nodes of Slurm.
+fn ray_serve() -> String {
     let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
     let serve = Path::new(&setting("SCALEBEAM_E2E_VLLM")).with_file_name("serve");
-    let text = text
-        .replace("/path/to/serve", &serve.display().to_string())
+    text.replace("/path/to/serve", &serve.display().to_string())
         .replace("platform = \"local\"", "platform = \"slurm\"")
         .replace("[host.a]", "[host.n1]")
         .replace("[host.b]", "[host.n2]")
         .replace("\"a:0\"", "\"n1:0\"")
-        .replace("\"b:0\"", "\"n2:0\"");
-    let cluster = Cluster::new();
-    let said = weigh_real(&cluster, &text, "two").stderr;
-    assert!(said.contains("application llms of Ray Serve: 0 of 2 replicas"), "{said}");
+        .replace("\"b:0\"", "\"n2:0\"")
 }
 
 fn weigh_vllm(deployment: &str) {

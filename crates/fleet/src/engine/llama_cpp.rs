@@ -118,7 +118,7 @@ impl Engine for LlamaCpp {
         let program = text(request.params, "server").unwrap_or("llama-server");
         let mut server = draft("serve", place, program, arguments(request, place, &peers), env);
         server.ports.push(port("http", &reach_addr(request, place.host), request.instance.port));
-        // Of a worker that does not listen yet it makes no device, and computes alone without a word in its answers.
+        // It aborts where a worker does not listen yet.
         server.after = workers.last().and_then(listens);
         let mut processes = workers;
         processes.push(server);

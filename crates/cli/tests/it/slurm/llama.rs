@@ -4,7 +4,7 @@ use super::{Cluster, LOAD, logs};
 use crate::support::{root, setting};
 
 /// The real server, in the form that `scalebeam setup llama.cpp` installs, which has other flags and no RPC: it does not
-/// begin where a worker of `--rpc` does not listen yet.
+/// begin where a worker of `--rpc` does not listen yet, as the one with RPC.
 const SERVER: &str = r#"#!/bin/bash
 flags=()
 while (($#)); do
@@ -83,7 +83,7 @@ fn slurm_copies_of_llama_cpp_share_the_load() {
     assert_eq!(logs(&cluster.run_dir()), ["0-serve-1.log", "1-serve-1.log", "job-1.out"]);
 }
 
-/// The server is the last that begins: of a worker that does not listen yet it would make no device. It goes first.
+/// The server is the last that begins, since it ends where a worker does not listen yet, and the first that goes.
 #[test]
 #[ignore = "needs a real engine, root and Slurm: run by ci/test"]
 fn slurm_a_server_begins_once_its_rpc_workers_listen_on_its_node() {
