@@ -80,12 +80,12 @@ fn prefill_and_decode_are_two_deployments_of_one_application() {
     assert_eq!(marked_processes(&lab.runs()), []);
 }
 
-/// Both pools on hosts that are reached by ssh, each a machine to the other: raylets join over the network between them,
-/// and so do the blocks. Nothing of the cluster is left on either.
+/// Both pools on hosts that are reached by ssh: raylets join over the network between them, and blocks move there. An
+/// engine takes the first raylet among the processes of its machine for its own, so hosts have processes of their own.
 #[test]
 #[ignore = "needs a real vLLM with Ray Serve and NIXL, root, ip and sshd; ci/test --all runs it"]
 fn over_two_ssh_hosts_prefill_and_decode_are_one_application() {
-    let hosts = Hosts::new(&["a", "b"]);
+    let hosts = Hosts::apart(&["a", "b"]);
     let text = example()
         .replace("platform = \"local\"", "platform = \"ssh\"")
         .replace("addr = \"127.0.0.2\"", "addr = \"10.77.0.1\"\nssh = \"a\"\niface = \"eth0\"")

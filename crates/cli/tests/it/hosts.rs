@@ -18,6 +18,8 @@ pub(crate) struct Hosts {
     hosts: Vec<Host>,
     /// What was mounted.
     disks: Vec<PathBuf>,
+    /// Whether each has processes of its own, so that none sees those of another.
+    are_apart: bool,
 }
 
 struct Host {
@@ -49,10 +51,19 @@ fn addr(n: usize) -> String {
 impl Hosts {
     /// Hosts of these names, each known to ssh by its name.
     pub(crate) fn new(names: &[&'static str]) -> Self {
+        Self::with(names, false)
+    }
+
+    /// The same, for what looks for its own among all processes of a machine, as Ray does.
+    pub(crate) fn apart(names: &[&'static str]) -> Self {
+        Self::with(names, true)
+    }
+
+    fn with(names: &[&'static str], are_apart: bool) -> Self {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("sb{}-{number}-", std::process::id());
         let dir = tempfile::tempdir().unwrap();
-        let mut lab = Self { dir, prefix, hosts: Vec::new(), disks: Vec::new() };
+        let mut lab = Self { dir, prefix, hosts: Vec::new(), disks: Vec::new(), are_apart };
         let ctl = lab.namespace("ctl");
         sh(&format!(
             "ip netns add {ctl}; in='ip -n {ctl}'; $in link set lo up; $in link add br0 type bridge; \
@@ -124,8 +135,17 @@ impl Hosts {
         let config = self.path(&format!("sshd_{name}"));
         let log = std::fs::File::create(self.path(&format!("sshd_{name}.log"))).unwrap();
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace(name), SSHD, "-D", "-e", "-f"]);
-        command.arg(config).stdin(Stdio::null()).stderr(log).spawn().unwrap()
+        command.args(["netns", "exec", &self.namespace(name)]);
+        if self.are_apart {
+            command.args(["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"]);
+        }
+        command
+            .args([SSHD, "-D", "-e", "-f"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap()
     }
 
     /// Runs `words` in namespace `ns` with the site's ssh on PATH.
@@ -236,7 +256,7 @@ impl Hosts {
         if there.is_dir() { there } else { dir }
     }
 
-    /// Command lines of what runs on host `name`, whoever started it, apart from sshd.
+    /// Command lines of what runs on host `name`, whoever started it, apart from sshd and what holds it.
     pub(crate) fn processes(&self, name: &str) -> Vec<String> {
         let out =
             Command::new("ip").args(["netns", "pids", &self.namespace(name)]).output().unwrap();
@@ -246,9 +266,10 @@ impl Hosts {
             Some(String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned())
         };
         let commands = pids.split_whitespace().filter_map(command);
-        commands
-            .filter(|line| !line.is_empty() && !line.starts_with("sshd") && !line.starts_with(SSHD))
-            .collect()
+        let is_host = |line: &String| {
+            ["sshd", SSHD, "unshare "].iter().any(|program| line.starts_with(program))
+        };
+        commands.filter(|line| !line.is_empty() && !is_host(line)).collect()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {

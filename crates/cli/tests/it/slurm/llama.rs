@@ -2,6 +2,7 @@
 
 use super::{Cluster, LOAD, logs};
 use crate::support::{root, setting};
+use serde_json::Value;
 
 /// The real server, in the form that `scalebeam setup llama.cpp` installs, which has other flags and no RPC: it does not
 /// begin where a worker of `--rpc` does not listen yet, as the one with RPC.
@@ -76,9 +77,9 @@ fn slurm_copies_of_llama_cpp_share_the_load() {
     let shares = point["by_target"].as_array().unwrap();
     assert!(shares.len() == 2 && shares.iter().all(|n| n.as_u64().unwrap() > 20), "{shares:?}");
     let engines = point["trials"][0]["engines"].as_array().unwrap();
-    let risen =
-        |e: &serde_json::Value| e["values"]["generation_tokens"]["counter"]["risen"].as_f64();
-    assert_eq!(engines.iter().filter_map(risen).sum::<f64>(), 640.0, "{engines:#?}");
+    let risen = |e: &Value| e["values"]["generation_tokens"]["counter"]["risen"].as_f64();
+    let risen: f64 = engines.iter().filter_map(risen).sum();
+    assert!((risen - 640.0).abs() < 0.5, "{risen}: {engines:#?}");
     cluster.nothing_is_left();
     assert_eq!(logs(&cluster.run_dir()), ["0-serve-1.log", "1-serve-1.log", "job-1.out"]);
 }
