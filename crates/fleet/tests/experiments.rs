@@ -65,7 +65,7 @@ fn every_experiment_of_the_repository_is_planned() {
             let attached = deployment.platform.name() == "external";
             assert!(started || attached, "{name}: {}", deployment.name);
             // A pod's or a container's own address is not asked for what an engine counts: it is nobody's here.
-            if !deployment.platform.places_processes() {
+            if !deployment.platform.takes_routers() {
                 let is_entry = |url: &String| deployment.entries.iter().any(|e| e.url == *url);
                 let targets = deployment.metrics_targets();
                 let urls = targets.iter().filter_map(|t| t.url.as_ref());

@@ -444,42 +444,43 @@ fn pools_of_one_role_are_alike_in_ray_serve() {
     }
 }
 
-/// Two steps of one node, the first of which ends first: `{}` is the command of each.
-fn in_scratch(tmp: &Path, commands: [&str; 2]) -> Output {
-    let step = |number: usize, command: &str| {
-        format!(
-            "SLURM_STEP_ID={number} bash -c \"$in_scratch\" step x.json {} -- {command}",
-            quote("{\"a\": \"it's $HOME\"}")
-        )
-    };
-    let [first, second] = commands;
-    let script = format!(
-        "SLURM_JOB_NAME=one-0123456789ab SLURM_JOB_ID=17\n{}{} &\n{}\nstatus=$?; wait; exit \"$status\"",
-        super::slurm::SCRATCH.replace("/tmp/sb-", &format!("{}/sb-", tmp.display())),
-        step(0, first),
-        step(1, second),
-    );
+/// The text that a step of these tests reads.
+const TEXT: &str = "{\"a\": \"it's $HOME\"}";
+
+/// `command` as step `number` of a node, which has a file.
+fn step(number: u32, command: &str) -> String {
+    let text = quote(TEXT);
+    format!("SLURM_STEP_ID={number} bash -c \"$in_scratch\" step x.json {text} -- {command}")
+}
+
+/// Runs `script` as that of a job whose folders are below `tmp`.
+fn in_scratch(tmp: &Path, script: &str) -> Output {
+    let begins = super::slurm::SCRATCH.replace("/tmp/sb-", &format!("{}/sb-", tmp.display()));
+    let script = format!("SLURM_JOB_NAME=one-0123456789ab SLURM_JOB_ID=17\n{begins}{script}");
     Command::new("bash").args(["-c", &script]).output().unwrap()
 }
 
 /// What a step runs is what the plan says: files are where the command looks for them, and words are as they were.
 #[test]
-fn a_step_has_its_files_before_its_command_and_the_last_one_takes_the_folder_along() {
+fn a_step_has_its_files_before_its_command() {
     let dir = tempfile::tempdir().unwrap();
-    let read = format!(
-        "cat {}",
-        quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH_PATH)
-    );
-    // The second still finds what it wrote once the first has ended.
-    let waits = format!(
-        "sh -c {}",
-        quote(
-            "echo b >\"$SCALEBEAM_SCRATCH/b\"; sleep 1; cat \"$SCALEBEAM_SCRATCH/b\"; ls \"$SCALEBEAM_SCRATCH\" >&2"
-        )
-    );
-    let ran = in_scratch(dir.path(), [&read, &waits]);
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "{\"a\": \"it's $HOME\"}b\n", "{ran:?}");
-    assert_eq!(String::from_utf8_lossy(&ran.stderr), "b\nx.json\n");
+    let path = quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH_PATH);
+    let ran = in_scratch(dir.path(), &step(0, &format!("cat {path}")));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), TEXT, "{ran:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// One that ends while another of the node is still there leaves the folder to it.
+#[test]
+fn the_last_step_of_a_node_takes_its_folder_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let sh = |text: &str| format!("sh -c {}", quote(&format!("cd \"$SCALEBEAM_SCRATCH\"; {text}")));
+    let first = sh("until [ -e second ]; do sleep 0.05; done; echo >first");
+    let second =
+        sh("echo >second; until [ -e first ] && [ ! -d .steps/0 ]; do sleep 0.05; done; ls");
+    let script = format!("{} &\n{}\nwait", step(0, &first), step(1, &second));
+    let ran = in_scratch(dir.path(), &script);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "first\nsecond\nx.json\n", "{ran:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -487,8 +488,9 @@ fn a_step_has_its_files_before_its_command_and_the_last_one_takes_the_folder_alo
 #[test]
 fn a_step_that_is_told_to_end_ends_with_the_status_of_its_command_and_clears_up() {
     let dir = tempfile::tempdir().unwrap();
-    let ran = in_scratch(dir.path(), ["true", "sh -c 'kill -TERM $PPID; exit 7'"]);
-    assert_eq!((ran.status.code(), std::fs::read_dir(dir.path()).unwrap().count()), (Some(7), 0));
+    let ran = in_scratch(dir.path(), &step(0, "sh -c 'kill -TERM $PPID; exit 7'"));
+    assert_eq!(ran.status.code(), Some(7), "{ran:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 /// Kubernetes lets nobody give rights that he does not have.
