@@ -23,6 +23,12 @@ fn data_parallel_ranks_on_two_hosts_in_words() {
     insta::assert_snapshot!(say(["plan", &experiment("real-vllm-dp")]).expect_code(0).stdout);
 }
 
+#[test]
+fn dynamo_as_jobs_of_slurm_in_words() {
+    let file = experiment("real-dynamo-slurm");
+    insta::assert_snapshot!(say(["plan", &file]).expect_code(0).stdout);
+}
+
 /// Every process, variable, port and point of the documents that the product came from, to the byte.
 #[test]
 fn the_seeds_in_words() {
