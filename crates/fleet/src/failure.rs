@@ -317,6 +317,12 @@ pub const KNOWN: &[Known] = &[
         "llama.cpp could not read the model: it must be a whole .gguf file that this version knows",
     ),
     known(
+        "etcd-lease",
+        &["unable to maintain lease"],
+        "etcd did not answer this process of Dynamo in time, which ended for that: see etcd's log, and whether its host \
+         has too much to do",
+    ),
+    known(
         "rpc-peer",
         &["failed to connect to", "rpc"],
         "an rpc worker did not answer: see its log",

@@ -114,7 +114,6 @@ impl Engine for Dynamo {
         }
         let anywhere = anywhere(request.platform);
         let hosts = places(request, &anywhere)?;
-        find_each_other(request)?;
         let control = control_host(request, &anywhere)?;
         let head = head_addr(request, &hosts);
         let worker = |place: &Place<'_>| {

@@ -9,6 +9,11 @@ const EXCERPTS: &[(&str, &str)] = &[
         "RuntimeError: [TM][ERROR] CUDA runtime error: out of memory /lmdeploy/src/turbomind/core/allocator.cc:49",
         "gpu-oom",
     ),
+    (
+        "ERROR dynamo_runtime::transports::etcd::lease: Unable to maintain lease. Check etcd server status error=Unable to reconnect to ETCD cluster: deadline exceeded",
+        "etcd-lease",
+    ),
+    ("ggml/src/ggml-rpc/ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:39556", "rpc-peer"),
     ("OSError: AF_UNIX path length cannot exceed 107 bytes: '/tmp/x'", "socket-path"),
     ("ValueError: current platform cpu does not support ray.", "ray-on-cpu"),
     (
