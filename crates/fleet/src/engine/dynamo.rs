@@ -263,8 +263,8 @@ fn has_hosts(request: &LaunchRequest<'_>) -> bool {
     request.platform.takes_routers()
 }
 
-/// Its services take the first network card's address for their own unless they are told, and the mocker of prefill that
-/// of the host's name, which need not have one that others reach.
+/// Its services take the first network card's address for their own unless they are told, and the mocker of prefill what
+/// its host's name resolves to, which need not be one that others reach.
 fn listen_on(env: &mut Env, request: &LaunchRequest<'_>, host: &HostPlan) {
     if !has_hosts(request) {
         return;

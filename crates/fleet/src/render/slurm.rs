@@ -116,8 +116,8 @@ ray_has() {
 "#;
 
 /// What processes write on a node lies in one folder of the job there, which goes with the last of them that has one.
-/// NAME TEXT .. -- COMMAND: the texts are files that it reads. A signal to a step reaches this shell too, which outlives
-/// its command to clear up.
+/// NAME TEXT .. -- COMMAND: the texts are files that it reads. A signal to a step reaches this shell too, which clears up
+/// after its command.
 pub(super) const SCRATCH: &str = r#"scratch_name=${SLURM_JOB_NAME##*-}
 export SCALEBEAM_SCRATCH=/tmp/sb-${scratch_name:0:12}-$SLURM_JOB_ID
 in_scratch='steps=$SCALEBEAM_SCRATCH/.steps mine=$SCALEBEAM_SCRATCH/.steps/$SLURM_STEP_ID

@@ -4,8 +4,8 @@ use super::{Cluster, LOAD, logs};
 use crate::support::{root, setting};
 use serde_json::Value;
 
-/// The real server, in the form that `scalebeam setup llama.cpp` installs, which has other flags and no RPC: it does not
-/// begin where a worker of `--rpc` does not listen yet, as the one with RPC.
+/// The real server, in the form that `scalebeam setup llama.cpp` installs, which has other flags and no RPC. As the one
+/// that has it, it does not begin where a worker of `--rpc` does not listen yet.
 const SERVER: &str = r#"#!/bin/bash
 flags=()
 while (($#)); do
