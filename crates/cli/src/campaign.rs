@@ -140,6 +140,7 @@ fn open(loaded: &Loaded, goal: &Goal, clock: &dyn Clock) -> Result<RunWriter, Fa
             ]);
             let new = NewRun {
                 name: &loaded.plan.name,
+                id: None,
                 experiment_text: &loaded.text,
                 plan: &loaded.plan,
                 tool: settings::TOOL,

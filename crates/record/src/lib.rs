@@ -15,6 +15,7 @@ mod file;
 pub mod layout;
 mod list;
 mod manifest;
+mod pack;
 mod read;
 mod results;
 mod seal;
@@ -29,6 +30,7 @@ pub use error::RecordError;
 pub use file::write_atomically;
 pub use list::{RunSummary, list_runs};
 pub use manifest::{ExperimentRef, HostInfo, Manifest, RunStatus, Session, sha256};
+pub use pack::{pack, unpack};
 pub use read::{RunReader, Take, TrialReader, TrialRecords};
 pub use results::{
     read_doctor, read_fingerprint, read_floor, read_results, write_doctor, write_fingerprint,

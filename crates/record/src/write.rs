@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 pub struct NewRun<'a> {
     /// Experiment name.
     pub name: &'a str,
+    /// The id that somebody else knows it by already; absent where it follows from the time and the name.
+    pub id: Option<&'a str>,
     /// The experiment file, as given.
     pub experiment_text: &'a str,
     /// What will be executed.
@@ -49,14 +51,17 @@ pub struct RunWriter {
 
 impl RunWriter {
     /// Makes a run directory below `root`, which is made where it does not exist. The directory is this
-    /// run's alone: where the name is taken, `-2`, `-3`, .. is put behind it.
+    /// run's alone: where the name is taken, `-2`, `-3`, .. is put behind it, or it is refused if it was given.
     ///
     /// # Errors
     /// When the directory or a file in it cannot be written.
     pub fn create(root: &Path, clock: &dyn Clock, new: NewRun<'_>) -> Result<Self, RecordError> {
         let created = clock.unix_now();
         std::fs::create_dir_all(root).map_err(RecordError::io("create", root))?;
-        let (dir, run) = make_exclusively(root, &layout::run_id(created.0, new.name))?;
+        let (dir, run) = match new.id {
+            Some(id) => (make_as(root, id)?, id.to_owned()),
+            None => make_exclusively(root, &layout::run_id(created.0, new.name))?,
+        };
         let lock = lock(&dir)?;
         let text = new.experiment_text;
         file::write_atomically(&dir.join(layout::EXPERIMENT), text.as_bytes())?;
@@ -320,6 +325,12 @@ fn make_exclusively(root: &Path, id: &str) -> Result<(PathBuf, String), RecordEr
         }
     }
     Err(RecordError::damaged(root, "every name for a run is taken"))
+}
+
+fn make_as(root: &Path, id: &str) -> Result<PathBuf, RecordError> {
+    let dir = root.join(layout::component(id));
+    std::fs::create_dir(&dir).map_err(RecordError::io("create", &dir))?;
+    Ok(dir)
 }
 
 fn lock(dir: &Path) -> Result<File, RecordError> {

@@ -91,12 +91,33 @@ fn create(root: &Path) -> Result<RunWriter, RecordError> {
     let plan = plan();
     let new = NewRun {
         name: "n",
+        id: None,
         experiment_text: "schema = 1\n",
         plan: &plan,
         tool: "0.1.0",
         hosts: Vec::new(),
     };
     RunWriter::create(root, &clock, new)
+}
+
+#[test]
+fn a_run_whose_id_is_known_already_has_that_id_or_none() {
+    let root = tempfile::tempdir().unwrap();
+    let plan = plan();
+    let new = NewRun {
+        name: "n",
+        id: Some("20261121T101500Z-n"),
+        experiment_text: "schema = 1\n",
+        plan: &plan,
+        tool: "0.1.0",
+        hosts: Vec::new(),
+    };
+    let clock = ManualClock::default();
+    let first = RunWriter::create(root.path(), &clock, new.clone()).unwrap();
+    assert_eq!(first.id(), "20261121T101500Z-n");
+    assert!(first.dir().ends_with(first.id()));
+    let error = RunWriter::create(root.path(), &clock, new).unwrap_err();
+    assert!(error.to_string().contains("cannot create"), "{error}");
 }
 
 fn reopen(dir: &Path) -> Result<RunWriter, RecordError> {
