@@ -243,9 +243,18 @@ peer() {
   esac
 }
 
+# kube_limit ARGS..: sets the flag by which kubectl answers in time. In a pod it would keep it from its service account.
+kube_limit() {
+  limit=--request-timeout=5s
+  case " $*" in
+    *" --context"*) ;;
+    *) kubectl config current-context >/dev/null 2>&1 || limit= ;;
+  esac
+}
+
 # kube ARGS..: kubectl, for a while at most.
 kube() {
-  if has timeout; then timeout 10 kubectl --request-timeout=5s "$@"; else kubectl --request-timeout=5s "$@"; fi
+  if has timeout; then timeout 10 kubectl ${limit:+"$limit"} "$@"; else kubectl ${limit:+"$limit"} "$@"; fi
 }
 
 # kubernetes KEY RESOURCES ARGS..: what may be done with RESOURCES in the cluster and namespace that ARGS lead to, and
@@ -254,12 +263,13 @@ kubernetes() {
   key=$1
   resources=$2
   shift 2
+  kube_limit "$@"
   ask "kube_context $key" 5 kubectl config current-context
   kube_may "$@" || return
   kube_exec "$@"
-  ask "kube_kinds $key" 10 kubectl --request-timeout=5s "$@" get crd -o name
-  ask "kube_gpus $key" 10 kubectl --request-timeout=5s "$@" get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\t"}{.spec.unschedulable}{"\n"}{end}'
-  ask "kube_quota $key" 10 kubectl --request-timeout=5s "$@" get resourcequotas -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.hard.requests\.nvidia\.com/gpu}{"\t"}{.status.used.requests\.nvidia\.com/gpu}{"\n"}{end}'
+  ask "kube_kinds $key" 10 kubectl ${limit:+"$limit"} "$@" get crd -o name
+  ask "kube_gpus $key" 10 kubectl ${limit:+"$limit"} "$@" get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.nvidia\.com/gpu}{"\t"}{.spec.unschedulable}{"\n"}{end}'
+  ask "kube_quota $key" 10 kubectl ${limit:+"$limit"} "$@" get resourcequotas -o 'jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.hard.requests\.nvidia\.com/gpu}{"\t"}{.status.used.requests\.nvidia\.com/gpu}{"\n"}{end}'
   return 0
 }
 
@@ -305,9 +315,10 @@ kube_object() {
   kind=$2
   name=$3
   shift 3
+  kube_limit "$@"
   case $kind in
-    pvc) ask "$object" 10 kubectl --request-timeout=5s "$@" get pvc "$name" -o 'jsonpath={.status.phase} {.spec.accessModes[*]}' ;;
-    *) ask "$object" 10 kubectl --request-timeout=5s "$@" get "$kind" "$name" --no-headers ;;
+    pvc) ask "$object" 10 kubectl ${limit:+"$limit"} "$@" get pvc "$name" -o 'jsonpath={.status.phase} {.spec.accessModes[*]}' ;;
+    *) ask "$object" 10 kubectl ${limit:+"$limit"} "$@" get "$kind" "$name" --no-headers ;;
   esac
 }
 

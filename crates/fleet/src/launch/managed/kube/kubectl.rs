@@ -147,10 +147,11 @@ impl Site {
     }
 
     fn call(&self, args: &[&str]) -> Call {
-        let at = self.context.iter().flat_map(|c| ["--context", c.as_str()]);
+        // `logs` and `--raw` take the limit too, and none of the commands asks for longer. In a pod a flag of the
+        // connection would keep kubectl from its service account.
+        let at = self.context.iter().flat_map(|c| ["--context", c.as_str(), REQUEST_TIMEOUT]);
         let at = ["--namespace", &self.namespace].into_iter().chain(at);
-        // `logs` and `--raw` take it too, and none of the commands asks for longer.
-        Call::new(KUBECTL).args(args).args(at).args([REQUEST_TIMEOUT])
+        Call::new(KUBECTL).args(args).args(at)
     }
 
     /// Whether the API server answers, and lets this user look.
