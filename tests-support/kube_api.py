@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A small API server of Kubernetes, for kubectl: objects in memory, and pods that do what a file says.
 
-    kube_api.py DIR [--without GROUP ...] [--node-port PORT] [--container COMMAND]
+    kube_api.py DIR [--without GROUP ...] [--node-port PORT] [--container COMMAND [--image FOLDER]]
 
 It writes DIR/kubeconfig once it listens, and DIR/requests.log as it is asked. It answers what kubectl asks:
 discovery, OpenAPI (as much as says that fields are validated here), server-side apply, get, lists by label,
@@ -36,8 +36,13 @@ address, which is that of its node for NodePorts; commands are executed in it (k
 WORD` for pods whose names end so: `forbidden` (nobody may exec), `no-shell` (its image has none), `read-only` (nothing
 can be written in it).
 
-Texts of states are those of kubelet and scheduler 1.32. Service accounts, admission and conflicts between
-field managers are not modelled.
+With --image pods of Jobs run the commands of their containers, with the programs of that folder and with an API server
+for pods: by TLS, with a certificate of an authority of its own, for bearers of a service account's token, who may do
+what the Roles that are bound to it say. DIR/job has a word that is about the pods of Jobs alone: one of those above, or
+`quota` (there is none, and an Event says why).
+
+Texts of states are those of kubelet and scheduler 1.32. Admission and conflicts between field managers are not
+modelled.
 """
 
 import argparse
@@ -51,6 +56,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 import kube_pods
+import kube_tls
 
 # Group, version, plural, kind.
 KINDS = [
@@ -61,6 +67,9 @@ KINDS = [
     ("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet"),
     ("ray.io", "v1", "rayservices", "RayService"),
     ("nvidia.com", "v1beta1", "dynamographdeployments", "DynamoGraphDeployment"),
+    ("", "v1", "configmaps", "ConfigMap"),
+    ("", "v1", "events", "Event"),
+    ("batch", "v1", "jobs", "Job"),
     ("", "v1", "serviceaccounts", "ServiceAccount"),
     ("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     ("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
@@ -69,7 +78,7 @@ KINDS = [
     ("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
 ]
 # Kinds that are what they are, whatever happens.
-STILL = ("ServiceAccount", "Role", "RoleBinding")
+STILL = ("ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Event")
 # Kinds that a controller of gateways looks at.
 WAY = ("InferencePool", "Gateway", "HTTPRoute")
 # Words of DIR/behaviour that are about those, and what their pods do then.
@@ -85,6 +94,11 @@ SITE_KINDS = [
 SITE_PATH = re.compile(r"^/(?:api/v1|apis/apiextensions.k8s.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
                        r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?$")
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+# How the shell that sets a container up ends where its program is not there, and what a node says then.
+NO_PROGRAM = 127
+NOT_FOUND = ("failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create "
+             "failed: unable to start container process: error during container init: exec: \"scalebeam\": executable "
+             "file not found in $PATH")
 # How long a deleted object keeps its pods.
 GONE_AFTER_S = 0.3
 PORT = re.compile(r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
@@ -122,11 +136,38 @@ class Cluster:
             return None
 
     def behaviour(self):
+        return self.word("behaviour", "ready")
+
+    def word(self, name, otherwise):
         try:
-            with open(os.path.join(self.folder, "behaviour")) as file:
+            with open(os.path.join(self.folder, name)) as file:
                 return file.read().strip()
         except FileNotFoundError:
-            return "ready"
+            return otherwise
+
+    def token(self, namespace, name):
+        account = self.objects[("serviceaccounts", namespace, name)]
+        return f"{namespace}/{name}/{account['metadata']['uid']}"
+
+    def account_of(self, token):
+        """Namespace and name of the service account that bears `token`, as long as it exists."""
+        namespace, _, rest = token.partition("/")
+        name = rest.partition("/")[0]
+        is_there = ("serviceaccounts", namespace, name) in self.objects
+        return (namespace, name) if is_there and self.token(namespace, name) == token else None
+
+    def may(self, account, verb, group, resource, namespace):
+        """Whether a Role that is bound to `account` says so."""
+        for (plural, of, _), binding in self.objects.items():
+            if plural != "rolebindings" or of != namespace:
+                continue
+            subjects = [(s.get("namespace", of), s["name"]) for s in binding["subjects"]]
+            role = self.objects.get(("roles", of, binding["roleRef"]["name"]), {"rules": []})
+            if account in subjects and any(
+                    group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"]
+                    for rule in role["rules"]):
+                return True
+        return False
 
     def plural_of(self, kind):
         return next(k[2] for k in KINDS if k[3] == kind)
@@ -161,6 +202,11 @@ class Cluster:
             del self.objects[key]
         for key, obj in list(self.objects.items()):
             gone = "deleted_at" in obj and now - obj["deleted_at"] > GONE_AFTER_S
+            if obj["kind"] == "Job":
+                pod = self.settle_job(obj)
+                if gone and pod is None:
+                    del self.objects[key]
+                continue
             has_pods = obj["kind"] not in ("Service", *STILL, *WAY)
             if gone and (behaviour != "stuck" or not has_pods):
                 del self.objects[key]
@@ -179,6 +225,42 @@ class Cluster:
                 port["nodePort"] = self.node_port + index
         if kind == "LoadBalancer" and self.behaviour() != "loading":
             service["status"] = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
+
+    def settle_job(self, job):
+        """Its pod, as long as there is one."""
+        meta, template = job["metadata"], job["spec"]["template"]
+        name, namespace = f"{meta['name']}-x7k2p", meta["namespace"]
+        word = self.word("job", "ready")
+        running = self.kubelet.pods.get(name) if self.kubelet else None
+        is_deleted = "deleted_at" in job
+        if word == "quota" or (is_deleted and running is None):
+            self.objects.pop(("pods", namespace, name), None)
+            if word == "quota":
+                self.warn(job, "FailedCreate", f'Error creating: pods "{name}" is forbidden: exceeded quota: compute, '
+                          "requested: pods=1, used: pods=10, limited: pods=10")
+            return None
+        pod = make_pod(job, name, template["metadata"]["labels"], None, word)
+        main = template["spec"]["containers"][0]
+        pod["spec"] = {"nodeName": "n1", **template["spec"]}
+        for container in pod["status"]["containerStatuses"]:
+            container["name"] = main["name"]
+        if word == "ready":
+            job_status(pod["status"], running)
+        if is_deleted:
+            grace = template["spec"]["terminationGracePeriodSeconds"]
+            pod["metadata"] |= {"deletionTimestamp": "2026-01-01T00:01:00Z", "deletionGracePeriodSeconds": grace}
+        self.objects[("pods", namespace, name)] = pod
+        ended = {"Succeeded": ("succeeded", "Complete"), "Failed": ("failed", "Failed")}.get(pod["status"]["phase"])
+        job["status"] = {ended[0]: 1, "conditions": [{"type": ended[1], "status": "True"}]} if ended else {"active": 1}
+        return pod
+
+    def warn(self, obj, reason, message):
+        meta = obj["metadata"]
+        name = f"{meta['name']}.{reason.lower()}"
+        if ("events", meta["namespace"], name) not in self.objects:
+            self.put("events", {"kind": "Event", "apiVersion": "v1", "type": "Warning", "reason": reason,
+                                "message": message, "metadata": {"name": name, "namespace": meta["namespace"]},
+                                "involvedObject": {"kind": obj["kind"], "name": meta["name"]}})
 
     def settle_workload(self, obj, behaviour):
         pods = wanted(obj)
@@ -234,6 +316,25 @@ def wanted(obj):
         labels = component["podTemplate"]["metadata"]["labels"]
         pods += [(f"{name}-{component['name'].lower()}-{i}", labels, None) for i in range(component["replicas"])]
     return pods
+
+
+def job_status(status, running):
+    """What a kubelet says of the one container of a Job's pod."""
+    [container] = status["containerStatuses"]
+    code = running.code() if running else None
+    container["ready"] = bool(running) and code is None
+    if code is not None:
+        ended = {"reason": "Completed" if code == 0 else "Error", "exitCode": code, "startedAt": None, "finishedAt": None}
+        if code == NO_PROGRAM:
+            ended |= {"reason": "StartError", "exitCode": 128, "message": NOT_FOUND}
+        container["state"] = {"terminated": ended}
+        status["phase"] = "Failed" if code else "Succeeded"
+    elif running is None:
+        # Not `waiting`: it is started as soon as it is seen.
+        container["state"], status["phase"] = {}, "Pending"
+    for condition in status["conditions"]:
+        if condition["type"] == "Ready":
+            condition["status"] = str(container["ready"])
 
 
 def status_of(obj, pods, ready, behaviour):
@@ -353,9 +454,17 @@ def make_pod(owner, name, labels, subdomain, state):
     }
 
 
-def selected(obj, selector):
+def selected(obj, selector, fields=""):
     labels = obj["metadata"].get("labels", {})
-    return all(labels.get(k) == v for k, v in (part.split("=", 1) for part in selector.split(",") if part))
+    parts = [part.split("=", 1) for part in selector.split(",") if part]
+    wanted = [part.split("=", 1) for part in fields.split(",") if part]
+    return all(labels.get(k) == v for k, v in parts) and all(field(obj, k) == v for k, v in wanted)
+
+
+def field(obj, path):
+    for key in path.split("."):
+        obj = obj.get(key, {})
+    return obj
 
 
 def shown(obj):
@@ -364,6 +473,8 @@ def shown(obj):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Whether those who ask are pods.
+    asks_who = False
 
     def do(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -374,14 +485,69 @@ class Handler(BaseHTTPRequestHandler):
         words = parse_qs(url.query)
         query = {k: v[0] for k, v in words.items()}
         match = PORT.match(url.path)
+        if self.asks_who and not self.is_let_in(match):
+            return None
         if match and match["sub"] == "/exec":
             # As long as a command runs others are served.
             return self.exec(match, words)
+        if match and match["sub"] == "/log" and self.job_log(match, query):
+            return None
         with self.cluster.lock:
             self.cluster.settle()
             self.answer(url.path, query, body)
 
     do_GET = do_PATCH = do_DELETE = do_POST = do
+
+    def is_let_in(self, match):
+        """Whether who asks is known, and may; otherwise it was told so."""
+        with self.cluster.lock:
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            account = self.cluster.account_of(token)
+            if account is None:
+                self.status(401, "Unauthorized", "Unauthorized")
+                return False
+            if not match:
+                return True
+            namespace, group, resource = match["namespace"], match["group"] or "", match["plural"]
+            is_new = (resource, namespace, match["name"]) not in self.cluster.objects
+            verbs = {"GET": ["get" if match["name"] else "list"], "DELETE": ["delete"],
+                     "PATCH": ["patch", "create"] if is_new else ["patch"], "POST": ["create"]}[self.command]
+            if match["sub"]:
+                resource += match["sub"]
+                # To servers of 1.35 and later a WebSocket is a `create`, too.
+                verbs = ["get", "create"] if match["sub"] == "/exec" else verbs
+            denied = [v for v in verbs if not self.cluster.may(account, v, group, resource, namespace)]
+        if denied:
+            full = f"{resource}.{group}" if group else resource
+            who = f"system:serviceaccount:{account[0]}:{account[1]}"
+            self.status(403, "Forbidden", f'{full} is forbidden: User "{who}" cannot {denied[0]} resource '
+                        f'"{resource}" in API group "{group}" in the namespace "{namespace}"')
+        return not denied
+
+    def job_log(self, match, query):
+        """Gives the log of a Job's pod, as it comes if it is followed; whether it is one."""
+        kubelet = self.cluster.kubelet
+        pod = kubelet and kubelet.pods.get(match["name"])
+        if not (pod and pod.log):
+            return False
+        follow = query.get("follow") == "true"
+        index = max(0, len(pod.log.lines) - int(query["tailLines"])) if "tailLines" in query else 0
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            while line := pod.log.next(index, follow):
+                index += 1
+                if line[0][:19] >= query.get("sinceTime", "")[:19]:
+                    text = f"{' '.join(line) if query.get('timestamps') == 'true' else line[1]}\n".encode()
+                    self.wfile.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
+                    self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            # Nobody reads any more.
+            self.close_connection = True
+        return True
 
     def answer(self, path, query, body):
         known = self.discovery(path)
@@ -467,7 +633,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.json(200, shown(obj)) if obj else self.not_found(entry, match["name"])
         items = [shown(o) for (p, namespace, _), o in sorted(self.cluster.objects.items())
                  if p == plural and namespace == match["namespace"]
-                 and selected(o, query.get("labelSelector", ""))]
+                 and selected(o, query.get("labelSelector", ""), query.get("fieldSelector", ""))]
         api = f"{entry[0]}/{version}" if entry[0] else version
         self.json(200, {"kind": f"{kind}List", "apiVersion": api, "metadata": {"resourceVersion": "1"},
                         "items": items})
@@ -526,6 +692,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class PodHandler(Handler):
+    """The same for pods."""
+
+    asks_who = True
+
+
 def openapi(kinds):
     """As much as tells kubectl that the server validates fields itself."""
     paths = {}
@@ -561,6 +733,7 @@ def main():
     parser.add_argument("--node-port", type=int)
     parser.add_argument("--namespace", default="bench")
     parser.add_argument("--container")
+    parser.add_argument("--image")
     args = parser.parse_args()
     Handler.cluster = Cluster(args.folder, args.without, args.node_port)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -571,8 +744,10 @@ def main():
     os.rename(path + ".new", path)
     kubelet = None
     if args.container:
-        kubelet = kube_pods.Kubelet(Handler.cluster, args.container, args.node_port)
+        kubelet = kube_pods.Kubelet(Handler.cluster, args.container, args.node_port, args.image)
         Handler.cluster.kubelet = kubelet
+        if args.image:
+            kubelet.server = kube_tls.serve(kubelet.network.address, args.folder, PodHandler)
         kubelet.thread.start()
 
     def end():
