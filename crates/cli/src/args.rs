@@ -12,6 +12,7 @@ mod agent;
 mod compare;
 mod export;
 mod import;
+mod inside;
 mod route;
 mod serve;
 
@@ -20,6 +21,7 @@ pub(crate) use agent::AgentArgs;
 pub(crate) use compare::{CompareArgs, FailOn};
 pub(crate) use export::ExportArgs;
 pub(crate) use import::ImportArgs;
+pub(crate) use inside::{InsideArgs, InsideCommand};
 pub(crate) use route::RouteArgs;
 pub(crate) use serve::{ContentArg, FaultArgs, ServeArgs, TimingArg};
 
@@ -63,7 +65,10 @@ pub(crate) enum Command {
     /// Bring up, load, take down and compare every deployment of a file
     #[command(after_help = "Examples:\n  scalebeam run experiments/quickstart.toml\n  \
         scalebeam run experiment.toml --deploy tp4 --load users --out /data/runs\n  \
-        scalebeam run --resume runs/20260101T000000Z-name")]
+        scalebeam run experiment.toml --in-cluster --deploy two --json\n  \
+        scalebeam run --resume runs/20260101T000000Z-name\n\n\
+        --in-cluster measures in a pod of the deployments' own cluster (params.client_image), so that nothing has to be \
+        exposed; the run is fetched to here.")]
     Run(RunArgs),
     /// Load an endpoint that is already there
     #[command(
@@ -96,6 +101,9 @@ pub(crate) enum Command {
         A run starts one on each host that it reaches by ssh, and takes it away again. Nothing is written but into \
         its directory. It speaks JSON, an object a line; what it read is in agent.spool.")]
     Agent(AgentArgs),
+    /// What a Job of Kubernetes does around a run that it measures inside of its cluster
+    #[command(hide = true)]
+    Inside(InsideArgs),
     /// Say what the instrument is worth on this machine
     #[command(
         after_help = "Examples:\n  scalebeam selftest\n  scalebeam selftest --streams 64,1000 --json\n  \
@@ -241,7 +249,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) deploy: Vec<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SelectArgs {
     /// Only this deployment (may be repeated)
     #[arg(long, value_name = "NAME")]
@@ -264,6 +272,12 @@ pub(crate) struct RunArgs {
     /// Continue this interrupted run: measure what is missing, keep what is there
     #[arg(long, value_name = "RUN", conflicts_with_all = ["file", "deploy", "load", "out"])]
     pub(crate) resume: Option<PathBuf>,
+    /// Measure in a pod of the cluster that the deployments are in, made from params.client_image, and fetch the run
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) in_cluster: bool,
+    /// This is that pod, and the run is known by this id
+    #[arg(long, value_name = "ID", hide = true, conflicts_with_all = ["resume", "in_cluster"])]
+    pub(crate) inside_as: Option<String>,
     /// Print the numbers as another tool defines and names them, in place of the tables; several
     /// separated by commas: vllm, sglang, aiperf, genai-perf, guidellm, inference-perf, llmperf, genai-bench
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]

@@ -28,6 +28,7 @@ mod exchange;
 mod fingerprint;
 mod floor;
 mod guard;
+pub(crate) mod inside;
 mod machines;
 pub(crate) mod outcome;
 mod pages;
@@ -53,6 +54,20 @@ pub(crate) const BASE: &str = "base";
 /// What was not measured, and why, beside the manifest.
 pub(crate) const SKIPPED: &str = "skipped.json";
 
+/// That a run is measured in a pod of its deployments' own cluster, in a manifest.
+pub(crate) const INSIDE: &str = "inside";
+
+/// Where a run is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In this process.
+    Here,
+    /// In a pod of its deployments' cluster, for which this process waits.
+    Sent,
+    /// In this process, which is in such a pod; whoever waits knows the run by this id.
+    Inside(String),
+}
+
 /// Begin a run, or go on with one.
 #[derive(Debug)]
 pub(crate) enum Goal {
@@ -60,6 +75,8 @@ pub(crate) enum Goal {
     New {
         /// Directory of run directories.
         out: PathBuf,
+        /// Where it is measured.
+        place: Place,
     },
     /// This run directory.
     Resume(PathBuf),
@@ -132,15 +149,22 @@ pub(crate) async fn up(loaded: &Loaded, goal: Goal, doctor: Doctor) -> Result<Op
 fn open(loaded: &Loaded, goal: &Goal, clock: &dyn Clock) -> Result<RunWriter, Failure> {
     match goal {
         Goal::Resume(dir) => Ok(RunWriter::reopen(dir, clock, settings::TOOL)?),
-        Goal::New { out } => {
+        Goal::New { out, place } => {
             let base = std::path::absolute(&loaded.base).unwrap_or_else(|_| loaded.base.clone());
-            let facts = BTreeMap::from([
+            let mut facts = BTreeMap::from([
                 (BASE.to_owned(), base.display().to_string()),
                 ("cores".to_owned(), settings::cores().to_string()),
             ]);
+            if *place != Place::Here {
+                facts.insert(INSIDE.to_owned(), "a pod of the deployments' cluster".to_owned());
+            }
+            let id = match place {
+                Place::Inside(id) => Some(id.as_str()),
+                Place::Here | Place::Sent => None,
+            };
             let new = NewRun {
                 name: &loaded.plan.name,
-                id: None,
+                id,
                 experiment_text: &loaded.text,
                 plan: &loaded.plan,
                 tool: settings::TOOL,
@@ -377,12 +401,21 @@ impl<'a> Campaign<'a> {
         }
     }
 
+    /// A run in a pod ends with it.
+    fn can_go_on(&self) -> bool {
+        let mut hosts = self.writer.manifest().hosts.iter();
+        !hosts.any(|host| host.facts.contains_key(INSIDE))
+    }
+
     /// Writes down that the run failed, as far as that can still be written.
     fn abandon(self, failure: Failure) -> Failure {
         self.display.clear();
         let dir = self.writer.dir().display().to_string();
+        let can_go_on = self.can_go_on();
         let _ = self.writer.finish(RunStatus::Failed, Some(failure.message().to_owned()));
-        printer::say(&format!("continue with: scalebeam run --resume {dir}"));
+        if can_go_on {
+            printer::say(&format!("continue with: scalebeam run --resume {dir}"));
+        }
         failure
     }
 
@@ -402,8 +435,9 @@ impl<'a> Campaign<'a> {
             printer::say(text);
             self.context.journal.write(Event::Note { text: text.clone() })?;
         }
+        let can_go_on = self.can_go_on();
         self.writer.finish(run, limit)?;
-        if self.interrupted {
+        if self.interrupted && can_go_on {
             printer::say(&format!("continue with: scalebeam run --resume {}", dir.display()));
         }
         Ok(Done { dir, status })

@@ -13,6 +13,7 @@ mod doctor;
 mod down;
 mod export;
 mod import;
+mod inside;
 mod plan;
 mod power_logs;
 mod report;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command) -> Result<Status, Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Agent(args) => agent::run(&args),
+        Command::Inside(args) => inside::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::SelftestPart { spec, streams } => crate::selftest::part::run(&spec, streams),
         Command::Report(args) => report::run(&args),

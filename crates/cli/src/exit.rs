@@ -22,17 +22,38 @@ pub(crate) enum Status {
     Interrupted,
 }
 
+impl Status {
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::ExpectationFailed,
+        Self::Usage,
+        Self::NotTrustworthy,
+        Self::Deployment,
+        Self::Internal,
+        Self::Interrupted,
+    ];
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::ExpectationFailed => 1,
+            Self::Usage => 2,
+            Self::NotTrustworthy => 3,
+            Self::Deployment => 4,
+            Self::Internal => 5,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What another scalebeam says that ends with `code`, where it is one of these.
+    pub(crate) fn of_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| i32::from(status.code()) == code)
+    }
+}
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        Self::from(match status {
-            Status::Ok => 0,
-            Status::ExpectationFailed => 1,
-            Status::Usage => 2,
-            Status::NotTrustworthy => 3,
-            Status::Deployment => 4,
-            Status::Internal => 5,
-            Status::Interrupted => 130,
-        })
+        Self::from(status.code())
     }
 }
 

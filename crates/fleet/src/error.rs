@@ -246,6 +246,14 @@ pub enum FleetError {
         /// What to do about it.
         advice: String,
     },
+    /// The pod that measures inside of a cluster could not begin, or did not come to its end.
+    #[error("the run inside of the cluster: {what}")]
+    Inside {
+        /// What happened, in the cluster's words.
+        what: String,
+        /// What to do about it.
+        advice: String,
+    },
     /// The machines that a platform gave cannot run it.
     #[error(
         "deployment '{deployment}': nothing of it was started; it could not work on its nodes{}",
@@ -415,7 +423,7 @@ impl FleetError {
                 "see whether host {host} is up and reachable; `scalebeam down RUN_DIR` ends what is \
                  left on it once it is"
             ),
-            Self::Platform { advice, .. } => advice.clone(),
+            Self::Platform { advice, .. } | Self::Inside { advice, .. } => advice.clone(),
             Self::NodesUnfit { .. } => "all findings are in doctor.json of the run; --no-doctor starts in spite \
                 of them"
                 .to_owned(),

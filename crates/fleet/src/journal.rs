@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Name of the journal in a run directory.
 pub const FILE: &str = "journal.jsonl";
+/// Name of the journal of a scalebeam that measured the run inside of a cluster, beside that of the one outside.
+pub const INSIDE: &str = "journal.inside.jsonl";
 
 /// In which order a process is taken down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -242,6 +244,9 @@ pub struct Claim {
     pub files: Vec<String>,
     /// Between asking it to end and ending it.
     pub grace: Nanos,
+    /// Whether it is no deployment, but the Job that measures the run inside of the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_client: bool,
 }
 
 impl Claim {

@@ -7,7 +7,7 @@
 //! To add a platform: one file here with a function from `Subject` to [`Rendered`], one arm in
 //! `deployment`, and its parameters in the table of `model::plan`.
 
-mod client;
+pub(crate) mod client;
 mod dgd;
 mod inference_pool;
 mod k8s;
@@ -25,6 +25,7 @@ mod tests;
 mod yaml;
 
 pub use client::client;
+pub use client::{Inside, RUNS, STATE, experiment_path, files_read};
 
 use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use subject::Subject;

@@ -7,6 +7,7 @@ use scalebeam_fleet::render::{Rendered, client, render};
 use scalebeam_model::plan::{Plan, resolve};
 use scalebeam_model::spec::Experiment;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 fn plan(name: &str) -> Plan {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -149,9 +150,9 @@ fn a_pool_has_the_engine_s_pods_alone_and_its_own_picker() {
 fn the_client_inside_of_a_cluster_has_the_file_as_it_is_and_may_do_what_a_run_does() {
     let plan = plan("platforms");
     let of = |name: &str| plan.deployments.iter().find(|d| d.name == name).unwrap();
-    assert_eq!(client(&plan, of("k8s-one"), "x"), Ok(None), "it names no image");
+    assert_eq!(client(&plan, of("k8s-one"), "x", &BTreeMap::new()), Ok(None), "it names no image");
     let experiment = "# yes: no\nschema = 1\n\n---\n\tname = \"$(HOME) $5 'x'\"\n";
-    let file = client(&plan, of("k8s-anywhere"), experiment).unwrap().unwrap();
+    let file = client(&plan, of("k8s-anywhere"), experiment, &BTreeMap::new()).unwrap().unwrap();
     insta::assert_snapshot!(format!("{}:\n{}", file.path, file.text));
     let documents: Vec<Value> =
         file.text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect();

@@ -59,6 +59,13 @@ pub(super) async fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Fa
     Ok(Prepared { files: Arc::new(files), tokenizer, skipped })
 }
 
+/// Of a run that is measured elsewhere only what is known here.
+pub(super) async fn sent(plan: &Plan, goal: &Goal) -> Result<(), Failure> {
+    runnable(plan)?;
+    renderable(plan)?;
+    nothing_left(goal).await
+}
+
 /// Deployments that the run needs.
 pub(super) fn wanted(plan: &Plan) -> impl Iterator<Item = &DeploymentPlan> {
     // `up` has a deployment and no points.
@@ -244,7 +251,7 @@ fn tokenizer(plan: &Plan, base: &Path) -> Result<Option<Arc<Tokenizer>>, Failure
 /// Refuses to start over what an earlier run has left running: its GPUs and ports are taken.
 async fn nothing_left(goal: &Goal) -> Result<(), Failure> {
     let runs = match goal {
-        Goal::New { out } => list_runs(out)?.into_iter().map(|r| r.dir).collect(),
+        Goal::New { out, .. } => list_runs(out)?.into_iter().map(|r| r.dir).collect(),
         Goal::Resume(dir) => vec![dir.clone()],
     };
     for dir in runs {

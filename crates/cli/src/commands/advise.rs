@@ -142,7 +142,10 @@ impl<'a> Measured<'a> {
         let reader = &opened.reader;
         let points = reader.measured_points()?;
         let results = outcome::analysed(reader, &points, &[])?;
-        let journal = journal::read(&reader.dir().join(journal::FILE))?;
+        // Of a run that was measured inside of a cluster, the one of who measured it.
+        let inside = reader.dir().join(journal::INSIDE);
+        let own = reader.dir().join(journal::FILE);
+        let journal = journal::read(if inside.exists() { &inside } else { &own })?;
         Ok(Self { opened, points, results, bring_up: bring_up(&journal.entries) })
     }
 

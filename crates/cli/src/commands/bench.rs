@@ -3,7 +3,7 @@
 use super::span;
 use crate::args::{ApiArg, ArrivalArg, BenchArgs, CacheArg, HistoryArg, RangeRatioArg};
 use crate::campaign::outcome::Shown;
-use crate::campaign::{Doctor, Goal, reach};
+use crate::campaign::{Doctor, Goal, Place, reach};
 use crate::exit::{Failure, Status};
 use crate::{experiment, settings};
 use scalebeam_model::api::HttpVersion;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Status, Failure> {
     let mut loaded = experiment::from_text(text, SHOWN, base)?;
     super::run::ask_for_floor(&mut loaded, args.selftest);
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(settings::RUNS));
-    super::run::weigh(&loaded, Goal::New { out }, Doctor::Asked, &shown)
+    super::run::weigh(&loaded, Goal::New { out, place: Place::Here }, Doctor::Asked, &shown)
 }
 
 const fn api_of(arg: ApiArg) -> Api {

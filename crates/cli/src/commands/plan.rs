@@ -1,6 +1,7 @@
 //! `plan`: everything that a run would do, and the files for platforms that start processes themselves.
 
 use crate::args::PlanArgs;
+use crate::campaign::inside::carried;
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
 use crate::{printer, rendered, show};
@@ -44,7 +45,8 @@ fn write(loaded: &Loaded, dir: &Path, json: bool) -> Result<(), Failure> {
 fn add_client(loaded: &Loaded, one: &mut Rendered) -> Result<(), Failure> {
     let mut all = loaded.plan.deployments.iter();
     let Some(deployment) = all.find(|d| d.name == one.deployment) else { return Ok(()) };
-    if let Some(file) = client(&loaded.plan, deployment, &loaded.text)? {
+    let files = carried(&loaded.plan, &loaded.base, &[deployment]);
+    if let Some(file) = client(&loaded.plan, deployment, &loaded.text, &files)? {
         one.inside = Some(format!("kubectl apply -f {}", file.path));
         one.files.push(file);
     }

@@ -1,11 +1,12 @@
 //! `run`: plan, deploy, load, record, analyse, report.
 
-use crate::args::{RunArgs, SelftestArg};
+use crate::args::{RunArgs, SelectArgs, SelftestArg};
 use crate::campaign::outcome::{self, Shown};
-use crate::campaign::{self, Doctor, Goal};
+use crate::campaign::{self, Doctor, Goal, Place};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
 use crate::{printer, settings};
+use clap::ValueEnum;
 use scalebeam_model::limit::Limit;
 use scalebeam_model::spec::{Experiment, SelftestWhen};
 use scalebeam_record::RunReader;
@@ -13,13 +14,23 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let shown = Shown::new(args.json, &args.define)?;
+    if args.in_cluster {
+        return inside(&args, &shown);
+    }
     let (mut loaded, goal) = match (&args.resume, &args.file) {
         (Some(dir), _) => (resumed(dir)?, Goal::Resume(dir.clone())),
         (None, Some(file)) => {
             let mut loaded = experiment::load(file)?;
             loaded.select(&Selection { deploy: args.select.deploy, load: args.select.load })?;
             let out = out_dir(args.out.as_deref(), &loaded.experiment);
-            (loaded, Goal::New { out })
+            let place = match args.inside_as {
+                Some(id) => {
+                    as_in_a_pod(&mut loaded);
+                    Place::Inside(id)
+                }
+                None => Place::Here,
+            };
+            (loaded, Goal::New { out, place })
         }
         (None, None) => {
             return Err(Failure::usage("name an experiment file, or a run with --resume"));
@@ -33,6 +44,52 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     limit(&mut loaded, asked, is_resumed)?;
     let doctor = if args.no_doctor { Doctor::NotAsked } else { Doctor::Asked };
     weigh(&loaded, goal, doctor, &shown)
+}
+
+/// Has a pod of the deployments' cluster run the file, and says what came of it.
+fn inside(args: &RunArgs, shown: &Shown) -> Result<Status, Failure> {
+    let Some(file) = &args.file else {
+        return Err(Failure::usage("name an experiment file"));
+    };
+    let mut loaded = experiment::load(file)?;
+    let SelectArgs { deploy, load } = args.select.clone();
+    loaded.select(&Selection { deploy, load })?;
+    let out = out_dir(args.out.as_deref(), &loaded.experiment);
+    let path = file.display().to_string();
+    let more = passed_on(args);
+    let run = campaign::inside::run(&loaded, &path, out, &more);
+    let came = super::runtime(2)?.block_on(run)?;
+    if came.is_fetched {
+        outcome::conclude(&RunReader::open(&came.dir)?, None, shown)?;
+    }
+    Ok(came.status)
+}
+
+/// What of the command line is for the run in the pod.
+fn passed_on(args: &RunArgs) -> Vec<String> {
+    let deploy = args.select.deploy.iter().flat_map(|name| ["--deploy".to_owned(), name.clone()]);
+    let load = args.select.load.iter().flat_map(|name| ["--load".to_owned(), name.clone()]);
+    let mut words: Vec<String> = deploy.chain(load).collect();
+    let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    if let Some(when) = args.selftest.as_ref().and_then(ValueEnum::to_possible_value) {
+        add("--selftest", when.get_name().to_owned());
+    }
+    if let Some(span) = args.limit_wall {
+        add("--limit-wall", format!("{}ns", span.0));
+    }
+    if let Some(amount) = args.limit_spend {
+        add("--limit-spend", amount.to_string());
+    }
+    words.extend(args.no_doctor.then(|| "--no-doctor".to_owned()));
+    words
+}
+
+/// A pod is in the cluster that the file's context led to, and has no program that the file names outside.
+fn as_in_a_pod(loaded: &mut Loaded) {
+    loaded.plan.telemetry.agent = None;
+    for deployment in &mut loaded.plan.deployments {
+        deployment.params.remove("context");
+    }
 }
 
 /// What the command line says of the limit goes before what the file says. An estimate above it is told
@@ -91,6 +148,10 @@ pub(super) fn weigh(
 /// An interrupted run's own experiment and plan; the file that it came from may have changed since.
 fn resumed(dir: &Path) -> Result<Loaded, Failure> {
     let reader = RunReader::open(dir)?;
+    if reader.manifest().hosts.iter().any(|host| host.facts.contains_key(campaign::INSIDE)) {
+        let text = format!("{} was measured inside of a cluster, and ended there", dir.display());
+        return Err(Failure::usage(text).hint("measure it anew: scalebeam run FILE --in-cluster"));
+    }
     let shown = dir.join("experiment.toml").display().to_string();
     let mut loaded =
         experiment::from_text(reader.experiment().to_owned(), &shown, base_of(&reader))?;

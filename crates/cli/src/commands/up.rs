@@ -1,7 +1,7 @@
 //! `up`: bring one deployment up, prove it, and leave it running.
 
 use crate::args::UpArgs;
-use crate::campaign::{self, Doctor, Goal};
+use crate::campaign::{self, Doctor, Goal, Place};
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Selection};
 use crate::printer;
@@ -14,7 +14,8 @@ pub(super) fn run(args: &UpArgs) -> Result<Status, Failure> {
     loaded.plan.searches.clear();
     let out = super::run::out_dir(args.out.as_deref(), &loaded.experiment);
     let doctor = if args.no_doctor { Doctor::NotAsked } else { Doctor::Asked };
-    let up = super::runtime(2)?.block_on(campaign::up(&loaded, Goal::New { out }, doctor))?;
+    let goal = Goal::New { out, place: Place::Here };
+    let up = super::runtime(2)?.block_on(campaign::up(&loaded, goal, doctor))?;
     let Some(up) = up else { return Ok(Status::Interrupted) };
     if args.json {
         printer::json(

@@ -2,6 +2,7 @@
 //!
 //! They need `kubectl`; `ci/test` sees to that and runs them by name.
 
+mod inside;
 mod pods;
 
 use crate::interrupt::signal;
@@ -94,7 +95,7 @@ impl Cluster {
     /// What kubectl lists.
     fn there(&self) -> String {
         let kinds = "deployments,statefulsets,leaderworkersets,rayservices,dynamographdeployments,services,pods,\
-                     serviceaccounts,roles,rolebindings,inferencepools,gateways,httproutes";
+                     serviceaccounts,roles,rolebindings,jobs,configmaps,inferencepools,gateways,httproutes";
         let out = Command::new("kubectl")
             .env("KUBECONFIG", self.path("kubeconfig"))
             .args(["get", kinds, "-o", "name"])

@@ -17,6 +17,7 @@ mod slurm;
 mod tool;
 
 pub(crate) use hold::Held;
+pub use kube::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
 pub(crate) use tool::ToolError;
 
 use crate::agent::FarHost;

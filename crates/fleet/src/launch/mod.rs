@@ -19,6 +19,7 @@ pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
 pub(crate) use log::Search;
 pub(crate) use managed::{Held, Manager, Removal, ToolError};
+pub use managed::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
 pub use nodes::{NotKept, OnNodes};
 pub(crate) use spawned::{Spawned, stage_of};
 

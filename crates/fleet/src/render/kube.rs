@@ -180,9 +180,14 @@ impl Volume {
         Self { name, source: VolumeSource::PersistentVolumeClaim { claim_name } }
     }
 
-    /// A file for each entry of the ConfigMap.
-    pub(super) fn of_config(name: &'static str, config: &str) -> Self {
-        Self { name, source: VolumeSource::ConfigMap { name: config.to_owned() } }
+    /// A file for each entry of the ConfigMap: its key, and where it is below the mount.
+    pub(super) fn of_config(
+        name: &'static str,
+        config: &str,
+        places: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let items = places.into_iter().map(|(key, path)| KeyToPath { key, path }).collect();
+        Self { name, source: VolumeSource::ConfigMap { name: config.to_owned(), items } }
     }
 }
 
@@ -203,11 +208,18 @@ enum VolumeSource {
     },
     ConfigMap {
         name: String,
+        items: Vec<KeyToPath>,
     },
     #[serde(rename_all = "camelCase")]
     PersistentVolumeClaim {
         claim_name: String,
     },
+}
+
+#[derive(Debug, Serialize)]
+struct KeyToPath {
+    key: String,
+    path: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -444,7 +456,7 @@ impl Subject<'_> {
         wants_ip.then_some(pod_ip).into_iter().chain(env.into_values()).collect()
     }
 
-    fn secret_variable(&self, name: &str) -> EnvVar {
+    pub(super) fn secret_variable(&self, name: &str) -> EnvVar {
         let reference = match self.text("hf_secret") {
             Some(secret) if name == "HF_TOKEN" => ValueFrom::SecretKeyRef {
                 name: secret.to_owned(),

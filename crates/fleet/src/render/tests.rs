@@ -310,7 +310,9 @@ fn an_inference_pool_says_what_it_is_not_told() {
 fn a_client_that_could_not_run_inside_is_refused() {
     let k8s = "platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"";
     let image = "client_image = \"r/s:1\"";
-    let refused = |plan: &Plan| super::client(plan, &plan.deployments[0], "").unwrap_err();
+    let refused = |plan: &Plan| {
+        super::client(plan, &plan.deployments[0], "", &Default::default()).unwrap_err()
+    };
     let error = refused(&planned(&format!("{k8s}\nparams = {{ {image}, context = \"lab\" }}")));
     let says = error.to_string().contains("names a context");
     assert!(says && !error.hint.is_empty(), "{error}");
@@ -322,7 +324,36 @@ fn a_client_that_could_not_run_inside_is_refused() {
         max_tokens: None,
     };
     let error = refused(&plan);
-    assert!(error.to_string().contains("reads a file that the Job would not have"), "{error}");
+    assert!(
+        error.to_string().contains("a file that the Job would not have: prompts.jsonl"),
+        "{error}"
+    );
+    let files = [("prompts.jsonl".to_owned(), "{\"prompt\": \"no\"}".to_owned())].into();
+    let file = super::client(&plan, &plan.deployments[0], "", &files).unwrap().unwrap();
+    assert!(file.text.contains("file-0: '{\"prompt\": \"no\"}'"), "{}", file.text);
+    let place = "- key: file-0\n            path: prompts.jsonl";
+    assert!(file.text.contains(place), "{}", file.text);
+}
+
+#[test]
+fn one_job_for_deployments_on_several_platforms_has_each_right_once() {
+    let params = "params = { client_image = \"i\" }";
+    let plan = planned(&format!(
+        "platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"\n{params}\n[[deploy]]\nname = \"ray\"\n\
+         platform = \"kuberay\"\nengine = \"ray-serve-llm\"\nimage = \"r:2.52.0\"\n{params}"
+    ));
+    let deployments: Vec<_> = plan.deployments.iter().collect();
+    let files = Default::default();
+    let inside =
+        super::Inside { plan: &plan, deployments: &deployments, experiment: "", files: &files };
+    let words = ["scalebeam", "inside", "run"].map(str::to_owned);
+    let text = super::client::job(&inside, "client-1", &words).unwrap().text;
+    let role = text.split("---\n").find(|part| part.contains("kind: Role\n")).unwrap();
+    for resource in ["deployments", "rayservices", "services", "pods/exec"] {
+        let line = format!("  - {resource}\n");
+        assert_eq!(role.matches(&line).count(), 1, "{resource} in {role}");
+    }
+    assert_eq!(text.matches("kind: Job\n").count(), 1, "{text}");
 }
 
 /// What is behind the options of a job script, and begins with `from`.
@@ -500,7 +531,8 @@ fn a_client_of_a_pool_may_do_what_it_lets_the_picker_do() {
         "platform = \"inferencepool\"\nengine = \"vllm\"\nversion = \"1\"\n\
          params = { client_image = \"i\", gateway_class = \"c\", picker_image = \"p\" }",
     );
-    let file = super::client(&plan, &plan.deployments[0], "").unwrap().unwrap();
+    let file =
+        super::client(&plan, &plan.deployments[0], "", &Default::default()).unwrap().unwrap();
     let role = file.text.split("---\n").find(|part| part.contains("kind: Role\n")).unwrap();
     let (_, rules) = role.split_once("rules:\n").unwrap();
     insta::assert_snapshot!(rules);

@@ -156,6 +156,7 @@ mod tests {
             scope: BTreeMap::new(),
             files: vec![],
             grace: Nanos::ZERO,
+            is_client: false,
         }
     }
 

@@ -30,12 +30,12 @@ const PODS: &[ParamSpec] = &[
     param(
         "client_image",
         ParamKind::Text,
-        "image with scalebeam and kubectl: `plan --render` writes a Job that runs the file inside of the cluster",
+        "image with scalebeam and kubectl, in which `run --in-cluster` measures inside of the cluster",
     ),
     param(
         "results_pvc",
         ParamKind::Text,
-        "volume claim for the runs of that Job; its log has the results",
+        "volume claim in which the run stays that is measured inside; it is fetched from there all the same",
     ),
     param(
         "expose",

@@ -10,10 +10,10 @@ use serde_json::Value;
 use std::process::{Command, Stdio};
 
 /// Where each pod answers.
-const PORT: &str = "8000";
+pub(super) const PORT: &str = "8000";
 
 /// The command line of an emulated engine in a pod.
-fn serve() -> String {
+pub(super) fn serve() -> String {
     let scalebeam = env!("CARGO_BIN_EXE_scalebeam");
     format!("{scalebeam} serve --host 0.0.0.0 --port {PORT} --ttft 20ms --itl 5ms --model {MODEL}")
 }

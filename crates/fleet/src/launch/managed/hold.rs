@@ -8,7 +8,7 @@ use crate::host::Shell;
 use crate::journal::{Claim, Event};
 use crate::launch::Context;
 use crate::launch::log::{SEARCH_LINES, SHOWN_LINES};
-use crate::render::{self, Rendered};
+use crate::render::{self, RenderedFile};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{
@@ -29,7 +29,7 @@ const FOLDER: &str = "rendered";
 const PAUSES: (Nanos, Nanos) = (Nanos::from_secs(1), Nanos::from_secs(15));
 /// A platform that cannot be asked for so long is lost, and with it what it runs. A restart of a scheduler
 /// takes less.
-const LOST_AFTER: Nanos = Nanos::from_secs(120);
+pub(super) const LOST_AFTER: Nanos = Nanos::from_secs(120);
 
 /// A deployment that a platform was given, or is about to be.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Held {
         let name = run_object_name(&plan.name, &mark.run, &mark.dir);
         let rendered = render::for_run(&ctx.plan, plan, &name)?;
         let scope = manager.scope(plan).await.map_err(|e| manager.failed(plan, &e))?;
-        let files = write(&rendered, &ctx.run_dir)?;
+        let files = write(&rendered.files, &ctx.run_dir)?;
         let claim = Claim {
             run: mark.run,
             run_dir: mark.dir,
@@ -75,6 +75,7 @@ impl Held {
             scope,
             files,
             grace: plan.stop.grace,
+            is_client: false,
         };
         ctx.journal.write(Event::PlatformIntent(Box::new(claim.clone())))?;
         let (_, ended) = watch::channel(None);
@@ -332,10 +333,10 @@ impl Held {
 
 /// Since when a platform does not answer.
 #[derive(Debug, Default)]
-struct Unanswered(Option<Nanos>);
+pub(super) struct Unanswered(Option<Nanos>);
 
 impl Unanswered {
-    fn for_long(&mut self, clock: &dyn Clock) -> bool {
+    pub(super) fn for_long(&mut self, clock: &dyn Clock) -> bool {
         let now = clock.now();
         now.since(*self.0.get_or_insert(now)) >= LOST_AFTER
     }
@@ -437,19 +438,19 @@ async fn ending(manager: Manager, claim: &Claim, id: &str, end: End) -> Ending {
 }
 
 /// The pause before the next look at something that is pending for so long.
-fn pause_after(waited: Nanos) -> Duration {
+pub(super) fn pause_after(waited: Nanos) -> Duration {
     Nanos(waited.0 / 8).clamp(PAUSES.0, PAUSES.1).to_std()
 }
 
 /// Writes what was rendered below the run directory; the paths from there.
-fn write(rendered: &Rendered, run_dir: &Path) -> Result<Vec<String>, FleetError> {
+pub(super) fn write(rendered: &[RenderedFile], run_dir: &Path) -> Result<Vec<String>, FleetError> {
     let fail = |path: PathBuf| {
         move |source| FleetError::File { action: "write", path: path.clone(), source }
     };
     let dir = run_dir.join(FOLDER);
     std::fs::create_dir_all(&dir).map_err(fail(dir.clone()))?;
     let mut files = Vec::new();
-    for file in &rendered.files {
+    for file in rendered {
         let path = dir.join(&file.path);
         std::fs::write(&path, &file.text).map_err(fail(path.clone()))?;
         files.push(format!("{FOLDER}/{}", file.path));

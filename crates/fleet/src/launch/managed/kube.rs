@@ -6,6 +6,7 @@
 //! is never deleted. Removing is done when the objects and their pods are gone. The context and namespace of
 //! the claim are those that everything later is asked of, whatever the kubeconfig says by then.
 
+mod client;
 mod gateway;
 mod kubectl;
 mod objects;
@@ -21,6 +22,7 @@ use crate::agent::FarHost;
 use crate::host::{self, Shell};
 use crate::journal::Claim;
 use crate::launch::log::last_lines;
+use crate::render::client::{BESIDE, JOB};
 use crate::render::kube::{INSTANCE, Resource, custom_resources, full_name, plain_resources};
 use crate::teardown::Ended;
 use kubectl::{Seen, Site};
@@ -34,6 +36,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+pub use client::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
 pub(super) use kubectl::hint;
 
 /// Beyond the grace of its pods, what a cluster needs to let go of a deployment.
@@ -98,6 +101,14 @@ fn kinds(platform: Platform) -> String {
     joined(&[custom_resources(platform), plain_resources(platform)].concat())
 }
 
+/// Everything that `claim` is of, but pods.
+fn kinds_of(claim: &Claim) -> String {
+    match claim.is_client {
+        true => joined(&[[JOB].as_slice(), BESIDE.as_slice()].concat()),
+        false => kinds(claim.platform),
+    }
+}
+
 /// Where `plan` will be, and that it can be there: the cluster answers, its operators are installed, and what
 /// will be brought up can be reached from here.
 pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, String>, ToolError> {
@@ -111,15 +122,25 @@ pub(super) async fn scope(plan: &DeploymentPlan) -> Result<BTreeMap<String, Stri
             hint: reach::WAYS.to_owned(),
         });
     }
-    let operators = operators(plan.platform);
+    takes(&site, plan.platform).await?;
+    Ok(scope_of(site))
+}
+
+/// Whether the cluster answers, and has what `platform` needs.
+async fn takes(site: &Site, platform: Platform) -> Result<(), ToolError> {
+    let operators = operators(platform);
     if operators.is_empty() {
         site.answers().await?;
     }
     for Operator { api, kinds, name } in operators {
         site.has_kinds(api, kinds, name).await?;
     }
+    Ok(())
+}
+
+fn scope_of(site: Site) -> BTreeMap<String, String> {
     let context = site.context.map(|context| (CONTEXT.to_owned(), context));
-    Ok(context.into_iter().chain([(NAMESPACE.to_owned(), site.namespace)]).collect())
+    context.into_iter().chain([(NAMESPACE.to_owned(), site.namespace)]).collect()
 }
 
 fn site(claim: &Claim) -> Site {
@@ -257,7 +278,7 @@ pub(super) async fn log_tail(claim: &Claim, lines: usize) -> Vec<String> {
 /// What there is of `claim`: objects and pods.
 pub(super) async fn find(claim: &Claim) -> Result<Vec<String>, ToolError> {
     let (site, selector) = (site(claim), selector(claim));
-    match site.names(&kinds(claim.platform), &selector).await {
+    match site.names(&kinds_of(claim), &selector).await {
         Err(error) if lacks_kind(&error) => {
             site.names(&known_kinds(&site, claim).await?, &selector).await
         }
@@ -284,6 +305,15 @@ async fn known_kinds(site: &Site, claim: &Claim) -> Result<String, ToolError> {
     Ok(joined(&known))
 }
 
+/// Deletes a Job and waits for its pod: that takes down what it made, and needs its account until then.
+async fn end_job(site: &Site, selector: &str, limit: Duration) -> Result<(), ToolError> {
+    let job = full_name(JOB);
+    site.delete(&job, selector).await?;
+    let is_gone = || async { Ok(site.names(&job, selector).await?.is_empty()) };
+    // What does not go is told by the look at everything after it.
+    gone_within(limit, LOOK_EVERY, is_gone).await.map(drop)
+}
+
 /// Deletes everything of `claim`, and returns when nothing of it is there, or its grace is over.
 pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     errand::end(claim);
@@ -292,13 +322,16 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     if before.is_empty() {
         return Ok(Vec::new());
     }
-    match site.delete(&kinds(claim.platform), &selector).await {
+    let limit = claim.grace.to_std().saturating_add(GONE_WITHIN);
+    if claim.is_client {
+        end_job(&site, &selector, limit).await?;
+    }
+    match site.delete(&kinds_of(claim), &selector).await {
         Err(error) if lacks_kind(&error) => {
             site.delete(&known_kinds(&site, claim).await?, &selector).await?;
         }
         done => done?,
     }
-    let limit = claim.grace.to_std().saturating_add(GONE_WITHIN);
     let is_gone = || async { Ok(find(claim).await?.is_empty()) };
     let left = match gone_within(limit, LOOK_EVERY, is_gone).await? {
         true => Vec::new(),

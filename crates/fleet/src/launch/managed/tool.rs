@@ -114,6 +114,12 @@ impl Call {
         self.command.stdout(said).stderr(errors).spawn().map_err(start)
     }
 
+    /// Starts it with what it prints as a stream. It ends when the value is dropped.
+    pub(super) fn stream(mut self) -> Result<Child, ToolError> {
+        let program = self.program;
+        self.command.spawn().map_err(|source| ToolError::Start { program, source })
+    }
+
     /// Runs it to its end. Any exit status is an `Ok`.
     pub(super) async fn run(mut self, limit: Duration) -> Result<Ran, ToolError> {
         let program = self.program;

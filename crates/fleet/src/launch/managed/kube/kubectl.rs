@@ -10,9 +10,9 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-const KUBECTL: &str = "kubectl";
+pub(super) const KUBECTL: &str = "kubectl";
 /// One question to the API server.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The same, as kubectl is told it, so that it says itself what it waited for.
 const REQUEST_TIMEOUT: &str = "--request-timeout=45s";
 /// Where a pod finds who it is.
@@ -97,6 +97,13 @@ struct Api {
 #[serde(default)]
 struct Resource {
     kind: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    reason: String,
+    message: String,
 }
 
 /// Whether scalebeam is a pod that may ask the API server.
@@ -256,6 +263,33 @@ impl Site {
         let args = ["logs", pod, "-c", container, LAST_WORDS].into_iter();
         let args: Vec<&str> = args.chain(restarted.then_some("--previous")).collect();
         self.ask(&args).await
+    }
+
+    /// What the cluster warned of the object `name` last; nothing where it did not, or this user may not ask.
+    pub(super) async fn warning(&self, name: &str) -> Option<String> {
+        let which = format!("involvedObject.name={name},type=Warning");
+        let args = ["get", "events", "--field-selector", &which, "-o", "json"];
+        let list: List<Event> = read(&self.ask(&args).await.ok()?).ok()?;
+        let last = list.items.into_iter().next_back()?;
+        Some(format!("{}: {}", last.reason, last.message.trim()))
+    }
+
+    /// A call of kubectl that runs `words` in the container of a pod, and gives back what they print.
+    pub(super) fn exec(&self, pod: &str, container: &str, words: &[&str]) -> Vec<String> {
+        let at = self.context.iter().flat_map(|c| ["--context", c.as_str()]);
+        let head =
+            ["exec", pod, "--container", container, "--quiet", "--namespace", &self.namespace];
+        let args = head.into_iter().chain(at).chain(["--"]).chain(words.iter().copied());
+        args.map(str::to_owned).collect()
+    }
+
+    /// A call of kubectl that follows what a container prints, each line with its time, from `since` on.
+    pub(super) fn follow(&self, pod: &str, container: &str, since: Option<&str>) -> Vec<String> {
+        let at = self.context.iter().flat_map(|c| ["--context", c.as_str()]);
+        let head = ["logs", pod, "--container", container, "--follow", "--timestamps"];
+        let args = head.into_iter().chain(["--namespace", &self.namespace]).chain(at);
+        let since = since.map(|at| format!("--since-time={at}"));
+        args.map(str::to_owned).chain(since).collect()
     }
 
     /// The last `lines` lines of every container that `selector` finds.

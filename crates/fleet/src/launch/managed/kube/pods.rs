@@ -73,7 +73,7 @@ const MAY_PASS: [&str; 7] = [
     "unavailable",
 ];
 
-const IMAGE_HINT: &str = "its image cannot be pulled: check `image` and `version` of the deployment, and that \
+pub(super) const IMAGE_HINT: &str = "its image cannot be pulled: check `image` and `version` of the deployment, and that \
      the namespace has the registry's pull secret";
 const MEMORY_HINT: &str = "it was ended for want of memory: raise `memory` or `shm` in params, or use a \
      smaller model";

@@ -280,6 +280,7 @@ fn claim(platform: Platform) -> Claim {
         scope: BTreeMap::new(),
         files: vec![],
         grace: Nanos::ZERO,
+        is_client: false,
     }
 }
 

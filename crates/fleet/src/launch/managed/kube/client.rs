@@ -1,0 +1,396 @@
+//! The Job that measures a run inside of its cluster, as the scalebeam outside sees it.
+//!
+//! **Invariants.** The claim of the Job is in the journal before it is applied, and behind it those of the deployments
+//! that it will make: their names follow from the run, so that what a pod leaves that was killed is found and removed
+//! without it. What the pod is asked goes to scalebeam itself by `kubectl exec`: its image needs no shell and no tar.
+//! A connection that breaks is made again; the run goes on without one.
+
+use super::super::hold::{LOST_AFTER, Unanswered, pause_after, write};
+use super::super::tool::{Call, ToolError};
+use super::kubectl::{ANSWER_WITHIN, KUBECTL, Site, hint};
+use super::objects::Pod;
+use super::pods::{self, IMAGE_HINT, Standing};
+use super::{CONTEXT, End, NAMESPACE, ended, scope_of, selector, submit, takes};
+use crate::error::FleetError;
+use crate::journal::{Claim, Event, Journal};
+use crate::render::client::{CONTAINER, Inside, PROGRAM, RUNS, STATE, grace, job};
+use crate::teardown::{Claimed, TeardownReport, remove_claims};
+use scalebeam_model::clock::Clock;
+use scalebeam_model::plan::{DeploymentPlan, run_object_name};
+use scalebeam_model::units::Nanos;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::MissedTickBehavior;
+
+/// Its name where deployments have theirs. No deployment is called so.
+const CLIENT: &str = "the client";
+/// The last line of its log.
+pub const LAST_LINE: &str = "scalebeam inside: the run has ended";
+/// How long one question waits in the pod for the end of the run.
+const WAIT: &str = "60s";
+/// How long it may take with all that is around it.
+const WAIT_WITHIN: Duration = Duration::from_secs(90);
+/// Between two tries of what a connection broke.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks at the pod.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looks in a row that do not find the pod before that is believed.
+const GONE_AFTER: u32 = 2;
+/// How often a question is asked before its answer is given up.
+const TRIES: u32 = 3;
+
+const CLIENT_IMAGE_HINT: &str = "its image cannot be pulled: check `client_image` in params, and that the namespace \
+     has the registry's pull secret";
+const PROGRAM_HINT: &str = "`client_image` must have scalebeam and kubectl on its PATH";
+
+/// What is to be measured inside of a cluster, and by which run.
+#[derive(Debug, Clone, Copy)]
+pub struct InsideJob<'a> {
+    /// What goes there.
+    pub inside: Inside<'a>,
+    /// Run id, there too.
+    pub run: &'a str,
+    /// The run directory outside.
+    pub run_dir: &'a Path,
+    /// What scalebeam does there.
+    pub words: &'a [String],
+}
+
+/// How the run in a pod ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InsideEnd {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// A Job that measures inside of a cluster.
+#[derive(Debug)]
+pub struct InsideClient {
+    site: Site,
+    claim: Claim,
+    /// Of the deployments that it makes.
+    within: Vec<Claim>,
+    patience: Nanos,
+    journal: Arc<Journal>,
+    clock: Arc<dyn Clock>,
+    pod: String,
+}
+
+/// Where its pod stands.
+enum Stand {
+    Waiting(End),
+    Running(String),
+    Over(End),
+}
+
+impl InsideClient {
+    /// Writes its file into the run directory, and its claims to the journal. Nothing is applied yet.
+    ///
+    /// # Errors
+    /// When it cannot be rendered or written, or the cluster cannot be asked, or lacks what a deployment needs.
+    pub async fn claim(
+        of: InsideJob<'_>,
+        journal: Arc<Journal>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FleetError> {
+        let deployments = of.inside.deployments;
+        let first = deployments.first().copied();
+        let text = |key: &str| first.and_then(|d| d.text(key));
+        let site = Site::find(text(CONTEXT), text(NAMESPACE)).await.map_err(|e| failed(&e))?;
+        for d in deployments {
+            takes(&site, d.platform).await.map_err(|e| failed(&e))?;
+        }
+        let dir = std::fs::canonicalize(of.run_dir).unwrap_or_else(|_| of.run_dir.to_owned());
+        let run_dir = dir.to_string_lossy().into_owned();
+        let name = run_object_name(CONTAINER, of.run, &run_dir);
+        let files = write(&[job(&of.inside, &name, of.words)?], &dir)?;
+        let claim_of = |d: &DeploymentPlan| Claim {
+            run: of.run.to_owned(),
+            run_dir: run_dir.clone(),
+            deployment: d.name.clone(),
+            platform: d.platform,
+            name: run_object_name(&d.name, of.run, &format!("{RUNS}/{}", of.run)),
+            scope: scope_of(site.clone()),
+            files: Vec::new(),
+            grace: d.stop.grace,
+            is_client: false,
+        };
+        let within: Vec<Claim> = deployments.iter().map(|d| claim_of(d)).collect();
+        let claim = first.map(claim_of).map(|claim| Claim {
+            deployment: CLIENT.to_owned(),
+            name,
+            files,
+            grace: grace(deployments),
+            is_client: true,
+            ..claim
+        });
+        let nothing = || FleetError::Inside {
+            what: "there is no deployment to measure".to_owned(),
+            advice: "choose one with --deploy".to_owned(),
+        };
+        let claim = claim.ok_or_else(nothing)?;
+        for claim in std::iter::once(&claim).chain(&within) {
+            journal.write(Event::PlatformIntent(Box::new(claim.clone())))?;
+        }
+        let patience = deployments.iter().map(|d| d.ready.timeout).max().unwrap_or_default();
+        Ok(Self { site, claim, within, patience, journal, clock, pod: String::new() })
+    }
+
+    /// Applies it. It goes to its end whoever cancels: what is applied must be known.
+    ///
+    /// # Errors
+    /// When it is refused, or that it was taken cannot be recorded.
+    pub async fn submit(&self) -> Result<(), FleetError> {
+        let id = submit(&self.claim).await.map_err(|e| failed(&e))?;
+        self.journal.write(Event::PlatformAccepted { deployment: CLIENT.to_owned(), id })
+    }
+
+    /// The name of its pod, once that runs.
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    /// Waits until its pod runs; `say` takes what is waited for.
+    ///
+    /// # Errors
+    /// When the pod never will, was waited for too long, or the cluster cannot be asked any more.
+    pub async fn until_running(
+        &mut self,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), FleetError> {
+        let begun = self.clock.now();
+        let mut unanswered = Unanswered::default();
+        loop {
+            let doing = match self.stand().await {
+                Ok(Stand::Running(pod)) => {
+                    self.pod = pod;
+                    return Ok(());
+                }
+                Ok(Stand::Over(end)) => return Err(over(end)),
+                Ok(Stand::Waiting(end)) => {
+                    unanswered = Unanswered::default();
+                    end
+                }
+                Err(error) if unanswered.for_long(self.clock.as_ref()) => {
+                    return Err(failed(&error));
+                }
+                Err(error) => End::new(error.to_string()),
+            };
+            let waited = self.clock.now().since(begun);
+            if waited >= self.patience {
+                return Err(too_late(self.patience, doing));
+            }
+            say(doing.reason);
+            pause(pause_after(waited)).await;
+        }
+    }
+
+    async fn stand(&self) -> Result<Stand, ToolError> {
+        let pods = self.site.pods(&selector(&self.claim)).await?;
+        match pods.first() {
+            Some(pod) => Ok(self.stand_of(pod).await),
+            None => Ok(Stand::Waiting(match self.site.warning(&self.claim.name).await {
+                Some(said) => End::new(format!("no pod yet: {said}")).hint(hint(&said)),
+                None => End::new("no pod yet"),
+            })),
+        }
+    }
+
+    async fn stand_of(&self, pod: &Pod) -> Stand {
+        let name = &pod.metadata.name;
+        if let Standing::Doomed(trouble) = pods::standing(pod) {
+            let end = ended(&self.site, &trouble).await;
+            let is_lost = end.reason.contains("executable file not found");
+            return Stand::Over(match end.hint.as_deref() {
+                _ if is_lost => end.hint(PROGRAM_HINT),
+                Some(IMAGE_HINT) => end.hint(CLIENT_IMAGE_HINT),
+                _ => end,
+            });
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            let hint = "see who deletes pods in that namespace, and what became of its node";
+            return Stand::Over(End::new(format!("pod {name} is being deleted")).hint(hint));
+        }
+        match (pod.status.phase.as_str(), pods::standing(pod)) {
+            ("Succeeded", _) => Stand::Over(End::new(format!("pod {name} has ended"))),
+            ("Running", _) => Stand::Running(name.clone()),
+            (_, Standing::Waiting(what)) => {
+                Stand::Waiting(End::new(format!("{name}: {what}")).hint(hint(&what)))
+            }
+            _ => Stand::Waiting(End::new(format!("{name}: starting"))),
+        }
+    }
+
+    /// Waits until the run in the pod has ended.
+    ///
+    /// # Errors
+    /// When the pod came to its end before, or the cluster cannot be asked any more.
+    pub async fn until_ended(&self) -> Result<InsideEnd, FleetError> {
+        tokio::select! {
+            end = self.until_told() => Ok(end),
+            end = self.until_gone() => Err(over(end)),
+        }
+    }
+
+    async fn until_told(&self) -> InsideEnd {
+        loop {
+            let told = self.ask(&["wait", "--limit", WAIT], WAIT_WITHIN).await;
+            match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
+                Ok(Ok(Some(end))) => return end,
+                Ok(Ok(None)) => {}
+                // Whether there is still a pod to ask is looked at beside this.
+                Ok(Err(_)) | Err(_) => pause(AGAIN_AFTER).await,
+            }
+        }
+    }
+
+    async fn until_gone(&self) -> End {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unanswered = Unanswered::default();
+        let mut missed = 0;
+        loop {
+            tick.tick().await;
+            match self.stand().await {
+                Ok(Stand::Over(end)) => return end,
+                Ok(Stand::Running(_)) => (missed, unanswered) = (0, Unanswered::default()),
+                Ok(Stand::Waiting(_)) if missed + 1 < GONE_AFTER => missed += 1,
+                Ok(Stand::Waiting(_)) => {
+                    let hint =
+                        "see who deletes pods in that namespace, and what became of its node";
+                    return End::new(format!("pod {} is not there any more", self.pod)).hint(hint);
+                }
+                Err(error) if unanswered.for_long(self.clock.as_ref()) => {
+                    let text = format!("it was lost for {LOST_AFTER}: {error}");
+                    return End::new(text).hint(hint(&error.to_string()));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Gives each line of its log to `say`, until the last one.
+    pub async fn follow(&self, say: &(dyn Fn(&str) + Send + Sync)) {
+        let mut last: Option<String> = None;
+        loop {
+            let call = self.site.follow(&self.pod, CONTAINER, last.as_deref());
+            if let Ok(mut child) = Call::new(KUBECTL).args(call).stream()
+                && let Some(out) = child.stdout.take()
+            {
+                let mut lines = BufReader::new(out).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let (at, text) = line.split_once(' ').unwrap_or((&line, ""));
+                    // What comes again from the second of the last line. Times are of one width.
+                    if last.as_deref().is_some_and(|last| at <= last) {
+                        continue;
+                    }
+                    if text == LAST_LINE {
+                        return;
+                    }
+                    say(text);
+                    last = Some(at.to_owned());
+                }
+            }
+            pause(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Has the run in the pod finish what is in flight, seal, and take down, as Ctrl-C does here.
+    ///
+    /// # Errors
+    /// When the pod cannot be asked.
+    pub async fn stop(&self) -> Result<(), FleetError> {
+        self.told("stop").await
+    }
+
+    /// Tells the pod that nothing of it is needed any more.
+    ///
+    /// # Errors
+    /// When the pod cannot be asked.
+    pub async fn release(&self) -> Result<(), FleetError> {
+        self.told("release").await
+    }
+
+    async fn told(&self, word: &str) -> Result<(), FleetError> {
+        let mut tries = 1;
+        loop {
+            match self.ask(&[word], ANSWER_WITHIN).await {
+                Ok(_) => return Ok(()),
+                Err(error) if tries == TRIES => return Err(failed(&error)),
+                Err(_) => pause(AGAIN_AFTER).await,
+            }
+            tries += 1;
+        }
+    }
+
+    /// Gives the packed run directory of the pod to `take`, as a stream; what came of that, and what kubectl said where
+    /// it failed.
+    ///
+    /// # Errors
+    /// When kubectl cannot be started.
+    pub async fn fetch<T: Send + 'static>(
+        &self,
+        take: impl FnOnce(File) -> T + Send + 'static,
+    ) -> Result<(Option<T>, Option<String>), FleetError> {
+        let place = format!("{RUNS}/{}", self.claim.run);
+        let words = [PROGRAM, "inside", "pack", &place];
+        let call = Call::new(KUBECTL).args(self.site.exec(&self.pod, CONTAINER, &words));
+        let cannot = |source| failed(&ToolError::Start { program: KUBECTL, source });
+        let mut child = call.stream().map_err(|e| failed(&e))?;
+        let Some(out) = child.stdout.take() else { return Ok((None, None)) };
+        let out = File::from(out.into_owned_fd().map_err(cannot)?);
+        let taking = tokio::task::spawn_blocking(move || take(out));
+        let done = child.wait_with_output().await.map_err(cannot)?;
+        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        Ok((taking.await.ok(), (!done.status.success()).then_some(said)))
+    }
+
+    async fn ask(&self, words: &[&str], limit: Duration) -> Result<String, ToolError> {
+        let words: Vec<&str> = [PROGRAM, "inside"]
+            .into_iter()
+            .chain(words.iter().copied())
+            .chain(["--state", STATE])
+            .collect();
+        Call::new(KUBECTL).args(self.site.exec(&self.pod, CONTAINER, &words)).ask(limit).await
+    }
+
+    /// Removes the Job with its account, and then what it left of the deployments that it made.
+    pub async fn remove(self) -> TeardownReport {
+        let mut report = TeardownReport::default();
+        let claimed = |claim: Claim| Claimed { claim, id: None, is_gone: false };
+        let all: Vec<Claimed> =
+            std::iter::once(self.claim).chain(self.within).map(claimed).collect();
+        remove_claims(&all, Some(&self.journal), &mut report).await;
+        report
+    }
+}
+
+fn over(end: End) -> FleetError {
+    let advice = end.hint.unwrap_or_else(|| "see what it said last, above".to_owned());
+    FleetError::Inside { what: end.reason, advice }
+}
+
+fn too_late(patience: Nanos, doing: End) -> FleetError {
+    let advice = doing.hint.filter(|hint| hint != &super::kubectl::hint(""));
+    FleetError::Inside {
+        what: format!("its pod did not begin within {patience}: {}", doing.reason),
+        advice: advice.unwrap_or_else(|| {
+            "raise `ready = { timeout = \"..\" }`, or make room for a pod".to_owned()
+        }),
+    }
+}
+
+fn failed(error: &ToolError) -> FleetError {
+    FleetError::Inside { what: error.to_string(), advice: super::super::Manager::Kube.hint(error) }
+}
+
+async fn pause(span: Duration) {
+    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
+}
