@@ -39,7 +39,8 @@ can be written in it).
 With --image pods of Jobs run the commands of their containers, with the programs of that folder and with an API server
 for pods: by TLS, with a certificate of an authority of its own, for bearers of a service account's token, who may do
 what the Roles that are bound to it say. DIR/job has a word that is about the pods of Jobs alone: one of those above, or
-`quota` (there is none, and an Event says why).
+`quota` (there is none, and an Event says why), or `killed-oom` (who is killed in one was ended for want of memory). Where
+DIR/cut is, the next long answer of a command in a pod is lost from its midst on, as if that were all.
 
 Texts of states are those of kubelet and scheduler 1.32. Admission and conflicts between field managers are not
 modelled.
@@ -94,6 +95,8 @@ SITE_KINDS = [
 SITE_PATH = re.compile(r"^/(?:api/v1|apis/apiextensions.k8s.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
                        r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?$")
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+# Words of DIR/job with which its pod runs.
+RUNS = ("ready", "killed-oom")
 # How the shell that sets a container up ends where its program is not there, and what a node says then.
 NO_PROGRAM = 127
 NOT_FOUND = ("failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create "
@@ -239,13 +242,13 @@ class Cluster:
                 self.warn(job, "FailedCreate", f'Error creating: pods "{name}" is forbidden: exceeded quota: compute, '
                           "requested: pods=1, used: pods=10, limited: pods=10")
             return None
-        pod = make_pod(job, name, template["metadata"]["labels"], None, word)
+        pod = make_pod(job, name, template["metadata"]["labels"], None, "ready" if word in RUNS else word)
         main = template["spec"]["containers"][0]
         pod["spec"] = {"nodeName": "n1", **template["spec"]}
         for container in pod["status"]["containerStatuses"]:
             container["name"] = main["name"]
-        if word == "ready":
-            job_status(pod["status"], running)
+        if word in RUNS:
+            job_status(pod["status"], running, word)
         if is_deleted:
             grace = template["spec"]["terminationGracePeriodSeconds"]
             pod["metadata"] |= {"deletionTimestamp": "2026-01-01T00:01:00Z", "deletionGracePeriodSeconds": grace}
@@ -318,7 +321,7 @@ def wanted(obj):
     return pods
 
 
-def job_status(status, running):
+def job_status(status, running, word):
     """What a kubelet says of the one container of a Job's pod."""
     [container] = status["containerStatuses"]
     code = running.code() if running else None
@@ -327,6 +330,8 @@ def job_status(status, running):
         ended = {"reason": "Completed" if code == 0 else "Error", "exitCode": code, "startedAt": None, "finishedAt": None}
         if code == NO_PROGRAM:
             ended |= {"reason": "StartError", "exitCode": 128, "message": NOT_FOUND}
+        if code == 137 and word == "killed-oom":
+            ended["reason"] = "OOMKilled"
         container["state"] = {"terminated": ended}
         status["phase"] = "Failed" if code else "Succeeded"
     elif running is None:

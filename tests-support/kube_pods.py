@@ -123,7 +123,9 @@ class Network:
         self.subnet = f"10.213.{os.getpid() % 250}"
         self.name = f"sbbr{os.getpid() % 10000}"
         self.address = f"{self.subnet}.1"
-        for words in (f"link add {self.name} type bridge", f"address add {self.address}/24 dev {self.name}",
+        # Otherwise its address changes with what is at it, and pods send to the old one for a while.
+        fixed = "address 02:73:62:00:00:01"
+        for words in (f"link add {self.name} {fixed} type bridge", f"address add {self.address}/24 dev {self.name}",
                       f"link set {self.name} up"):
             subprocess.run(["ip", *words.split()], check=True)
 
@@ -439,11 +441,22 @@ class Exec:
         return True
 
     def pump(self, stream, pipe):
+        is_cut = False
         while True:
             data = os.read(pipe.fileno(), 16384)
             if not data:
                 return
-            self.send(bytes([stream]) + data)
+            if not is_cut:
+                self.send(bytes([stream]) + data)
+            is_cut = is_cut or (stream == STDOUT and len(data) > 4096 and self.is_to_be_cut())
+
+    def is_to_be_cut(self):
+        """Whether the rest of what a command prints is lost without a word, by the file DIR/cut, which is about one."""
+        try:
+            os.remove(os.path.join(self.handler.cluster.folder, "cut"))
+        except FileNotFoundError:
+            return False
+        return True
 
     def tell_end(self, process, pumps):
         """As a node does: once its output is closed, whoever holds it."""

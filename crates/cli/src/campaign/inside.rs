@@ -207,7 +207,10 @@ async fn fetched(client: &Client, dir: &Path) -> Result<bool, Failure> {
         printer::say(&format!("the run did not come whole, trying again: {why}"));
         let _ = timeout(AGAIN_AFTER, pending::<()>()).await;
     }
-    let text = format!("the run inside of the cluster could not be fetched: {why}");
+    let text = format!(
+        "the run inside of the cluster could not be fetched: {why}; what came of it is in {}",
+        place.display()
+    );
     Err(Failure::deployment(text).hint("results_pvc in params keeps a run in the cluster, too"))
 }
 
@@ -256,7 +259,11 @@ fn concluded(
                 .hint("9 is the kernel's for want of memory: see the limits of that namespace");
             return Err(if is_fetched { failure } else { failed(writer, failure) });
         }
-        Ok(Ended::Interrupted) => Came { dir, status: Status::Interrupted, is_fetched: false },
+        Ok(Ended::Interrupted) => {
+            // Where that was in the midst of it.
+            let _ = std::fs::remove_dir_all(dir.join(FETCHED));
+            Came { dir, status: Status::Interrupted, is_fetched: false }
+        }
         Err(failure) => return Err(failed(writer, failure)),
     };
     if !came.is_fetched {

@@ -1,6 +1,6 @@
 //! Preflight: whatever can be known to fail fails here, before anything is started.
 
-use super::{Goal, reach};
+use super::{Goal, Place, reach};
 use crate::exit::{Failure, chain};
 use crate::experiment::Loaded;
 use crate::{limits, settings};
@@ -53,7 +53,9 @@ pub(super) async fn prepare(loaded: &Loaded, goal: &Goal) -> Result<Prepared, Fa
     let tokenizer = tokenizer(plan, &loaded.base)?;
     let files = prompt_files(plan, &loaded.base, tokenizer.as_deref())?;
     replayed(plan, &files)?;
-    if plan.deployments.iter().any(|d| !d.processes.is_empty()) {
+    // A pod finds runs of others in the claim that it shares with them; whoever sent it has looked at its own.
+    let is_sent = matches!(goal, Goal::New { place: Place::Inside(_), .. });
+    if !is_sent && plan.deployments.iter().any(|d| !d.processes.is_empty()) {
         nothing_left(goal).await?;
     }
     Ok(Prepared { files: Arc::new(files), tokenizer, skipped })

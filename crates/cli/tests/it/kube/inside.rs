@@ -175,6 +175,18 @@ fn a_pod_that_cannot_begin_ends_it_with_what_was_said_and_what_to_do() {
 
 #[test]
 #[ignore = "needs root and kubectl: run by ci/test"]
+fn a_pod_that_may_not_be_asked_ends_it_at_once() {
+    let site = Site::new(PARAMS);
+    std::fs::write(site.cluster.path("pods"), "-x7k2p forbidden\n").unwrap();
+    let said = site.run(&[]).expect_code(4);
+    for words in ["cannot create resource \"pods/exec\"", "see `kubectl auth can-i --list`"] {
+        assert!(said.stderr.contains(words), "no {words}: {said:#?}");
+    }
+    site.nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and kubectl: run by ci/test"]
 fn an_image_without_scalebeam_is_told() {
     let site = Site::new(PARAMS);
     std::fs::remove_file(site.image.path().join("scalebeam")).unwrap();
@@ -242,7 +254,8 @@ fn after_kill_9_of_both_down_removes_what_the_pod_could_not() {
     let mut run = site.under_load();
     signal(run.id(), "KILL");
     run.wait().unwrap();
-    site.insiders().into_iter().for_each(|pid| signal(pid, "KILL"));
+    // The first process of a pod takes all others along.
+    signal(*site.insiders().iter().min().unwrap(), "KILL");
     let down = site.cluster.say("down", &[]).expect_code(0);
     for what in ["job.batch/client-", "deployment.apps/one-"] {
         assert!(down.stdout.contains(what), "no {what}: {down:#?}");
@@ -253,15 +266,38 @@ fn after_kill_9_of_both_down_removes_what_the_pod_could_not() {
 #[test]
 #[ignore = "needs root and kubectl: run by ci/test"]
 fn a_pod_that_dies_in_the_middle_is_told_and_nothing_of_it_is_left() {
+    for (word, reason, hint) in [
+        ("ready", "Error, exit status 137", "what else its node had to do"),
+        ("killed-oom", "OOMKilled, exit status 137", "for want of memory: see the limits"),
+    ] {
+        let site = Site::new(PARAMS);
+        std::fs::write(site.cluster.path("job"), word).unwrap();
+        let run = site.under_load();
+        let first = *site.insiders().iter().min().unwrap();
+        signal(first, "KILL");
+        let said = Said::from(run.wait_with_output().unwrap()).expect_code(4);
+        let reason = format!("container client: {reason}");
+        for words in [reason.as_str(), hint, "one: ready after"] {
+            assert!(said.stderr.contains(words), "no {words}: {said:#?}");
+        }
+        site.nothing_left();
+        assert!(site.journal().contains("platform_gone"));
+        assert!(site.cluster.lab.run_dir().join("manifest.json").is_file());
+    }
+}
+
+#[test]
+#[ignore = "needs root and kubectl: run by ci/test"]
+fn a_run_that_is_cut_on_its_way_is_fetched_again() {
     let site = Site::new(PARAMS);
-    let run = site.under_load();
-    let first = *site.insiders().iter().min().unwrap();
-    signal(first, "KILL");
-    let said = Said::from(run.wait_with_output().unwrap()).expect_code(4);
-    assert!(said.stderr.contains("container client: Error, exit status 137"), "{said:#?}");
+    site.cluster.rewrite("requests = 6", "requests = 60");
+    std::fs::write(site.cluster.path("cut"), "").unwrap();
+    let said = site.run(&["--json"]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:#?}");
+    assert!(said.stderr.contains("did not come whole, trying again"), "{said:#?}");
+    assert_eq!(said.json()["points"][0]["outcomes"]["completed"], 60, "{said:#?}");
+    assert!(!site.cluster.path("cut").exists());
     site.nothing_left();
-    let journal = site.journal();
-    assert!(journal.contains("platform_gone"), "{journal}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::super::hold::{LOST_AFTER, Unanswered, pause_after, write};
 use super::super::tool::{Call, ToolError};
 use super::kubectl::{ANSWER_WITHIN, KUBECTL, Site, hint};
 use super::objects::Pod;
-use super::pods::{self, IMAGE_HINT, Standing};
+use super::pods::{self, IMAGE_HINT, Standing, Trouble};
 use super::{CONTEXT, End, NAMESPACE, ended, scope_of, selector, submit, takes};
 use crate::error::FleetError;
 use crate::journal::{Claim, Event, Journal};
@@ -43,6 +43,10 @@ const GONE_AFTER: u32 = 2;
 /// How often a question is asked before its answer is given up.
 const TRIES: u32 = 3;
 
+/// How a container that was ended for want of memory is told of.
+const OUT_OF_MEMORY: &str = "OOMKilled";
+const MEMORY_HINT: &str = "it was ended for want of memory: see the limits of that namespace, or have fewer requests in \
+     flight";
 const CLIENT_IMAGE_HINT: &str = "its image cannot be pulled: check `client_image` in params, and that the namespace \
      has the registry's pull secret";
 const PROGRAM_HINT: &str = "`client_image` must have scalebeam and kubectl on its PATH";
@@ -101,41 +105,25 @@ impl InsideClient {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FleetError> {
         let deployments = of.inside.deployments;
-        let first = deployments.first().copied();
-        let text = |key: &str| first.and_then(|d| d.text(key));
-        let site = Site::find(text(CONTEXT), text(NAMESPACE)).await.map_err(|e| failed(&e))?;
+        let Some(first) = deployments.first() else { return Err(nothing()) };
+        let site = Site::find(first.text(CONTEXT), first.text(NAMESPACE)).await;
+        let site = site.map_err(|e| failed(&e))?;
         for d in deployments {
             takes(&site, d.platform).await.map_err(|e| failed(&e))?;
         }
         let dir = std::fs::canonicalize(of.run_dir).unwrap_or_else(|_| of.run_dir.to_owned());
-        let run_dir = dir.to_string_lossy().into_owned();
-        let name = run_object_name(CONTAINER, of.run, &run_dir);
+        let name = run_object_name(CONTAINER, of.run, &dir.to_string_lossy());
         let files = write(&[job(&of.inside, &name, of.words)?], &dir)?;
-        let claim_of = |d: &DeploymentPlan| Claim {
-            run: of.run.to_owned(),
-            run_dir: run_dir.clone(),
-            deployment: d.name.clone(),
-            platform: d.platform,
-            name: run_object_name(&d.name, of.run, &format!("{RUNS}/{}", of.run)),
-            scope: scope_of(site.clone()),
-            files: Vec::new(),
-            grace: d.stop.grace,
-            is_client: false,
-        };
-        let within: Vec<Claim> = deployments.iter().map(|d| claim_of(d)).collect();
-        let claim = first.map(claim_of).map(|claim| Claim {
+        let within: Vec<Claim> =
+            deployments.iter().map(|d| claim_within(&of, &dir, &site, d)).collect();
+        let claim = Claim {
             deployment: CLIENT.to_owned(),
             name,
             files,
             grace: grace(deployments),
             is_client: true,
-            ..claim
-        });
-        let nothing = || FleetError::Inside {
-            what: "there is no deployment to measure".to_owned(),
-            advice: "choose one with --deploy".to_owned(),
+            ..claim_within(&of, &dir, &site, first)
         };
-        let claim = claim.ok_or_else(nothing)?;
         for claim in std::iter::once(&claim).chain(&within) {
             journal.write(Event::PlatformIntent(Box::new(claim.clone())))?;
         }
@@ -206,13 +194,8 @@ impl InsideClient {
     async fn stand_of(&self, pod: &Pod) -> Stand {
         let name = &pod.metadata.name;
         if let Standing::Doomed(trouble) = pods::standing(pod) {
-            let end = ended(&self.site, &trouble).await;
-            let is_lost = end.reason.contains("executable file not found");
-            return Stand::Over(match end.hint.as_deref() {
-                _ if is_lost => end.hint(PROGRAM_HINT),
-                Some(IMAGE_HINT) => end.hint(CLIENT_IMAGE_HINT),
-                _ => end,
-            });
+            let hint = advice(&trouble);
+            return Stand::Over(ended(&self.site, &trouble).await.hint(hint));
         }
         if pod.metadata.deletion_timestamp.is_some() {
             let hint = "see who deletes pods in that namespace, and what became of its node";
@@ -234,20 +217,29 @@ impl InsideClient {
     /// When the pod came to its end before, or the cluster cannot be asked any more.
     pub async fn until_ended(&self) -> Result<InsideEnd, FleetError> {
         tokio::select! {
-            end = self.until_told() => Ok(end),
+            end = self.until_told() => end,
             end = self.until_gone() => Err(over(end)),
         }
     }
 
-    async fn until_told(&self) -> InsideEnd {
+    async fn until_told(&self) -> Result<InsideEnd, FleetError> {
+        let mut unanswered = Unanswered::default();
         loop {
             let told = self.ask(&["wait", "--limit", WAIT], WAIT_WITHIN).await;
-            match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
-                Ok(Ok(Some(end))) => return end,
-                Ok(Ok(None)) => {}
-                // Whether there is still a pod to ask is looked at beside this.
-                Ok(Err(_)) | Err(_) => pause(AGAIN_AFTER).await,
+            let error = match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
+                Ok(Ok(Some(end))) => return Ok(end),
+                Ok(Ok(None)) => {
+                    unanswered = Unanswered::default();
+                    continue;
+                }
+                Ok(Err(error)) => ToolError::Unclear { program: KUBECTL, said: error.to_string() },
+                Err(error) => error,
+            };
+            // Whether there is still a pod to ask is looked at beside this.
+            if is_denied(&error) || unanswered.for_long(self.clock.as_ref()) {
+                return Err(failed(&error));
             }
+            pause(AGAIN_AFTER).await;
         }
     }
 
@@ -372,6 +364,38 @@ impl InsideClient {
     }
 }
 
+/// The claim of what the pod will make for `d`, by the name that it gives there.
+fn claim_within(of: &InsideJob<'_>, dir: &Path, site: &Site, d: &DeploymentPlan) -> Claim {
+    Claim {
+        run: of.run.to_owned(),
+        run_dir: dir.to_string_lossy().into_owned(),
+        deployment: d.name.clone(),
+        platform: d.platform,
+        name: run_object_name(&d.name, of.run, &format!("{RUNS}/{}", of.run)),
+        scope: scope_of(site.clone()),
+        files: Vec::new(),
+        grace: d.stop.grace,
+        is_client: false,
+    }
+}
+
+fn nothing() -> FleetError {
+    FleetError::Inside {
+        what: "there is no deployment to measure".to_owned(),
+        advice: "choose one with --deploy".to_owned(),
+    }
+}
+
+/// What to do about the trouble of a pod that is no deployment's.
+fn advice(trouble: &Trouble) -> String {
+    match trouble.what.as_str() {
+        what if what.contains("executable file not found") => PROGRAM_HINT.to_owned(),
+        what if what.contains(OUT_OF_MEMORY) => MEMORY_HINT.to_owned(),
+        _ if trouble.hint == IMAGE_HINT => CLIENT_IMAGE_HINT.to_owned(),
+        _ => trouble.hint.replace("`image` of the deployment", "`client_image` in params"),
+    }
+}
+
 fn over(end: End) -> FleetError {
     let advice = end.hint.unwrap_or_else(|| "see what it said last, above".to_owned());
     FleetError::Inside { what: end.reason, advice }
@@ -389,6 +413,11 @@ fn too_late(patience: Nanos, doing: End) -> FleetError {
 
 fn failed(error: &ToolError) -> FleetError {
     FleetError::Inside { what: error.to_string(), advice: super::super::Manager::Kube.hint(error) }
+}
+
+/// Whether this user may not do that, whatever is tried.
+fn is_denied(error: &ToolError) -> bool {
+    matches!(error, ToolError::Refused { said, .. } if said.contains("orbidden"))
 }
 
 async fn pause(span: Duration) {
