@@ -72,7 +72,7 @@ impl Known<'_> {
             gpu: of_host.or_else(|| d.gpu_kinds.first().cloned())?,
             tp: instance.tp,
             pp: instance.pp,
-            nodes: (hosts.len() as u32).div_ceil(instance.dp).max(1),
+            nodes: u32::try_from(hosts.len()).ok()?.div_ceil(instance.dp).max(1),
             ..EmulatedConfig::default()
         };
         if config.nodes == 1 {
