@@ -1,7 +1,7 @@
 //! From a path to a checked experiment and its plan.
 
 use crate::exit::Failure;
-use scalebeam_model::plan::{EngineKind, Plan, resolve};
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan, resolve};
 use scalebeam_model::spec::{Diagnostics, Experiment, Problem};
 use scalebeam_sim::catalog;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,9 @@ fn unknown_to_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem>
     let mut out = Vec::new();
     for (index, spec) in experiment.deployments() {
         let deployment = plan.deployments.iter().find(|d| d.name == spec.name);
-        let Some(deployment) = deployment.filter(|d| d.engine == EngineKind::Emulated) else {
+        let is_emulated = |d: &&DeploymentPlan| d.engine == EngineKind::Emulated;
+        let is_started = |d: &&DeploymentPlan| d.cannot_run.is_none();
+        let Some(deployment) = deployment.filter(is_emulated).filter(is_started) else {
             continue;
         };
         let roofline = || {

@@ -62,9 +62,15 @@ fn ran(deployment: &str, version: &str) -> Ran {
     }
 }
 
+/// Records of the `nth` run: no two runs have requests of the same nanoseconds.
+fn records_of(run: &OneRun, nth: u64) -> Vec<MeasuredPoint<'_>> {
+    let mut trials = run.trials.clone();
+    trials.iter_mut().flat_map(|t| &mut t.records).for_each(|r| r.finished_at += Nanos(nth));
+    vec![MeasuredPoint { plan: &run.point, trials }]
+}
+
 fn hold(a: &OneRun, b: &OneRun, asked: &Asked<'_>) -> Result<Versus, NotComparable> {
-    let measured =
-        [a, b].map(|run| vec![MeasuredPoint { plan: &run.point, trials: run.trials.clone() }]);
+    let measured = [(a, 0), (b, 1)].map(|(run, nth)| records_of(run, nth));
     let results = [0, 1].map(|i| {
         let run = [a, b][i];
         let frame = Frame { run: ["r0", "r1"][i], ..Frame::default() };
@@ -282,10 +288,8 @@ fn a_point_that_is_not_trusted_stays_so() {
 /// `hold` of several runs a side.
 fn hold_all(sides: [&[&OneRun]; 2], asked: &Asked<'_>) -> Result<Versus, NotComparable> {
     let all: Vec<&OneRun> = sides.concat();
-    let measured: Vec<Vec<MeasuredPoint<'_>>> = all
-        .iter()
-        .map(|run| vec![MeasuredPoint { plan: &run.point, trials: run.trials.clone() }])
-        .collect();
+    let measured: Vec<Vec<MeasuredPoint<'_>>> =
+        all.iter().zip(0..).map(|(run, nth)| records_of(run, nth)).collect();
     let names: Vec<String> = (0..all.len()).map(|n| format!("r{n}")).collect();
     let results: Vec<Results> = (0..all.len())
         .map(|n| {

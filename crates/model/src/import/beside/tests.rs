@@ -99,12 +99,13 @@ fn files_of_a_side_that_are_no_repeats_are_refused() {
     let other = VLLM.replace("\"max_concurrency\": 4", "\"max_concurrency\": 8");
     let (a, b) = (read("a.json", VLLM).unwrap(), read("b.json", &other).unwrap());
     let c = read("c.jsonl", SGLANG).unwrap();
-    let said = beside(one(&a), &[a.clone(), b], false).unwrap_err().to_string();
+    let again = read("again.json", &VLLM.replace("34.6220", "34.6221")).unwrap();
+    let said = beside(one(&again), &[a.clone(), b], false).unwrap_err().to_string();
     let want =
         "files a.json and b.json of B are no repeats of one thing: requests at once: 4 and 8";
     assert_eq!(said, want);
-    let said = beside(&[a.clone(), c.clone()], one(&a), false).unwrap_err().to_string();
+    let said = beside(&[a.clone(), c.clone()], one(&again), false).unwrap_err().to_string();
     assert!(said.contains("tool: vllm bench serve and "), "{said}");
-    let forced = beside(&[a.clone(), c], &[a], true).unwrap();
+    let forced = beside(&[a, c], &[again], true).unwrap();
     assert!(forced.unlike[0].starts_with("a.json and c.jsonl of A: tool: "), "{forced:?}");
 }
