@@ -330,7 +330,7 @@ fn a_client_that_could_not_run_inside_is_refused() {
     );
     let files = [("prompts.jsonl".to_owned(), "{\"prompt\": \"no\"}".to_owned())].into();
     let file = super::client(&plan, &plan.deployments[0], "", &files).unwrap().unwrap();
-    assert!(file.text.contains("file-0: '{\"prompt\": \"no\"}'"), "{}", file.text);
+    assert!(file.text.contains(r#"file-0: "{\"prompt\": \"no\"}""#), "{}", file.text);
     let place = "- key: file-0\n            path: prompts.jsonl";
     assert!(file.text.contains(place), "{}", file.text);
 }
