@@ -123,6 +123,8 @@ class Network:
         self.subnet = f"10.213.{os.getpid() % 250}"
         self.name = f"sbbr{os.getpid() % 10000}"
         self.address = f"{self.subnet}.1"
+        # Of a server with this pid that was killed.
+        subprocess.run(["ip", "link", "delete", self.name], check=False, stderr=subprocess.DEVNULL)
         # Otherwise its address changes with what is at it, and pods send to the old one for a while.
         fixed = "address 02:73:62:00:00:01"
         for words in (f"link add {self.name} {fixed} type bridge", f"address add {self.address}/24 dev {self.name}",
