@@ -1,9 +1,11 @@
 //! From a path to a checked experiment and its plan.
 
+use crate::commands::serve::emulated;
 use crate::exit::Failure;
 use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan, resolve};
 use scalebeam_model::spec::{Diagnostics, Experiment, Problem};
 use scalebeam_sim::catalog;
+use scalebeam_sim::config::ConfigError;
 use std::path::{Path, PathBuf};
 
 /// A file that was read, checked and planned.
@@ -70,9 +72,9 @@ pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Load
     let experiment = Experiment::parse(&text, shown, engines).map_err(Unreadable::Problems)?;
     let plan = resolve(&experiment, engines)
         .map_err(|e| Unreadable::Problems(Diagnostics::locate(&text, shown, e.0)))?;
-    let unknown = unknown_to_the_emulator(&experiment, &plan);
-    if !unknown.is_empty() {
-        return Err(Unreadable::Problems(Diagnostics::locate(&text, shown, unknown)));
+    let unfit = unfit_for_the_emulator(&experiment, &plan);
+    if !unfit.is_empty() {
+        return Err(Unreadable::Problems(Diagnostics::locate(&text, shown, unfit)));
     }
     Ok(Loaded { text, base, experiment, plan })
 }
@@ -83,8 +85,9 @@ fn flag<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
     args.get(at + 1).map(String::as_str)
 }
 
-/// Emulated models and GPUs that are in no catalogue. Fixed times need none.
-fn unknown_to_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
+/// Emulated models and GPUs that are in no catalogue, and models that what is emulated cannot hold or share. Fixed times
+/// need neither.
+fn unfit_for_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
     let mut out = Vec::new();
     for (index, spec) in experiment.deployments() {
         let deployment = plan.deployments.iter().find(|d| d.name == spec.name);
@@ -100,6 +103,10 @@ fn unknown_to_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem>
         let mut models = roofline().filter_map(|p| flag(&p.args, "--model"));
         let gpu = gpus.find(|gpu| catalog::gpu(gpu).is_none());
         let model = models.find(|model| catalog::model(model).is_none());
+        if gpu.is_none() && model.is_none() {
+            let mut configs = deployment.processes.iter().filter_map(|p| emulated(&p.args));
+            out.extend(configs.find_map(|config| Some(unfit(index, &config.validate().err()?))));
+        }
         out.extend(gpu.map(|gpu| {
             let near = catalog::nearest(gpu, catalog::gpu_names());
             unknown(index, &spec.name, ("GPU", gpu), &near)
@@ -118,6 +125,11 @@ fn unknown(index: usize, name: &str, (what, wanted): (&str, &str), near: &[&str]
     let hint = format!("near it are {near}; fixed times (ttft, itl in params) need no {what}");
     let message = format!("'{name}' emulates the {what} '{wanted}', which is in no catalogue");
     Problem::new(format!("deploy[{index}]"), message, hint)
+}
+
+fn unfit(index: usize, error: &ConfigError) -> Problem {
+    let hint = "give it another tp, pp or model, or a GPU with more memory; fixed times (ttft, itl in params) need none";
+    Problem::new(format!("deploy[{index}]"), format!("it cannot be emulated: {error}"), hint)
 }
 
 impl Loaded {

@@ -287,6 +287,16 @@ fn a_model_that_the_emulator_does_not_know_is_told_before_it_is_started() {
 }
 
 #[test]
+fn a_model_that_its_emulated_gpus_cannot_share_is_told_before_it_is_started() {
+    let text = emulated(&["one"], "speed = 1.0", "mode = \"serial\"\nrequests = 4\n");
+    let lab = Lab::new(&text.replace("place = [\"box:0\"]", "tp = 8\nplace = [\"box:0-7\"]"));
+    let said = lab.say("check", &[]).expect_code(2);
+    let all = said.stdout + &said.stderr;
+    let want = "it cannot be emulated: tp is 8, but it has to divide the 28 attention heads";
+    assert!(all.contains(want) && all.contains("hint: give it another tp"), "{all}");
+}
+
+#[test]
 fn an_emulated_gpu_that_is_in_no_catalogue_is_told_with_those_that_are() {
     let (from, to) = ("gpu  = \"H100-SXM-80G\"", "gpu  = \"H999-SXM-80G\"");
     let said = refused(from, to);
