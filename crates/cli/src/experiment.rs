@@ -63,7 +63,13 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Unreadable> {
         })
     })?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    from_text(text, &shown, base)
+    let loaded = from_text(text, &shown, base)?;
+    // Of what is to be started, and not of a run that was.
+    let unfit = unfit_for_the_emulator(&loaded.experiment, &loaded.plan);
+    if !unfit.is_empty() {
+        return Err(Unreadable::Problems(Diagnostics::locate(&loaded.text, &shown, unfit)));
+    }
+    Ok(loaded)
 }
 
 /// Reads a text as the file `shown`.
@@ -72,10 +78,6 @@ pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Load
     let experiment = Experiment::parse(&text, shown, engines).map_err(Unreadable::Problems)?;
     let plan = resolve(&experiment, engines)
         .map_err(|e| Unreadable::Problems(Diagnostics::locate(&text, shown, e.0)))?;
-    let unfit = unfit_for_the_emulator(&experiment, &plan);
-    if !unfit.is_empty() {
-        return Err(Unreadable::Problems(Diagnostics::locate(&text, shown, unfit)));
-    }
     Ok(Loaded { text, base, experiment, plan })
 }
 

@@ -93,11 +93,13 @@ pub struct MeasuredPoint<'a> {
 }
 
 impl MeasuredPoint<'_> {
-    /// As it is where only trials that ran to their end count. A point of which none did is what it is.
-    fn of_whole_trials(&self) -> Cow<'_, Self> {
+    /// As it is where only trials that ran to their end count. A point of which none did is what it is, and so is one of
+    /// a deployment that is among `failed`: what cut its trial short is its own, and must not be left out of its numbers.
+    pub fn of_whole_trials(&self, failed: &[Skipped]) -> Cow<'_, Self> {
         let is_whole = |trial: &&TrialRecords| !trial.partial;
         let whole: Vec<&TrialRecords> = self.trials.iter().filter(is_whole).collect();
-        if whole.is_empty() || whole.len() == self.trials.len() {
+        let has_failed = failed.iter().any(|s| s.deployment == self.plan.deployment);
+        if has_failed || whole.is_empty() || whole.len() == self.trials.len() {
             return Cow::Borrowed(self);
         }
         Cow::Owned(MeasuredPoint { plan: self.plan, trials: whole.into_iter().cloned().collect() })
@@ -139,7 +141,7 @@ pub struct Frame<'a> {
 pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> Results {
     let begun = points.iter().filter(|p| !p.trials.is_empty());
     let whole: Vec<Cow<'_, MeasuredPoint<'_>>> =
-        begun.map(MeasuredPoint::of_whole_trials).collect();
+        begun.map(|p| p.of_whole_trials(&frame.skipped)).collect();
     let measured: Vec<&MeasuredPoint<'_>> = whole.iter().map(AsRef::as_ref).collect();
     let asked = asked(frame);
     let results: Vec<PointResult> =

@@ -98,13 +98,16 @@ fn is_said(metric: &Named, point: &PointResult) -> bool {
     metric.of(point).is_some() || of_some_trials(metric, point).is_some()
 }
 
-/// The mean of the trials that have a value, where others have none, and of how many it is.
+/// The mean of the trials that have a value, or the largest of the largest, where others have none, and of how many it is.
 fn of_some_trials(metric: &Named, point: &PointResult) -> Option<String> {
     let values: Vec<f64> = point.trials.iter().filter_map(|t| metric.value(&t.metrics)).collect();
     let (some, all) = (values.len(), point.trials.len());
     (some > 0 && some < all).then(|| {
-        let mean = values.iter().sum::<f64>() / some as f64;
-        format!("{} ({some} of {all} trials)", number::in_unit(mean, &metric.unit))
+        let value = match metric.key.ends_with(".max") {
+            true => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            false => values.iter().sum::<f64>() / some as f64,
+        };
+        format!("{} ({some} of {all} trials)", number::in_unit(value, &metric.unit))
     })
 }
 

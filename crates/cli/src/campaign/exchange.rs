@@ -43,12 +43,12 @@ impl Known<'_> {
             token_s,
             over,
         };
-        if instance.tp * instance.pp == 1 {
-            return Some(exchange(0.0, 0.0, "no ranks".to_owned()));
-        }
         // How experts are spread is no part of the model.
         if instance.ep.is_some_and(|ep| ep > 1) {
             return None;
+        }
+        if instance.tp * instance.pp == 1 {
+            return Some(exchange(0.0, 0.0, "no ranks".to_owned()));
         }
         let config = match d.engine {
             EngineKind::Emulated => d.processes.iter().find_map(|p| serve::emulated(&p.args))?,
@@ -66,6 +66,10 @@ impl Known<'_> {
             .iter()
             .filter_map(|at| self.plan.hosts.iter().find(|host| host.name == at.host))
             .collect();
+        // Where its ranks are is not known of what is elsewhere.
+        if hosts.is_empty() || hosts.len() != instance.place.len() {
+            return None;
+        }
         let of_host = hosts.first().and_then(|host| host.gpu.clone());
         let config = EmulatedConfig {
             model: d.model.clone(),
@@ -79,8 +83,11 @@ impl Known<'_> {
             return Some(config);
         }
         let print = self.print.deployments.iter().find(|print| print.deployment == d.name);
-        let (inter_node, inter_node_gbps) = match print.filter(|print| is_rdma(print)) {
-            Some(print) => (InterNode::Rdma, rdma_gbps(print, &hosts)?),
+        let (inter_node, inter_node_gbps) = match transport(print?) {
+            Some(said) if said.contains(RDMA) => (InterNode::Rdma, rdma_gbps(print?, &hosts)?),
+            Some(_) => (InterNode::Sockets, self.socket_gbps(print, &hosts)?),
+            // With such a port NCCL may have used it.
+            None if rdma_gbps(print?, &hosts).is_some() => return None,
             None => (InterNode::Sockets, self.socket_gbps(print, &hosts)?),
         };
         Some(EmulatedConfig { inter_node, inter_node_gbps, ..config })
@@ -111,13 +118,15 @@ fn link_gbps(print: &HostPrint, host: &HostPlan) -> Option<f64> {
     }
 }
 
-fn is_rdma(print: &DeploymentPrint) -> bool {
-    let transport = |log: &LogValue| matches!(log, LogValue::Text(text) if text.contains(RDMA));
-    let mut told = print.processes.iter().filter_map(|p| p.log.get("nccl_transport")?.known());
-    told.any(transport)
+/// What an engine's log says that its ranks talk over, where it says.
+fn transport(print: &DeploymentPrint) -> Option<&str> {
+    print.processes.iter().find_map(|process| match process.log.get("nccl_transport")?.known()? {
+        LogValue::Text(text) => Some(text.as_str()),
+        LogValue::Number(_) => None,
+    })
 }
 
-/// Of the slowest host's fastest port: `4: ACTIVE, 400 Gb/sec (4X NDR)`.
+/// Of all ports of the host that has least: `4: ACTIVE, 400 Gb/sec (4X NDR)`. A ring of each rank's own card uses all.
 fn rdma_gbps(print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
     let rate = |port: &String| {
         let (_, rate) = port.split_once("ACTIVE, ")?;
@@ -125,7 +134,7 @@ fn rdma_gbps(print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
     };
     let of = |host: &&HostPlan| {
         let ports = of_host(print, host)?.infiniband.known()?;
-        ports.values().filter_map(rate).reduce(f64::max)
+        Some(ports.values().filter_map(rate).sum::<f64>()).filter(|gbps| *gbps > 0.0)
     };
     hosts.iter().filter_map(of).reduce(f64::min)
 }

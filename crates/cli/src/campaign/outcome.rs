@@ -144,6 +144,13 @@ fn experiment(reader: &RunReader) -> Result<Experiment, Failure> {
     Ok(loaded.experiment)
 }
 
+/// What was measured, as the results of the run count it.
+pub(crate) fn measured(reader: &RunReader) -> Result<Vec<MeasuredPoint<'_>>, Failure> {
+    let failed = skipped(reader)?;
+    let points = reader.measured_points()?;
+    Ok(points.into_iter().map(|p| p.of_whole_trials(&failed).into_owned()).collect())
+}
+
 /// What is said of the run, and of `metrics` besides; nothing is written.
 pub(crate) fn analysed(
     reader: &RunReader,

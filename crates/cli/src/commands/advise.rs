@@ -140,7 +140,7 @@ struct Measured<'a> {
 impl<'a> Measured<'a> {
     fn new(opened: &'a Opened) -> Result<Self, Failure> {
         let reader = &opened.reader;
-        let points = reader.measured_points()?;
+        let points = outcome::measured(reader)?;
         let results = outcome::analysed(reader, &points, &[])?;
         // Of a run that was measured inside of a cluster, the one of who measured it.
         let inside = reader.dir().join(journal::INSIDE);

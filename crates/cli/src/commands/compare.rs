@@ -190,7 +190,7 @@ impl Opened {
     }
 
     fn measured(&self, metrics: &[&str]) -> Result<Measured<'_>, Failure> {
-        let points = self.reader.measured_points()?;
+        let points = outcome::measured(&self.reader)?;
         let results = outcome::analysed(&self.reader, &points, metrics)?;
         Ok(Measured { opened: self, points, results })
     }

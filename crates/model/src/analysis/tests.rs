@@ -588,6 +588,12 @@ fn a_trial_that_was_cut_short_takes_nothing_from_the_others() {
     assert_eq!(partial.level, TrustLevel::Caution);
     let want = "1 of 3 trials are in these numbers; of trials 2, 3 there is no whole record: by the journal trial 3 was measured to the end, and the record is gone";
     assert_eq!(partial.message, want);
+    // What cut it short was the deployment's own: then it is a part of what was measured.
+    let points = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 60, 1_000, 5), cut.clone()] }];
+    let skipped = vec![Skipped { deployment: "a".to_owned(), reason: "it died".to_owned() }];
+    let results = analyse(&plan, &points, &Frame { skipped, ..Frame::default() });
+    let point = &results.points[0];
+    assert_eq!((point.trials.len(), point.trust.level), (2, TrustLevel::Invalid));
     let points = [MeasuredPoint { plan: &pa, trials: vec![cut] }];
     let results = analyse(&plan, &points, &Frame::default());
     let trust = &results.points[0].trust;

@@ -43,7 +43,7 @@ fn why(point: &PointPlan, missing: &[u32], frame: &Frame<'_>) -> String {
                 format!("trials {} were", listed(&ended))
             }
         ),
-        (true, true) => "the run was cut short before".to_owned(),
+        (true, true) => "the run was cut short".to_owned(),
         (true, false) => "nothing is recorded of it".to_owned(),
     }
 }

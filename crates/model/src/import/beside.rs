@@ -98,7 +98,7 @@ pub enum NotBeside {
         unlike: String,
     },
     /// A file is no repeat of itself, and no other than itself.
-    #[error("files {} and {} hold the same numbers to the last digit: one is a copy of the other", .0, .1)]
+    #[error("files {} and {} hold the same numbers: one is a copy of the other, or the table beside it", .0, .1)]
     Copies(String, String),
     /// No load was met by both, or no metric.
     #[error("the two have no load and metric in common")]
@@ -172,11 +172,11 @@ pub fn beside(a: &[ImportedFile], b: &[ImportedFile], force: bool) -> Result<Bes
 /// The names of two files with the same numbers. Times of two measurements are never the same to the last digit.
 fn copies(files: &[ImportedFile]) -> Option<(String, String)> {
     let numbers = |file: &ImportedFile| file.points.iter().map(|p| p.metrics.len()).sum::<usize>();
+    let is_same = |one: &ImportedFile, other: &ImportedFile| {
+        numbers(one) > 0 && one.points == other.points && one.other == other.other
+    };
     let is_copy = |one: &ImportedFile, other: &ImportedFile| {
-        numbers(one) > 0
-            && one.tool == other.tool
-            && one.points == other.points
-            && one.other == other.other
+        one.tool == other.tool && (is_same(one, other) || is_rounded(one, other))
     };
     let pairs = files
         .iter()
@@ -184,6 +184,27 @@ fn copies(files: &[ImportedFile]) -> Option<(String, String)> {
         .flat_map(|(n, one)| files[n + 1..].iter().map(move |other| (one, other)));
     let (one, other) = pairs.into_iter().find(|(one, other)| is_copy(one, other))?;
     Some((one.file.clone(), other.file.clone()))
+}
+
+/// Whether two files tell of one measurement, one of them in fewer digits: tools write a table beside their JSON.
+fn is_rounded(one: &ImportedFile, other: &ImportedFile) -> bool {
+    /// Of a table with two decimals.
+    const ROUNDED: f64 = 0.005_001;
+    let mut times = 0_u32;
+    let mut agree = |(a, b): (&ImportedPoint, &ImportedPoint)| {
+        unlike(a, b).is_empty()
+            && a.metrics.iter().all(|(metric, stats)| {
+                let Some(there) = b.metrics.get(metric) else { return true };
+                let mut shared = stats.iter().filter_map(|(stat, x)| Some((x, there.get(stat)?)));
+                shared.all(|(x, y)| {
+                    times += u32::from(metric.ends_with("_ms"));
+                    (x - y).abs() <= ROUNDED
+                })
+            })
+    };
+    let is_alike = one.points.len() == other.points.len()
+        && one.points.iter().zip(&other.points).all(&mut agree);
+    is_alike && times > 0
 }
 
 /// What the files of the side called `name` differ in, which is nothing unless it is forced.

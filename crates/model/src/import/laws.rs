@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// By how much two ways to find one number may differ.
 const NEARLY: f64 = 0.05;
+/// What two decimals leave out at most.
+const ROUNDED: f64 = 0.005;
 /// Share of the asked concurrency that must have been in flight.
 const IN_FLIGHT: f64 = 0.9;
 /// How often the mean may be the median before most of it is somebody's wait.
@@ -131,7 +133,8 @@ fn over_time(point: &ImportedPoint) -> Option<String> {
     let counts = [("rps", point.completed?, "requests"), ("output_tps", produced, "tokens")];
     counts.into_iter().find_map(|(rate, count, what)| {
         let (rate, by_time) = (point.single(rate)?, count / wall);
-        differ(rate, by_time).then(|| {
+        let grain = ROUNDED / rate + ROUNDED / wall;
+        ((rate / by_time - 1.0).abs() > NEARLY + grain).then(|| {
             format!(
                 "{} {what}/s, and {count} {what} in {} s are {}",
                 significant(rate),
@@ -146,7 +149,9 @@ fn tokens_of_requests(point: &ImportedPoint) -> Option<String> {
     let (tokens, requests) = (point.single("output_tps")?, point.single("rps")?);
     let length = point.value("output_tokens", "mean")?;
     let by_requests = requests * length;
-    differ(tokens, by_requests).then(|| {
+    // A tool that writes two decimals rounds a small rate away.
+    let grain = ROUNDED / requests + ROUNDED / tokens;
+    ((tokens / by_requests - 1.0).abs() > NEARLY + grain).then(|| {
         format!(
             "{} tokens/s, and {} requests/s of {} tokens are {}",
             significant(tokens),
@@ -155,10 +160,6 @@ fn tokens_of_requests(point: &ImportedPoint) -> Option<String> {
             significant(by_requests)
         )
     })
-}
-
-fn differ(one: f64, other: f64) -> bool {
-    (one / other - 1.0).abs() > NEARLY
 }
 
 fn skewed(point: &ImportedPoint) -> Option<String> {

@@ -525,4 +525,11 @@ fn a_rate_that_its_own_counts_deny_is_told() {
     ] {
         assert_eq!(flaws(key, value), [want], "{key}");
     }
+    // 0.0167 requests/s of 1000 tokens, in two decimals.
+    let slow = "Metric,avg,p50\nRequest Latency (ms),60000.00,60000.00\nOutput Sequence Length (tokens),1000.00,1000.00\n\nMetric,Value\n\
+                Request Count,120.00\nRequest Throughput (requests/sec),0.02\n\
+                Output Token Throughput (tokens/sec),16.67\n";
+    let file = read("slow.csv", slow).unwrap();
+    let codes: Vec<&str> = only(&file).flaws.iter().map(|f| f.code.as_str()).collect();
+    assert!(!codes.contains(&"rates_disagree"), "{codes:?}");
 }

@@ -2,7 +2,7 @@
 
 use super::{Seen, percent, reason};
 use crate::telemetry::usage::{GpuUse, HostUse, ProcessUse};
-use crate::telemetry::{Absent, Flaw, FlawKind, Quantity, Usage};
+use crate::telemetry::{Absent, Flaw, FlawKind, Part, Quantity, Usage};
 use crate::trust::{Reason, TrustLevel};
 use crate::units::significant;
 
@@ -219,9 +219,18 @@ pub(super) fn energy_absent(seen: &Seen<'_>) -> Option<Reason> {
 
 /// Power was not read for a while, and the GPU counted on.
 pub(super) fn energy_counted(seen: &Seen<'_>) -> Option<Reason> {
-    let with = usages(seen).filter(|u| u.energy.is_some()).flat_map(|u| &u.flaws);
-    let mut of_power = with.filter(|flaw| flaw.quantity == Quantity::Power);
-    let flaw = of_power.find(|f| matches!(f.kind, FlawKind::Gap { .. }))?;
+    // A machine's controller has gaps too, and no counter.
+    let is_it = |gpu: &GpuUse, flaw: &Flaw| {
+        gpu.index.is_some_and(|i| flaw.device == format!("{} {} {i}", gpu.host, Part::Gpu.name()))
+    };
+    let is_given = |usage: &Usage, flaw: &Flaw| usage.given_gpus().any(|gpu| is_it(gpu, flaw));
+    let is_gap =
+        |flaw: &Flaw| flaw.quantity == Quantity::Power && matches!(flaw.kind, FlawKind::Gap { .. });
+    let counted = |usage: &'_ Usage| {
+        let mut flaws = usage.flaws.iter();
+        flaws.find(|flaw| is_gap(flaw) && is_given(usage, flaw)).cloned()
+    };
+    let flaw = usages(seen).filter(|u| u.energy.is_some()).find_map(counted)?;
     Some(reason(
         "energy_counted",
         TrustLevel::Sound,

@@ -99,7 +99,7 @@ fn files_of_a_side_that_are_no_repeats_are_refused() {
     let other = VLLM.replace("\"max_concurrency\": 4", "\"max_concurrency\": 8");
     let (a, b) = (read("a.json", VLLM).unwrap(), read("b.json", &other).unwrap());
     let c = read("c.jsonl", SGLANG).unwrap();
-    let again = read("again.json", &VLLM.replace("34.6220", "34.6221")).unwrap();
+    let again = read("again.json", &VLLM.replace("34.6220", "35.6220")).unwrap();
     let said = beside(one(&again), &[a.clone(), b], false).unwrap_err().to_string();
     let want =
         "files a.json and b.json of B are no repeats of one thing: requests at once: 4 and 8";
@@ -108,4 +108,20 @@ fn files_of_a_side_that_are_no_repeats_are_refused() {
     assert!(said.contains("tool: vllm bench serve and "), "{said}");
     let forced = beside(&[a, c], &[again], true).unwrap();
     assert!(forced.unlike[0].starts_with("a.json and c.jsonl of A: tool: "), "{forced:?}");
+}
+
+/// Tools write a table with two decimals beside their JSON: both are one measurement.
+#[test]
+fn a_table_beside_its_json_is_no_repeat() {
+    let whole = read("a.json", VLLM).unwrap();
+    let mut table = ImportedFile { file: "a.csv".to_owned(), ..whole.clone() };
+    let stats = table.points.iter_mut().flat_map(|p| p.metrics.values_mut());
+    stats.flat_map(|s| s.values_mut()).for_each(|v| *v = (*v * 100.0).round() / 100.0);
+    let other = read("b.jsonl", SGLANG).unwrap();
+    let said = beside(&[whole.clone(), table.clone()], one(&other), false).unwrap_err().to_string();
+    assert!(said.contains("files a.json and a.csv hold the same numbers"), "{said}");
+    let times = table.points[0].metrics.get_mut("ttft_sent_ms").unwrap();
+    times.values_mut().for_each(|v| *v += 0.02);
+    let said = beside(&[whole, table], one(&other), false).map(|found| found.a.more);
+    assert_eq!(said.unwrap(), ["a.csv"], "of another measurement");
 }

@@ -32,20 +32,31 @@ impl<'a> Group<'a> {
         1e3 * (self.of.step_s + self.of.token_s * tokens / parts)
     }
 
-    /// Milliseconds of the decode of one request: a step for each of its tokens, with all that are at work beside it.
-    fn decode_ms(&self, stages: &Stages) -> f64 {
-        let beside = stages.at_work() / self.instances.len().max(1) as f64;
-        self.step_ms(beside) * stages.tokens
+    /// Milliseconds of the decode of one of `tokens`: a step for each but the first, with all that are at work beside it.
+    fn decode_ms(&self, stages: &Stages, tokens: f64) -> f64 {
+        let groups: u32 = self.instances.iter().map(|i| i.dp).sum();
+        self.step_ms(stages.at_work() / f64::from(groups.max(1))) * (tokens - 1.0).max(0.0)
+    }
+
+    /// Milliseconds of the prefill of what is not in the cache of prefixes.
+    fn prefill_ms(&self, side: &Side<'_>) -> Option<f64> {
+        let cached = value(side, "prefix_hit_ratio").unwrap_or(0.0).clamp(0.0, 1.0);
+        Some(self.step_ms(value(side, "prompt_tokens.mean")? * (1.0 - cached)))
     }
 }
 
-/// What moving takes of the time in flight beyond the ideal's part of it, and what it is here, in milliseconds.
-fn beyond(seen: &Seen<'_>, here: f64, there: f64) -> (f64, f64) {
+/// What moving takes of the time in flight beyond the ideal's part of it. Nothing where it is far more than the stage took,
+/// `measured_ms`: then the links are not those of the model.
+fn beyond(seen: &Seen<'_>, here: f64, there: f64, measured_ms: f64) -> Option<f64> {
+    /// How far such a model may be off.
+    const OFF: f64 = 1.2;
     let ideal = there * seen.grown / seen.size;
-    ((here - ideal) / seen.of.whole_ms, here)
+    let most = (here - ideal) / seen.of.whole_ms;
+    // Copies move what the baseline does, each for itself.
+    (!seen.is_copies && most > 0.0 && here <= OFF * measured_ms).then_some(most)
 }
 
-/// In words, with what it would be in the baseline.
+/// In words, with what it would be in the baseline for the same tokens.
 fn evidence(group: &Group<'_>, here: f64, there: f64, what: &str) -> String {
     format!(
         "{} take {} ms of {what}, and {} ms of the baseline's",
@@ -58,29 +69,23 @@ fn evidence(group: &Group<'_>, here: f64, there: f64, what: &str) -> String {
 pub(super) fn in_decode(seen: &Seen<'_>) -> Option<Claim> {
     let group = |side| Group::find(side, seen.beside.exchanges, Role::Decode);
     let (over, base) = (group(seen.over)?, group(seen.base)?);
-    let there = base.decode_ms(seen.ideal);
-    let (most, here) = beyond(seen, over.decode_ms(seen.of), there);
-    let what = format!("the decode of {} tokens", significant(seen.of.tokens));
-    (most > 0.0).then(|| Claim {
-        cause: Cause::Collectives,
-        stages: &[Cause::Decode],
-        most,
-        evidence: evidence(&over, here, there, &what),
-    })
+    let tokens = seen.of.tokens;
+    let (here, there) = (over.decode_ms(seen.of, tokens), base.decode_ms(seen.ideal, tokens));
+    let most = beyond(seen, here, there, seen.of.decode_ms())?;
+    let what = format!("the decode of {} tokens", significant(tokens));
+    let evidence = evidence(&over, here, there, &what);
+    Some(Claim { cause: Cause::Collectives, stages: &[Cause::Decode], most, evidence })
 }
 
 pub(super) fn in_prefill(seen: &Seen<'_>) -> Option<Claim> {
     let group = |side| Group::find(side, seen.beside.exchanges, Role::Prefill);
     let (over, base) = (group(seen.over)?, group(seen.base)?);
-    let prompt = |side| value(side, "prompt_tokens.mean");
-    let (prompt, before) = (prompt(seen.over)?, prompt(seen.base)?);
-    let there = base.step_ms(before);
-    let (most, here) = beyond(seen, over.step_ms(prompt), there);
-    let what = format!("the prefill of {} tokens", significant(prompt));
-    (most > 0.0).then(|| Claim {
+    let (here, there) = (over.prefill_ms(seen.over)?, base.prefill_ms(seen.base)?);
+    let most = beyond(seen, here, there, seen.of.prefill_ms.unwrap_or(seen.of.first_ms))?;
+    Some(Claim {
         cause: Cause::Collectives,
         stages: &[Cause::Prefill, Cause::FirstToken],
         most,
-        evidence: evidence(&over, here, there, &what),
+        evidence: evidence(&over, here, there, "a prompt's prefill"),
     })
 }
