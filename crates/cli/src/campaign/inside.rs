@@ -1,7 +1,8 @@
 //! A run that is measured in a pod of its deployments' own cluster: sent there, waited for, fetched, taken down.
 //!
-//! **Invariants.** Whatever happens, the Job and all that it made is removed before this returns, or named. A run
-//! directory is only that of the pod once all of it came; until then it says what was known here.
+//! **Invariants.** Whatever happens, the Job and all that it made is removed before this returns, or named. A pod that has
+//! the only copy of its run is left, and named. A run directory is only that of the pod once all of it came; until then it
+//! says what was known here.
 
 use super::{Goal, Place, open, prepare};
 use crate::clock::WallClock;
@@ -26,16 +27,19 @@ use tokio::time::timeout;
 
 /// So much text goes with an experiment; a ConfigMap holds 1 MiB.
 const CARRIED_BYTES: usize = 900_000;
-/// How often a run directory is fetched before it is given up.
-const TRIES: u32 = 5;
-/// Between two tries.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long the pod stays for its run to be fetched.
+const LINGER: &str = "1h";
+/// A run directory that did not come in so long, which is less, is left there.
+const FETCH_WITHIN: Duration = Duration::from_secs(50 * 60);
+/// The shortest and the longest pause between two tries of that.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// What is left of the log once the run has ended takes so long to come at most.
 const REST_OF_LOG: Duration = Duration::from_secs(5);
 /// Where a run directory lies until all of it came, in the one that it becomes.
 const FETCHED: &str = "fetched.tmp";
 /// What all deployments of one Job must have in common.
-const COMMON: [&str; 4] = ["client_image", "context", "namespace", "results_pvc"];
+const COMMON: [&str; 6] =
+    ["client_image", "context", "env_secret", "hf_secret", "namespace", "results_pvc"];
 
 /// What came of a run in a pod.
 #[derive(Debug)]
@@ -97,15 +101,18 @@ pub(crate) async fn run(
         Err(error) => return Err(failed(writer, error.into())),
     };
     let came = measured(&mut client, &signals.1, writer.dir()).await;
+    if let Ok(Ended::Kept(failure)) = came {
+        return Err(failed(writer, failure));
+    }
     let left = client.remove().await;
-    told(&left);
+    told(&left, writer.dir());
     concluded(writer, came, left.is_clean())
 }
 
 /// What the pod does: the same command, and around it what waits until the run is fetched.
 fn words(run: &str, more: &[String]) -> Vec<String> {
     let place = experiment_path();
-    let around = ["scalebeam", "inside", "run", "--state", STATE, "--"];
+    let around = ["scalebeam", "inside", "run", "--state", STATE, "--linger", LINGER, "--"];
     let words = ["run", &place, "--out", RUNS, "--inside-as", run];
     let words = around.into_iter().chain(words).map(str::to_owned);
     words.chain(more.iter().cloned()).collect()
@@ -122,6 +129,8 @@ enum Ended {
     Itself(End, bool),
     /// It was given up before.
     Interrupted,
+    /// It could not be fetched, and is still there.
+    Kept(Failure),
 }
 
 async fn measured(
@@ -147,20 +156,20 @@ async fn measured(
         end = watched(client, asked) => end?,
         () = reached(asked, Asked::Twice) => return Ok(Ended::Interrupted),
     };
-    let is_fetched = tokio::select! {
-        fetched = fetched(client, dir) => fetched?,
-        () = reached(asked, Asked::Twice) => return Ok(Ended::Interrupted),
-    };
-    // It is removed in a moment anyway, and then waits no longer.
-    let _ = client.release().await;
-    Ok(Ended::Itself(end, is_fetched))
+    tokio::select! {
+        fetched = fetched(client, dir) => Ok(match fetched? {
+            Ok(is_fetched) => Ended::Itself(end, is_fetched),
+            Err(failure) => Ended::Kept(failure),
+        }),
+        () = reached(asked, Asked::Twice) => Ok(Ended::Interrupted),
+    }
 }
 
 /// Shows its log until the run has ended; asked once, has it end.
 async fn watched(client: &Client, asked: &watch::Receiver<Asked>) -> Result<End, Failure> {
     let say = |line: &str| printer::say(&format!("inside: {line}"));
     let mut log = Box::pin(client.follow(&say));
-    let mut ended = Box::pin(client.until_ended());
+    let mut ended = Box::pin(client.until_ended(&say));
     let (mut is_told, mut is_read) = (false, false);
     let end = loop {
         tokio::select! {
@@ -180,38 +189,74 @@ async fn watched(client: &Client, asked: &watch::Receiver<Asked>) -> Result<End,
     Ok(end)
 }
 
-/// Brings the run directory of the pod into `dir`; whether the pod had one.
-async fn fetched(client: &Client, dir: &Path) -> Result<bool, Failure> {
-    let place = dir.join(FETCHED);
+/// Brings the run directory of the pod into `dir`; whether the pod had one, or why it has it still.
+///
+/// # Errors
+/// When the pod is gone, and its run with it.
+async fn fetched(client: &Client, dir: &Path) -> Result<Result<bool, Failure>, Failure> {
     let mut why = String::new();
-    for _ in 0..TRIES {
-        // Of the try before.
-        let _ = std::fs::remove_dir_all(&place);
-        let to = place.clone();
-        let (came, said) = client.fetch(move |stream| unpack(stream, &to)).await?;
-        match came {
-            Some(Ok(0)) => return Ok(false),
-            Some(Ok(_)) => {
-                let moved = settle(&place, dir).and_then(|()| std::fs::remove_dir_all(&place));
-                let cannot = |e: io::Error| {
-                    Failure::internal(format!("cannot write {}: {e}", dir.display()))
-                };
-                return moved.map(|()| true).map_err(cannot);
-            }
-            Some(Err(error)) => why = chain(&error),
-            None => {}
+    if let Ok(came) = timeout(FETCH_WITHIN, until_fetched(client, dir, &mut why)).await {
+        return came.map(Ok);
+    }
+    Ok(Err(kept(client, dir, &why)))
+}
+
+fn kept(client: &Client, dir: &Path, why: &str) -> Failure {
+    let partly = dir.join(FETCHED);
+    let came = match partly.exists() {
+        true => format!("; what came of it is in {}", partly.display()),
+        false => String::new(),
+    };
+    let text = format!(
+        "the run inside of the cluster could not be fetched: {why}; pod {} keeps it, at {}, until \
+         {LINGER} after its end{came}",
+        client.pod(),
+        client.run_place()
+    );
+    Failure::deployment(text).hint(take_down(dir))
+}
+
+/// Tries until the run directory came whole; `why` is what went wrong last.
+async fn until_fetched(client: &Client, dir: &Path, why: &mut String) -> Result<bool, Failure> {
+    let mut pause = PAUSES.0;
+    loop {
+        match fetch(client, dir).await {
+            Ok(has_run) => return Ok(has_run),
+            Err(error) => *why = error,
         }
-        if let Some(said) = said {
-            why = format!("{why}; kubectl: {said}");
+        if let Some(error) = client.lost().await {
+            return Err(error.into());
         }
         printer::say(&format!("the run did not come whole, trying again: {why}"));
-        let _ = timeout(AGAIN_AFTER, pending::<()>()).await;
+        let _ = timeout(pause, pending::<()>()).await;
+        pause = pause.saturating_mul(2).min(PAUSES.1);
     }
-    let text = format!(
-        "the run inside of the cluster could not be fetched: {why}; what came of it is in {}",
-        place.display()
-    );
-    Err(Failure::deployment(text).hint("results_pvc in params keeps a run in the cluster, too"))
+}
+
+/// Fetches it once; whether the pod had one, or what went wrong.
+async fn fetch(client: &Client, dir: &Path) -> Result<bool, String> {
+    let place = dir.join(FETCHED);
+    // Of the try before.
+    let _ = std::fs::remove_dir_all(&place);
+    let to = place.clone();
+    let taken = client.fetch(move |stream| unpack(stream, &to)).await;
+    let (came, said) = taken.map_err(|error| chain(&error))?;
+    let why = match came {
+        Some(Ok(0)) => return Ok(false),
+        Some(Ok(_)) => {
+            let cannot = |e: io::Error| format!("cannot write {}: {e}", dir.display());
+            settle(&place, dir).map_err(cannot)?;
+            // Only empty folders are left of it.
+            let _ = std::fs::remove_dir_all(&place);
+            return Ok(true);
+        }
+        Some(Err(error)) => chain(&error),
+        None => "it was not taken".to_owned(),
+    };
+    Err(match said {
+        Some(said) => format!("{why}; kubectl: {said}"),
+        None => why,
+    })
 }
 
 /// Moves what was fetched to its place. The journal stays that of this side, which `down` goes by; the manifest comes
@@ -231,11 +276,16 @@ fn settle(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn told(left: &TeardownReport) {
+fn told(left: &TeardownReport, dir: &Path) {
     left.problems.iter().for_each(|problem| printer::say(problem));
-    if left.is_clean() {
-        printer::say("inside: the Job and all of it is gone");
+    match left.is_clean() {
+        true => printer::say("inside: the Job and all of it is gone"),
+        false => printer::say(&take_down(dir)),
     }
+}
+
+fn take_down(dir: &Path) -> String {
+    format!("take it down with: scalebeam down {}", dir.display())
 }
 
 /// What the run comes to, with everything removed that could be.
@@ -264,7 +314,7 @@ fn concluded(
             let _ = std::fs::remove_dir_all(dir.join(FETCHED));
             Came { dir, status: Status::Interrupted, is_fetched: false }
         }
-        Err(failure) => return Err(failed(writer, failure)),
+        Ok(Ended::Kept(failure)) | Err(failure) => return Err(failed(writer, failure)),
     };
     if !came.is_fetched {
         let (run, note) = match came.status {
@@ -274,9 +324,11 @@ fn concluded(
         writer.finish(run, Some(note.to_owned()))?;
     }
     match (came.status, is_clean) {
-        (Status::Ok | Status::ExpectationFailed | Status::NotTrustworthy, false) => {
-            Ok(Came { status: Status::Deployment, ..came })
-        }
+        // Something of it is still there, and may cost.
+        (
+            Status::Ok | Status::ExpectationFailed | Status::NotTrustworthy | Status::Interrupted,
+            false,
+        ) => Ok(Came { status: Status::Deployment, ..came }),
         _ => Ok(came),
     }
 }

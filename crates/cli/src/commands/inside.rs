@@ -2,8 +2,8 @@
 //! by `kubectl exec` from outside.
 //!
 //! **Invariants.** The pod lives until its run directory was fetched, and no longer than its span. Asked to end by the
-//! cluster, it has the run take down what it made, and hurries it before the grace is over. What is asked needs
-//! nothing in the image but this program.
+//! cluster, it has the run take down what it made, hurries it before the grace is over, and can be fetched for the rest of
+//! it. What is asked needs nothing in the image but this program.
 
 use super::{runtime, span};
 use crate::args::{InsideArgs, InsideCommand};
@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use scalebeam_fleet::inside::{End, LAST_LINE};
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{pack, write_atomically};
+use std::fs::File;
 use std::future::pending;
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -36,7 +38,10 @@ pub(super) fn run(args: &InsideArgs) -> Result<Status, Failure> {
         }
         InsideCommand::Wait { state, limit } => {
             let limit = span("--limit", limit)?;
-            let end = runtime(1)?.block_on(waited(&Folder(state.state.clone()), limit));
+            let folder = Folder(state.state.clone());
+            // Without it, it is only not waited for where the cluster wants it to end.
+            let _ = write_atomically(&folder.watched(), b"");
+            let end = runtime(1)?.block_on(waited(&folder, limit));
             printer::json(&end)?;
             Ok(Status::Ok)
         }
@@ -65,18 +70,33 @@ impl Folder {
         self.0.join("released")
     }
 
+    /// Somebody outside waits for the run.
+    fn watched(&self) -> PathBuf {
+        self.0.join("watched")
+    }
+
+    /// It was interrupted before.
+    fn stopped(&self) -> PathBuf {
+        self.0.join("stopped")
+    }
+
     /// How the run ended, once it has.
     fn ended(&self) -> Option<End> {
         serde_json::from_slice(&std::fs::read(self.end()).ok()?).ok()
     }
 
-    /// Interrupts the process around the run, which lives as long as the container does.
+    /// Interrupts the process around the run, which lives as long as the container does. Asked again, where the answer was
+    /// lost, it does so no second time: that would give up what is in flight.
     fn interrupt(&self) -> Result<Status, Failure> {
         let cannot = |why: String| Failure::internal(format!("cannot interrupt the run: {why}"));
         let text = std::fs::read_to_string(self.pid()).map_err(|e| cannot(e.to_string()))?;
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| cannot(format!("'{text}' is no pid")))?;
-        kill_process(pid, Signal::INT).map_err(|e| cannot(e.to_string()))?;
+        match File::create_new(self.stopped()) {
+            Ok(_) => kill_process(pid, Signal::INT).map_err(|e| cannot(e.to_string()))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(cannot(error.to_string())),
+        }
         Ok(Status::Ok)
     }
 }
@@ -98,10 +118,8 @@ async fn around(folder: &Folder, linger: Nanos, words: &[String]) -> Result<Stat
     let text = serde_json::to_vec(&end).map_err(|e| Failure::internal(e.to_string()))?;
     write_atomically(&folder.end(), &text)?;
     printer::say(LAST_LINE);
-    if !asked.is_ending {
-        // Over its span nobody will come any more.
-        let _ = timeout(linger.to_std(), asked.until_released(&folder.released())).await;
-    }
+    // Over its span nobody will come any more; the cluster's grace ends it before that.
+    let _ = timeout(linger.to_std(), asked.until_released(folder)).await;
     Ok(match end {
         End::Code(code) => Status::of_code(code).unwrap_or(Status::Internal),
         End::Signal(_) => Status::Internal,
@@ -149,12 +167,13 @@ impl Asked {
         }
     }
 
-    async fn until_released(&mut self, released: &Path) {
+    /// Where the cluster wants it to end and nobody ever came in, nobody will fetch it either.
+    async fn until_released(&mut self, folder: &Folder) {
         let mut tick = interval(LOOK_EVERY);
-        while !released.exists() {
+        while !folder.released().exists() && (!self.is_ending || folder.watched().exists()) {
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = self.terminate.recv() => return,
+                _ = self.terminate.recv() => self.is_ending = true,
             }
         }
     }
@@ -194,4 +213,41 @@ fn printed(dir: &Path) -> Result<Status, Failure> {
     });
     packed?;
     Ok(Status::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder(dir.path().to_owned());
+        (dir, folder)
+    }
+
+    /// One Ctrl-C whose answer was lost is asked again, and must not become two.
+    #[test]
+    fn it_is_interrupted_once_however_often_it_is_asked() {
+        let (_dir, folder) = folder();
+        assert!(folder.interrupt().is_err(), "nobody knows its pid yet");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        std::fs::write(folder.pid(), child.id().to_string()).unwrap();
+        assert_eq!(folder.interrupt().unwrap(), Status::Ok);
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
+        assert_eq!(folder.interrupt().unwrap(), Status::Ok, "a signal would find nobody");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_to_end_stays_for_who_came_before_until_it_is_released() {
+        let (_dir, folder) = folder();
+        let mut asked = Asked::watch().unwrap();
+        let short = Duration::from_millis(500);
+        assert!(timeout(short, asked.until_released(&folder)).await.is_err());
+        asked.is_ending = true;
+        asked.until_released(&folder).await;
+        std::fs::write(folder.watched(), "").unwrap();
+        assert!(timeout(short, asked.until_released(&folder)).await.is_err());
+        std::fs::write(folder.released(), "").unwrap();
+        asked.until_released(&folder).await;
+    }
 }

@@ -14,6 +14,7 @@ use scalebeam_model::units::Nanos;
 use scalebeam_model::workload::{Source, Talk, Workload};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 /// Where the experiment is in the pod.
 const EXPERIMENT: &str = "experiment.toml";
@@ -65,14 +66,20 @@ pub struct Inside<'a> {
     pub files: &'a BTreeMap<String, String>,
 }
 
-/// Files that the loads of `deployments` read, by their names in the experiment.
+/// Files that the loads of `deployments` read, by their paths from the experiment: `./` says nothing of where they are.
 pub fn files_read(plan: &Plan, deployments: &[&DeploymentPlan]) -> BTreeSet<String> {
     let is_mine = |name: &str| deployments.iter().any(|d| d.name == name);
     let mut files: BTreeSet<String> = plan.model.tokenizer.iter().cloned().collect();
     for point in plan.every_point().filter(|p| is_mine(&p.deployment)) {
         add_files(&point.workload, &mut files);
     }
-    files
+    files.iter().map(|name| plain(name)).collect()
+}
+
+/// `path` without any `./`.
+fn plain(path: &str) -> String {
+    let parts = Path::new(path).components().filter(|part| *part != Component::CurDir);
+    parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
 fn add_files(workload: &Workload, files: &mut BTreeSet<String>) {

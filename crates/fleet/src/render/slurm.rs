@@ -116,11 +116,16 @@ ray_has() {
 "#;
 
 /// What processes write on a node lies in one folder of the job there, which goes with the last of them that has one.
-/// NAME TEXT .. -- COMMAND: the texts are files that it reads. A signal to a step reaches this shell too, which clears up
-/// after its command.
+/// NAME TEXT .. -- COMMAND: the texts are files that it reads. The name of the folder can be foretold, so one that somebody
+/// else made is refused. A signal to a step reaches this shell too, which clears up after its command.
 pub(super) const SCRATCH: &str = r#"scratch_name=${SLURM_JOB_NAME##*-}
 export SCALEBEAM_SCRATCH=/tmp/sb-${scratch_name:0:12}-$SLURM_JOB_ID
 in_scratch='steps=$SCALEBEAM_SCRATCH/.steps mine=$SCALEBEAM_SCRATCH/.steps/$SLURM_STEP_ID
+mkdir -m 700 "$SCALEBEAM_SCRATCH" 2>/dev/null
+if [[ ! -O $SCALEBEAM_SCRATCH || -L $SCALEBEAM_SCRATCH ]]; then
+  echo "$SCALEBEAM_SCRATCH cannot be made, or is not ours" >&2
+  exit 1
+fi
 (umask 077; mkdir -p "$mine") || exit
 while [[ $1 != -- ]]; do printf %s "$2" >"$SCALEBEAM_SCRATCH/$1" || exit; shift 2; done
 shift
@@ -194,6 +199,9 @@ fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
         let hint = "leave image out: containers of one node share no folder";
         return Err(subject.cannot("what its processes write is not rendered in containers", hint));
     }
+    if let Some(refused) = too_small(subject) {
+        return Err(refused);
+    }
     match spanned(d).into_iter().find(|host| !has_address(subject, host)) {
         Some(host) => Err(subject.cannot(
             format!("it spans nodes, and host {host} has no address"),
@@ -201,6 +209,28 @@ fn check(subject: &Subject<'_>) -> Result<(), RenderError> {
         )),
         None => Ok(()),
     }
+}
+
+/// Slurm gives every node of a job as many GPUs: a host that has fewer makes a job that never begins.
+fn too_small(subject: &Subject<'_>) -> Option<RenderError> {
+    let d = subject.deployment;
+    if d.instances.iter().all(|i| i.place.is_empty()) {
+        return None;
+    }
+    let each = gpus_per_node(subject);
+    let is_of_it = |host: &str| d.processes.iter().any(|p| p.host == host);
+    let mut hosts = subject.plan.hosts.iter().filter(|host| is_of_it(&host.name));
+    let host = hosts.find(|host| u64::from(host.gpus) < each)?;
+    let has_instance = d.instances.iter().flat_map(|i| &i.place).any(|p| p.host == host.name);
+    let hint = match has_instance {
+        true => "place instances on as many GPUs of each node, from 0 on",
+        false => "put infra on a node with GPUs, such as that of an instance",
+    };
+    let reason = format!(
+        "a job of Slurm has {each} GPUs on each of its nodes, and host {} has {}",
+        host.name, host.gpus
+    );
+    Some(subject.cannot(reason, hint))
 }
 
 /// Hosts whose processes talk to those of others, so that each must have an address that the others reach.

@@ -524,6 +524,48 @@ fn a_step_that_is_told_to_end_ends_with_the_status_of_its_command_and_clears_up(
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// Its name can be foretold, and `/tmp` is everybody's.
+#[test]
+fn a_folder_that_somebody_else_made_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("sb-0123456789ab-17")).unwrap();
+    let ran = in_scratch(dir.path(), &step(0, "echo begun"));
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(ran.stdout.is_empty(), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("is not ours"), "{ran:?}");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+/// Slurm gives each node of a job the same, so nothing may be on one that has less.
+#[test]
+fn a_host_of_a_job_with_too_few_gpus_is_refused() {
+    let hosts = "[host.a]\ngpus = 8\naddr = \"10.0.0.1\"\n[host.c]\naddr = \"10.0.0.3\"\n";
+    let refused = |engine: &str| {
+        let deploy = format!(
+            "platform = \"slurm\"\nengine = \"{engine}\"\nplace = [\"a:1\"]\n\
+             infra = {{ host = \"c\", etcd = 2379, nats = 4222, frontend = 8000 }}"
+        );
+        let plan = planned_on(hosts, &deploy);
+        render(&plan).err().map(|e| format!("{e}; {}", e.hint))
+    };
+    let said = refused("dynamo-vllm").unwrap();
+    for words in ["2 GPUs on each of its nodes, and host c has 0", "put infra on a node with GPUs"]
+    {
+        assert!(said.contains(words), "no {words}: {said}");
+    }
+    assert_eq!(refused("dynamo-mocker"), None, "it needs none");
+}
+
+/// In a pod files lie where the experiment finds them, under paths without detours.
+#[test]
+fn files_beside_an_experiment_may_be_named_with_a_dot() {
+    let mut plan = planned("platform = \"k8s\"\nengine = \"vllm\"\nversion = \"1\"");
+    plan.model.tokenizer = Some("./a/./tokenizer.json".to_owned());
+    let files = super::files_read(&plan, &[&plan.deployments[0]]);
+    assert_eq!(files.into_iter().collect::<Vec<_>>(), ["a/tokenizer.json"]);
+}
+
 /// Kubernetes lets nobody give rights that he does not have.
 #[test]
 fn a_client_of_a_pool_may_do_what_it_lets_the_picker_do() {

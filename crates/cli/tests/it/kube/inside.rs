@@ -316,6 +316,23 @@ fn a_run_that_is_killed_in_its_pod_is_fetched_as_far_as_it_came() {
     assert_eq!(report.json()["incomplete"], true, "{report:#?}");
 }
 
+/// As where its node is drained: it has its grace, in which its run ends and is fetched.
+#[test]
+#[ignore = "needs root and kubectl: run by ci/test"]
+fn a_run_whose_pod_somebody_deletes_is_fetched_within_its_grace() {
+    let site = Site::new(PARAMS);
+    let run = site.under_load();
+    let pod = site.pod().unwrap();
+    let job = pod.rsplit_once('-').unwrap().0;
+    site.kubectl(&["delete", "jobs", job, "--wait=false"]).expect_code(0);
+    let said = Said::from(run.wait_with_output().unwrap()).expect_code(130);
+    site.nothing_left();
+    let dir = site.cluster.lab.run_dir();
+    let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
+    assert!(manifest.contains("\"interrupted\""), "{manifest}");
+    assert!(dir.join("points/one/l/c2/1/requests.open.jsonl").is_file(), "{said:#?}");
+}
+
 /// An experiment with these deployments, each with its platform and parameters.
 fn refused(deployments: &[(&str, &str)]) -> Said {
     let mut text = "schema = 1\nname = \"lab\"\n[model]\nid = \"m\"\n".to_owned();
@@ -337,6 +354,7 @@ fn what_one_job_cannot_measure_is_refused_with_its_key() {
     let image = "client_image = \"i\"";
     let (bare, here) = (on("cpus = 4"), on(image));
     let elsewhere = on(&format!("{image}, context = \"other\""));
+    let keyed = on(&format!("{image}, env_secret = \"keys\""));
     let local =
         "platform = \"local\"\nengine = \"emulated\"\nparams = { ttft = \"1ms\", itl = \"1ms\" }";
     for (deployments, key, said_of, hint) in [
@@ -350,6 +368,12 @@ fn what_one_job_cannot_measure_is_refused_with_its_key() {
             [("a", here.as_str()), ("b", elsewhere.as_str())],
             "deploy[1].params.context",
             "context of 'b' is 'other', of 'a' none",
+            "--deploy",
+        ),
+        (
+            [("a", here.as_str()), ("b", keyed.as_str())],
+            "deploy[1].params.env_secret",
+            "env_secret of 'b' is 'keys', of 'a' none",
             "--deploy",
         ),
         (

@@ -305,8 +305,10 @@ async fn known_kinds(site: &Site, claim: &Claim) -> Result<String, ToolError> {
     Ok(joined(&known))
 }
 
-/// Deletes a Job and waits for its pod: that takes down what it made, and needs its account until then.
+/// Deletes a Job and waits for its pod: that takes down what it made, and needs its account until then. Nobody will fetch
+/// anything of it any more.
 async fn end_job(site: &Site, selector: &str, limit: Duration) -> Result<(), ToolError> {
+    client::release(site, selector).await;
     let job = full_name(JOB);
     site.delete(&job, selector).await?;
     let is_gone = || async { Ok(site.names(&job, selector).await?.is_empty()) };

@@ -12,6 +12,7 @@ use super::objects::Pod;
 use super::pods::{self, IMAGE_HINT, Standing, Trouble};
 use super::{CONTEXT, End, NAMESPACE, ended, scope_of, selector, submit, takes};
 use crate::error::FleetError;
+use crate::host::end_group;
 use crate::journal::{Claim, Event, Journal};
 use crate::render::client::{CONTAINER, Inside, PROGRAM, RUNS, STATE, grace, job};
 use crate::teardown::{Claimed, TeardownReport, remove_claims};
@@ -20,8 +21,10 @@ use scalebeam_model::plan::{DeploymentPlan, run_object_name};
 use scalebeam_model::units::Nanos;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::MissedTickBehavior;
@@ -42,6 +45,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const GONE_AFTER: u32 = 2;
 /// How often a question is asked before its answer is given up.
 const TRIES: u32 = 3;
+/// A stream of which nothing comes for so long is dead, whatever its connection says.
+const SILENT_AFTER: Duration = Duration::from_secs(60);
+/// So long a pod that is to be deleted is told that nothing of it is needed.
+const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a container that was ended for want of memory is told of.
 const OUT_OF_MEMORY: &str = "OOMKilled";
@@ -49,6 +56,7 @@ const MEMORY_HINT: &str = "it was ended for want of memory: see the limits of th
      flight";
 const CLIENT_IMAGE_HINT: &str = "its image cannot be pulled: check `client_image` in params, and that the namespace \
      has the registry's pull secret";
+const DELETED_HINT: &str = "see who deletes pods in that namespace, and what became of its node";
 const PROGRAM_HINT: &str = "`client_image` must have scalebeam and kubectl on its PATH";
 
 /// What is to be measured inside of a cluster, and by which run.
@@ -91,6 +99,8 @@ pub struct InsideClient {
 enum Stand {
     Waiting(End),
     Running(String),
+    /// Somebody deletes it, and it has not ended yet.
+    Leaving(End),
     Over(End),
 }
 
@@ -161,7 +171,7 @@ impl InsideClient {
                     self.pod = pod;
                     return Ok(());
                 }
-                Ok(Stand::Over(end)) => return Err(over(end)),
+                Ok(Stand::Over(end) | Stand::Leaving(end)) => return Err(over(end)),
                 Ok(Stand::Waiting(end)) => {
                     unanswered = Unanswered::default();
                     end
@@ -197,12 +207,11 @@ impl InsideClient {
             let hint = advice(&trouble);
             return Stand::Over(ended(&self.site, &trouble).await.hint(hint));
         }
-        if pod.metadata.deletion_timestamp.is_some() {
-            let hint = "see who deletes pods in that namespace, and what became of its node";
-            return Stand::Over(End::new(format!("pod {name} is being deleted")).hint(hint));
-        }
         match (pod.status.phase.as_str(), pods::standing(pod)) {
             ("Succeeded", _) => Stand::Over(End::new(format!("pod {name} has ended"))),
+            _ if pod.metadata.deletion_timestamp.is_some() => {
+                Stand::Leaving(End::new(format!("pod {name} is being deleted")).hint(DELETED_HINT))
+            }
             ("Running", _) => Stand::Running(name.clone()),
             (_, Standing::Waiting(what)) => {
                 Stand::Waiting(End::new(format!("{name}: {what}")).hint(hint(&what)))
@@ -211,54 +220,64 @@ impl InsideClient {
         }
     }
 
-    /// Waits until the run in the pod has ended.
+    /// Waits until the run in the pod has ended; `say` is told where somebody deletes the pod.
     ///
     /// # Errors
     /// When the pod came to its end before, or the cluster cannot be asked any more.
-    pub async fn until_ended(&self) -> Result<InsideEnd, FleetError> {
+    pub async fn until_ended(
+        &self,
+        say: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<InsideEnd, FleetError> {
         tokio::select! {
             end = self.until_told() => end,
-            end = self.until_gone() => Err(over(end)),
+            end = self.until_gone(say) => Err(over(end)),
         }
     }
 
     async fn until_told(&self) -> Result<InsideEnd, FleetError> {
         let mut unanswered = Unanswered::default();
+        let mut was_answered = false;
         loop {
             let told = self.ask(&["wait", "--limit", WAIT], WAIT_WITHIN).await;
             let error = match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
                 Ok(Ok(Some(end))) => return Ok(end),
                 Ok(Ok(None)) => {
-                    unanswered = Unanswered::default();
+                    (unanswered, was_answered) = (Unanswered::default(), true);
                     continue;
                 }
                 Ok(Err(error)) => ToolError::Unclear { program: KUBECTL, said: error.to_string() },
                 Err(error) => error,
             };
             // Whether there is still a pod to ask is looked at beside this.
-            if is_denied(&error) || unanswered.for_long(self.clock.as_ref()) {
+            // Who was let in once has the right: a refusal then is of a moment, like any other.
+            let is_final = !was_answered && is_denied(&error);
+            if is_final || unanswered.for_long(self.clock.as_ref()) {
                 return Err(failed(&error));
             }
             pause(AGAIN_AFTER).await;
         }
     }
 
-    async fn until_gone(&self) -> End {
+    /// One that is only being deleted has its grace, in which its run ends and can be fetched.
+    async fn until_gone(&self, say: &(dyn Fn(&str) + Send + Sync)) -> End {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = Unanswered::default();
-        let mut missed = 0;
+        let (mut missed, mut is_said) = (0, false);
         loop {
             tick.tick().await;
             match self.stand().await {
                 Ok(Stand::Over(end)) => return end,
                 Ok(Stand::Running(_)) => (missed, unanswered) = (0, Unanswered::default()),
-                Ok(Stand::Waiting(_)) if missed + 1 < GONE_AFTER => missed += 1,
-                Ok(Stand::Waiting(_)) => {
-                    let hint =
-                        "see who deletes pods in that namespace, and what became of its node";
-                    return End::new(format!("pod {} is not there any more", self.pod)).hint(hint);
+                Ok(Stand::Leaving(end)) => {
+                    (missed, unanswered) = (0, Unanswered::default());
+                    if !is_said {
+                        is_said = true;
+                        say(&format!("{}: waiting for its run to end", end.reason));
+                    }
                 }
+                Ok(Stand::Waiting(_)) if missed + 1 < GONE_AFTER => missed += 1,
+                Ok(Stand::Waiting(_)) => return self.vanished(),
                 Err(error) if unanswered.for_long(self.clock.as_ref()) => {
                     let text = format!("it was lost for {LOST_AFTER}: {error}");
                     return End::new(text).hint(hint(&error.to_string()));
@@ -266,6 +285,22 @@ impl InsideClient {
                 Err(_) => {}
             }
         }
+    }
+
+    fn vanished(&self) -> End {
+        End::new(format!("pod {} is not there any more", self.pod)).hint(DELETED_HINT)
+    }
+
+    /// Why nothing can be fetched from its pod ever again; nothing where it is there, or nobody knows.
+    pub async fn lost(&self) -> Option<FleetError> {
+        for _ in 0..GONE_AFTER {
+            match self.stand().await {
+                Ok(Stand::Over(end)) => return Some(over(end)),
+                Ok(Stand::Waiting(_)) => pause(LOOK_EVERY).await,
+                Ok(Stand::Running(_) | Stand::Leaving(_)) | Err(_) => return None,
+            }
+        }
+        Some(over(self.vanished()))
     }
 
     /// Gives each line of its log to `say`, until the last one.
@@ -299,21 +334,9 @@ impl InsideClient {
     /// # Errors
     /// When the pod cannot be asked.
     pub async fn stop(&self) -> Result<(), FleetError> {
-        self.told("stop").await
-    }
-
-    /// Tells the pod that nothing of it is needed any more.
-    ///
-    /// # Errors
-    /// When the pod cannot be asked.
-    pub async fn release(&self) -> Result<(), FleetError> {
-        self.told("release").await
-    }
-
-    async fn told(&self, word: &str) -> Result<(), FleetError> {
         let mut tries = 1;
         loop {
-            match self.ask(&[word], ANSWER_WITHIN).await {
+            match self.ask(&["stop"], ANSWER_WITHIN).await {
                 Ok(_) => return Ok(()),
                 Err(error) if tries == TRIES => return Err(failed(&error)),
                 Err(_) => pause(AGAIN_AFTER).await,
@@ -323,25 +346,44 @@ impl InsideClient {
     }
 
     /// Gives the packed run directory of the pod to `take`, as a stream; what came of that, and what kubectl said where
-    /// it failed.
+    /// it failed. A stream that falls silent is ended.
     ///
     /// # Errors
     /// When kubectl cannot be started.
     pub async fn fetch<T: Send + 'static>(
         &self,
-        take: impl FnOnce(File) -> T + Send + 'static,
+        take: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> Result<(Option<T>, Option<String>), FleetError> {
-        let place = format!("{RUNS}/{}", self.claim.run);
+        let place = self.run_place();
         let words = [PROGRAM, "inside", "pack", &place];
         let call = Call::new(KUBECTL).args(self.site.exec(&self.pod, CONTAINER, &words));
         let cannot = |source| failed(&ToolError::Start { program: KUBECTL, source });
         let mut child = call.stream().map_err(|e| failed(&e))?;
+        let leader = child.id();
         let Some(out) = child.stdout.take() else { return Ok((None, None)) };
         let out = File::from(out.into_owned_fd().map_err(cannot)?);
+        let came = Arc::new(AtomicU64::new(0));
+        let out = Box::new(Counted { inner: out, came: Arc::clone(&came) });
         let taking = tokio::task::spawn_blocking(move || take(out));
-        let done = child.wait_with_output().await.map_err(cannot)?;
-        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        let mut done = std::pin::pin!(child.wait_with_output());
+        let (done, is_silent) = tokio::select! {
+            done = &mut done => (done, false),
+            () = until_silent(&came) => {
+                end_group(leader);
+                (done.await, true)
+            }
+        };
+        let done = done.map_err(cannot)?;
+        let said = match is_silent {
+            true => format!("nothing came for {} s", SILENT_AFTER.as_secs()),
+            false => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        };
         Ok((taking.await.ok(), (!done.status.success()).then_some(said)))
+    }
+
+    /// Where the run directory is in the pod.
+    pub fn run_place(&self) -> String {
+        format!("{RUNS}/{}", self.claim.run)
     }
 
     async fn ask(&self, words: &[&str], limit: Duration) -> Result<String, ToolError> {
@@ -361,6 +403,44 @@ impl InsideClient {
             std::iter::once(self.claim).chain(self.within).map(claimed).collect();
         remove_claims(&all, Some(&self.journal), &mut report).await;
         report
+    }
+}
+
+/// Counts what is read, so that somebody else sees whether anything comes.
+struct Counted<R> {
+    inner: R,
+    came: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.came.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Returns once `came` has not grown for a while.
+async fn until_silent(came: &AtomicU64) {
+    let mut before = None;
+    loop {
+        let now = Some(came.load(Ordering::Relaxed));
+        if now == before {
+            return;
+        }
+        before = now;
+        pause(SILENT_AFTER).await;
+    }
+}
+
+/// Tells the pod that `selector` finds, where it runs, that nothing of it is needed any more: it ends with its run then, and
+/// only where it cannot be told with its grace.
+pub(super) async fn release(site: &Site, selector: &str) {
+    let words = [PROGRAM, "inside", "release", "--state", STATE];
+    let pods = site.pods(selector).await.unwrap_or_default();
+    for pod in pods.iter().filter(|pod| pod.status.phase == "Running") {
+        let call = site.exec(&pod.metadata.name, CONTAINER, &words);
+        let _ = Call::new(KUBECTL).args(call).ask(RELEASE_WITHIN).await;
     }
 }
 
