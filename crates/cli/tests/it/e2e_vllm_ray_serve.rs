@@ -83,7 +83,7 @@ fn prefill_and_decode_are_two_deployments_of_one_application() {
 /// Both pools on hosts that are reached by ssh: raylets join over the network between them, and blocks move there. An
 /// engine takes the first raylet among the processes of its machine for its own, so hosts have processes of their own.
 #[test]
-#[ignore = "needs a real vLLM with Ray Serve and NIXL, root, ip and sshd; ci/test --all runs it"]
+#[ignore = "needs a real vLLM with Ray Serve and NIXL, root, ip and sshd; ci/test --everything runs it"]
 fn over_two_ssh_hosts_prefill_and_decode_are_one_application() {
     let hosts = Hosts::apart(&["a", "b"]);
     let text = example()
