@@ -23,6 +23,16 @@ pub const FILE: &str = "journal.jsonl";
 /// Name of the journal of a scalebeam that measured the run inside of a cluster, beside that of the one outside.
 pub const INSIDE: &str = "journal.inside.jsonl";
 
+/// What was written by who measured the run in `run_dir`, which may have been inside of a cluster. What `down` goes by is
+/// [`FILE`] always.
+///
+/// # Errors
+/// As [`read`].
+pub fn of_measurement(run_dir: &Path) -> Result<Contents, FleetError> {
+    let inside = run_dir.join(INSIDE);
+    read(&if inside.exists() { inside } else { run_dir.join(FILE) })
+}
+
 /// In which order a process is taken down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -377,6 +387,19 @@ mod tests {
 
     fn note(text: &str) -> Event {
         Event::Note { text: text.into() }
+    }
+
+    /// What ended inside of a cluster is in the journal that came from there.
+    #[test]
+    fn who_measured_a_run_has_written_the_journal_that_tells_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+        for (name, text) in [(FILE, "outside"), (INSIDE, "inside")] {
+            let journal = Journal::open(&dir.path().join(name), clock.clone()).unwrap();
+            journal.write(note(text)).unwrap();
+            let told = of_measurement(dir.path()).unwrap();
+            assert_eq!(told.entries[0].event, note(text));
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use scalebeam_model::ran::ran;
 use scalebeam_model::results::{ExpectResult, Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
-use scalebeam_record::layout;
 use scalebeam_record::{
     RunReader, RunStatus, read_doctor, read_fingerprint, read_floor, write_results,
 };
@@ -200,7 +199,7 @@ fn results(
 
 /// Trials that the journal says were measured. It was written for `down`: one that cannot be read says nothing here.
 fn ended(reader: &RunReader) -> BTreeSet<(String, u32)> {
-    let journal = journal::read(&reader.dir().join(layout::JOURNAL)).unwrap_or_default();
+    let journal = journal::of_measurement(reader.dir()).unwrap_or_default();
     let trial = |entry: Entry| match entry.event {
         Event::TrialEnded { point, trial } => Some((point, trial)),
         _ => None,

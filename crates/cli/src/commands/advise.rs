@@ -142,10 +142,7 @@ impl<'a> Measured<'a> {
         let reader = &opened.reader;
         let points = outcome::measured(reader)?;
         let results = outcome::analysed(reader, &points, &[])?;
-        // Of a run that was measured inside of a cluster, the one of who measured it.
-        let inside = reader.dir().join(journal::INSIDE);
-        let own = reader.dir().join(journal::FILE);
-        let journal = journal::read(if inside.exists() { &inside } else { &own })?;
+        let journal = journal::of_measurement(reader.dir())?;
         Ok(Self { opened, points, results, bring_up: bring_up(&journal.entries) })
     }
 
