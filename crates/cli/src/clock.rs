@@ -4,6 +4,7 @@ use rustix::time::{ClockId, clock_gettime};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::units::Nanos;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `CLOCK_MONOTONIC`: comparable between processes of one machine, never set back.
 #[derive(Debug)]
@@ -13,6 +14,12 @@ impl WallClock {
     pub(crate) fn shared() -> Arc<dyn Clock> {
         Arc::new(Self)
     }
+}
+
+/// Waits about `span`: for looking again, and not for pacing.
+pub(crate) async fn pause(span: Duration) {
+    // Never done: the time-out is the pause.
+    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
 }
 
 fn read(id: ClockId) -> Nanos {

@@ -2,7 +2,7 @@
 //! numbers are not ours.
 
 use crate::number::{ABSENT, plain};
-use crate::table::Grid;
+use crate::table::{Grid, some_of};
 use crate::text::{draw_grid, item, line};
 use scalebeam_model::import::{ImportedFile, ImportedPoint};
 use scalebeam_model::trust::TrustLevel;
@@ -78,9 +78,7 @@ fn named(places: &[&String]) -> String {
         place.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned()
     };
     let names: BTreeSet<String> = places.iter().map(first).collect();
-    let more = names.len().saturating_sub(NAMES);
-    let told: Vec<String> = names.into_iter().take(NAMES).collect();
-    if more == 0 { told.join(", ") } else { format!("{} and {more} more", told.join(", ")) }
+    some_of(&names.into_iter().collect::<Vec<_>>(), NAMES)
 }
 
 fn grid(file: &ImportedFile) -> Grid {

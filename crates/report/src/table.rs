@@ -257,6 +257,15 @@ pub(crate) fn absences(results: &Results, plan: &Plan, metrics: &[Named]) -> Vec
     all.into_iter().map(row).chain(unrecorded(results)).collect()
 }
 
+/// The first `most` of `names`, and how many more there are.
+pub(crate) fn some_of(names: &[String], most: usize) -> String {
+    let named = names[..names.len().min(most)].join(", ");
+    match names.len().saturating_sub(most) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// How many points of a deployment are named.
 const NAMED_POINTS: usize = 6;
 
@@ -274,10 +283,8 @@ fn unrecorded(results: &Results) -> Vec<(String, String)> {
         }
     }
     let row = |(why, name, places): (&str, &str, Vec<String>)| {
-        let more = places.len().saturating_sub(NAMED_POINTS);
-        let named = places.into_iter().take(NAMED_POINTS).collect::<Vec<_>>().join(", ");
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (why.to_owned(), format!("everything of {name} under {named}{more}"))
+        let named = some_of(&places, NAMED_POINTS);
+        (why.to_owned(), format!("everything of {name} under {named}"))
     };
     all.into_iter().map(row).collect()
 }

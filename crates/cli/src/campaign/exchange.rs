@@ -139,7 +139,7 @@ fn rdma_gbps(print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
     hosts.iter().filter_map(of).reduce(f64::min)
 }
 
-/// `2 all-reduces a layer over 8 ranks on 2 nodes of 100 Gbit/s by TCP and 1 hop between stages`
+/// `2 all-reduces a layer over 8 ranks and hops between 2 stages on 2 nodes of 100 Gbit/s by TCP`
 fn words(config: &EmulatedConfig) -> String {
     let nodes = match (config.nodes, config.inter_node) {
         (1, _) => "on one node".to_owned(),

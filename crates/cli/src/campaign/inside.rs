@@ -5,7 +5,7 @@
 //! says what was known here.
 
 use super::{Goal, Place, open, prepare};
-use crate::clock::WallClock;
+use crate::clock::{WallClock, pause};
 use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, reached};
@@ -17,7 +17,6 @@ use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use scalebeam_model::spec::{Diagnostics, Problem};
 use scalebeam_record::{RunStatus, RunWriter, layout, unpack};
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -218,7 +217,7 @@ fn kept(client: &Client, dir: &Path, why: &str) -> Failure {
 
 /// Tries until the run directory came whole; `why` is what went wrong last.
 async fn until_fetched(client: &Client, dir: &Path, why: &mut String) -> Result<bool, Failure> {
-    let mut pause = PAUSES.0;
+    let mut span = PAUSES.0;
     loop {
         match fetch(client, dir).await {
             Ok(has_run) => return Ok(has_run),
@@ -228,8 +227,8 @@ async fn until_fetched(client: &Client, dir: &Path, why: &mut String) -> Result<
             return Err(error.into());
         }
         printer::say(&format!("the run did not come whole, trying again: {why}"));
-        let _ = timeout(pause, pending::<()>()).await;
-        pause = pause.saturating_mul(2).min(PAUSES.1);
+        pause(span).await;
+        span = span.saturating_mul(2).min(PAUSES.1);
     }
 }
 

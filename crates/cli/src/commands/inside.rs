@@ -7,6 +7,7 @@
 
 use super::{runtime, span};
 use crate::args::{InsideArgs, InsideCommand};
+use crate::clock::pause;
 use crate::exit::{Failure, Status};
 use crate::printer;
 use rustix::process::{Pid, Signal, kill_process};
@@ -157,7 +158,7 @@ impl Asked {
                 _ = self.terminate.recv() => {
                     self.is_ending = true;
                     pass_on(child, Signal::TERM);
-                    hurry = Box::pin(after(HURRIED_AFTER));
+                    hurry = Box::pin(pause(HURRIED_AFTER));
                 }
                 () = &mut hurry => {
                     pass_on(child, Signal::TERM);
@@ -185,10 +186,6 @@ fn pass_on(child: &Child, signal: Signal) {
         // Gone already: its end is about to be seen.
         let _ = kill_process(pid, signal);
     }
-}
-
-async fn after(span: Duration) {
-    let _ = timeout(span, pending::<()>()).await;
 }
 
 async fn waited(folder: &Folder, limit: Nanos) -> Option<End> {

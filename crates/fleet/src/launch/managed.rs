@@ -370,6 +370,12 @@ impl Manager {
     }
 }
 
+/// Waits about `span`: for looking again, and not for pacing.
+async fn pause(span: Duration) {
+    // Never done: the time-out is the pause.
+    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
+}
+
 /// Asks every so often until `is_gone`, for `limit` at most; whether it came to that. A platform that does not
 /// answer once may answer the next time.
 ///

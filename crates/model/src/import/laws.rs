@@ -133,8 +133,7 @@ fn over_time(point: &ImportedPoint) -> Option<String> {
     let counts = [("rps", point.completed?, "requests"), ("output_tps", produced, "tokens")];
     counts.into_iter().find_map(|(rate, count, what)| {
         let (rate, by_time) = (point.single(rate)?, count / wall);
-        let grain = ROUNDED / rate + ROUNDED / wall;
-        ((rate / by_time - 1.0).abs() > NEARLY + grain).then(|| {
+        differ(rate, by_time, wall).then(|| {
             format!(
                 "{} {what}/s, and {count} {what} in {} s are {}",
                 significant(rate),
@@ -149,9 +148,7 @@ fn tokens_of_requests(point: &ImportedPoint) -> Option<String> {
     let (tokens, requests) = (point.single("output_tps")?, point.single("rps")?);
     let length = point.value("output_tokens", "mean")?;
     let by_requests = requests * length;
-    // A tool that writes two decimals rounds a small rate away.
-    let grain = ROUNDED / requests + ROUNDED / tokens;
-    ((tokens / by_requests - 1.0).abs() > NEARLY + grain).then(|| {
+    differ(tokens, by_requests, requests).then(|| {
         format!(
             "{} tokens/s, and {} requests/s of {} tokens are {}",
             significant(tokens),
@@ -160,6 +157,12 @@ fn tokens_of_requests(point: &ImportedPoint) -> Option<String> {
             significant(by_requests)
         )
     })
+}
+
+/// Whether `rate` is not what was computed of `factor`. A tool that writes two decimals rounds small ones away.
+fn differ(rate: f64, computed: f64, factor: f64) -> bool {
+    let grain = ROUNDED / rate + ROUNDED / factor;
+    (rate / computed - 1.0).abs() > NEARLY + grain
 }
 
 fn skewed(point: &ImportedPoint) -> Option<String> {

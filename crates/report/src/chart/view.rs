@@ -5,7 +5,7 @@ use super::scene::shortened;
 use crate::metric::{self, Better, Named};
 use crate::number::{self, ABSENT};
 use crate::spec::ReportSpec;
-use crate::table::first_line;
+use crate::table::{first_line, some_of};
 use scalebeam_model::distinct::distinct;
 use scalebeam_model::plan::{Mode, Plan};
 use scalebeam_model::results::{PointResult, Results};
@@ -260,10 +260,7 @@ impl<'a> View<'a> {
             }
         }
         let note = |(why, list): (String, Vec<String>)| {
-            let more = list.len().saturating_sub(MAX_NAMED);
-            let named = list[..list.len().min(MAX_NAMED)].join(", ");
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{ABSENT} ({why}): {named}{more}")
+            format!("{ABSENT} ({why}): {}", some_of(&list, MAX_NAMED))
         };
         reasons.into_iter().map(note).collect()
     }

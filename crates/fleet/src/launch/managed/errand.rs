@@ -5,7 +5,7 @@
 //! ended where scalebeam was killed while it was at work, since it would finish after the teardown.
 
 use super::tool::{Call, ToolError};
-use super::{End, Look};
+use super::{End, Look, pause};
 use crate::journal::Claim;
 use crate::launch::log::{SHOWN_LINES, tail};
 use crate::process::{self, DIR_MARKER, Identity, Mark, Member, PROCESS_MARKER, RUN_MARKER};
@@ -104,7 +104,7 @@ pub(super) async fn state(claim: &Claim) -> Errand {
         return Errand::Busy(said(claim, 1).pop().unwrap_or_default());
     }
     // Between its end and the record of it there is a moment.
-    let _ = tokio::time::timeout(RECORDED_WITHIN, std::future::pending::<()>()).await;
+    pause(RECORDED_WITHIN).await;
     ended(claim).unwrap_or_else(|| Errand::Failed(format!("it was ended{}", shown(claim))))
 }
 

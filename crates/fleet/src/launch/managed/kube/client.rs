@@ -6,6 +6,7 @@
 //! A connection that breaks is made again; the run goes on without one.
 
 use super::super::hold::{LOST_AFTER, Unanswered, pause_after, write};
+use super::super::pause;
 use super::super::tool::{Call, ToolError};
 use super::kubectl::{ANSWER_WITHIN, KUBECTL, Site, hint};
 use super::objects::Pod;
@@ -498,8 +499,4 @@ fn failed(error: &ToolError) -> FleetError {
 /// Whether this user may not do that, whatever is tried.
 fn is_denied(error: &ToolError) -> bool {
     matches!(error, ToolError::Refused { said, .. } if said.contains("orbidden"))
-}
-
-async fn pause(span: Duration) {
-    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
 }

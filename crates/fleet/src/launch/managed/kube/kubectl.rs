@@ -274,9 +274,13 @@ impl Site {
         Some(format!("{}: {}", last.reason, last.message.trim()))
     }
 
+    fn at(&self) -> impl Iterator<Item = &str> {
+        self.context.iter().flat_map(|context| ["--context", context.as_str()])
+    }
+
     /// A call of kubectl that runs `words` in the container of a pod, and gives back what they print.
     pub(super) fn exec(&self, pod: &str, container: &str, words: &[&str]) -> Vec<String> {
-        let at = self.context.iter().flat_map(|c| ["--context", c.as_str()]);
+        let at = self.at();
         let head =
             ["exec", pod, "--container", container, "--quiet", "--namespace", &self.namespace];
         let args = head.into_iter().chain(at).chain(["--"]).chain(words.iter().copied());
@@ -285,7 +289,7 @@ impl Site {
 
     /// A call of kubectl that follows what a container prints, each line with its time, from `since` on.
     pub(super) fn follow(&self, pod: &str, container: &str, since: Option<&str>) -> Vec<String> {
-        let at = self.context.iter().flat_map(|c| ["--context", c.as_str()]);
+        let at = self.at();
         let head = ["logs", pod, "--container", container, "--follow", "--timestamps"];
         let args = head.into_iter().chain(["--namespace", &self.namespace]).chain(at);
         let since = since.map(|at| format!("--since-time={at}"));

@@ -8,7 +8,7 @@ use super::job::Queued;
 use super::{ASK_LIMIT, call, job, logs, same_cluster};
 use crate::journal::{Claim, Stage};
 use crate::launch::managed::tool::ToolError;
-use crate::launch::managed::{Removal, gone_within};
+use crate::launch::managed::{Removal, gone_within, pause};
 use crate::teardown::Ended;
 use std::time::Duration;
 
@@ -163,9 +163,4 @@ async fn cancel(claim: &Claim, jobs: &[&Queued], signal: Option<&str>) -> Result
 async fn left_within(claim: &Claim, limit: Duration) -> Result<bool, ToolError> {
     let is_gone = || async { Ok(queued(claim).await?.is_empty()) };
     gone_within(limit, LOOK_EVERY, is_gone).await
-}
-
-async fn pause(span: Duration) {
-    // Never done: the time-out is the pause.
-    let _ = tokio::time::timeout(span, std::future::pending::<()>()).await;
 }
