@@ -15,7 +15,7 @@ use scalebeam_model::doctor::DoctorReport;
 use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
 use scalebeam_model::results::Skipped;
 use scalebeam_model::units::Nanos;
-use scalebeam_record::{HostInfo, NewRun, RunStatus, RunWriter};
+use scalebeam_record::{HostInfo, Manifest, NewRun, RunStatus, RunWriter};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +55,12 @@ pub(crate) const BASE: &str = "base";
 pub(crate) const SKIPPED: &str = "skipped.json";
 
 /// That a run is measured in a pod of its deployments' own cluster, in a manifest.
-pub(crate) const INSIDE: &str = "inside";
+const INSIDE: &str = "inside";
+
+/// Whether a run is measured in such a pod, and ends with it.
+pub(crate) fn is_inside(manifest: &Manifest) -> bool {
+    manifest.hosts.iter().any(|host| host.facts.contains_key(INSIDE))
+}
 
 /// Where a run is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -401,17 +406,11 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// A run in a pod ends with it.
-    fn can_go_on(&self) -> bool {
-        let mut hosts = self.writer.manifest().hosts.iter();
-        !hosts.any(|host| host.facts.contains_key(INSIDE))
-    }
-
     /// Writes down that the run failed, as far as that can still be written.
     fn abandon(self, failure: Failure) -> Failure {
         self.display.clear();
         let dir = self.writer.dir().display().to_string();
-        let can_go_on = self.can_go_on();
+        let can_go_on = !is_inside(self.writer.manifest());
         let _ = self.writer.finish(RunStatus::Failed, Some(failure.message().to_owned()));
         if can_go_on {
             printer::say(&format!("continue with: scalebeam run --resume {dir}"));
@@ -435,7 +434,7 @@ impl<'a> Campaign<'a> {
             printer::say(text);
             self.context.journal.write(Event::Note { text: text.clone() })?;
         }
-        let can_go_on = self.can_go_on();
+        let can_go_on = !is_inside(self.writer.manifest());
         self.writer.finish(run, limit)?;
         if self.interrupted && can_go_on {
             printer::say(&format!("continue with: scalebeam run --resume {}", dir.display()));

@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan, resolve};
 use scalebeam_model::spec::{Diagnostics, Experiment, Problem};
 use scalebeam_sim::catalog;
-use scalebeam_sim::config::ConfigError;
+use scalebeam_sim::config::{ConfigError, EmulatedConfig, Timing};
 use std::path::{Path, PathBuf};
 
 /// A file that was read, checked and planned.
@@ -81,45 +81,39 @@ pub(crate) fn from_text(text: String, shown: &str, base: PathBuf) -> Result<Load
     Ok(Loaded { text, base, experiment, plan })
 }
 
-/// The last value of `flag`, which is the one that counts.
-fn flag<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
-    let at = args.iter().rposition(|a| a == flag)?;
-    args.get(at + 1).map(String::as_str)
-}
-
 /// Emulated models and GPUs that are in no catalogue, and models that what is emulated cannot hold or share. Fixed times
 /// need neither.
 fn unfit_for_the_emulator(experiment: &Experiment, plan: &Plan) -> Vec<Problem> {
+    let is_started =
+        |d: &&DeploymentPlan| d.engine == EngineKind::Emulated && d.cannot_run.is_none();
     let mut out = Vec::new();
     for (index, spec) in experiment.deployments() {
         let deployment = plan.deployments.iter().find(|d| d.name == spec.name);
-        let is_emulated = |d: &&DeploymentPlan| d.engine == EngineKind::Emulated;
-        let is_started = |d: &&DeploymentPlan| d.cannot_run.is_none();
-        let Some(deployment) = deployment.filter(is_emulated).filter(is_started) else {
-            continue;
-        };
-        let roofline = || {
-            deployment.processes.iter().filter(|p| flag(&p.args, "--timing") == Some("roofline"))
-        };
-        let mut gpus = roofline().filter_map(|p| flag(&p.args, "--gpu"));
-        let mut models = roofline().filter_map(|p| flag(&p.args, "--model"));
-        let gpu = gpus.find(|gpu| catalog::gpu(gpu).is_none());
-        let model = models.find(|model| catalog::model(model).is_none());
-        if gpu.is_none() && model.is_none() {
-            let mut configs = deployment.processes.iter().filter_map(|p| emulated(&p.args));
-            out.extend(configs.find_map(|config| Some(unfit(index, &config.validate().err()?))));
-        }
-        out.extend(gpu.map(|gpu| {
-            let near = catalog::nearest(gpu, catalog::gpu_names());
-            unknown(index, &spec.name, ("GPU", gpu), &near)
-        }));
-        out.extend(model.map(|model| {
-            let last = model.rsplit('/').next().unwrap_or(model);
-            let near = catalog::nearest(last, catalog::model_names());
-            unknown(index, &spec.name, ("model", model), &near)
-        }));
+        let Some(deployment) = deployment.filter(is_started) else { continue };
+        let configs = deployment.processes.iter().filter_map(|p| emulated(&p.args));
+        let mut problems = configs.map(|config| of_config(index, &spec.name, &config));
+        out.extend(problems.find(|of_one| !of_one.is_empty()).unwrap_or_default());
     }
     out
+}
+
+fn of_config(index: usize, name: &str, config: &EmulatedConfig) -> Vec<Problem> {
+    let (gpu, model) = (config.gpu.as_str(), config.model.as_str());
+    let is_timed = config.timing == Timing::Roofline;
+    let no_gpu = (is_timed && catalog::gpu(gpu).is_none()).then(|| {
+        let near = catalog::nearest(gpu, catalog::gpu_names());
+        unknown(index, name, ("GPU", gpu), &near)
+    });
+    let no_model = (is_timed && catalog::model(model).is_none()).then(|| {
+        let last = model.rsplit('/').next().unwrap_or(model);
+        let near = catalog::nearest(last, catalog::model_names());
+        unknown(index, name, ("model", model), &near)
+    });
+    let unknown: Vec<Problem> = no_gpu.into_iter().chain(no_model).collect();
+    match config.validate() {
+        Err(error) if unknown.is_empty() => vec![unfit(index, &error)],
+        _ => unknown,
+    }
 }
 
 fn unknown(index: usize, name: &str, (what, wanted): (&str, &str), near: &[&str]) -> Problem {

@@ -148,7 +148,7 @@ pub(super) fn weigh(
 /// An interrupted run's own experiment and plan; the file that it came from may have changed since.
 fn resumed(dir: &Path) -> Result<Loaded, Failure> {
     let reader = RunReader::open(dir)?;
-    if reader.manifest().hosts.iter().any(|host| host.facts.contains_key(campaign::INSIDE)) {
+    if campaign::is_inside(reader.manifest()) {
         let text = format!("{} was measured inside of a cluster, and ended there", dir.display());
         return Err(Failure::usage(text).hint("measure it anew: scalebeam run FILE --in-cluster"));
     }
