@@ -284,6 +284,15 @@ impl Cluster {
         of_temporary(&format!("sb-{hash}-"))
     }
 
+    /// Kills a process of the run whose command `is_it`.
+    #[track_caller]
+    fn kill(&self, is_it: impl Fn(&str) -> bool) {
+        let all = marked_processes(&self.runs());
+        let found = all.iter().find(|(_, command)| is_it(command));
+        let (pid, _) = found.unwrap_or_else(|| panic!("{all:#?}"));
+        signal(u32::try_from(*pid).unwrap(), "KILL");
+    }
+
     fn engines(&self) -> Vec<u32> {
         let exe = format!("{} serve ", env!("CARGO_BIN_EXE_scalebeam"));
         let all = marked_processes(&self.runs());
@@ -665,12 +674,7 @@ fn slurm_a_rank_of_sglang_that_dies_ends_the_run() {
     let cluster = Cluster::new();
     let mut live = cluster.start_run(&cluster.sglang(LONG));
     wait_for("the load", || records(&cluster.runs(), "pair") > 4);
-    let all = marked_processes(&cluster.runs());
-    let is_rank = |(_, command): &&(i32, String)| {
-        !command.starts_with("srun ") && command.contains("--node-rank 1")
-    };
-    let (rank, _) = all.iter().find(is_rank).unwrap_or_else(|| panic!("{all:?}"));
-    signal(u32::try_from(*rank).unwrap(), "KILL");
+    cluster.kill(|command| !command.starts_with("srun ") && command.contains("--node-rank 1"));
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pair/0/") && said.contains(" ended with "), "{said}");

@@ -42,6 +42,15 @@ impl Site {
         self.cluster.command("run").arg("--in-cluster").args(more).output().unwrap().into()
     }
 
+    /// A run that ends for reasons that have `words`.
+    fn cannot_be_measured(&self, words: &[&str]) {
+        let said = self.run(&[]).expect_code(4);
+        for words in words {
+            assert!(said.stderr.contains(words), "no {words}: {said:#?}");
+        }
+        self.nothing_left();
+    }
+
     /// A run whose load is under way in its pod.
     fn under_load(&self) -> Child {
         self.cluster.rewrite("requests = 6", "requests = 100000");
@@ -178,11 +187,10 @@ fn a_pod_that_cannot_begin_ends_it_with_what_was_said_and_what_to_do() {
 fn a_pod_that_may_not_be_asked_ends_it_at_once() {
     let site = Site::new(PARAMS);
     std::fs::write(site.cluster.path("pods"), "-x7k2p forbidden\n").unwrap();
-    let said = site.run(&[]).expect_code(4);
-    for words in ["cannot create resource \"pods/exec\"", "see `kubectl auth can-i --list`"] {
-        assert!(said.stderr.contains(words), "no {words}: {said:#?}");
-    }
-    site.nothing_left();
+    site.cannot_be_measured(&[
+        "cannot create resource \"pods/exec\"",
+        "see `kubectl auth can-i --list`",
+    ]);
 }
 
 #[test]
@@ -190,11 +198,10 @@ fn a_pod_that_may_not_be_asked_ends_it_at_once() {
 fn an_image_without_scalebeam_is_told() {
     let site = Site::new(PARAMS);
     std::fs::remove_file(site.image.path().join("scalebeam")).unwrap();
-    let said = site.run(&[]).expect_code(4);
-    for words in ["StartError, exit status 128", "must have scalebeam and kubectl on its PATH"] {
-        assert!(said.stderr.contains(words), "no {words}: {said:#?}");
-    }
-    site.nothing_left();
+    site.cannot_be_measured(&[
+        "StartError, exit status 128",
+        "must have scalebeam and kubectl on its PATH",
+    ]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Cluster, Live, weigh_real};
 use crate::interrupt::{records, signal};
-use crate::support::{marked_processes, root, setting, wait_for};
+use crate::support::{root, setting, wait_for};
 use std::path::PathBuf;
 
 /// `experiments/real-dynamo-slurm.toml` with what is installed here.
@@ -73,14 +73,11 @@ fn dynamo_found_by_files_leaves_nothing_after_kill_9() {
 fn dynamo_without_one_of_its_workers_is_none() {
     let cluster = Cluster::new();
     let mut live = under_load(&cluster, "pd");
-    let all = marked_processes(&cluster.runs());
     // Neither srun nor the shell around it, which have the same words.
-    let is_decode = |(_, command): &&(i32, String)| {
+    cluster.kill(|command| {
         command.split(' ').next().is_some_and(|program| program.ends_with("/python"))
             && command.contains("--disaggregation-mode decode")
-    };
-    let (decode, _) = all.iter().find(is_decode).unwrap_or_else(|| panic!("{all:#?}"));
-    signal(u32::try_from(*decode).unwrap(), "KILL");
+    });
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pd/1/worker ended with signal 9 (SIGKILL)"), "{said}");

@@ -4,9 +4,9 @@
 //! Both nodes of these tests are this machine, so their hosts have one address, and the ports of instances differ.
 
 use super::{Cluster, LOAD, LONG, root};
-use crate::interrupt::{records, signal};
+use crate::interrupt::records;
 use crate::route::stand_in;
-use crate::support::{marked_processes, setting, wait_for};
+use crate::support::{setting, wait_for};
 use serde_json::Value;
 
 const ADDRESSES: [(&str, &str); 2] = [
@@ -77,12 +77,7 @@ fn slurm_a_router_that_dies_ends_the_run_and_all_behind_it() {
     let load = LONG.replace("100000", "4000");
     let mut live = cluster.start_run(&split(&cluster, "moved", &load));
     wait_for("the load", || records(&cluster.runs(), "pair") > 4);
-    let all = marked_processes(&cluster.runs());
-    let is_router = |(_, command): &&(i32, String)| {
-        command.contains("scalebeam route ") && !command.starts_with("srun ")
-    };
-    let (router, _) = all.iter().find(is_router).unwrap_or_else(|| panic!("{all:?}"));
-    signal(u32::try_from(*router).unwrap(), "KILL");
+    cluster.kill(|command| command.contains("scalebeam route ") && !command.starts_with("srun "));
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pair/infra/router ended with signal 9 (SIGKILL)"), "{said}");
