@@ -221,6 +221,11 @@ pub const KNOWN: &[Known] = &[
         "ranks could not reach each other: check `addr` and `iface` of the hosts (a host name may resolve to 127.0.1.1)",
     ),
     known(
+        "etcd-lease",
+        &["unable to maintain lease"],
+        "a worker lost its lease at etcd: etcd ended, or one of both had no CPU for longer than the lease (10 s). Threads of NIXL and vLLM that wait keep a core each busy: give every worker cores of its own",
+    ),
+    known(
         "etcd",
         &["failed to connect to etcd"],
         "etcd of `infra` does not answer: see its log, and that its port can be reached from this host",

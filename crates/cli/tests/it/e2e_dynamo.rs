@@ -1,7 +1,7 @@
 //! NVIDIA Dynamo: its real frontend, discovery and planes, with its mocker as engine.
 
 use crate::interrupt::signal;
-use crate::support::{Lab, marked_processes, root, setting, wait_for};
+use crate::support::{Lab, marked_processes, root, setting, wait_for, with_nixl};
 use std::process::Stdio;
 
 /// `experiments/real-dynamo.toml` with what is installed here.
@@ -95,7 +95,7 @@ fn e2e_dynamo_after_kill_9_nothing_of_the_planes_is_left() {
 #[test]
 #[ignore = "needs Dynamo with a vLLM; ci/test --all runs it"]
 fn e2e_dynamo_with_a_real_vllm_moves_blocks_between_its_pools() {
-    let text = std::fs::read_to_string(root().join("experiments/real-dynamo-vllm.toml")).unwrap();
+    let text = with_nixl("real-dynamo-vllm.toml");
     let lab = Lab::new(
         &text
             .replace("/path/to/dynamo/bin/python", &setting("SCALEBEAM_E2E_DYNAMO_VLLM"))

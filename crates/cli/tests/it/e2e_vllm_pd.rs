@@ -1,11 +1,11 @@
 //! A real vLLM split into a prefill and a decode instance, key-value blocks moved by NIXL.
 
-use crate::support::{Lab, marked_processes, root, setting};
+use crate::support::{Lab, marked_processes, setting, with_nixl};
 use serde_json::Value;
 
 /// `experiments/real-vllm-pd.toml` with what is installed here.
 fn lab() -> Lab {
-    let text = std::fs::read_to_string(root().join("experiments/real-vllm-pd.toml")).unwrap();
+    let text = with_nixl("real-vllm-pd.toml");
     Lab::new(
         &text
             .replace("/path/to/vllm/bin/vllm", &setting("SCALEBEAM_E2E_VLLM"))

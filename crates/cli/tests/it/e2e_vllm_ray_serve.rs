@@ -2,12 +2,12 @@
 
 use crate::e2e_vllm::weigh_over_ssh;
 use crate::hosts::Hosts;
-use crate::support::{Lab, marked_processes, root, setting};
+use crate::support::{Lab, marked_processes, setting, with_nixl};
 use std::path::Path;
 
 /// `experiments/real-ray-serve.toml` with what is installed here.
 fn example() -> String {
-    let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
+    let text = with_nixl("real-ray-serve.toml");
     let vllm = setting("SCALEBEAM_E2E_VLLM");
     let serve = Path::new(&vllm).with_file_name("serve").display().to_string();
     text.replacen("/path/to/smollm2", &setting("SCALEBEAM_E2E_VLLM_MODEL"), 1)

@@ -9,7 +9,9 @@ mod machines;
 mod pools;
 
 use crate::interrupt::{records, signal};
-use crate::support::{Said, free_port, marked_processes, root, scalebeam, setting, wait_for};
+use crate::support::{
+    Said, free_port, marked_processes, root, scalebeam, setting, wait_for, with_nixl,
+};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -730,7 +732,7 @@ fn vllm_split_in_ray_serve_as_a_job_over_two_nodes() {
 
 /// `experiments/real-ray-serve.toml` on nodes of Slurm.
 fn ray_serve() -> String {
-    let text = std::fs::read_to_string(root().join("experiments/real-ray-serve.toml")).unwrap();
+    let text = with_nixl("real-ray-serve.toml");
     let serve = Path::new(&setting("SCALEBEAM_E2E_VLLM")).with_file_name("serve");
     text.replace("/path/to/serve", &serve.display().to_string())
         .replace("platform = \"local\"", "platform = \"slurm\"")

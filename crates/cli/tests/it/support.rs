@@ -25,6 +25,16 @@ pub(crate) fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run ./ci/test --all"))
 }
 
+/// `experiments/{name}`, whose engines move key-value blocks by NIXL, with the threads of NIXL and vLLM that wait by
+/// looking again put to sleep instead: on two cores they leave nothing to anybody else.
+pub(crate) fn with_nixl(name: &str) -> String {
+    let text = std::fs::read_to_string(root().join("experiments").join(name)).unwrap();
+    let calm = format!("\nLD_PRELOAD = \"{}\"\nUCX_TLS", setting("SCALEBEAM_E2E_SPINS_SLEEP"));
+    let calmed = text.replacen("\nUCX_TLS", &calm, 1);
+    assert_ne!(calmed, text, "{name} says nothing of UCX");
+    calmed
+}
+
 /// What a finished command said.
 #[derive(Debug)]
 pub(crate) struct Said {

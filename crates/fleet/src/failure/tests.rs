@@ -114,6 +114,10 @@ const EXCERPTS: &[(&str, &str)] = &[
         "Exception: Failed to connect to etcd server with config ClientOptions { etcd_url: [\"http://h:2379\"] }",
         "etcd",
     ),
+    (
+        "ERROR dynamo_runtime::transports::etcd::lease: Unable to maintain lease. Check etcd server status error=expired",
+        "etcd-lease",
+    ),
     ("failed to connect to NATS: IO error: Connection refused (os error 111)", "nats"),
     ("ERROR 11-26 [base_worker.py:513] NIXL is not available", "nixl"),
     ("ERROR NIXL handshake with engine decode-0 failed", "kv-handshake"),

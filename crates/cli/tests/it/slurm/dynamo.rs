@@ -2,7 +2,7 @@
 
 use super::{Cluster, Live, weigh_real};
 use crate::interrupt::{records, signal};
-use crate::support::{root, setting, wait_for};
+use crate::support::{root, setting, wait_for, with_nixl};
 use std::path::PathBuf;
 
 /// `experiments/real-dynamo-slurm.toml` with what is installed here.
@@ -89,7 +89,7 @@ fn dynamo_without_one_of_its_workers_is_none() {
 #[test]
 #[ignore = "needs Dynamo with a vLLM, root and Slurm; ci/test --all runs it"]
 fn dynamo_with_a_real_vllm_moves_blocks_between_nodes() {
-    let text = std::fs::read_to_string(root().join("experiments/real-dynamo-vllm.toml")).unwrap();
+    let text = with_nixl("real-dynamo-vllm.toml");
     let hosts =
         "[host.n1]\naddr = \"127.0.0.2\"\ngpus = 1\n[host.n2]\naddr = \"127.0.0.3\"\ngpus = 1\n";
     let text = text

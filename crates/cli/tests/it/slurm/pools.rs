@@ -6,7 +6,7 @@
 use super::{Cluster, LOAD, LONG, root};
 use crate::interrupt::records;
 use crate::route::stand_in;
-use crate::support::{setting, wait_for};
+use crate::support::{setting, wait_for, with_nixl};
 use serde_json::Value;
 
 const ADDRESSES: [(&str, &str); 2] = [
@@ -113,7 +113,7 @@ fn slurm_copies_of_sglang_behind_its_router_are_counted_one_by_one() {
 #[test]
 #[ignore = "needs a real vLLM, root and Slurm; ci/test --all runs it"]
 fn vllm_split_over_two_nodes_as_a_job() {
-    let text = std::fs::read_to_string(root().join("experiments/real-vllm-pd.toml")).unwrap();
+    let text = with_nixl("real-vllm-pd.toml");
     let nodes = ADDRESSES.map(|(_, host)| format!("{host}\ngpus = 1\n")).concat();
     let text = text
         .replace("[host.box]\naddr = \"127.0.0.1\"\ngpus = 2\n", &nodes)
