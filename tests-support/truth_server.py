@@ -694,6 +694,7 @@ class Connection(asyncio.Protocol):
         elif request.path in ("/reset_prefix_cache", "/flush_cache"):
             self.serve_reset(request)
         else:
+            self.server.die_in_time()
             await self.serve_completion(request)
         if request.headers.get("connection", "").lower() == "close":
             self.transport.close()
@@ -930,14 +931,16 @@ class TruthServer:
             "connections": self.connections,
         }
 
+    def die_in_time(self):
+        if self.streamed == self.options.dies_after:
+            print("fatal: the engine core died", file=sys.stderr, flush=True)
+            os._exit(1)
+
     def write_record(self, record):
         if self.log:
             self.log.write(json.dumps(record) + "\n")
             self.log.flush()
         self.streamed += bool(record["write_ns"])
-        if self.streamed == self.options.dies_after:
-            print("fatal: the engine core died", file=sys.stderr, flush=True)
-            os._exit(1)
 
 
 async def run(options):
@@ -975,7 +978,7 @@ def parse_options():
     parser.add_argument("--bare", action="store_true", help="no path but those that answer requests")
     parser.add_argument("--kv", choices=("moved", "recomputed", "uncounted"),
                         help="speak of key-value blocks as vLLM's NixlConnector does, as prefill and decode worker")
-    parser.add_argument("--dies-after", type=int, metavar="N", help="ends with a last line behind its Nth streamed answer")
+    parser.add_argument("--dies-after", type=int, metavar="N", help="ends with a last line at the question behind its Nth streamed answer")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 

@@ -318,9 +318,9 @@ impl<'a> Campaign<'a> {
         };
         let ended = match ended {
             // It may have failed because what it asked had died.
-            Err(failure) => match running.look().await {
-                Err(death) => Ok(Ended::Failed(death.into())),
-                Ok(()) => Err(failure),
+            Err(failure) => match running.death().await {
+                Some(death) => Ok(Ended::Failed(death.into())),
+                None => Err(failure),
             },
             ended => ended,
         };
@@ -373,7 +373,7 @@ impl<'a> Campaign<'a> {
             Ok(words) => trial::measure(self, running, bench, point, trial, words).await,
             // It may have failed because what it asked had died.
             Err(failure) => {
-                let death = running.look().await.err().map(Failure::from);
+                let death = running.death().await.map(Failure::from);
                 Ok(Ended::Failed(death.unwrap_or(failure)))
             }
         }

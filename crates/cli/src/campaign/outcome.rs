@@ -70,7 +70,7 @@ pub(crate) fn conclude(
     let files = scalebeam_report::write_all(&input, reader.dir())?;
     if !shown.define.is_empty() {
         say_trust(&results);
-        say_redefined(shown, &points)?;
+        say_redefined(shown, &measured(reader)?)?;
     } else if shown.json {
         printer::json(&results)?;
     } else {

@@ -95,7 +95,7 @@ fn a_program_that_dies_is_named_with_the_end_of_its_log() {
     assert_eq!(marked_processes(&lab.runs()), []);
 }
 
-/// After it was found to be ready and before the load: what is asked meanwhile is not the news.
+/// After it was found to be ready and before the load: what is asked then is not the news.
 #[test]
 fn a_program_that_dies_before_the_load_is_named_and_not_the_question_that_it_left_open() {
     let lab = experiment(free_port(), ", \"--dies-after\", \"1\"", "");

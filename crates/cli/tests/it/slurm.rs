@@ -7,6 +7,7 @@ mod dynamo;
 mod llama;
 mod machines;
 mod pools;
+mod scratch;
 
 use crate::interrupt::{records, signal};
 use crate::support::{
@@ -761,8 +762,7 @@ fn weigh_real(cluster: &Cluster, text: &str, deployment: &str) -> Said {
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 1, "{results:#}");
     assert_eq!(points[0]["metrics"]["success_rate"], 1.0, "{results:#}");
-    // Sockets of vLLM stay among the temporary files of a node, which README says.
-    cluster.nothing_runs();
+    cluster.nothing_is_left();
     assert_eq!(cluster.scratch(), Vec::<PathBuf>::new(), "what they wrote goes with them");
     said
 }

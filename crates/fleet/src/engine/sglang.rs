@@ -210,7 +210,7 @@ pub(super) fn shape(
 pub(super) fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
     let mut env = Env::new();
     visible_gpus(&mut env, request, place.ids);
-    if request.platform.places_processes() {
+    if request.platform.has_entry_per_instance() {
         // Its sockets and caches of kernels stay behind in the place for temporary files.
         set(&mut env, "TMPDIR", "{scratch}");
     }

@@ -199,12 +199,13 @@ pub(super) fn model_flags(args: &mut Args, request: &LaunchRequest<'_>) {
 pub(super) fn environment(request: &LaunchRequest<'_>, place: Place<'_>, spans: bool) -> Env {
     let mut env = Env::new();
     visible_gpus(&mut env, request, place.ids);
-    if request.platform.places_processes() {
+    let is_on_nodes = request.platform == Platform::Slurm && spans;
+    if request.platform.places_processes() || is_on_nodes {
         own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
+    }
+    if request.platform.has_entry_per_instance() {
         // Its sockets and meeting points stay behind in the place for temporary files.
         set(&mut env, "TMPDIR", "{scratch}");
-    } else if request.platform == Platform::Slurm && spans {
-        own_ip(&mut env, "VLLM_HOST_IP", place.host, spans);
     }
     if spans {
         rank_interface(&mut env, place.host);

@@ -42,6 +42,8 @@ use tokio::sync::watch;
 
 /// A death on another host that was asked for is known by itself within so long.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+/// Between the last connection that a process closes and its end.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a bring-up needs to know beside the plan.
 #[derive(Debug, Clone)]
@@ -511,6 +513,15 @@ impl Running {
         }
         // What follows it is about to notice, and knows how it ended.
         tokio::time::timeout(NOTICED_WITHIN, self.died()).await.map_or(Ok(()), Err)
+    }
+
+    /// The death behind a question that was left open, where it is one. A process that ends closes its
+    /// connections first, so it may be alive at the first look.
+    pub async fn death(&self) -> Option<FleetError> {
+        match tokio::time::timeout(ENDS_WITHIN, self.died()).await {
+            Ok(death) => Some(death),
+            Err(_) => self.look().await.err(),
+        }
     }
 
     /// Returns when a process ends; never for a deployment without processes.

@@ -74,7 +74,11 @@ fi
 const UNTIL_ENDED: &str = r#"status=0
 wait -n || status=$?
 if [[ $(told) == end ]]; then wait; fi
-exit "$status"
+"#;
+/// What steps that were killed could not clear up. While others of them live it is still theirs.
+const SWEEP: &str = r#"if [[ -z $(jobs -pr) ]]; then
+  srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --cpu-bind=none rm -rf "$SCALEBEAM_SCRATCH" || true
+fi
 "#;
 
 /// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
@@ -138,21 +142,40 @@ exit "$status"'
 "#;
 /// An address that only its own node reaches.
 const LOOPBACK: &str = "127.0.0.1";
-/// What `{scratch}` of such a process is, in a word that is quoted.
+/// What stands in the plan for that folder.
+const SCRATCH_WORD: &str = "{scratch}";
+/// What that is in the words of such a process, which are quoted.
 pub(super) const SCRATCH_PATH: &str = r#"'"$SCALEBEAM_SCRATCH"'"#;
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
+    match subject.deployment.image {
+        Some(_) => job(&subject.of(&in_containers(subject.deployment))),
+        None => job(subject),
+    }
+}
+
+/// A container has a place for temporary files of its own, which goes with it.
+fn in_containers(d: &DeploymentPlan) -> DeploymentPlan {
+    let mut d = d.clone();
+    for process in &mut d.processes {
+        process.env.retain(|name, value| name != "TMPDIR" || value.given() != Some(SCRATCH_WORD));
+    }
+    d
+}
+
+fn job(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     check(subject)?;
     let nodes = Nodes::new(subject);
-    let job = &subject.full_name;
+    let name = &subject.full_name;
     let mut body = String::from("#!/bin/bash\n");
-    for option in options(subject, &nodes, job) {
+    for option in options(subject, &nodes, name) {
         let _ = writeln!(body, "#SBATCH --{option}");
     }
     body.push_str("set -eo pipefail\n");
     body.push_str(STEP);
     let d = subject.deployment;
-    if d.processes.iter().any(|process| writes(d, process)) {
+    let has_scratch = d.processes.iter().any(|process| writes(d, process));
+    if has_scratch {
         body.push_str(SCRATCH);
     }
     if d.processes.iter().any(|process| process.after.is_some()) {
@@ -171,9 +194,13 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         body.push_str(&step(subject, process, &nodes));
     }
     body.push_str(UNTIL_ENDED);
+    if has_scratch {
+        body.push_str(SWEEP);
+    }
+    body.push_str("exit \"$status\"\n");
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
-        down: format!("scancel --name {job}"),
+        down: format!("scancel --name {name}"),
         endpoints: endpoints(subject, &nodes),
     };
     Ok(subject.rendered(format!("{}.sbatch", subject.name), &body, ways))
@@ -336,6 +363,8 @@ fn gate(
             let resources = nodes.iter().map(|node| quote(&node.resource));
             // Found as the steps find it, which have the plan's environment.
             let given = process.env.iter().filter_map(|(name, value)| Some((name, value.given()?)));
+            // The folder of the job need not be there yet, and a question writes nothing.
+            let given = given.filter(|(_, value)| !value.contains(SCRATCH_WORD));
             let env = given.map(|(name, value)| quote(&format!("{name}={value}")));
             let env = ["--".to_owned(), "env".to_owned()].into_iter().chain(env);
             let asked = [ray.as_str(), "status", "--address", address.as_str()].map(quote);
@@ -395,7 +424,7 @@ fn started(subject: &Subject<'_>, process: &ProcessPlan) -> String {
     format!(
         "bash -c \"$in_scratch\" {} {files}-- {}",
         quote(&process.id),
-        command.replace("{scratch}", SCRATCH_PATH)
+        command.replace(SCRATCH_WORD, SCRATCH_PATH)
     )
 }
 
@@ -404,7 +433,7 @@ fn writes(d: &DeploymentPlan, process: &ProcessPlan) -> bool {
     let is_raylet = joins_ray(d) && process.args.first().is_some_and(|arg| arg == "start");
     let set = process.env.values().filter_map(EnvValue::given);
     let mut words = set.chain(process.args.iter().map(String::as_str));
-    is_raylet || !process.files.is_empty() || words.any(|word| word.contains("{scratch}"))
+    is_raylet || !process.files.is_empty() || words.any(|word| word.contains(SCRATCH_WORD))
 }
 
 /// Every server; where Slurm chooses the nodes, the job's output says which they are.

@@ -30,6 +30,15 @@ impl<'a> Subject<'a> {
         Self { name: name.to_owned(), full_name: name.to_owned(), ..self }
     }
 
+    /// The same of another deployment.
+    pub(super) fn of<'b>(&self, deployment: &'b DeploymentPlan) -> Subject<'b>
+    where
+        'a: 'b,
+    {
+        let (name, full_name) = (self.name.clone(), self.full_name.clone());
+        Subject { plan: self.plan, deployment, name, full_name }
+    }
+
     /// The name of the `index`-th of `count` like objects: its own where there is one.
     pub(super) fn numbered(&self, index: usize, count: usize) -> String {
         if count == 1 { self.name.clone() } else { format!("{}-{index}", self.name) }

@@ -117,8 +117,9 @@ fn aiperf() {
             ("prefill_throughput_per_user/max", 1_500.0),
             // To the last chunk with content, at 400 ms.
             ("benchmark_duration/avg", 0.32),
-            ("request_throughput/avg", 6.25),
-            ("output_token_throughput/avg", 25.0),
+            // Rates are over all of it: what failed ended at 580 ms.
+            ("request_throughput/avg", 4.0),
+            ("output_token_throughput/avg", 16.0),
             ("error_request_count/avg", 1.0),
         ],
     );

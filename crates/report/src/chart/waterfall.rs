@@ -32,7 +32,7 @@ pub(crate) fn figure(view: &View<'_>, spec: &ReportSpec) -> Figure {
         panels.push(Panel { title: "Losses".to_owned(), subtitle: String::new(), body });
     }
     let mut notes = vec![
-        "Stages are measured; a cause is claimed by what was read, and what nothing explains is called (rest).".to_owned(),
+        "Stages are measured; a cause is claimed by what was read, or by a model where its words say so; what nothing explains is called (rest).".to_owned(),
     ];
     if hidden > 0 {
         notes.push(format!("{hidden} more under lighter loads: results.md has all."));

@@ -142,12 +142,12 @@ fn folders_of_genai_perf_and_aiperf_are_read_again() {
     with_input(
         |_| {},
         |input| {
-            // Their time ends with the last token: 170 ms after the first request was sent.
+            // The time of genai-perf ends with the last token: 170 ms after the first request was sent.
             let rates = [("rps", SINGLE, 2.0 / 0.17), ("output_tps", SINGLE, 6.0 / 0.17)];
-            for name in ["genai-perf", "aiperf"] {
+            for (name, rates) in [("genai-perf", &rates[..]), ("aiperf", &RATES)] {
                 let point = imported(name, input);
                 holds(&point, &LATENCIES);
-                holds(&point, &rates);
+                holds(&point, rates);
                 assert_eq!(point.completed, Some(2.0), "{name}");
                 assert_eq!(point.asked.concurrency, Some(16.0), "{name}");
                 assert_eq!(point.asked.model.as_deref(), Some("llm"), "{name}");

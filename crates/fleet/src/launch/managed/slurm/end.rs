@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const KILL_WAIT: Duration = Duration::from_secs(90);
 /// A stage that was killed is waited for no longer: what is left of it goes with the job.
 const STAGE_KILL_WAIT: Duration = Duration::from_secs(10);
+/// The script of a job needs no longer to clear up after its last step.
+const CLEARED_WITHIN: Duration = Duration::from_secs(10);
 /// An `sbatch` that outlived a killed scalebeam has submitted by then.
 const SUBMITTED_WITHIN: Duration = Duration::from_secs(3);
 /// The word in the comment of a job that is taken down.
@@ -63,7 +65,8 @@ pub(in super::super) async fn remove(
     Ok(jobs.iter().map(|job| Removal { what: format!("job {}", job.id), ended }).collect())
 }
 
-/// Ends `jobs`: SIGTERM to the processes of each stage, grace, SIGKILL, and then the job itself.
+/// Ends `jobs`: SIGTERM to the processes of each stage, grace, SIGKILL, and then the job itself. Without a grace all
+/// are killed at once. The script of the job outlives its steps, and clears up after those that were killed.
 async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
     let grace = claim.grace.to_std();
     let (running, waiting): (Vec<&Queued>, Vec<&Queued>) =
@@ -71,13 +74,18 @@ async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
     // A step that fails keeps no other from being taken. What is left in the end, and the last word on that,
     // is what counts.
     let _ = cancel(claim, &waiting, None).await;
-    if !grace.is_zero() {
-        let have_obeyed = end_stages(claim, &running, grace).await;
-        // What is in no stage: questions that are on their way.
-        let _ = cancel(claim, &running, Some("TERM")).await;
-        if have_obeyed && left_within(claim, grace).await.unwrap_or(false) {
-            return Ok(Ended::Terminated);
-        }
+    for job in &running {
+        let _ = super::tell(claim, &job.id, END).await;
+    }
+    let have_obeyed = end_stages(claim, &running, grace).await;
+    let ended = if have_obeyed || running.is_empty() { Ended::Terminated } else { Ended::Killed };
+    if left_within(claim, CLEARED_WITHIN).await.unwrap_or(false) {
+        return Ok(ended);
+    }
+    // What is in no stage: questions that are on their way.
+    let _ = cancel(claim, &running, Some("TERM")).await;
+    if have_obeyed && left_within(claim, grace).await.unwrap_or(false) {
+        return Ok(ended);
     }
     let _ = cancel(claim, &running, Some("KILL")).await;
     let cancelled = cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await;
@@ -90,8 +98,11 @@ async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
 
 /// Ends the steps of `jobs`, entries before workers before what these need; whether all of them obeyed.
 async fn end_stages(claim: &Claim, jobs: &[&Queued], grace: Duration) -> bool {
-    for job in jobs {
-        let _ = super::tell(claim, &job.id, END).await;
+    if grace.is_zero() {
+        for stage in Stage::ALL {
+            let _ = signal(claim, jobs, stage, "KILL").await;
+        }
+        return false;
     }
     let mut have_obeyed = true;
     for stage in Stage::ALL {

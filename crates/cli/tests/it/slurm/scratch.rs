@@ -1,0 +1,84 @@
+//! What processes write on a node goes with their job, also where they do not end by themselves.
+
+use super::{Cluster, LONG};
+use crate::interrupt::{records, signal};
+use crate::route::stand_in;
+use crate::support::{marked_processes, wait_for};
+use std::path::PathBuf;
+
+/// Copies of a vLLM that hear no SIGTERM and write among their temporary files.
+fn deaf(cluster: &Cluster, copies: usize, load: &str) -> String {
+    let bin = stand_in(cluster.dir.path(), "moved");
+    let text = std::fs::read_to_string(&bin).unwrap();
+    let written = text.replacen("exec ", "trap '' TERM; touch \"$TMPDIR/$port\"; exec ", 1);
+    assert_ne!(written, text);
+    std::fs::write(&bin, written).unwrap();
+    let places = ["\"n1:0\"", "\"n2:0\""][..copies].join(", ");
+    let deploy = format!(
+        "engine = \"vllm\"\nreplicas = {copies}\nplace = [{places}]\nparams = {{ bin = \"{bin}\" }}"
+    );
+    let file = cluster.experiment(&deploy, load);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("Qwen/Qwen2.5-7B-Instruct", "plain");
+    std::fs::write(&file, text.replace("grace = \"5s\"", "grace = \"1s\"")).unwrap();
+    file
+}
+
+#[track_caller]
+fn nothing_is_left(cluster: &Cluster) {
+    cluster.nothing_is_left();
+    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new());
+}
+
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_what_steps_wrote_that_had_to_be_killed_is_cleared_up() {
+    let cluster = Cluster::new();
+    let load = "mode = \"closed\"\nconcurrency = 2\nrequests = 20\nwarmup = 2\n";
+    let said = cluster.run(&deaf(&cluster, 2, load), &[]);
+    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    assert!(said.stderr.contains("pair: taken down"), "{}", said.stderr);
+    nothing_is_left(&cluster);
+}
+
+/// The second Ctrl-C waits for nobody, and leaves nothing either.
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_two_interrupts_end_a_job_at_once_with_what_it_wrote() {
+    let cluster = Cluster::new();
+    let mut live = cluster.start_run(&deaf(&cluster, 2, LONG));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    assert_eq!(cluster.scratch().len(), 1, "one folder for all of the node");
+    for _ in 0..2 {
+        signal(live.child.id(), "INT");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let (code, said) = live.end();
+    assert_eq!(code, Some(130), "{said}");
+    let runs = cluster.runs().display().to_string();
+    cluster.say(&["down", "--out", &runs]).expect_code(0);
+    nothing_is_left(&cluster);
+}
+
+/// Nobody is left on the node who would clear up: the script of the job does.
+#[test]
+#[ignore = "needs root and Slurm: run by ci/test"]
+fn slurm_what_a_step_wrote_whose_shell_was_killed_goes_with_the_job() {
+    let cluster = Cluster::new();
+    let mut live = cluster.start_run(&deaf(&cluster, 1, &LONG.replace("100000", "4000")));
+    wait_for("the load", || records(&cluster.runs(), "pair") > 4);
+    let of_step = |command: &str| {
+        !command.starts_with("srun ")
+            && (command.contains("truth_server") || command.contains("steps="))
+    };
+    let all = marked_processes(&cluster.runs());
+    let killed: Vec<_> = all.iter().filter(|(_, command)| of_step(command)).collect();
+    assert_eq!(killed.len(), 2, "the engine and its shell: {all:#?}");
+    for (pid, _) in &killed {
+        signal(u32::try_from(*pid).unwrap(), "KILL");
+    }
+    let (code, said) = live.end();
+    assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
+    assert!(said.contains("process pair/0/serve ended with signal 9 (SIGKILL)"), "{said}");
+    nothing_is_left(&cluster);
+}
