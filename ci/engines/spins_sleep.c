@@ -2,8 +2,8 @@
  *
  * NIXL's progress thread waits by poll() with no time-out in a loop, and vLLM's readers of shared memory by
  * sched_yield(): each keeps one core busy. Two of them on a machine of two cores leave nothing to the rest, and
- * where the kernel's fair scheduler loses count under rapid yields (Linux 6.18 before the mend of zero_vruntime)
- * all other processes stood for up to 30 s: longer than the lease that a worker of Dynamo has at etcd.
+ * on Linux 6.18.44, whose fair scheduler seems to lose count under rapid yields, all other processes stood for up
+ * to 30 s: longer than the lease that a worker of Dynamo has at etcd.
  *
  *   cc -shared -fPIC -O2 -o spins_sleep.so spins_sleep.c; LD_PRELOAD=/path/to/spins_sleep.so engine ...
  */

@@ -15,6 +15,7 @@ use scalebeam_record::{
     RunReader, RunStatus, read_doctor, read_fingerprint, read_floor, write_results,
 };
 use scalebeam_report::{Format, Profile, Redefined, ReportInput, ReportSpec};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// What goes to stdout.
@@ -70,7 +71,7 @@ pub(crate) fn conclude(
     let files = scalebeam_report::write_all(&input, reader.dir())?;
     if !shown.define.is_empty() {
         say_trust(&results);
-        say_redefined(shown, &measured(reader)?)?;
+        say_redefined(shown, &counted(reader, points)?)?;
     } else if shown.json {
         printer::json(&results)?;
     } else {
@@ -145,9 +146,23 @@ fn experiment(reader: &RunReader) -> Result<Experiment, Failure> {
 
 /// What was measured, as the results of the run count it.
 pub(crate) fn measured(reader: &RunReader) -> Result<Vec<MeasuredPoint<'_>>, Failure> {
+    counted(reader, reader.measured_points()?)
+}
+
+/// What of `points` the results of the run count.
+fn counted<'a>(
+    reader: &RunReader,
+    points: Vec<MeasuredPoint<'a>>,
+) -> Result<Vec<MeasuredPoint<'a>>, Failure> {
     let failed = skipped(reader)?;
-    let points = reader.measured_points()?;
-    Ok(points.into_iter().map(|p| p.of_whole_trials(&failed).into_owned()).collect())
+    let of = |point: MeasuredPoint<'a>| {
+        let without_cut = match point.of_whole_trials(&failed) {
+            Cow::Owned(whole) => Some(MeasuredPoint { plan: point.plan, trials: whole.trials }),
+            Cow::Borrowed(_) => None,
+        };
+        without_cut.unwrap_or(point)
+    };
+    Ok(points.into_iter().map(of).collect())
 }
 
 /// What is said of the run, and of `metrics` besides; nothing is written.

@@ -214,6 +214,10 @@ impl Cluster {
         self.say(&args)
     }
 
+    fn down(&self) -> Said {
+        self.say(&["down", "--out", &self.runs().display().to_string()])
+    }
+
     fn start_run(&self, file: &str) -> Live {
         self.start_run_of(file, &[])
     }
@@ -265,6 +269,13 @@ impl Cluster {
         let written = std::fs::read_dir(self.path("tmp")).unwrap().flatten();
         let written: Vec<PathBuf> = written.map(|e| e.path()).filter(|p| !is_empty(p)).collect();
         assert!(written.is_empty(), "{written:?}");
+    }
+
+    /// Nor of what its processes wrote there.
+    #[track_caller]
+    fn nothing_is_left_on_nodes(&self) {
+        self.nothing_is_left();
+        assert_eq!(self.scratch(), Vec::<PathBuf>::new(), "what they wrote goes with them");
     }
 
     /// What the only job is called.
@@ -450,8 +461,7 @@ fn slurm_a_job_that_was_taken_but_not_recorded_is_found_by_its_name() {
     // Somebody else's job is nobody's business.
     let other = cluster.ask("sbatch", &["--parsable", "--job-name=pair", "--wrap", "sleep 600"]);
     let other = other.expect_code(0).stdout.trim().to_owned();
-    let runs = cluster.runs().display().to_string();
-    let said = cluster.say(&["down", "--out", &runs]).expect_code(0);
+    let said = cluster.down().expect_code(0);
     assert!(said.stdout.contains("job 1 of pair on slurm: terminated"), "{}", said.stdout);
     let left = cluster.jobs();
     assert!(left.len() == 1 && left[0].starts_with(&other), "{left:?}");
@@ -603,8 +613,7 @@ fn live_through(cluster: &Cluster, fault: Fault, delay_ms: u64) {
     if code == Some(4) {
         assert!(said.contains("hint:") && said.contains("job "), "{fault:?}: {said}");
     }
-    let runs = cluster.runs().display().to_string();
-    let down = cluster.say(&["down", "--out", &runs]);
+    let down = cluster.down();
     assert_eq!(down.code, Some(0), "{fault:?} after {delay_ms} ms: {down:?}\n{said}");
     cluster.nothing_is_left();
     std::fs::remove_dir_all(cluster.runs()).unwrap();
@@ -762,8 +771,7 @@ fn weigh_real(cluster: &Cluster, text: &str, deployment: &str) -> Said {
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 1, "{results:#}");
     assert_eq!(points[0]["metrics"]["success_rate"], 1.0, "{results:#}");
-    cluster.nothing_is_left();
-    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new(), "what they wrote goes with them");
+    cluster.nothing_is_left_on_nodes();
     said
 }
 
@@ -777,7 +785,7 @@ fn slurm_up_leaves_the_job_and_down_ends_it() {
         assert!(said.stdout.contains(addr), "Slurm's address of each node: {}", said.stdout);
     }
     assert_eq!(cluster.jobs(), ["1 RUNNING"]);
-    cluster.say(&["down", "--out", &runs]).expect_code(0);
+    cluster.down().expect_code(0);
     cluster.nothing_is_left();
 }
 

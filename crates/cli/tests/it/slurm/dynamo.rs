@@ -3,7 +3,6 @@
 use super::{Cluster, Live, weigh_real};
 use crate::interrupt::{records, signal};
 use crate::support::{root, setting, wait_for, with_nixl};
-use std::path::PathBuf;
 
 /// `experiments/real-dynamo-slurm.toml` with what is installed here.
 fn example() -> String {
@@ -61,11 +60,9 @@ fn dynamo_found_by_files_leaves_nothing_after_kill_9() {
     assert_eq!(cluster.scratch().len(), 1, "one folder for all of the node");
     signal(live.child.id(), "KILL");
     live.child.wait().unwrap();
-    let runs = cluster.runs().display().to_string();
-    let said = cluster.say(&["down", "--out", &runs]).expect_code(0);
+    let said = cluster.down().expect_code(0);
     assert!(said.stdout.contains("job 1 of copies on slurm: terminated"), "{}", said.stdout);
-    cluster.nothing_is_left();
-    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new());
+    cluster.nothing_is_left_on_nodes();
 }
 
 #[test]
@@ -81,8 +78,7 @@ fn dynamo_without_one_of_its_workers_is_none() {
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pd/1/worker ended with signal 9 (SIGKILL)"), "{said}");
-    cluster.nothing_is_left();
-    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new());
+    cluster.nothing_is_left_on_nodes();
 }
 
 /// With a real vLLM in each worker, blocks move by NIXL from a node to the other.

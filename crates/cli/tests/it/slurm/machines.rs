@@ -115,8 +115,7 @@ fn slurm_after_kill_9_down_takes_the_agents_away() {
     signal(live.child.id(), "KILL");
     live.child.wait().unwrap();
     assert_eq!(agents(&cluster).len(), 2, "they outlive who asked for them");
-    let runs = cluster.runs().display().to_string();
-    let said = cluster.say(&["down", "--out", &runs]).expect_code(0);
+    let said = cluster.down().expect_code(0);
     for node in ["n1", "n2"] {
         let line = format!("pair/agent/{node} on {node}: terminated");
         assert!(said.stdout.contains(&line), "{}", said.stdout);

@@ -4,7 +4,6 @@ use super::{Cluster, LONG};
 use crate::interrupt::{records, signal};
 use crate::route::stand_in;
 use crate::support::{marked_processes, wait_for};
-use std::path::PathBuf;
 
 /// Copies of a vLLM that hear no SIGTERM and write among their temporary files.
 fn deaf(cluster: &Cluster, copies: usize, load: &str) -> String {
@@ -24,12 +23,6 @@ fn deaf(cluster: &Cluster, copies: usize, load: &str) -> String {
     file
 }
 
-#[track_caller]
-fn nothing_is_left(cluster: &Cluster) {
-    cluster.nothing_is_left();
-    assert_eq!(cluster.scratch(), Vec::<PathBuf>::new());
-}
-
 #[test]
 #[ignore = "needs root and Slurm: run by ci/test"]
 fn slurm_what_steps_wrote_that_had_to_be_killed_is_cleared_up() {
@@ -38,7 +31,7 @@ fn slurm_what_steps_wrote_that_had_to_be_killed_is_cleared_up() {
     let said = cluster.run(&deaf(&cluster, 2, load), &[]);
     assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
     assert!(said.stderr.contains("pair: taken down"), "{}", said.stderr);
-    nothing_is_left(&cluster);
+    cluster.nothing_is_left_on_nodes();
 }
 
 /// The second Ctrl-C waits for nobody, and leaves nothing either.
@@ -55,9 +48,8 @@ fn slurm_two_interrupts_end_a_job_at_once_with_what_it_wrote() {
     }
     let (code, said) = live.end();
     assert_eq!(code, Some(130), "{said}");
-    let runs = cluster.runs().display().to_string();
-    cluster.say(&["down", "--out", &runs]).expect_code(0);
-    nothing_is_left(&cluster);
+    cluster.down().expect_code(0);
+    cluster.nothing_is_left_on_nodes();
 }
 
 /// Nobody is left on the node who would clear up: the script of the job does.
@@ -80,5 +72,5 @@ fn slurm_what_a_step_wrote_whose_shell_was_killed_goes_with_the_job() {
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pair/0/serve ended with signal 9 (SIGKILL)"), "{said}");
-    nothing_is_left(&cluster);
+    cluster.nothing_is_left_on_nodes();
 }

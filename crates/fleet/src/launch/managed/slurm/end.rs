@@ -78,20 +78,21 @@ async fn end(claim: &Claim, jobs: &[Queued]) -> Result<Ended, ToolError> {
         let _ = super::tell(claim, &job.id, END).await;
     }
     let have_obeyed = end_stages(claim, &running, grace).await;
-    let ended = if have_obeyed || running.is_empty() { Ended::Terminated } else { Ended::Killed };
+    let how = |has_obeyed: bool| {
+        if has_obeyed || running.is_empty() { Ended::Terminated } else { Ended::Killed }
+    };
     if left_within(claim, CLEARED_WITHIN).await.unwrap_or(false) {
-        return Ok(ended);
+        return Ok(how(have_obeyed));
     }
     // What is in no stage: questions that are on their way.
     let _ = cancel(claim, &running, Some("TERM")).await;
     if have_obeyed && left_within(claim, grace).await.unwrap_or(false) {
-        return Ok(ended);
+        return Ok(how(true));
     }
     let _ = cancel(claim, &running, Some("KILL")).await;
     let cancelled = cancel(claim, &jobs.iter().collect::<Vec<_>>(), None).await;
-    let ended = if running.is_empty() { Ended::Terminated } else { Ended::Killed };
     if left_within(claim, KILL_WAIT).await? {
-        return Ok(ended);
+        return Ok(how(false));
     }
     cancelled.map(|()| Ended::Alive)
 }
