@@ -105,7 +105,8 @@ fn requests_per_s(point: &ImportedPoint) -> Option<f64> {
 }
 
 fn order(point: &ImportedPoint) -> Option<String> {
-    const RISING: [&str; 5] = ["p50", "p90", "p95", "p99", "max"];
+    const RISING: [&str; 11] =
+        ["min", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "max"];
     point.metrics.iter().find_map(|(metric, stats)| {
         let there: Vec<(&str, f64)> =
             RISING.iter().filter_map(|stat| Some((*stat, *stats.get(*stat)?))).collect();

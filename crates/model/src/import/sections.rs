@@ -65,19 +65,32 @@ fn take(
         true => Some(out),
         false => out.entry(whose.join(" ")).or_insert_with(|| json!({})).as_object_mut(),
     };
-    let before = quantities.ok_or_else(there_twice)?.insert(key(title), quantity(title, head, row));
+    let before =
+        quantities.ok_or_else(there_twice)?.insert(key(title), quantity(title, head, row)?);
     before.map_or(Ok(()), |_| Err(there_twice()))
 }
 
-fn quantity(title: &str, head: &StringRecord, row: &StringRecord) -> Value {
+fn quantity(title: &str, head: &StringRecord, row: &StringRecord) -> Result<Value, String> {
     let is_number = |name: &str| name != QUANTITY && !WHOSE.contains(&name);
     let cells = head.iter().zip(row).filter(|(name, cell)| is_number(name) && !cell.is_empty());
     let number = |(name, cell): (&str, &str)| {
-        let name = if name == "Value" { "avg" } else { name };
-        (name.to_owned(), Value::from(ungrouped(cell)))
+        let as_told = if name == "Value" { "avg" } else { name };
+        let number = ungrouped(cell);
+        if is_like_a_number(&number) && number.parse::<f64>().is_err() {
+            return Err(format!(
+                "'{title}' has '{cell}' for {name}: nobody can tell which number that is"
+            ));
+        }
+        Ok((as_told.to_owned(), Value::from(number)))
     };
-    let unit = unit(title).map(|unit| ("unit".to_owned(), unit.into()));
-    Value::Object(unit.into_iter().chain(cells.map(number)).collect())
+    let unit = unit(title).map(|unit| Ok(("unit".to_owned(), unit.into())));
+    unit.into_iter().chain(cells.map(number)).collect::<Result<_, _>>().map(Value::Object)
+}
+
+/// `1.157,26` and `100 ms`: not so a name, a date or a time of the day.
+fn is_like_a_number(cell: &str) -> bool {
+    let digits = cell.trim_start_matches('-');
+    digits.starts_with(|c: char| c.is_ascii_digit()) && !digits.contains([':', '-', '/'])
 }
 
 /// `Time To First Token (ms)` in its words and its unit.
@@ -96,12 +109,16 @@ fn key(title: &str) -> String {
     words.to_lowercase().replace([' ', '-'], "_")
 }
 
-/// `1,146.31` as `1146.31`; what is no number with groups of three digits stays.
+/// `1,146.31` as `1146.31`. What is no number with groups of three digits stays, and so does one group alone: a comma
+/// may as well stand before what is smaller than one.
 fn ungrouped(cell: &str) -> String {
-    let (whole, _) = cell.split_once('.').unwrap_or((cell, ""));
+    let (whole, fraction) = cell.split_once('.').unwrap_or((cell, ""));
     let mut groups = whole.trim_start_matches('-').split(',');
-    let is_head = groups.next().is_some_and(|group| (1..=3).contains(&group.len()));
-    if is_head && groups.all(|group| group.len() == 3) {
+    let is_head = groups
+        .next()
+        .is_some_and(|group| (1..=3).contains(&group.len()) && !group.starts_with('0'));
+    let is_told = cell.contains('.') || whole.matches(',').count() > 1;
+    if is_head && is_told && !fraction.contains(',') && groups.all(|group| group.len() == 3) {
         cell.replace(',', "")
     } else {
         cell.to_owned()
@@ -120,9 +137,31 @@ mod tests {
             ("12.50", "12.50"),
             ("1,14.5", "1,14.5"),
             ("1,146,31", "1,146,31"),
+            ("1,146,310", "1146310"),
+            ("12,345", "12,345"),
+            ("0,125", "0,125"),
+            ("0,125.5", "0,125.5"),
+            ("1.157,26", "1.157,26"),
             ("", ""),
         ] {
             assert_eq!(ungrouped(cell), want);
+        }
+    }
+
+    #[test]
+    fn what_may_be_two_numbers_is_none() {
+        for (cell, is_refused) in [
+            ("1.157,26", true),
+            ("157,26", true),
+            ("12,345", true),
+            ("100 ms", true),
+            ("-3", false),
+            ("1e3", false),
+            ("n/a", false),
+            ("2026-11-27 10:00", false),
+        ] {
+            let text = format!("Metric,avg\nRequest Latency (ms),\"{cell}\"\n");
+            assert_eq!(object(&text).is_err(), is_refused, "{cell}");
         }
     }
 
