@@ -11,6 +11,8 @@ use scalebeam_sim::timing::InterNode;
 
 /// What an engine's log says of the transport that crosses nodes with the NIC's own memory access.
 const RDMA: &str = "NET/IB";
+/// And of the one by TCP.
+const SOCKETS: &str = "NET/Socket";
 
 /// What a run left behind that tells of links.
 #[derive(Clone, Copy)]
@@ -33,9 +35,13 @@ fn roles(d: &DeploymentPlan) -> Vec<Role> {
 }
 
 impl Known<'_> {
-    /// Instances of a role are alike.
     fn of_role(self, d: &DeploymentPlan, role: Role) -> Option<Exchange> {
-        let instance = d.instances.iter().find(|i| i.role == role)?;
+        let mut instances = d.instances.iter().filter(|i| i.role == role);
+        let instance = instances.next()?;
+        // One model is for all of them.
+        if !instances.all(|other| shape(other) == shape(instance)) {
+            return None;
+        }
         let exchange = |step_s, token_s, over| Exchange {
             deployment: d.name.clone(),
             role,
@@ -52,7 +58,14 @@ impl Known<'_> {
         }
         let config = match d.engine {
             EngineKind::Emulated => d.processes.iter().find_map(|p| serve::emulated(&p.args))?,
-            _ => self.config(d, instance)?,
+            // Of these it is known that ranks reduce twice a layer and stages hand on what they computed.
+            EngineKind::Vllm
+            | EngineKind::Sglang
+            | EngineKind::DynamoVllm
+            | EngineKind::DynamoSglang
+            | EngineKind::RayServeLlm
+            | EngineKind::Lmdeploy => self.config(d, instance)?,
+            _ => return None,
         };
         let found = config.exchange().ok()?;
         let (step_s, token_s) = (found.step_s / config.speed, found.token_s / config.speed);
@@ -82,25 +95,52 @@ impl Known<'_> {
         if config.nodes == 1 {
             return Some(config);
         }
-        let print = self.print.deployments.iter().find(|print| print.deployment == d.name);
-        let (inter_node, inter_node_gbps) = match transport(print?) {
-            Some(said) if said.contains(RDMA) => (InterNode::Rdma, rdma_gbps(print?, &hosts)?),
-            Some(_) => (InterNode::Sockets, self.socket_gbps(print, &hosts)?),
-            // With such a port NCCL may have used it.
-            None if rdma_gbps(print?, &hosts).is_some() => return None,
-            None => (InterNode::Sockets, self.socket_gbps(print, &hosts)?),
+        let print = self.print.deployments.iter().find(|print| print.deployment == d.name)?;
+        let said = transport(print);
+        let says = |name: &str| said.is_some_and(|said| said.contains(name));
+        let (inter_node, inter_node_gbps) = if says(RDMA) {
+            (InterNode::Rdma, rdma_gbps(print, &hosts)?)
+        } else if says(SOCKETS) || (said.is_none() && have_no_ports(print, &hosts)) {
+            (InterNode::Sockets, self.socket_gbps(print, &hosts)?)
+        } else {
+            // Another transport, or one that nobody knows: with such a port NCCL may have used it.
+            return None;
         };
         Some(EmulatedConfig { inter_node, inter_node_gbps, ..config })
     }
 
-    /// Of the slowest host's interface, or of the slowest path that was measured, whichever is slower.
-    fn socket_gbps(self, print: Option<&DeploymentPrint>, hosts: &[&HostPlan]) -> Option<f64> {
-        let said = hosts.iter().filter_map(|host| link_gbps(of_host(print?, host)?, host));
+    /// Of the slowest host's interface. Absent where one of them is not known, and where one socket found a path that is
+    /// not that of the interface.
+    fn socket_gbps(self, print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
+        /// Between what an interface says and what one socket found on another path.
+        const ANOTHER_PATH: f64 = 10.0;
+        let said = slowest(hosts.iter().map(|host| link_gbps(of_host(print, host)?, host)))?;
         let is_of = |name: &String| hosts.iter().any(|host| host.name == *name);
         let between = self.paths.iter().filter(|path| is_of(&path.from) && is_of(&path.to));
-        let measured = between.map(|path| path.bytes_per_s as f64 * 8.0 / 1e9);
-        said.chain(measured).filter(|gbps| *gbps > 0.0).reduce(f64::min)
+        let mut found = between.map(|path| path.bytes_per_s as f64 * 8.0 / 1e9);
+        found.all(|gbps| gbps * ANOTHER_PATH >= said).then_some(said)
     }
+}
+
+/// What an instance looks like to the model: its ranks, and over how many hosts they are.
+fn shape(instance: &InstancePlan) -> (u32, u32, u32, Option<u32>, usize) {
+    (instance.tp, instance.pp, instance.dp, instance.ep, instance.place.len())
+}
+
+/// The least of all; absent where one is not known.
+fn slowest(all: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let all: Vec<f64> = all.collect::<Option<_>>()?;
+    all.into_iter().reduce(f64::min).filter(|gbps| *gbps > 0.0)
+}
+
+/// Whether each host was looked at and has no port of InfiniBand or RoCE.
+fn have_no_ports(print: &DeploymentPrint, hosts: &[&HostPlan]) -> bool {
+    let has_none = |host: &&HostPlan| {
+        of_host(print, host)
+            .and_then(|h| h.infiniband.known())
+            .is_some_and(|ports| ports.is_empty())
+    };
+    hosts.iter().all(has_none)
 }
 
 fn of_host<'a>(print: &'a DeploymentPrint, host: &HostPlan) -> Option<&'a HostPrint> {
@@ -134,9 +174,9 @@ fn rdma_gbps(print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
     };
     let of = |host: &&HostPlan| {
         let ports = of_host(print, host)?.infiniband.known()?;
-        Some(ports.values().filter_map(rate).sum::<f64>()).filter(|gbps| *gbps > 0.0)
+        Some(ports.values().filter_map(rate).sum::<f64>())
     };
-    hosts.iter().filter_map(of).reduce(f64::min)
+    slowest(hosts.iter().map(of))
 }
 
 /// `2 all-reduces a layer over 8 ranks and hops between 2 stages on 2 nodes of 100 Gbit/s by TCP`
@@ -156,3 +196,6 @@ fn words(config: &EmulatedConfig) -> String {
     let moved: Vec<String> = reduces.into_iter().chain(hops).collect();
     format!("{} {nodes}", moved.join(" and "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,15 @@ impl Stages {
     }
 }
 
+/// The rate that answers as long as these allow where every stage is ideal, of the ideal rate: what a share of the time
+/// in flight is worth. Absent where there is nothing to divide by.
+pub(super) fn reachable(of: &Stages, base: &Stages, size: f64, grown: f64) -> Option<f64> {
+    let per_token = (base.tokens > 0.0).then(|| of.tokens / base.tokens)?;
+    let ideal_ms = (base.first_ms + base.decode_ms() * per_token) * grown / size;
+    let reachable = 1e3 * base.in_flight * grown * of.tokens / ideal_ms / (base.tps * size);
+    reachable.is_finite().then_some(reachable)
+}
+
 /// What each part is short of the ideal, as a share of the ideal rate, and the ideal rate. `size` times the baseline's
 /// rate is the ideal, where the load is `grown` times the baseline's. Absent where there is nothing to divide by.
 pub(super) fn parts(
@@ -101,8 +110,7 @@ pub(super) fn parts(
     if ideal_ms <= 0.0 || of.whole_ms <= 0.0 || ideal_tps <= 0.0 {
         return None;
     }
-    // The rate that these answers allow where every stage is ideal.
-    let reachable = 1e3 * ideal_in_flight * of.tokens / ideal_ms / ideal_tps;
+    let reachable = reachable(of, base, size, grown)?;
     let mut out = vec![(Cause::Answers, 1.0 - reachable)];
     for ((stage, ms), ideal) in of.times(is_fine).into_iter().zip(ideal) {
         out.push((stage, reachable * (ms - ideal) / of.whole_ms));

@@ -329,7 +329,11 @@ fn what_ranks_exchange_is_claimed_by_a_model_of_their_links() {
 
     // Prompts are moved too, in the time to the first token.
     let prefill = of(&|case| case.times.prefill += 300.0);
-    assert!(prefill.text.contains("take 251 ms of a prompt's prefill"), "{}", prefill.text);
+    assert!(
+        prefill.text.contains("take 251 ms of the prefill of a prompt of which nothing is cached"),
+        "{}",
+        prefill.text
+    );
     assert_eq!(prefill.shares.iter().filter(|s| s.cause == Cause::Collectives).count(), 1);
 
     // A link that was seen to be busy is a part of that, and not claimed beside it.

@@ -3,7 +3,7 @@
 
 use super::{Cause, Claim, Seen, instances, value};
 use crate::analysis::compare::Side;
-use crate::analysis::loss::{Exchange, Stages};
+use crate::analysis::loss::{Exchange, Stages, stages};
 use crate::plan::{InstancePlan, Role};
 use crate::units::significant;
 
@@ -25,24 +25,31 @@ impl<'a> Group<'a> {
         with(role).or_else(|| with(Role::Aggregated))
     }
 
-    /// Milliseconds for a step of `tokens`, which a pipeline cuts into as many microbatches as it has stages.
-    fn step_ms(&self, tokens: f64) -> f64 {
+    /// Milliseconds for a step of `tokens` of `sequences`, which a pipeline cuts into as many microbatches as it has
+    /// stages, and no sequence in two.
+    fn step_ms(&self, tokens: f64, sequences: f64) -> f64 {
         let deepest = self.instances.iter().map(|i| i.pp).max().unwrap_or(1);
-        let parts = f64::from(deepest).min(tokens).max(1.0);
+        let parts = f64::from(deepest).min(sequences).max(1.0);
         1e3 * (self.of.step_s + self.of.token_s * tokens / parts)
     }
 
     /// Milliseconds of the decode of one of `tokens`: a step for each but the first, with all that are at work beside it.
     fn decode_ms(&self, stages: &Stages, tokens: f64) -> f64 {
         let groups: u32 = self.instances.iter().map(|i| i.dp).sum();
-        self.step_ms(stages.at_work() / f64::from(groups.max(1))) * (tokens - 1.0).max(0.0)
+        let sequences = stages.at_work() / f64::from(groups.max(1));
+        self.step_ms(sequences, sequences) * (tokens - 1.0).max(0.0)
     }
 
     /// Milliseconds of the prefill of what is not in the cache of prefixes.
     fn prefill_ms(&self, side: &Side<'_>) -> Option<f64> {
-        let cached = value(side, "prefix_hit_ratio").unwrap_or(0.0).clamp(0.0, 1.0);
-        Some(self.step_ms(value(side, "prompt_tokens.mean")? * (1.0 - cached)))
+        let cached = cached(side).unwrap_or(0.0).clamp(0.0, 1.0);
+        Some(self.step_ms(value(side, "prompt_tokens.mean")? * (1.0 - cached), 1.0))
     }
+}
+
+/// The part of its prompts that was in the cache of prefixes, by its answers or by its engines' own count.
+fn cached(side: &Side<'_>) -> Option<f64> {
+    ["prefix_hit_ratio", "engine_prefix_hit_ratio"].iter().find_map(|name| value(side, name))
 }
 
 /// What moving takes of the time in flight beyond the ideal's part of it. Nothing where it is far more than the stage took,
@@ -51,7 +58,9 @@ fn beyond(seen: &Seen<'_>, here: f64, there: f64, measured_ms: f64) -> Option<f6
     /// How far such a model may be off.
     const OFF: f64 = 1.2;
     let ideal = there * seen.grown / seen.size;
-    let most = (here - ideal) / seen.of.whole_ms;
+    // No more than the stage took.
+    let worth = stages::reachable(seen.of, seen.ideal, seen.size, seen.grown)?;
+    let most = worth * (here.min(measured_ms) - ideal) / seen.of.whole_ms;
     // Copies move what the baseline does, each for itself.
     (!seen.is_copies && most > 0.0 && here <= OFF * measured_ms).then_some(most)
 }
@@ -82,10 +91,14 @@ pub(super) fn in_prefill(seen: &Seen<'_>) -> Option<Claim> {
     let (over, base) = (group(seen.over)?, group(seen.base)?);
     let (here, there) = (over.prefill_ms(seen.over)?, base.prefill_ms(seen.base)?);
     let most = beyond(seen, here, there, seen.of.prefill_ms.unwrap_or(seen.of.first_ms))?;
+    let what = match cached(seen.over).and(cached(seen.base)) {
+        Some(_) => "a prompt's prefill",
+        None => "the prefill of a prompt of which nothing is cached",
+    };
     Some(Claim {
         cause: Cause::Collectives,
         stages: &[Cause::Prefill, Cause::FirstToken],
         most,
-        evidence: evidence(&over, here, there, "a prompt's prefill"),
+        evidence: evidence(&over, here, there, what),
     })
 }
