@@ -137,15 +137,25 @@ pub struct Frame<'a> {
     pub ended: BTreeSet<(String, u32)>,
 }
 
+/// Numbers of the trials of `begun` that `whole` is without.
+fn left_out(begun: &MeasuredPoint<'_>, whole: &MeasuredPoint<'_>) -> Vec<u32> {
+    let numbers = |p: &MeasuredPoint<'_>| p.trials.iter().map(|t| t.number).collect::<Vec<u32>>();
+    let whole = numbers(whole);
+    numbers(begun).into_iter().filter(|number| !whole.contains(number)).collect()
+}
+
 /// Everything that is said of a run.
 pub fn analyse(plan: &Plan, points: &[MeasuredPoint<'_>], frame: &Frame<'_>) -> Results {
-    let begun = points.iter().filter(|p| !p.trials.is_empty());
+    let begun: Vec<&MeasuredPoint<'_>> = points.iter().filter(|p| !p.trials.is_empty()).collect();
     let whole: Vec<Cow<'_, MeasuredPoint<'_>>> =
-        begun.map(|p| p.of_whole_trials(&frame.skipped)).collect();
+        begun.iter().map(|p| p.of_whole_trials(&frame.skipped)).collect();
     let measured: Vec<&MeasuredPoint<'_>> = whole.iter().map(AsRef::as_ref).collect();
     let asked = asked(frame);
-    let results: Vec<PointResult> =
-        measured.iter().map(|p| point(plan, p, &asked, frame)).collect();
+    let results: Vec<PointResult> = measured
+        .iter()
+        .zip(&begun)
+        .map(|(p, begun)| point(plan, p, &left_out(begun, p), &asked, frame))
+        .collect();
     let sides: Vec<compare::Side<'_>> = measured
         .iter()
         .zip(&results)
@@ -253,6 +263,7 @@ pub fn context<'a>(plan: &'a Plan, point: &'a PointPlan) -> PointContext<'a> {
 fn point(
     plan: &Plan,
     measured: &MeasuredPoint<'_>,
+    cut: &[u32],
     asked: &Percentiles,
     frame: &Frame<'_>,
 ) -> PointResult {
@@ -273,9 +284,8 @@ fn point(
     };
     let metrics = with_asked(&views);
     let mut trust = doubt::doubts(&context, measured, &metrics, &usages, frame);
-    if !plan.is_probe(context.deployment, context.load)
-        && let Some(reason) = unrecorded::trials(measured, frame)
-    {
+    let is_probe = plan.is_probe(context.deployment, context.load);
+    if let Some(reason) = unrecorded::trials(measured, cut, is_probe, frame) {
         trust.add(reason);
     }
     let account = account::account(&metrics, &usages);
@@ -291,7 +301,7 @@ fn point(
         concurrency: measured.plan.level.concurrency,
         rate_rps: measured.plan.level.rate_rps,
         batch: measured.plan.level.batch,
-        is_probe: plan.is_probe(&measured.plan.deployment, &measured.plan.load),
+        is_probe,
         gpus: context.gpus,
         classes: breakdown(measured, |r| r.class.clone()),
         targets: breakdown(measured, |r| entry_name(plan, context.deployment, r.target)),

@@ -287,7 +287,7 @@ impl Named {
         } else if base.ends_with("_per_decode_gpu") || base.ends_with("_per_prefill_gpu") {
             "it has no prefill and decode pools"
         } else if base.starts_with("cost") || base.ends_with("_per_cost") {
-            "no price given"
+            "no price given, or a price of 0"
         } else {
             "not measured"
         };

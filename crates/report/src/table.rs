@@ -365,7 +365,7 @@ pub(crate) fn no_verdict(results: &Results) -> Option<String> {
         [] => "no verdict: nothing was measured".to_owned(),
         [one] => {
             format!(
-                "no verdict: only one deployment, {one}, was measured; nothing to hold it against"
+                "no verdict: only of one deployment, {one}, there are numbers; nothing to hold it against"
             )
         }
         _ => "no verdict: no two deployments were measured under the same load".to_owned(),

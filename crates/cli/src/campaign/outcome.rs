@@ -235,8 +235,8 @@ fn skipped(reader: &RunReader) -> Result<Vec<Skipped>, Failure> {
 
 /// An expectation that failed decides; only then whether the numbers can be relied on.
 fn status(results: &Results) -> Status {
-    // What was not measured to its end has not failed an expectation.
-    if results.incomplete {
+    // What was not measured to its end has not failed an expectation, and what is gone has not met one.
+    if results.incomplete || !results.unrecorded.is_empty() {
         return Status::NotTrustworthy;
     }
     if results.expects.iter().any(ExpectResult::has_failed) {

@@ -5,7 +5,7 @@ use crate::campaign::outcome;
 use crate::exit::{Failure, Status};
 use crate::printer;
 use scalebeam_model::analysis::MeasuredPoint;
-use scalebeam_model::results::{PointResult, Results};
+use scalebeam_model::results::{PointResult, Results, Unrecorded};
 use scalebeam_model::trust::TrustLevel;
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{RunReader, TrialReader, TrialState};
@@ -33,6 +33,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Status, Failure> {
         printer::data(&names.collect::<String>());
     }
     outcome::say_trust(&results);
+    input.missing.iter().for_each(|what| printer::say(&format!("not exported: {what}")));
     let is_invalid = input.trials.iter().any(|t| t.point.trust.level == TrustLevel::Invalid);
     // What is not there is no more to be trusted than what is there and invalid.
     let is_whole = !is_invalid && input.missing.is_empty();
@@ -54,6 +55,7 @@ fn select(
     let is_asked = |name: &String| asked.is_empty() || asked.contains(name);
     points.retain(|p| is_asked(&p.plan.deployment));
     results.points.retain(|p| is_asked(&p.deployment));
+    results.unrecorded.retain(|p| is_asked(&p.deployment));
     Ok(())
 }
 
@@ -63,7 +65,10 @@ fn input<'a>(
     points: &'a [MeasuredPoint<'_>],
 ) -> Result<ExportInput<'a>, Failure> {
     let mut trials = Vec::new();
-    let mut missing = Vec::new();
+    let lost = |p: &Unrecorded| {
+        format!("`{}/{}/{}`, all of it: {}", p.deployment, p.load, p.level, p.reason)
+    };
+    let mut missing: Vec<String> = results.unrecorded.iter().map(lost).collect();
     for measured in points {
         let plan = measured.plan;
         let Some(point) = results.points.iter().find(|p| is_of(p, measured)) else {
@@ -71,6 +76,13 @@ fn input<'a>(
             continue;
         };
         let looks = reader.trials(plan)?;
+        if !point.is_probe {
+            let is_there = |n: u32| measured.trials.iter().any(|t| t.number == n);
+            let gone = plan.trials.iter().map(|t| t.number).filter(|n| !is_there(*n));
+            missing.extend(
+                gone.map(|n| format!("`{}`, trial {n}: nothing is recorded of it", plan.id)),
+            );
+        }
         for trial in &measured.trials {
             let number = trial.number;
             let look = looks.iter().find(|look| look.number() == Some(number));

@@ -60,7 +60,10 @@ fn trials_that_were_sealed_before_a_kill_are_reported_without_a_resume() {
     let partial = reason(point, "partial");
     assert_eq!(partial["level"], "caution");
     let message = partial["message"].as_str().unwrap();
-    assert!(message.starts_with("1 of 2 trials are in these numbers; of trial 2 "), "{message}");
+    assert!(
+        message.starts_with("1 of 2 trials are in these numbers; trial 2 was cut short"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -83,6 +86,18 @@ fn points_whose_records_are_gone_are_told_by_the_plan_and_the_journal() {
     let text = shown(&dir);
     let want = format!("everything of two under l/c2, l/c4: {by_journal}");
     assert!(text.contains(&want), "{text}");
+    let dir = dir.to_str().unwrap();
+    say(["report", dir]).expect_code(3);
+    let out = lab.dir.path().join("exported");
+    let export = ["export", dir, "--as", "vllm", "--out", out.to_str().unwrap()];
+    let said = say(export).expect_code(3);
+    let told = unwrapped(&(said.stdout + &said.stderr));
+    for want in [
+        format!("`two/l/c4`, all of it: {by_journal}"),
+        "`one/l/c2`, trial 1: nothing is recorded of it".to_owned(),
+    ] {
+        assert!(told.contains(&want), "{told}");
+    }
 }
 
 #[test]

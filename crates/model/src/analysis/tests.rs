@@ -586,7 +586,7 @@ fn a_trial_that_was_cut_short_takes_nothing_from_the_others() {
     assert_eq!((point.trials.len(), point.outcomes["completed"]), (1, 60));
     let partial = point.trust.reasons.iter().find(|r| r.code == "partial").unwrap();
     assert_eq!(partial.level, TrustLevel::Caution);
-    let want = "1 of 3 trials are in these numbers; of trials 2, 3 there is no whole record: by the journal trial 3 was measured to the end, and the record is gone";
+    let want = "1 of 3 trials are in these numbers; trial 2 was cut short; of trial 3 there is no whole record: by the journal trial 3 was measured to the end, and the record is gone";
     assert_eq!(partial.message, want);
     // What cut it short was the deployment's own: then it is a part of what was measured.
     let points = [MeasuredPoint { plan: &pa, trials: vec![trial(1, 60, 1_000, 5), cut.clone()] }];
@@ -622,6 +622,12 @@ fn prices_that_are_given_say_who_gives_more_for_the_money() {
     );
     let said = told([Some(10.0), Some(8.0)]);
     assert!(said.ends_with("cost 80.0 % of what those of a cost: a gives more for the money too; below 51.0 % b would"), "{said}");
+    let said = told([Some(100.0), Some(51.0)]);
+    assert!(said.ends_with("which of them gives more for the money cannot be told"), "{said}");
+    let said = told([Some(0.0), Some(4.0)]);
+    assert!(said.ends_with("at the prices that are given a costs nothing"), "{said}");
+    let said = told([Some(10.0), Some(0.0)]);
+    assert!(said.ends_with("b gives more for the money"), "{said}");
 }
 
 #[test]

@@ -36,12 +36,9 @@ fn why(point: &PointPlan, missing: &[u32], frame: &Frame<'_>) -> String {
     let ended: Vec<u32> = missing.iter().filter(has_ended).copied().collect();
     match (ended.is_empty(), frame.incomplete) {
         (false, _) => format!(
-            "by the journal {} measured to the end, and the record is gone",
-            if ended.len() == 1 {
-                format!("trial {} was", ended[0])
-            } else {
-                format!("trials {} were", listed(&ended))
-            }
+            "by the journal {} {} measured to the end, and the record is gone",
+            trials_of(&ended),
+            if ended.len() == 1 { "was" } else { "were" }
         ),
         (true, true) => "the run was cut short".to_owned(),
         (true, false) => "nothing is recorded of it".to_owned(),
@@ -52,22 +49,41 @@ fn listed(numbers: &[u32]) -> String {
     numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What is said of a point of which some trials ran to their end and others did not.
-pub(super) fn trials(measured: &MeasuredPoint<'_>, frame: &Frame<'_>) -> Option<Reason> {
-    let is_there = |number: &u32| measured.trials.iter().any(|t| t.number == *number);
-    let planned = numbers(measured.plan);
-    let missing: Vec<u32> = planned.iter().copied().filter(|number| !is_there(number)).collect();
-    let is_cut = measured.trials.iter().any(|t| t.partial);
-    if missing.is_empty() || is_cut {
+/// What is said of a point of which some trials ran to their end and others did not; `cut` are those that were begun
+/// and are left out. A search may end before it has tried a level as often as was planned.
+pub(super) fn trials(
+    measured: &MeasuredPoint<'_>,
+    cut: &[u32],
+    is_probe: bool,
+    frame: &Frame<'_>,
+) -> Option<Reason> {
+    let there = |number: &u32| measured.trials.iter().find(|t| t.number == *number);
+    let was_begun = |number: &u32| there(number).is_some() || cut.contains(number);
+    let mut planned = numbers(measured.plan);
+    planned.retain(|number| !is_probe || was_begun(number));
+    let (gone, cut): (Vec<u32>, Vec<u32>) =
+        planned.iter().filter(|n| there(n).is_none()).partition(|number| !cut.contains(number));
+    let holds_cut = measured.trials.iter().any(|t| t.partial);
+    if (gone.is_empty() && cut.is_empty()) || holds_cut {
         return None;
     }
+    let sound = measured.trials.iter().filter(|t| t.damaged.is_none()).count();
+    let short = (!cut.is_empty()).then(|| {
+        format!("{} {} cut short", trials_of(&cut), if cut.len() == 1 { "was" } else { "were" })
+    });
+    let lost = (!gone.is_empty()).then(|| {
+        let why = why(measured.plan, &gone, frame);
+        format!("of {} there is no whole record: {why}", trials_of(&gone))
+    });
     let message = format!(
-        "{} of {} trials are in these numbers; of {} {} there is no whole record: {}",
-        planned.len() - missing.len(),
+        "{sound} of {} trials are in these numbers; {}",
         planned.len(),
-        if missing.len() == 1 { "trial" } else { "trials" },
-        listed(&missing),
-        why(measured.plan, &missing, frame)
+        short.into_iter().chain(lost).collect::<Vec<_>>().join("; ")
     );
     Some(reason("partial", TrustLevel::Caution, message, "continue with scalebeam run --resume"))
+}
+
+/// `trial 2`, or `trials 2, 3`.
+fn trials_of(numbers: &[u32]) -> String {
+    format!("{} {}", if numbers.len() == 1 { "trial" } else { "trials" }, listed(numbers))
 }

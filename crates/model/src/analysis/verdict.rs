@@ -145,7 +145,7 @@ const SMALLEST: f64 = 0.01;
 /// What a GPU of it costs an hour, by the price of the whole.
 fn per_gpu_hour(side: &Side<'_>) -> Option<f64> {
     let price = side.plan.deployment(&side.result.deployment)?.price_per_hour?;
-    (price > 0.0 && side.result.gpus > 0).then(|| price / f64::from(side.result.gpus))
+    (side.result.gpus > 0).then(|| price / f64::from(side.result.gpus))
 }
 
 /// How far the nearest rival is from being the answer; `prices` of its GPUs and of those of the best, where both are
@@ -154,11 +154,19 @@ fn change(nearest: &Comparison, per_gpu: bool, prices: Option<(f64, f64)>) -> St
     let (rival, best) = (&nearest.baseline, &nearest.deployment);
     let more = percent(nearest.ratio.point - 1.0);
     let price = percent(1.0 / nearest.ratio.point);
+    if prices.is_some_and(|(_, of_best)| of_best <= 0.0) {
+        return format!(
+            "{rival} would be the answer if it gave {more} more; at the prices that are given {best} costs nothing"
+        );
+    }
     let known = prices.filter(|_| per_gpu).map(|(of_rival, of_best)| of_rival / of_best);
     if let Some(ratio) = known {
-        let follows = match ratio * nearest.ratio.point < 1.0 {
-            true => format!("{rival} gives more for the money"),
-            false => format!("{best} gives more for the money too; below {price} {rival} would"),
+        let follows = if ratio * nearest.ratio.high < 1.0 {
+            format!("{rival} gives more for the money")
+        } else if ratio * nearest.ratio.low > 1.0 {
+            format!("{best} gives more for the money too; below {price} {rival} would")
+        } else {
+            "which of them gives more for the money cannot be told".to_owned()
         };
         return format!(
             "{rival} would be the answer if it gave {more} more; at the prices that are given its GPUs cost {} of what those of {best} cost: {follows}",

@@ -125,7 +125,8 @@ pub(super) fn compared(
 
 fn result_of(plan: &Plan, point: &PointPlan, trials: &[TrialRecords]) -> PointResult {
     let measured = MeasuredPoint { plan: point, trials: trials.to_vec() };
-    let result = super::super::point(plan, &measured, &Percentiles::default(), &Frame::default());
+    let result =
+        super::super::point(plan, &measured, &[], &Percentiles::default(), &Frame::default());
     // What few requests are doubted for is not asked here.
     PointResult { trust: crate::trust::Trust::default(), ..result }
 }

@@ -107,7 +107,7 @@ fn of_level<'a>(met: &[(&str, Side<'a>)], asked: &Asked<'_>) -> Pooled<'a> {
         (1..).zip(all).map(|(number, trial)| TrialRecords { number, ..trial }).collect();
     let measured = MeasuredPoint { plan: level, trials };
     let percentiles = Percentiles::new(asked.metrics.iter().copied(), &[]);
-    let result = point(plan, &measured, &percentiles, &Frame::default());
+    let result = point(plan, &measured, &[], &percentiles, &Frame::default());
     let result = PointResult { trust: trust(met), ..result };
     let trials = Cow::Owned(measured.trials);
     Pooled { result: Cow::Owned(result), trials, point: level, plan, runs: met.len() }
