@@ -2,7 +2,8 @@
 
 use crate::commands::serve::emulated;
 use crate::exit::Failure;
-use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan, resolve};
+use scalebeam_fleet::render;
+use scalebeam_model::plan::{DeploymentPlan, EngineKind, Plan, PlanNote, resolve};
 use scalebeam_model::spec::{Diagnostics, Experiment, Problem};
 use scalebeam_sim::catalog;
 use scalebeam_sim::config::{ConfigError, EmulatedConfig, Timing};
@@ -63,12 +64,14 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Unreadable> {
         })
     })?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let loaded = from_text(text, &shown, base)?;
-    // Of what is to be started, and not of a run that was.
-    let unfit = unfit_for_the_emulator(&loaded.experiment, &loaded.plan);
-    if !unfit.is_empty() {
-        return Err(Unreadable::Problems(Diagnostics::locate(&loaded.text, &shown, unfit)));
-    }
+    from_text(text, &shown, base)
+}
+
+/// Reads `path` for what is selected of it, which is to be started.
+pub(crate) fn selected(path: &Path, selection: &Selection) -> Result<Loaded, Failure> {
+    let mut loaded = load(path)?;
+    loaded.select(selection)?;
+    loaded.can_start(path)?;
     Ok(loaded)
 }
 
@@ -129,6 +132,28 @@ fn unfit(index: usize, error: &ConfigError) -> Problem {
 }
 
 impl Loaded {
+    /// Refuses what could not be started: what is emulated and cannot be.
+    pub(crate) fn can_start(&self, path: &Path) -> Result<(), Unreadable> {
+        match unfit_for_the_emulator(&self.experiment, &self.plan) {
+            unfit if unfit.is_empty() => Ok(()),
+            unfit => {
+                let shown = path.display().to_string();
+                Err(Unreadable::Problems(Diagnostics::locate(&self.text, &shown, unfit)))
+            }
+        }
+    }
+
+    /// What the platforms of its deployments refuse. A file may be there to be emulated, so they are notes.
+    pub(crate) fn refused(&self) -> Vec<PlanNote> {
+        let of = |(index, name): (usize, &str)| {
+            let error = render::of(&self.plan, name)?.err()?;
+            let message = format!("{} refuses it: {}", error.platform.name(), error.reason);
+            Some(PlanNote { path: format!("deploy[{index}]"), message, hint: error.hint })
+        };
+        let deployments = self.experiment.deployments();
+        deployments.filter_map(|(index, spec)| of((index, &spec.name))).collect()
+    }
+
     /// Keeps what was selected; a name that is not there is an error.
     pub(crate) fn select(&mut self, selection: &Selection) -> Result<(), Failure> {
         let plan = &mut self.plan;

@@ -101,6 +101,14 @@ pub fn render(plan: &Plan) -> Result<Vec<Rendered>, RenderError> {
     rendered.map(|d| deployment(&Subject::new(plan, d))).collect()
 }
 
+/// The files of the deployment `name` of `plan`, or why there are none; nothing where its platform starts no process
+/// itself, or the plan has none of that name.
+pub fn of(plan: &Plan, name: &str) -> Option<Result<Rendered, RenderError>> {
+    let is_it = |d: &&DeploymentPlan| d.name == name && d.platform.renders();
+    let found = plan.deployments.iter().find(is_it)?;
+    Some(deployment(&Subject::new(plan, found)))
+}
+
 /// The files of one deployment of `plan` for one run, in which it is called `name`.
 ///
 /// # Errors

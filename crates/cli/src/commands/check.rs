@@ -9,8 +9,11 @@ use scalebeam_model::spec::Diagnostics;
 use serde_json::json;
 
 pub(super) fn run(args: &FileArgs) -> Result<Status, Failure> {
-    match experiment::load(&args.file) {
-        Ok(loaded) => {
+    let loaded = experiment::load(&args.file)
+        .and_then(|loaded| loaded.can_start(&args.file).map(|()| loaded));
+    match loaded {
+        Ok(mut loaded) => {
+            loaded.plan.notes.extend(loaded.refused());
             if args.json {
                 printer::json(&json!({
                     "file": args.file, "ok": true,

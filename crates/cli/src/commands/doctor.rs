@@ -8,8 +8,8 @@ use crate::{findings, printer, settings};
 use scalebeam_model::doctor::Severity;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<Status, Failure> {
-    let mut loaded = experiment::load(&args.file.file)?;
-    loaded.select(&Selection { deploy: args.deploy.clone(), load: Vec::new() })?;
+    let selection = Selection { deploy: args.deploy.clone(), load: Vec::new() };
+    let loaded = experiment::selected(&args.file.file, &selection)?;
     let (clock, cache) = (WallClock::shared(), settings::cache_dir());
     let plan = &loaded.plan;
     let all = plan.deployments.iter().collect();

@@ -1,6 +1,6 @@
 //! `plan`: everything that a run would do, and the files for platforms that start processes themselves.
 
-use crate::args::PlanArgs;
+use crate::args::{PlanArgs, SelectArgs};
 use crate::campaign::inside::carried;
 use crate::exit::{Failure, Status};
 use crate::experiment::{self, Loaded, Selection};
@@ -10,9 +10,9 @@ use serde_json::json;
 use std::path::Path;
 
 pub(super) fn run(args: &PlanArgs) -> Result<Status, Failure> {
-    let mut loaded = experiment::load(&args.file.file)?;
-    let (deploy, load) = (args.select.deploy.clone(), args.select.load.clone());
-    loaded.select(&Selection { deploy, load })?;
+    let SelectArgs { deploy, load } = args.select.clone();
+    let mut loaded = experiment::selected(&args.file.file, &Selection { deploy, load })?;
+    loaded.plan.notes.extend(loaded.refused());
     match &args.render {
         Some(dir) => write(&loaded, dir, args.file.json)?,
         None if args.file.json => printer::json(&loaded.plan)?,

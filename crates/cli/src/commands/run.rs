@@ -20,8 +20,8 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let (mut loaded, goal) = match (&args.resume, &args.file) {
         (Some(dir), _) => (resumed(dir)?, Goal::Resume(dir.clone())),
         (None, Some(file)) => {
-            let mut loaded = experiment::load(file)?;
-            loaded.select(&Selection { deploy: args.select.deploy, load: args.select.load })?;
+            let SelectArgs { deploy, load } = args.select;
+            let mut loaded = experiment::selected(file, &Selection { deploy, load })?;
             let out = out_dir(args.out.as_deref(), &loaded.experiment);
             let place = match args.inside_as {
                 Some(id) => {
@@ -51,9 +51,8 @@ fn inside(args: &RunArgs, shown: &Shown) -> Result<Status, Failure> {
     let Some(file) = &args.file else {
         return Err(Failure::usage("name an experiment file"));
     };
-    let mut loaded = experiment::load(file)?;
     let SelectArgs { deploy, load } = args.select.clone();
-    loaded.select(&Selection { deploy, load })?;
+    let loaded = experiment::selected(file, &Selection { deploy, load })?;
     let out = out_dir(args.out.as_deref(), &loaded.experiment);
     let path = file.display().to_string();
     let more = passed_on(args);

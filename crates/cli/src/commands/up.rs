@@ -8,8 +8,8 @@ use crate::printer;
 use serde_json::json;
 
 pub(super) fn run(args: &UpArgs) -> Result<Status, Failure> {
-    let mut loaded = experiment::load(&args.file)?;
-    loaded.select(&Selection { deploy: vec![args.deploy.clone()], load: Vec::new() })?;
+    let selection = Selection { deploy: vec![args.deploy.clone()], load: Vec::new() };
+    let mut loaded = experiment::selected(&args.file, &selection)?;
     loaded.plan.points.clear();
     loaded.plan.searches.clear();
     let out = super::run::out_dir(args.out.as_deref(), &loaded.experiment);

@@ -180,6 +180,10 @@ fn prices_of_the_file_price_a_run_and_what_is_wrong_in_them_is_told() {
     // A table may hold more than one file needs, so that what is of nothing is told only.
     let said = priced("[prices.gpu.H100-SXM]\non_demand = 3.0\n").say("check", &[]).expect_code(0);
     let all = unwrapped(&(said.stdout + &said.stderr));
+    let spot = priced("[prices.gpu.H100-SXM-80G]\nspot = 3.0\n").say("check", &[]).expect_code(0);
+    let all_of_spot = unwrapped(&(spot.stdout + &spot.stderr));
+    let want = "note: prices: no deployment has a price by it";
+    assert!(all_of_spot.contains(want) && all_of_spot.contains("on_demand"), "{all_of_spot}");
     let want = "no GPU of this file is a 'H100-SXM', so the price is of nothing";
     assert!(all.contains(want) && all.contains("did you mean 'H100-SXM-80G'?"), "{all}");
 }

@@ -457,3 +457,29 @@ fn a_forced_length_that_prefill_replicas_of_ray_serve_refuse_is_told() {
         assert!(format!("{}{}", said.stdout, said.stderr).contains(refuses), "{least}: {said:?}");
     }
 }
+
+#[test]
+fn what_is_not_chosen_need_not_be_fit_to_be_emulated() {
+    let text = emulated(&["one"], "speed = 1.0", "mode = \"serial\"\nrequests = 4\n");
+    let deploy = text.split("[[deploy]]").nth(1).unwrap().split("[[").next().unwrap();
+    let wide = deploy
+        .replace("name = \"one\"", "name = \"wide\"")
+        .replace("place = [\"box:0\"]", "tp = 8\nplace = [\"box:0-7\"]");
+    let lab = Lab::new(&format!("{text}\n[[deploy]]{wide}"));
+    let all = lab.say("check", &[]).expect_code(2);
+    assert!((all.stdout + &all.stderr).contains("deploy[1]: it cannot be emulated"));
+    lab.say("plan", &["--deploy", "one"]).expect_code(0);
+    lab.say("plan", &["--deploy", "wide"]).expect_code(2);
+    lab.say("down", &[]).expect_code(0);
+}
+
+#[test]
+fn what_a_platform_refuses_is_noted_before_it_is_started() {
+    let text = std::fs::read_to_string(root().join("experiments/real-dynamo-slurm.toml")).unwrap();
+    let image = "platform = \"slurm\"\nimage = \"nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.6.1\"";
+    let lab = Lab::new(&text.replacen("platform = \"slurm\"", image, 1));
+    let said = lab.say("check", &[]).expect_code(0).stdout;
+    let want = "note: deploy[1]: slurm refuses it: what its processes write is not rendered in containers\n      hint: leave image out";
+    assert!(said.contains(want), "{said}");
+    assert!(lab.say("plan", &[]).expect_code(0).stdout.contains(want));
+}
