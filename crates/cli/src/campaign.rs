@@ -9,12 +9,11 @@ use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, Signals, reached};
 use crate::{printer, settings};
 use scalebeam_fleet::journal::{self, Event, Journal};
-use scalebeam_fleet::{Context, Running, bring_up};
+use scalebeam_fleet::{Context, Running, Stop, bring_up};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::doctor::DoctorReport;
 use scalebeam_model::plan::{DeploymentPlan, PointPlan, TrialPlan};
 use scalebeam_model::results::Skipped;
-use scalebeam_model::units::Nanos;
 use scalebeam_record::{HostInfo, Manifest, NewRun, RunStatus, RunWriter};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -227,11 +226,13 @@ impl<'a> Campaign<'a> {
         doctor: Doctor,
     ) -> Result<Self, Failure> {
         let journal = Journal::open(&writer.dir().join(journal::FILE), Arc::clone(&clock))?;
-        let (cancel, cancelled) = watch::channel(false);
+        let (tell, stop) = watch::channel(Stop::Not);
         let signals = asked.clone();
         tokio::spawn(async move {
             reached(&signals, Asked::Once).await;
-            let _ = cancel.send(true);
+            let _ = tell.send(Stop::Orderly);
+            reached(&signals, Asked::Twice).await;
+            let _ = tell.send(Stop::AtOnce);
         });
         let display = Display::new();
         let context = Context {
@@ -244,7 +245,7 @@ impl<'a> Campaign<'a> {
             plan: Arc::new(loaded.plan.clone()),
             journal: Arc::new(journal),
             clock: Arc::clone(&clock),
-            cancel: cancelled,
+            stop,
             on_nodes: doctor::on_nodes(doctor, writer.dir().to_owned(), display.clone()),
         };
         let skipped = prepared.skipped.clone();
@@ -394,10 +395,8 @@ impl<'a> Campaign<'a> {
             ));
             return;
         }
-        let hurry = self.asked() == Asked::Twice;
-        let grace = if hurry { Nanos::ZERO } else { deployment.stop.grace };
         let has_processes = !deployment.processes.is_empty();
-        let report = running.take_down(grace).await;
+        let report = running.take_down(deployment.stop.grace).await;
         for problem in &report.problems {
             self.display.line(&format!("{}: {problem}", deployment.name));
         }

@@ -92,8 +92,10 @@ pub struct Death {
 pub struct Stuck {
     /// Id of the process in the plan.
     pub process: String,
-    /// Its host; the platform, where that starts processes itself.
-    pub host: String,
+    /// `host b`; the platform, where that starts processes itself.
+    pub place: String,
+    /// That its host cannot be asked, and why.
+    pub unreached: Option<String>,
     /// What it was doing, where its log tells.
     pub phase: Option<String>,
     /// How long its log has not grown, where that is watched.
@@ -431,6 +433,9 @@ impl FleetError {
                 "check the run directory, its permissions, and free space".to_owned()
             }
             Self::Render(error) => error.hint.clone(),
+            Self::NotReady { stuck, .. } if stuck.iter().any(|s| s.unreached.is_some()) => {
+                "see whether the host that cannot be asked is up, and the network to it".to_owned()
+            }
             Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { gate: Some(gate), .. } => format!(
                 "raise `ready = {{ within = {{ {gate} = \"..\" }} }}` if it was only slow; otherwise see \
@@ -505,14 +510,18 @@ fn stuck_lines(stuck: &[Stuck]) -> String {
     stuck
         .iter()
         .map(|s| {
-            let Stuck { process, host, last_line, log, .. } = s;
+            let Stuck { process, place, last_line, log, .. } = s;
             let phase = s.phase.as_ref().map_or(String::new(), |phase| format!("{phase}, "));
             let silent = s.silent.map_or(String::new(), |span| format!("silent for {span}; "));
             let said = match last_line.as_str() {
                 "" => "wrote no log line".to_owned(),
                 line => format!("last log line: {line}"),
             };
-            format!("\n    {process} on {host}: {phase}{silent}{said} ({})", log.display())
+            let unreached = s.unreached.as_ref().map_or(String::new(), |why| format!("{why}; "));
+            format!(
+                "\n    {process} on {place}: {unreached}{phase}{silent}{said} ({})",
+                log.display()
+            )
         })
         .collect()
 }

@@ -32,12 +32,13 @@ pub use error::{Death, Exit, FleetError, Stuck};
 /// A run that is measured in a pod of its deployments' own cluster.
 pub mod inside {
     pub use crate::launch::{
-        InsideClient as Client, InsideEnd as End, InsideJob as Job, LAST_LINE,
+        InsideClient as Client, InsideEnd as End, InsideJob as Job, InsideUnknown as Unknown,
+        LAST_LINE,
     };
     pub use crate::render::{Inside, RUNS, STATE, experiment_path, files_read};
 }
 
 pub use fingerprint::fingerprint;
-pub use launch::{Context, NotKept, OnNodes, Progress, Running, State, bring_up};
+pub use launch::{Context, NotKept, OnNodes, Progress, Running, State, Stop, bring_up};
 pub use metrics_page::{MetricsPages, Page};
 pub use teardown::{DownReport, Leftover, TeardownReport, down_run, leftovers};

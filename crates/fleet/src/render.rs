@@ -27,6 +27,8 @@ mod yaml;
 pub use client::client;
 pub use client::{Inside, RUNS, STATE, experiment_path, files_read};
 
+pub(crate) use slurm::script::scratch_of_job;
+
 use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
 use subject::Subject;
 

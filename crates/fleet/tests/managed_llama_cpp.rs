@@ -5,7 +5,7 @@
 use scalebeam_fleet::engine::engines;
 use scalebeam_fleet::journal::{self, Journal};
 use scalebeam_fleet::setup::llama_cpp;
-use scalebeam_fleet::{Context, bring_up, leftovers};
+use scalebeam_fleet::{Context, Stop, bring_up, leftovers};
 use scalebeam_model::clock::{Clock, ManualClock};
 use scalebeam_model::plan::resolve;
 use scalebeam_model::spec::Experiment;
@@ -54,7 +54,7 @@ async fn it_installs_serves_and_goes() {
     let plan = resolve(&experiment, engines()).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let journal = Journal::open(&dir.path().join(journal::FILE), clock.clone()).unwrap();
-    let (_cancel, cancelled) = tokio::sync::watch::channel(false);
+    let (_cancel, cancelled) = tokio::sync::watch::channel(Stop::Not);
     let ctx = Context {
         run_dir: dir.path().to_owned(),
         run_id: "real".into(),
@@ -64,7 +64,7 @@ async fn it_installs_serves_and_goes() {
         plan: Arc::new(plan.clone()),
         journal: Arc::new(journal),
         clock,
-        cancel: cancelled,
+        stop: cancelled,
         on_nodes: None,
     };
     let running = bring_up(&plan.deployments[0], &ctx, &|p| eprintln!("{p:?}")).await.unwrap();

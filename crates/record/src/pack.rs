@@ -17,6 +17,10 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 /// The last entry of a stream: SHA-256 by path.
 const LIST: &str = "packed.json";
 
+/// So much comes at most, and so much of it as the list: a way that never ends must not fill a disk, or memory.
+const MOST_BYTES: u64 = 256 << 30;
+const MOST_OF_LIST: u64 = 64 << 20;
+
 type List = BTreeMap<String, String>;
 
 /// Writes every file of the run directory `dir` to `out`, but for its lock; how many there were. A directory that is not
@@ -47,16 +51,20 @@ pub fn pack(dir: &Path, out: impl Write) -> Result<usize, RecordError> {
 /// # Errors
 /// When the stream was cut or changed on its way, or a file cannot be written. What came until then is in `dir`.
 pub fn unpack(from: impl Read, dir: &Path) -> Result<usize, RecordError> {
+    unpack_at_most(MOST_BYTES, from, dir)
+}
+
+fn unpack_at_most(bytes: u64, from: impl Read, dir: &Path) -> Result<usize, RecordError> {
     let fail = || RecordError::io("unpack into", dir);
-    let mut archive = Archive::new(from);
-    let (mut found, mut list) = (List::new(), None);
+    // What is cut off here is told as what was cut on its way.
+    let mut archive = Archive::new(from.take(bytes));
+    let (mut found, mut list) = (List::new(), None::<List>);
     for entry in archive.entries().map_err(fail())? {
         let mut entry = entry.map_err(fail())?;
         let path = entry.path().map_err(fail())?.into_owned();
         if path == Path::new(LIST) {
-            list = Some(
-                serde_json::from_reader::<_, List>(&mut entry).map_err(RecordError::json(LIST))?,
-            );
+            let text = entry.take(MOST_OF_LIST);
+            list = Some(serde_json::from_reader(text).map_err(RecordError::json(LIST))?);
             continue;
         }
         if entry.header().entry_type() != EntryType::Regular || !leads_below(&path) {
@@ -192,6 +200,17 @@ mod tests {
         for length in (0..needed).step_by(509).chain([needed - 513]) {
             assert!(unpack(&whole[..length], to.path()).is_err(), "{length} of {}", whole.len());
         }
+    }
+
+    #[test]
+    fn a_stream_without_an_end_is_taken_to_a_limit() {
+        let whole = packed(directory().path());
+        let to = tempfile::tempdir().unwrap();
+        let limit = 50_000;
+        assert!(unpack_at_most(limit, whole.as_slice(), to.path()).is_err());
+        let files = files_below(to.path()).unwrap();
+        let came: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+        assert!(came < limit, "{came}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::exit::{Failure, Status, chain};
 use crate::experiment::Loaded;
 use crate::interrupt::{self, Asked, reached};
 use crate::printer;
-use scalebeam_fleet::inside::{Client, End, Inside, Job, RUNS, STATE, experiment_path, files_read};
+use scalebeam_fleet::inside::{
+    Client, End, Inside, Job, RUNS, STATE, Unknown, experiment_path, files_read,
+};
 use scalebeam_fleet::journal::{self, Journal};
 use scalebeam_fleet::teardown::TeardownReport;
 use scalebeam_model::plan::{DeploymentPlan, Plan, Platform};
@@ -152,7 +154,11 @@ async fn measured(
     }
     printer::say(&format!("inside: pod {} runs", client.pod()));
     let end = tokio::select! {
-        end = watched(client, asked) => end?,
+        end = watched(client, asked) => match end {
+            Ok(end) => end,
+            Err(Unknown::Over(error)) => return Err(error.into()),
+            Err(Unknown::Unreached(error)) => return Ok(Ended::Kept(kept(client, dir, &chain(&error)))),
+        },
         () = reached(asked, Asked::Twice) => return Ok(Ended::Interrupted),
     };
     tokio::select! {
@@ -165,27 +171,41 @@ async fn measured(
 }
 
 /// Shows its log until the run has ended; asked once, has it end.
-async fn watched(client: &Client, asked: &watch::Receiver<Asked>) -> Result<End, Failure> {
+async fn watched(client: &Client, asked: &watch::Receiver<Asked>) -> Result<End, Unknown> {
     let say = |line: &str| printer::say(&format!("inside: {line}"));
     let mut log = Box::pin(client.follow(&say));
     let mut ended = Box::pin(client.until_ended(&say));
+    let mut stopped = Box::pin(async {
+        reached(asked, Asked::Once).await;
+        until_stopped(client).await;
+    });
     let (mut is_told, mut is_read) = (false, false);
     let end = loop {
         tokio::select! {
             end = &mut ended => break end?,
             () = &mut log, if !is_read => is_read = true,
-            () = reached(asked, Asked::Once), if !is_told => {
-                is_told = true;
-                if let Err(error) = client.stop().await {
-                    printer::say(&format!("it could not be told: {}", chain(&error)));
-                }
-            }
+            () = &mut stopped, if !is_told => is_told = true,
         }
     };
     if !is_read {
         let _ = timeout(REST_OF_LOG, log).await;
     }
     Ok(end)
+}
+
+/// Has the run in the pod end; asked again until it was heard.
+async fn until_stopped(client: &Client) {
+    let mut is_said = false;
+    while let Err(error) = client.stop().await {
+        if !is_said {
+            is_said = true;
+            printer::say(&format!(
+                "inside: it could not be told yet, asking again: {}",
+                chain(&error)
+            ));
+        }
+        pause(PAUSES.0).await;
+    }
 }
 
 /// Brings the run directory of the pod into `dir`; whether the pod had one, or why it has it still.

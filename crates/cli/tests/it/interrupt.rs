@@ -1,5 +1,6 @@
 //! Ctrl-C: once drains, seals and takes down; twice does so at once; the run goes on with `--resume`.
 
+use crate::route::stand_in;
 use crate::support::{Lab, Said, emulated, json_lines, marked_processes, wait_for};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -103,4 +104,39 @@ fn while_a_deployment_comes_up_takes_it_down() {
     signal(child.id(), "TERM");
     Said::from(child.wait_with_output().unwrap()).expect_code(130);
     assert_eq!(marked_processes(&lab.runs()), []);
+}
+
+/// Nobody who asked twice waits for a grace, also one that runs already.
+#[test]
+fn a_second_one_ends_the_grace_of_a_teardown() {
+    for is_up in [true, false] {
+        let lab = Lab::new("");
+        let bin = stand_in(lab.dir.path(), "moved");
+        let serves = std::fs::read_to_string(&bin).unwrap();
+        let deaf = match is_up {
+            true => serves.replacen("exec ", "trap '' TERM; exec ", 1),
+            false => "#!/bin/sh\ntrap '' TERM\nsleep 600\n".to_owned(),
+        };
+        assert_ne!(deaf, serves);
+        std::fs::write(&bin, deaf).unwrap();
+        let text = emulated(&["one"], &format!("bin = \"{bin}\""), LONG)
+            .replace("engine = \"emulated\"", "engine = \"vllm\"")
+            .replace("Qwen/Qwen2.5-7B-Instruct", "plain")
+            .replace("grace = \"5s\"", "grace = \"10m\"");
+        std::fs::write(lab.file(), text).unwrap();
+        let child = start(&lab);
+        match is_up {
+            true => wait_for("records", || records(&lab.runs(), "one") > 10),
+            false => wait_for("the engine", || !marked_processes(&lab.runs()).is_empty()),
+        }
+        signal(child.id(), "INT");
+        let is_draining = || {
+            let journal = lab.run_dir().join("journal.jsonl");
+            std::fs::read_to_string(journal).unwrap().contains("\"to\":\"draining\"")
+        };
+        wait_for("the teardown", is_draining);
+        signal(child.id(), "INT");
+        Said::from(child.wait_with_output().unwrap()).expect_code(130);
+        assert_eq!(marked_processes(&lab.runs()), []);
+    }
 }

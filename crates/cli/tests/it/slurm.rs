@@ -269,33 +269,35 @@ impl Cluster {
         let written = std::fs::read_dir(self.path("tmp")).unwrap().flatten();
         let written: Vec<PathBuf> = written.map(|e| e.path()).filter(|p| !is_empty(p)).collect();
         assert!(written.is_empty(), "{written:?}");
-    }
-
-    /// Nor of what its processes wrote there.
-    #[track_caller]
-    fn nothing_is_left_on_nodes(&self) {
-        self.nothing_is_left();
         assert_eq!(self.scratch(), Vec::<PathBuf>::new(), "what they wrote goes with them");
     }
 
-    /// What the only job is called.
-    fn job_name(&self) -> String {
-        let journal = self.journal();
-        let intent = journal.lines().find(|l| l.contains("platform_intent")).unwrap();
-        let intent: serde_json::Value = serde_json::from_str(intent).unwrap();
-        intent["name"].as_str().unwrap().to_owned()
+    /// What the jobs of all runs are called.
+    fn job_names(&self) -> Vec<String> {
+        let journals = std::fs::read_dir(self.runs()).unwrap().flatten();
+        let journals =
+            journals.filter_map(|e| std::fs::read_to_string(e.path().join("journal.jsonl")).ok());
+        let name = |line: &str| {
+            let intent: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(intent["name"].as_str()?.to_owned())
+        };
+        let names = |journal: String| {
+            let intents = journal.lines().filter(|l| l.contains("platform_intent"));
+            intents.filter_map(name).collect::<Vec<_>>()
+        };
+        journals.flat_map(names).collect()
     }
 
     /// Folders with logs of the job outside of the run directory.
     fn logs_on_nodes(&self) -> Vec<PathBuf> {
-        of_temporary(&self.job_name())
+        self.job_names().iter().flat_map(|name| of_temporary(name)).collect()
     }
 
     /// Folders of the nodes in which its processes write.
     fn scratch(&self) -> Vec<PathBuf> {
-        let name = self.job_name();
-        let (_, hash) = name.rsplit_once('-').unwrap();
-        of_temporary(&format!("sb-{hash}-"))
+        let names = self.job_names();
+        let hashes = names.iter().filter_map(|name| Some(name.rsplit_once('-')?.1));
+        hashes.flat_map(|hash| of_temporary(&format!("sb-{hash}-"))).collect()
     }
 
     /// Kills a process of the run whose command `is_it`.
@@ -771,7 +773,7 @@ fn weigh_real(cluster: &Cluster, text: &str, deployment: &str) -> Said {
     let points = results["points"].as_array().unwrap();
     assert_eq!(points.len(), 1, "{results:#}");
     assert_eq!(points[0]["metrics"]["success_rate"], 1.0, "{results:#}");
-    cluster.nothing_is_left_on_nodes();
+    cluster.nothing_is_left();
     said
 }
 

@@ -223,7 +223,7 @@ pub(super) fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, FleetErr
         log_from,
         exit,
         known,
-        lost: Arc::default(),
+        unreached: Arc::default(),
     })
 }
 

@@ -17,7 +17,7 @@ mod slurm;
 mod tool;
 
 pub(crate) use hold::Held;
-pub use kube::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
+pub use kube::{InsideClient, InsideEnd, InsideJob, InsideUnknown, LAST_LINE};
 pub(crate) use tool::ToolError;
 
 use crate::agent::FarHost;
@@ -105,6 +105,8 @@ pub(crate) struct Removal {
     pub(crate) what: String,
     /// How it ended.
     pub(crate) ended: Ended,
+    /// What it may have left behind, in words.
+    pub(crate) left: Option<String>,
 }
 
 /// The platforms that this version submits to.

@@ -19,7 +19,7 @@ pub(crate) use local::Executable;
 pub use local::{deployment_available, program_available};
 pub(crate) use log::Search;
 pub(crate) use managed::{Held, Manager, Removal, ToolError};
-pub use managed::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
+pub use managed::{InsideClient, InsideEnd, InsideJob, InsideUnknown, LAST_LINE};
 pub use nodes::{NotKept, OnNodes};
 pub(crate) use spawned::{Spawned, stage_of};
 
@@ -45,6 +45,18 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// Between the last connection that a process closes and its end.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
+/// How soon the caller wants to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Not at all.
+    #[default]
+    Not,
+    /// What is being brought up is taken down, with its grace.
+    Orderly,
+    /// What is being taken down has no grace any more.
+    AtOnce,
+}
+
 /// What a bring-up needs to know beside the plan.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -64,8 +76,8 @@ pub struct Context {
     pub journal: Arc<Journal>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Becomes true when the caller wants to stop.
-    pub cancel: watch::Receiver<bool>,
+    /// How soon the caller wants to stop. It grows.
+    pub stop: watch::Receiver<Stop>,
     /// Who takes what the doctor says of machines that are known only once a platform has given them; absent where
     /// it is not to be asked.
     pub on_nodes: Option<OnNodes>,
@@ -79,11 +91,18 @@ impl Context {
 
     /// Returns once the caller wants to stop; never, where it no longer can.
     pub(crate) async fn cancelled(&self) {
-        let mut cancel = self.cancel.clone();
-        while !*cancel.borrow_and_update() {
-            if cancel.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        self.asked(Stop::Orderly).await;
+    }
+
+    /// Returns once the caller wants that to be at once; never, where it no longer can.
+    async fn hurried(&self) {
+        self.asked(Stop::AtOnce).await;
+    }
+
+    async fn asked(&self, stop: Stop) {
+        let mut asked = self.stop.clone();
+        if asked.wait_for(|asked| *asked >= stop).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -343,7 +362,7 @@ impl Running {
             seen = remote::look_at_all(plan, &self.ctx) => seen,
         }?;
         for (index, process) in plan.processes.iter().enumerate() {
-            if *self.ctx.cancel.borrow() {
+            if *self.ctx.stop.borrow() >= Stop::Orderly {
                 return Err(FleetError::Cancelled { deployment: plan.name.clone() });
             }
             self.may_start(plan, process, client, progress).await?;
@@ -536,15 +555,32 @@ impl Running {
         self.drain(grace).await
     }
 
+    /// With `grace`, unless the caller is in a hurry, or comes to be while that is waited for.
     async fn drain(&mut self, grace: Nanos) -> TeardownReport {
-        let _ = self.enter(State::Draining, None);
+        let ctx = self.ctx.clone();
+        let drained = tokio::select! {
+            biased;
+            () = ctx.hurried() => None,
+            report = self.drain_within(grace) => Some(report),
+        };
+        match drained {
+            Some(report) => report,
+            None => self.drain_within(Nanos::ZERO).await,
+        }
+    }
+
+    /// May be given up wherever it waits, and begun anew.
+    async fn drain_within(&mut self, grace: Nanos) -> TeardownReport {
+        if self.state != State::Draining {
+            let _ = self.enter(State::Draining, None);
+        }
         for process in &self.processes {
             let _ = process.record_members(&self.ctx.journal);
         }
         let mark = self.ctx.mark();
         let mut targets: Vec<_> =
             self.processes.iter().map(|p| p.target(&self.deployment, &mark, grace)).collect();
-        let (in_pods, others) = teardown::apart(std::mem::take(&mut self.agents));
+        let (in_pods, others) = teardown::apart(self.agents.clone());
         targets.extend(others);
         let mut report = teardown::take_down(&targets, Some(&self.ctx.journal)).await;
         for process in &self.processes {
@@ -552,10 +588,12 @@ impl Running {
         }
         // Not before: the end of a log on another host is copied when the process has ended.
         teardown::clean(&targets, &mut report).await;
-        if let Some(held) = self.held.take() {
+        if let Some(held) = &self.held {
             let gone = held.remove(grace, &self.ctx, &mut report).await;
             teardown::end_in_pods(in_pods, &gone, Some(&self.ctx.journal), &mut report).await;
         }
+        self.held = None;
+        self.agents.clear();
         let (state, reason) = if report.is_clean() {
             (State::Gone, None)
         } else {

@@ -8,7 +8,7 @@
 
 use super::local::open_log;
 use super::scratch::{fill, fill_env};
-use super::spawned::{Spawned, shown, stage_of};
+use super::spawned::{Spawned, Unreached, shown, stage_of};
 use super::{Context, within};
 use crate::error::{Exit, FleetError};
 use crate::host::{Question, Shell, ShellError, ask_all};
@@ -152,7 +152,7 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
         boot_id: identity.boot_id.clone(),
     })?;
     let (ended, exit) = watch::channel(None);
-    let lost = Arc::new(Mutex::new(None));
+    let unreached = Arc::new(Mutex::new(None));
     let follower = Follower {
         process: process.id.clone(),
         shell: shell.clone(),
@@ -162,7 +162,7 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
         copied: 0,
         journal: ctx.journal.clone(),
         clock: ctx.clock.clone(),
-        lost: lost.clone(),
+        unreached: unreached.clone(),
         index,
         ended,
         died,
@@ -180,7 +180,7 @@ pub(super) async fn start(start: Start<'_>, ctx: &Context) -> Result<Spawned, Fl
         log_from,
         exit,
         known,
-        lost,
+        unreached,
     })
 }
 
@@ -268,7 +268,7 @@ struct Follower {
     copied: u64,
     journal: Arc<Journal>,
     clock: Arc<dyn Clock>,
-    lost: Arc<Mutex<Option<String>>>,
+    unreached: Arc<Mutex<Option<Unreached>>>,
     index: usize,
     ended: watch::Sender<Option<Exit>>,
     died: Arc<watch::Sender<Option<usize>>>,
@@ -303,10 +303,12 @@ impl Follower {
             let now = self.clock.now();
             // A connection that lasted was there, whatever broke it.
             let was_there = said.is_none() || self.copied > before || now.since(begun) > LASTED;
-            let since = *out_of_reach.get_or_insert(now);
-            out_of_reach = Some(if was_there { now } else { since });
-            if let Some(said) = said.filter(|_| now.since(since) >= LOST_AFTER && !was_there) {
-                *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+            let since = if was_there { now } else { *out_of_reach.get_or_insert(now) };
+            out_of_reach = Some(since);
+            let is_lost = now.since(since) >= LOST_AFTER && !was_there;
+            let unreached = said.map(|said| Unreached { since, said, is_lost });
+            *self.unreached.lock().unwrap_or_else(PoisonError::into_inner) = unreached;
+            if is_lost {
                 return Exit { code: None, signal: None };
             }
         }

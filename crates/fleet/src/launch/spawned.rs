@@ -36,8 +36,18 @@ pub(crate) struct Spawned {
     pub(super) log_from: u64,
     pub(super) exit: watch::Receiver<Option<Exit>>,
     pub(super) known: Arc<Mutex<BTreeSet<Member>>>,
-    /// Why it cannot be watched any more, where its host was lost.
-    pub(super) lost: Arc<Mutex<Option<String>>>,
+    /// Why it cannot be watched now, or any more.
+    pub(super) unreached: Arc<Mutex<Option<Unreached>>>,
+}
+
+/// A host that cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreached {
+    pub(crate) since: Nanos,
+    /// What was said of it last.
+    pub(crate) said: String,
+    /// It was given up, and with it what it runs.
+    pub(super) is_lost: bool,
 }
 
 /// When a process is taken down.
@@ -130,6 +140,11 @@ impl Spawned {
         self.plan.instance
     }
 
+    /// Whether its host cannot be asked now.
+    pub(crate) fn unreached(&self) -> Option<Unreached> {
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Looks for `text` in what it writes.
     pub(crate) fn search<'a>(&'a self, text: &'a str) -> Search<'a> {
         Search::new(&self.log, self.log_from, text)
@@ -165,7 +180,7 @@ impl Spawned {
     }
 
     fn death(&self) -> FleetError {
-        if let Some(said) = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(Unreached { said, .. }) = self.unreached().filter(|host| host.is_lost) {
             let (process, host) = (self.plan.id.clone(), self.plan.host.clone());
             let last_line = self.last_line();
             return FleetError::HostLost { process, host, said, last_line, log: self.log.clone() };

@@ -284,15 +284,20 @@ impl Watch {
 
     /// Who does not serve, the longest silent first.
     pub(super) fn stuck(&mut self, processes: &[Spawned], now: Nanos) -> Vec<Stuck> {
+        // How long they are silent nobody knows at a first look.
+        let is_known = !self.logs.is_empty();
         self.read(processes, now);
         let mut all: Vec<(&Spawned, Log)> = processes.iter().zip(self.logs.clone()).collect();
         let serves = |log: &Log| log.phase.is_some_and(|p| p.what == SERVING);
-        all.sort_by_key(|(_, log)| (serves(log), log.since));
+        all.sort_by_key(|(process, log)| (process.unreached().is_none(), serves(log), log.since));
         let of = |(process, log): (&Spawned, Log)| Stuck {
             process: process.plan().id.clone(),
-            host: process.plan().host.clone(),
+            place: format!("host {}", process.plan().host),
+            unreached: process
+                .unreached()
+                .map(|host| format!("not heard of for {}: {}", now.since(host.since), host.said)),
             phase: log.phase.map(|phase| phase.to_string()),
-            silent: Some(now.since(log.since)),
+            silent: is_known.then(|| now.since(log.since)),
             last_line: process.last_line(),
             log: process.log().to_owned(),
         };

@@ -246,11 +246,16 @@ fn file(subject: &Subject<'_>, documents: &[String]) -> RenderedFile {
     let name = &subject.name;
     let path = format!("{name}.yaml");
     let at = subject.text("namespace").map_or(String::new(), |n| format!(" --namespace {n}"));
+    // The pod takes down what it made by its account, which must be there until it is gone.
+    let down = format!(
+        "kubectl{at} delete job/{name} --ignore-not-found --cascade=foreground && \
+         kubectl delete -f {path} --ignore-not-found"
+    );
     let text = format!(
         "# Runs deployment {} of experiment {} inside of its cluster, rendered by scalebeam from its file.\n\
          # up:      kubectl apply -f {path}\n\
          # results: kubectl{at} logs job/{name} | sed -n '/^{{/,$p', once it is done\n\
-         # down:    kubectl delete -f {path} --ignore-not-found\n{}",
+         # down:    {down}\n{}",
         subject.deployment.name,
         one_line(&subject.plan.name),
         yaml::joined(documents)

@@ -4,14 +4,18 @@
 //! placed, each instance has a node of its own, which Slurm chooses. Variables that are passed on by name
 //! are those of the shell that submits the job.
 //!
-//! The first step that ends, ends the job, with its status: a deployment without one of its parts is none.
-//! Slurm ends the steps of a job whose script has ended, so the script itself signals nothing. Which step it
-//! was, how it ended and its last log line are put into the job's comment: that can be read without a shared
-//! disk, and also after the job.
+//! The first step that ends, ends the job, with its status: a deployment without one of its parts is none. Which
+//! step it was, how it ended and its last log line are put into the job's comment: that can be read without a
+//! shared disk, and also after the job.
 //!
 //! The comment is also what scalebeam says to the script: `go`, where its processes are held back until the
 //! doctor has looked at the nodes, and `end`, where it takes them down one stage after the other. The name of a
 //! step is its stage.
+//!
+//! **Invariant.** A script that has begun a step ends in `end_job` alone: no step of it lives then, and what they
+//! wrote on the nodes is gone. SIGTERM to the script is heard: by hand, or from Slurm when its time is almost over.
+
+pub(super) mod script;
 
 use super::shell::command;
 use super::subject::{Subject, Ways, seconds};
@@ -26,126 +30,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// How a step is run, and what is said when it ends. `LOGS` is where scalebeam wants the logs, by hand it is
-/// where the job was submitted, and where the node has no such folder it is one of the job's own. A task is
-/// else bound to one core. Who reads the node knows a step by the variable with its id. While the job is taken down
-/// its comment stays what the steps still to come read.
-const STEP: &str = r#"LOGS=${SCALEBEAM_LOGS:-$PWD}
-if [[ ! -d $LOGS ]]; then
-  LOGS=/tmp/$SLURM_JOB_NAME-$SLURM_JOB_ID
-  mkdir -m 700 "$LOGS"
-  trap 'rm -rf "$LOGS"' EXIT
-fi
-exec >>"$LOGS/job-$SLURM_JOB_ID.out" 2>&1
-mapfile -t NODES < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-echo "nodes: ${NODES[*]}"
-told() { [[ $(scontrol show job "$SLURM_JOB_ID") =~ [[:space:]]Comment=([a-z]*) ]] && echo "${BASH_REMATCH[1]}"; }
-step() {
-  local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log stage=$3 status=0 said
-  shift 3
-  srun --overlap --job-name="$stage" --nodes=1 --ntasks=1 --cpu-bind=none --export="ALL,SCALEBEAM_PROCESS=$id" \
-    --output="$log" "$@" || status=$?
-  said="process $id ended with status $status: $(tail -n 20 "$log" | grep -v '^slurmstepd' | tail -n 1 | tr -cd '[:print:]')" || true
-  echo "$said"
-  [[ $(told) == end ]] || scontrol update JobId="$SLURM_JOB_ID" Comment="${said:0:300}" || true
-  return "$status"
-}
-"#;
-
-/// What the script says and waits for where its processes are held back: the variables that decide what they find,
-/// after `setup`, and then `go`. Nobody pays for nodes that were forgotten.
-const HOLD: &str = r#"if [[ -n ${SCALEBEAM_HOLD:-} ]]; then
-  for name in PATH HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE; do
-    [[ -z ${!name+set} ]] || echo "held: $name=${!name}"
-  done
-  echo "held: all"
-  until word=$(told || true) && [[ $word == go ]]; do
-    if [[ $word == end ]]; then exit 0; fi
-    if ((SECONDS > 1800)); then
-      echo "held: nobody said go within 30 minutes"
-      exit 1
-    fi
-    sleep 1
-  done
-fi
-"#;
-
-/// The first step that ends ends the job; one that is taken down ends with its last.
-const UNTIL_ENDED: &str = r#"status=0
-wait -n || status=$?
-if [[ $(told) == end ]]; then wait; fi
-"#;
-/// What steps that were killed could not clear up. While others of them live it is still theirs.
-const SWEEP: &str = r#"if [[ -z $(jobs -pr) ]]; then
-  srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --cpu-bind=none rm -rf "$SCALEBEAM_SCRATCH" || true
-fi
-"#;
-
-/// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
-/// steps before has ended, it ends the job, whose comment says which.
-const GATES: &str = r#"until_holds() {
-  local steps=$1
-  shift
-  until "$@"; do
-    (($(jobs -pr | wc -l) >= steps)) || exit 1
-    sleep 1
-  done
-}
-listens() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
-on() { srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$1" "${@:2}"; }
-listens_inside() { on "$1" bash -c '(: <"/dev/tcp/127.0.0.1/$0") 2>/dev/null' "$2" 2>/dev/null; }
-"#;
-
-/// The same, of a Ray cluster. Every raylet offers a resource of its own. What Ray writes it is told by a variable.
-const RAY_GATES: &str = r#"export RAY_TMPDIR=$SCALEBEAM_SCRATCH
-ray_has() {
-  local node=$1 said resource resources=()
-  shift
-  while [[ $1 != -- ]]; do
-    resources+=("$1")
-    shift
-  done
-  shift
-  said=$(on "$node" "$@" 2>&1) || {
-    echo "waiting for Ray: ${said##*$'\n'}"
-    return 1
-  }
-  for resource in "${resources[@]}"; do
-    grep -q "/[0-9.]* $resource\$" <<<"$said" || {
-      echo "waiting for Ray: no $resource yet"
-      return 1
-    }
-  done
-}
-"#;
-
-/// What processes write on a node lies in one folder of the job there, which goes with the last of them that has one.
-/// NAME TEXT .. -- COMMAND: the texts are files that it reads. The name of the folder can be foretold, so one that somebody
-/// else made is refused. A signal to a step reaches this shell too, which clears up after its command.
-pub(super) const SCRATCH: &str = r#"scratch_name=${SLURM_JOB_NAME##*-}
-export SCALEBEAM_SCRATCH=/tmp/sb-${scratch_name:0:12}-$SLURM_JOB_ID
-in_scratch='steps=$SCALEBEAM_SCRATCH/.steps mine=$SCALEBEAM_SCRATCH/.steps/$SLURM_STEP_ID
-mkdir -m 700 "$SCALEBEAM_SCRATCH" 2>/dev/null
-if [[ ! -O $SCALEBEAM_SCRATCH || -L $SCALEBEAM_SCRATCH ]]; then
-  echo "$SCALEBEAM_SCRATCH cannot be made, or is not ours" >&2
-  exit 1
-fi
-(umask 077; mkdir -p "$mine") || exit
-while [[ $1 != -- ]]; do printf %s "$2" >"$SCALEBEAM_SCRATCH/$1" || exit; shift 2; done
-shift
-trap : TERM INT
-status=0
-"$@" || status=$?
-rmdir "$mine"
-rmdir "$steps" 2>/dev/null && rm -rf "$SCALEBEAM_SCRATCH"
-exit "$status"'
-"#;
-/// An address that only its own node reaches.
-const LOOPBACK: &str = "127.0.0.1";
-/// What stands in the plan for that folder.
-const SCRATCH_WORD: &str = "{scratch}";
-/// What that is in the words of such a process, which are quoted.
-pub(super) const SCRATCH_PATH: &str = r#"'"$SCALEBEAM_SCRATCH"'"#;
+use script::{
+    DEFAULT_ROOT, ENDING, GATES, HOLD, LOOPBACK, NO_SWEEP, RAY_GATES, SCRATCH, SCRATCH_PATH,
+    SCRATCH_WORD, STEP, SWEEP, until_ended,
+};
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     match subject.deployment.image {
@@ -175,7 +63,12 @@ fn job(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
     body.push_str(STEP);
     let d = subject.deployment;
     let has_scratch = d.processes.iter().any(|process| writes(d, process));
+    body.push_str(&times(subject));
+    body.push_str(ENDING);
+    body.push_str(if has_scratch { SWEEP } else { NO_SWEEP });
     if has_scratch {
+        let root = scratch_root(subject)?;
+        let _ = writeln!(body, "SCRATCH_ROOT={}", quote(root));
         body.push_str(SCRATCH);
     }
     if d.processes.iter().any(|process| process.after.is_some()) {
@@ -193,17 +86,55 @@ fn job(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         body.push_str(&gate(subject, process, started, &nodes)?);
         body.push_str(&step(subject, process, &nodes));
     }
-    body.push_str(UNTIL_ENDED);
-    if has_scratch {
-        body.push_str(SWEEP);
-    }
-    body.push_str("exit \"$status\"\n");
+    body.push_str(&until_ended(d.processes.len()));
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
-        down: format!("scancel --name {name}"),
+        // Its script hears it, ends its steps and clears up. Without `--batch` Slurm ends all of them at once, and one that
+        // waits has no script yet.
+        down: format!(
+            "scancel --state=PENDING --name {name}; scancel --batch --signal=TERM --name {name}"
+        ),
         endpoints: endpoints(subject, &nodes),
     };
     Ok(subject.rendered(format!("{}.sbatch", subject.name), &body, ways))
+}
+
+/// What the end of the job goes by, in seconds.
+fn times(subject: &Subject<'_>) -> String {
+    format!(
+        "GRACE={} LIMIT={} LEAD={}\n",
+        grace(subject),
+        60 * limit_minutes(subject),
+        lead(subject).unwrap_or(0)
+    )
+}
+
+fn grace(subject: &Subject<'_>) -> u64 {
+    seconds(subject.deployment.stop.grace)
+}
+
+fn limit_minutes(subject: &Subject<'_>) -> u64 {
+    seconds(subject.span("time").unwrap_or(Nanos::from_secs(2 * 60 * 60))).div_ceil(60)
+}
+
+/// How long before its limit the script is told, so that it ends its steps and clears up: after the grace come
+/// the steps that were killed, and the sweep. Of a job that is so short nothing would be left.
+fn lead(subject: &Subject<'_>) -> Option<u64> {
+    const KILLED_AND_SWEPT: u64 = 90;
+    let lead = grace(subject) + KILLED_AND_SWEPT;
+    (60 * limit_minutes(subject) >= 10 * lead).then_some(lead)
+}
+
+/// The folder of a node in which that of the job is.
+fn scratch_root<'a>(subject: &Subject<'a>) -> Result<&'a str, RenderError> {
+    let root = subject.text("scratch").unwrap_or(DEFAULT_ROOT);
+    match root.starts_with('/') {
+        true => Ok(root.trim_end_matches('/')),
+        false => Err(subject.cannot(
+            format!("scratch = \"{root}\" is no absolute path"),
+            "name a folder that every node has for itself, such as /tmp",
+        )),
+    }
 }
 
 /// Whether raylets are among the steps of `d`.
@@ -312,16 +243,16 @@ impl<'a> Nodes<'a> {
 }
 
 fn options(subject: &Subject<'_>, nodes: &Nodes<'_>, job: &str) -> Vec<String> {
-    let limit = subject.span("time").unwrap_or(Nanos::from_secs(2 * 60 * 60));
     let mut options = vec![
         format!("job-name={job}"),
         format!("nodes={}", nodes.count()),
         "exclusive".to_owned(),
-        format!("time={}", seconds(limit).div_ceil(60)),
+        format!("time={}", limit_minutes(subject)),
         format!("output={job}-%j.out"),
         // One that starts anew is another deployment.
         "no-requeue".to_owned(),
     ];
+    options.extend(lead(subject).map(|lead| format!("signal=B:TERM@{lead}")));
     if let Nodes::Named(names) = nodes {
         options.push(format!("nodelist={}", names.join(",")));
     }

@@ -486,7 +486,7 @@ fn step(number: u32, command: &str) -> String {
 
 /// Runs `script` as that of a job whose folders are below `tmp`.
 fn in_scratch(tmp: &Path, script: &str) -> Output {
-    let begins = super::slurm::SCRATCH.replace("/tmp/sb-", &format!("{}/sb-", tmp.display()));
+    let begins = super::slurm::script::SCRATCH.replace("$SCRATCH_ROOT", &tmp.display().to_string());
     let script = format!("SLURM_JOB_NAME=one-0123456789ab SLURM_JOB_ID=17\n{begins}{script}");
     Command::new("bash").args(["-c", &script]).output().unwrap()
 }
@@ -495,7 +495,7 @@ fn in_scratch(tmp: &Path, script: &str) -> Output {
 #[test]
 fn a_step_has_its_files_before_its_command() {
     let dir = tempfile::tempdir().unwrap();
-    let path = quote("{scratch}/x.json").replace("{scratch}", super::slurm::SCRATCH_PATH);
+    let path = quote("{scratch}/x.json").replace("{scratch}", super::slurm::script::SCRATCH_PATH);
     let ran = in_scratch(dir.path(), &step(0, &format!("cat {path}")));
     assert_eq!(String::from_utf8_lossy(&ran.stdout), TEXT, "{ran:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

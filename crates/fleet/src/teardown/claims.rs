@@ -91,7 +91,9 @@ fn conclude(
 ) -> bool {
     let (deployment, platform) = (&claim.deployment, claim.platform.name());
     let is_left = removals.iter().any(|r| r.ended == Ended::Alive);
-    for Removal { what, ended } in removals {
+    for Removal { what, ended, left } in removals {
+        let left = left.map(|left| format!("deployment '{deployment}' on {platform}: {left}"));
+        report.problems.extend(left);
         if ended == Ended::Alive {
             report.problems.push(format!(
                 "{what} of deployment '{deployment}' on {platform} could not be ended: it is still there"

@@ -3,7 +3,7 @@
 use scalebeam_fleet::engine::engines;
 use scalebeam_fleet::journal::{self, Event, Journal};
 use scalebeam_fleet::process::Member;
-use scalebeam_fleet::{Context, FleetError, Progress, Running, bring_up};
+use scalebeam_fleet::{Context, FleetError, Progress, Running, Stop, bring_up};
 use scalebeam_model::clock::Clock;
 use scalebeam_model::plan::{
     DeploymentPlan, EngineKind, EntryPlan, EnvValue, Gate, InstancePlan, Plan, Platform, PortPlan,
@@ -69,7 +69,7 @@ fn read(id: rustix::time::ClockId) -> Nanos {
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) ctx: Context,
-    pub(crate) cancel: watch::Sender<bool>,
+    pub(crate) cancel: watch::Sender<Stop>,
     pub(crate) said: Arc<Mutex<Vec<String>>>,
 }
 
@@ -78,7 +78,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         let journal = Journal::open(&dir.path().join(journal::FILE), clock.clone()).unwrap();
-        let (cancel, cancelled) = watch::channel(false);
+        let (cancel, cancelled) = watch::channel(Stop::Not);
         let ctx = Context {
             run_dir: dir.path().to_owned(),
             run_id: "run-1".into(),
@@ -88,7 +88,7 @@ impl Bench {
             plan: Arc::new(empty_plan()),
             journal: Arc::new(journal),
             clock,
-            cancel: cancelled,
+            stop: cancelled,
             on_nodes: None,
         };
         Self { dir, ctx, cancel, said: Arc::default() }

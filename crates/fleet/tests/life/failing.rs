@@ -38,7 +38,7 @@ async fn a_hang_names_the_process_and_its_last_line() {
     let text = error.to_string();
     assert!(matches!(error, FleetError::NotReady { .. }), "{text}");
     assert!(text.contains("waiting for /health at http://127.0.0.1"), "{text}");
-    assert!(text.contains("d/0/serve on box: loading weights 42 %, silent for "), "{text}");
+    assert!(text.contains("d/0/serve on host box: loading weights 42 %, silent for "), "{text}");
     assert!(bench.said.lock().unwrap().iter().any(|s| s.contains("; box: loading weights 42 %")));
     assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
 }
@@ -57,7 +57,7 @@ async fn a_gate_that_takes_longer_than_its_own_time_names_itself_and_who_hangs()
     let text = error.to_string();
     let begins = "deployment 'd' did not pass gate 'health' within 1.50 s: waiting for /health at ";
     assert!(text.starts_with(begins), "{text}");
-    assert!(text.contains("d/0/serve on box: loading weights 42 %, silent for "), "{text}");
+    assert!(text.contains("d/0/serve on host box: loading weights 42 %, silent for "), "{text}");
     assert!(text.contains("last log line: Loading weights 3/7 ("), "{text}");
     assert!(error.hint().unwrap().contains("within = { health = "), "{error}");
     assert_eq!(scalebeam_fleet::leftovers(bench.dir.path()).await.unwrap(), []);
@@ -93,8 +93,8 @@ async fn the_rank_that_hangs_is_named_first_with_its_silence() {
     let error = bench.up(&plan).await.unwrap_err();
     let text = error.to_string();
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
-    let silent = at("d/0/rank1 on box: joining ranks, silent for ");
-    assert!(silent < at("d/0/rank0 on box: loading weights 40 %, silent for "), "{text}");
+    let silent = at("d/0/rank1 on host box: joining ranks, silent for ");
+    assert!(silent < at("d/0/rank0 on host box: loading weights 40 %, silent for "), "{text}");
     assert!(text.contains("last log line: node1:9:9 [0] NCCL INFO Bootstrap"), "{text}");
     let said = bench.said.lock().unwrap();
     let both = "; box: joining ranks, loading weights 40 %";
@@ -155,7 +155,7 @@ async fn an_interrupt_takes_everything_down() {
         let seen =
             || bench.said.lock().unwrap().iter().any(|s| s.contains("127.0.0.1:9")).then_some(());
         crate::bench::eventually(seen).await;
-        bench.cancel.send(true).unwrap();
+        bench.cancel.send(scalebeam_fleet::Stop::Orderly).unwrap();
     };
     let (outcome, ()) = tokio::join!(bench.up(&plan), stop);
     assert!(matches!(outcome.unwrap_err(), FleetError::Cancelled { .. }));

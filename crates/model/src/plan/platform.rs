@@ -103,6 +103,11 @@ const SLURM: &[ParamSpec] = &[
     param("time", ParamKind::Duration, "limit of the job; 2h by default"),
     param("queue", ParamKind::Duration, "how long it may wait for nodes; 24h by default"),
     param("setup", ParamKind::TextList, "lines of the job script before the engine starts"),
+    param(
+        "scratch",
+        ParamKind::Text,
+        "folder of each node that processes write in; /tmp by default",
+    ),
 ];
 
 const SKYPILOT: &[ParamSpec] = &[

@@ -48,7 +48,8 @@ struct Seen {
     gbps: [Option<u32>; 2],
     ports: [Option<&'static str>; 2],
     transport: Option<&'static str>,
-    paths: Vec<(&'static str, &'static str, f64)>,
+    /// In Mbit/s.
+    paths: Vec<(&'static str, &'static str, u64)>,
 }
 
 const ETHERNET: Seen =
@@ -104,10 +105,10 @@ fn of_file(file: &str, seen: &Seen) -> Option<String> {
         }],
         ..Fingerprint::default()
     };
-    let path = |(from, to, gbps): &(&str, &str, f64)| MeasuredPath {
+    let path = |(from, to, mbps): &(&str, &str, u64)| MeasuredPath {
         from: (*from).to_owned(),
         to: (*to).to_owned(),
-        bytes_per_s: (gbps * 1e9 / 8.0) as u64,
+        bytes_per_s: mbps * 125_000,
     };
     let paths: Vec<MeasuredPath> = seen.paths.iter().map(path).collect();
     all(&plan, &print, &paths).first().map(|of| of.over.clone())
@@ -148,11 +149,11 @@ fn infiniband_is_as_fast_as_the_ports_of_the_host_that_has_least() {
 #[test]
 fn a_path_refutes_an_interface_and_takes_nothing_from_its_speed() {
     // One socket fills no link.
-    let half = Seen { paths: vec![("a", "b", 12.0), ("b", "a", 23.0)], ..ETHERNET };
+    let half = Seen { paths: vec![("a", "b", 12_000), ("b", "a", 23_000)], ..ETHERNET };
     assert_eq!(of(&half).as_deref(), BY_TCP);
-    let another = Seen { paths: vec![("a", "b", 23.0), ("b", "a", 0.9)], ..ETHERNET };
+    let another = Seen { paths: vec![("a", "b", 23_000), ("b", "a", 900)], ..ETHERNET };
     assert_eq!(of(&another), None);
-    let of_others = Seen { paths: vec![("a", "c", 0.9)], ..ETHERNET };
+    let of_others = Seen { paths: vec![("a", "c", 900)], ..ETHERNET };
     assert_eq!(of(&of_others).as_deref(), BY_TCP);
 }
 

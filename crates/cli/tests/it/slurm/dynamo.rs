@@ -62,7 +62,7 @@ fn dynamo_found_by_files_leaves_nothing_after_kill_9() {
     live.child.wait().unwrap();
     let said = cluster.down().expect_code(0);
     assert!(said.stdout.contains("job 1 of copies on slurm: terminated"), "{}", said.stdout);
-    cluster.nothing_is_left_on_nodes();
+    cluster.nothing_is_left();
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn dynamo_without_one_of_its_workers_is_none() {
     let (code, said) = live.end();
     assert!(matches!(code, Some(3 | 4)), "{code:?} {said}");
     assert!(said.contains("process pd/1/worker ended with signal 9 (SIGKILL)"), "{said}");
-    cluster.nothing_is_left_on_nodes();
+    cluster.nothing_is_left();
 }
 
 /// With a real vLLM in each worker, blocks move by NIXL from a node to the other.

@@ -307,7 +307,8 @@ impl Held {
         let known = failure::recognise(&lines).map(|k| k.hint);
         let stuck = Stuck {
             process: self.plan.name.clone(),
-            host: self.plan.platform.name().to_owned(),
+            place: self.plan.platform.name().to_owned(),
+            unreached: None,
             phase: None,
             silent: None,
             last_line: lines.last().cloned().unwrap_or_default(),
@@ -318,7 +319,7 @@ impl Held {
 
     /// Removes it, whatever of it there is; `report` says how that went. Its name, where nothing of it is left.
     pub(crate) async fn remove(
-        self,
+        &self,
         grace: Nanos,
         ctx: &Context,
         report: &mut TeardownReport,
@@ -326,7 +327,8 @@ impl Held {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
-        let claimed = Claimed { claim: Claim { grace, ..self.claim }, id: self.id, is_gone: false };
+        let claim = Claim { grace, ..self.claim.clone() };
+        let claimed = Claimed { claim, id: self.id.clone(), is_gone: false };
         remove_claims(&[claimed], Some(&ctx.journal), report).await
     }
 }

@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-pub use client::{InsideClient, InsideEnd, InsideJob, LAST_LINE};
+pub use client::{InsideClient, InsideEnd, InsideJob, InsideUnknown, LAST_LINE};
 pub(super) use kubectl::hint;
 
 /// Beyond the grace of its pods, what a cluster needs to let go of a deployment.
@@ -341,7 +341,7 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     };
     let removal = |what: String| {
         let ended = if left.contains(&what) { Ended::Alive } else { Ended::Terminated };
-        Removal { what, ended }
+        Removal { what, ended, left: None }
     };
     Ok(before.into_iter().map(removal).collect())
 }

@@ -213,7 +213,7 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     let limit = claim.grace.to_std().max(GONE_WITHIN);
     let is_gone = gone_within(limit, LOOK_EVERY, is_gone).await?;
     let ended = if is_gone { Ended::Terminated } else { Ended::Alive };
-    Ok(vec![Removal { what, ended }])
+    Ok(vec![Removal { what, ended, left: None }])
 }
 
 #[cfg(test)]

@@ -236,7 +236,7 @@ pub(super) async fn remove(claim: &Claim) -> Result<Vec<Removal>, ToolError> {
     };
     let outcome = tokio::time::timeout(GONE_WITHIN, gone).await.unwrap_or(Ok(Ended::Alive));
     errand::end(claim);
-    Ok(vec![Removal { what, ended: outcome? }])
+    Ok(vec![Removal { what, ended: outcome?, left: None }])
 }
 
 #[cfg(test)]

@@ -199,9 +199,9 @@ fn entries(plan: &DeploymentPlan, nodes: &[Node]) -> Result<Vec<EntryPlan>, Tool
 }
 
 /// Puts `word` into the comment of job `id`, which its script reads.
-async fn tell(claim: &Claim, id: &str, word: &str) -> Result<(), ToolError> {
+async fn tell(claim: &Claim, id: &str, word: &str, limit: Duration) -> Result<(), ToolError> {
     let update = ["update".to_owned(), format!("JobId={id}"), format!("Comment={word}")];
-    call("scontrol", &claim.scope).args(update).ask(ASK_LIMIT).await.map(drop)
+    call("scontrol", &claim.scope).args(update).ask(limit).await.map(drop)
 }
 
 /// What Slurm refuses with, and what to do about it.

@@ -126,8 +126,12 @@ impl Call {
         let start = |source| ToolError::Start { program, source };
         let child = self.command.spawn().map_err(start)?;
         let leader = child.id();
-        match tokio::time::timeout(limit, child.wait_with_output()).await {
+        let mut ended = std::pin::pin!(child.wait_with_output());
+        // Dropped before what waits, so that the number of the leader is still its own.
+        let mut group = Group(leader);
+        match tokio::time::timeout(limit, ended.as_mut()).await {
             Ok(out) => {
+                group.0 = None;
                 let out = out.map_err(start)?;
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 Ok(Ran {
@@ -136,10 +140,7 @@ impl Call {
                     stderr: text(&out.stderr),
                 })
             }
-            Err(_) => {
-                end_group(leader);
-                Err(ToolError::TimedOut { program, limit })
-            }
+            Err(_) => Err(ToolError::TimedOut { program, limit }),
         }
     }
 
@@ -148,6 +149,16 @@ impl Call {
         let program = self.program;
         let ran = self.run(limit).await?;
         if ran.ok { Ok(ran.stdout) } else { Err(ran.refusal(program)) }
+    }
+}
+
+/// A program with all that it started, which ends where nobody waits for it any more: it may be a script around
+/// another.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        end_group(self.0);
     }
 }
 
@@ -188,5 +199,31 @@ mod tests {
         let call = Call::new("sh").args(["-c", "sleep 54322 & wait"]);
         let error = call.ask(Duration::from_millis(300)).await.unwrap_err();
         assert!(matches!(error, ToolError::TimedOut { program: "sh", .. }), "{error}");
+        assert!(!lives("54322").await);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_ends_with_its_children() {
+        let call = Call::new("sh").args(["-c", "sleep 54323 & wait"]);
+        let ask = tokio::spawn(call.ask(LIMIT));
+        while !lives("54323").await {
+            tokio::task::yield_now().await;
+        }
+        ask.abort();
+        assert!(ask.await.is_err());
+        assert!(!lives("54323").await);
+    }
+
+    /// Whether a `sleep` of `seconds` runs; one that was killed ends in a moment.
+    async fn lives(seconds: &str) -> bool {
+        let pattern = format!("^sleep {seconds}$");
+        let pgrep = || Call::new("pgrep").args(["-f", &pattern]).run(LIMIT);
+        for _ in 0..20 {
+            if !pgrep().await.unwrap().ok {
+                return false;
+            }
+            crate::launch::managed::pause(Duration::from_millis(20)).await;
+        }
+        true
     }
 }

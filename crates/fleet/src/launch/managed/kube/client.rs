@@ -5,7 +5,7 @@
 //! without it. What the pod is asked goes to scalebeam itself by `kubectl exec`: its image needs no shell and no tar.
 //! A connection that breaks is made again; the run goes on without one.
 
-use super::super::hold::{LOST_AFTER, Unanswered, pause_after, write};
+use super::super::hold::{Unanswered, pause_after, write};
 use super::super::pause;
 use super::super::tool::{Call, ToolError};
 use super::kubectl::{ANSWER_WITHIN, KUBECTL, Site, hint};
@@ -48,6 +48,9 @@ const GONE_AFTER: u32 = 2;
 const TRIES: u32 = 3;
 /// A stream of which nothing comes for so long is dead, whatever its connection says.
 const SILENT_AFTER: Duration = Duration::from_secs(60);
+/// A cluster that cannot be asked for so long is not waited for any more. The run goes on without it, and an upgrade of
+/// a control plane takes minutes.
+const UNREACHED_AFTER: Nanos = Nanos::from_secs(15 * 60);
 /// So long a pod that is to be deleted is told that nothing of it is needed.
 const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -94,6 +97,15 @@ pub struct InsideClient {
     journal: Arc<Journal>,
     clock: Arc<dyn Clock>,
     pod: String,
+}
+
+/// Why nobody knows how the run in a pod ended.
+#[derive(Debug)]
+pub enum InsideUnknown {
+    /// Its pod is no more, or will never answer.
+    Over(FleetError),
+    /// The cluster does not answer: the pod may run on, and has its run.
+    Unreached(FleetError),
 }
 
 /// Where its pod stands.
@@ -221,29 +233,30 @@ impl InsideClient {
         }
     }
 
-    /// Waits until the run in the pod has ended; `say` is told where somebody deletes the pod.
+    /// Waits until the run in the pod has ended; `say` is told where somebody deletes the pod, and where the cluster does
+    /// not answer.
     ///
     /// # Errors
     /// When the pod came to its end before, or the cluster cannot be asked any more.
     pub async fn until_ended(
         &self,
         say: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<InsideEnd, FleetError> {
+    ) -> Result<InsideEnd, InsideUnknown> {
         tokio::select! {
             end = self.until_told() => end,
-            end = self.until_gone(say) => Err(over(end)),
+            unknown = self.until_gone(say) => Err(unknown),
         }
     }
 
-    async fn until_told(&self) -> Result<InsideEnd, FleetError> {
-        let mut unanswered = Unanswered::default();
+    async fn until_told(&self) -> Result<InsideEnd, InsideUnknown> {
         let mut was_answered = false;
+        let mut unanswered: Option<Nanos> = None;
         loop {
             let told = self.ask(&["wait", "--limit", WAIT], WAIT_WITHIN).await;
             let error = match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
                 Ok(Ok(Some(end))) => return Ok(end),
                 Ok(Ok(None)) => {
-                    (unanswered, was_answered) = (Unanswered::default(), true);
+                    (unanswered, was_answered) = (None, true);
                     continue;
                 }
                 Ok(Err(error)) => ToolError::Unclear { program: KUBECTL, said: error.to_string() },
@@ -251,39 +264,52 @@ impl InsideClient {
             };
             // Whether there is still a pod to ask is looked at beside this.
             // Who was let in once has the right: a refusal then is of a moment, like any other.
-            let is_final = !was_answered && is_denied(&error);
-            if is_final || unanswered.for_long(self.clock.as_ref()) {
-                return Err(failed(&error));
+            if !was_answered && is_denied(&error) {
+                return Err(InsideUnknown::Over(failed(&error)));
+            }
+            let now = self.clock.now();
+            if now.since(*unanswered.get_or_insert(now)) >= UNREACHED_AFTER {
+                return Err(InsideUnknown::Unreached(failed(&error)));
             }
             pause(AGAIN_AFTER).await;
         }
     }
 
     /// One that is only being deleted has its grace, in which its run ends and can be fetched.
-    async fn until_gone(&self, say: &(dyn Fn(&str) + Send + Sync)) -> End {
+    async fn until_gone(&self, say: &(dyn Fn(&str) + Send + Sync)) -> InsideUnknown {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut unanswered = Unanswered::default();
-        let (mut missed, mut is_said) = (0, false);
+        let (mut missed, mut is_leaving) = (0, false);
+        let mut unanswered: Option<Nanos> = None;
         loop {
             tick.tick().await;
-            match self.stand().await {
-                Ok(Stand::Over(end)) => return end,
-                Ok(Stand::Running(_)) => (missed, unanswered) = (0, Unanswered::default()),
-                Ok(Stand::Leaving(end)) => {
-                    (missed, unanswered) = (0, Unanswered::default());
-                    if !is_said {
-                        is_said = true;
-                        say(&format!("{}: waiting for its run to end", end.reason));
+            let error = match self.stand().await {
+                Ok(stand) => {
+                    unanswered = None;
+                    missed = if matches!(stand, Stand::Waiting(_)) { missed + 1 } else { 0 };
+                    match stand {
+                        Stand::Over(end) => return InsideUnknown::Over(over(end)),
+                        Stand::Waiting(_) if missed >= GONE_AFTER => {
+                            return InsideUnknown::Over(over(self.vanished()));
+                        }
+                        Stand::Leaving(end) if !is_leaving => {
+                            is_leaving = true;
+                            say(&format!("{}: waiting for its run to end", end.reason));
+                        }
+                        Stand::Running(_) | Stand::Waiting(_) | Stand::Leaving(_) => {}
                     }
+                    continue;
                 }
-                Ok(Stand::Waiting(_)) if missed + 1 < GONE_AFTER => missed += 1,
-                Ok(Stand::Waiting(_)) => return self.vanished(),
-                Err(error) if unanswered.for_long(self.clock.as_ref()) => {
-                    let text = format!("it was lost for {LOST_AFTER}: {error}");
-                    return End::new(text).hint(hint(&error.to_string()));
-                }
-                Err(_) => {}
+                Err(error) => error,
+            };
+            let now = self.clock.now();
+            if unanswered.is_none() {
+                say(&format!("the cluster does not answer, asking again: {error}"));
+            }
+            if now.since(*unanswered.get_or_insert(now)) >= UNREACHED_AFTER {
+                let text = format!("the cluster did not answer for {UNREACHED_AFTER}: {error}");
+                let hint = hint(&error.to_string());
+                return InsideUnknown::Unreached(over(End::new(text).hint(hint)));
             }
         }
     }

@@ -17,6 +17,10 @@ const DEAD_ENDS: &[(&str, &str)] = &[
     ("AccountingPolicy", "a limit of the account is reached: see `sacctmgr show associations`"),
 ];
 
+/// How the comment of a job begins whose script ends it, and how that of one which left something on its nodes.
+const ENDS: &str = "ends: ";
+const LEFT: &str = "left: ";
+
 /// A job, as `scontrol show job` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Job {
@@ -80,6 +84,8 @@ impl Job {
     pub(super) fn end(&self, id: &str) -> Option<End> {
         let tell = |text: &str| Some(End::new(format!("job {id} {text}")));
         match self.state.as_str() {
+            // Its script is ending what is left of it.
+            "RUNNING" if self.is_ending() => tell(&format!("ended: {}", self.ended())),
             "RUNNING" | "CONFIGURING" | "RESIZING" | "SUSPENDED" | "STOPPED" | "SIGNALING"
             | "STAGE_OUT" | "REQUEUED" | "REQUEUE_FED" | "RESV_DEL_HOLD" => None,
             "PENDING" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => self.dead_end(id),
@@ -96,8 +102,64 @@ impl Job {
             "OUT_OF_MEMORY" => tell("ran out of memory").map(|end| {
                 end.hint("use fewer replicas, a smaller model, or nodes with more memory")
             }),
+            // A script that ends by itself has said why; Slurm says of a job that is gone who ended it.
+            "COMPLETING" if !self.is_ending() && self.exit == "0:0" => {
+                tell("is being ended, and not by scalebeam")
+                    .map(|end| end.hint(format!("see `sacct --jobs {id}` for why")))
+            }
             _ => tell(&format!("ended: {}", self.ended())),
         }
+    }
+
+    /// Whether its script has said why it ends.
+    fn is_ending(&self) -> bool {
+        named(&self.comment).is_some() || self.comment.starts_with(ENDS)
+    }
+
+    /// It as one of the queue, where it has not left that.
+    pub(super) fn queued(&self, id: &str) -> Option<Queued> {
+        const LIVES: [&str; 12] = [
+            "PENDING",
+            "CONFIGURING",
+            "RUNNING",
+            "COMPLETING",
+            "SUSPENDED",
+            "STOPPED",
+            "RESIZING",
+            "SIGNALING",
+            "STAGE_OUT",
+            "REQUEUED",
+            "REQUEUE_HOLD",
+            "SPECIAL_EXIT",
+        ];
+        let lives = LIVES.contains(&self.state.as_str());
+        lives.then(|| Queued { id: id.to_owned(), state: self.state.clone() })
+    }
+
+    /// What may lie in the folder `scratch` of its nodes, in words: its script said so, or was ended before it could
+    /// clear up.
+    pub(super) fn left(&self, id: &str, scratch: &str) -> Option<String> {
+        if let Some(place) = self.comment.strip_prefix(LEFT) {
+            return Some(format!("job {id} could not clear up: remove {place}"));
+        }
+        const CUT: [&str; 8] = [
+            "CANCELLED",
+            "TIMEOUT",
+            "DEADLINE",
+            "NODE_FAIL",
+            "BOOT_FAIL",
+            "PREEMPTED",
+            "REVOKED",
+            "OUT_OF_MEMORY",
+        ];
+        let has_begun = !matches!(self.nodes.as_str(), "" | "(null)");
+        let was_cut = has_begun && CUT.contains(&self.state.as_str());
+        was_cut.then(|| {
+            format!(
+                "job {id} was ended before it could clear up: see whether {scratch} is left on {}",
+                self.nodes
+            )
+        })
     }
 
     fn dead_end(&self, id: &str) -> Option<End> {
@@ -109,6 +171,9 @@ impl Job {
     fn ended(&self) -> String {
         if let Some(said) = named(&self.comment) {
             return said;
+        }
+        if let Some(why) = self.comment.strip_prefix(ENDS) {
+            return why.to_owned();
         }
         let (status, signal) = self.exit.split_once(':').unwrap_or((&self.exit, "0"));
         match (status.parse().ok(), signal.parse().ok()) {
@@ -165,9 +230,9 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    /// Whether it may have processes.
+    /// Whether it may have processes. Of one whose nodes are being made ready the script has not begun.
     pub(super) fn has_processes(&self) -> bool {
-        self.state != "PENDING"
+        !matches!(self.state.as_str(), "PENDING" | "CONFIGURING")
     }
 }
 
@@ -181,10 +246,12 @@ pub(super) fn queue(said: &str, name: &str) -> Vec<Queued> {
     said.lines().filter_map(of).collect()
 }
 
-/// Ids of steps with that very name, from rows of `squeue --steps --format=%i|%j`.
-pub(super) fn steps(said: &str, name: &str) -> Vec<String> {
+/// Ids of steps whose name `is_it`, from rows of `squeue --steps --format=%i|%j`. Those of the script itself and of what
+/// a site does beside it have no number.
+pub(super) fn steps(said: &str, is_it: impl Fn(&str) -> bool) -> Vec<String> {
     let rows = said.lines().filter_map(|line| line.trim().split_once('|'));
-    rows.filter(|(_, found)| *found == name).map(|(id, _)| id.to_owned()).collect()
+    let is_step = |id: &str| id.rsplit('.').next().is_some_and(|last| last.parse::<u32>().is_ok());
+    rows.filter(|(id, name)| is_step(id) && is_it(name)).map(|(id, _)| id.to_owned()).collect()
 }
 
 /// A row of `sacct --format=JobName,State,ExitCode` of the job with that very name.
@@ -246,6 +313,7 @@ mod tests {
             end("FAILED", "NonZeroExitCode", "3:0", "of somebody else"),
             end("COMPLETING", "None", "0:9", ""),
             end("COMPLETED", "None", "0:0", ""),
+            end("COMPLETING", "None", "0:0", "go"),
             end("CANCELLED", "None", "0:15", said),
             end("TIMEOUT", "TimeLimit", "0:0", ""),
             end("NODE_FAIL", "NodeDown", "0:0", ""),
@@ -256,10 +324,55 @@ mod tests {
         job 17 ended: its script ended with status 3
         job 17 ended: its script ended with signal 9 (SIGKILL)
         job 17 ended: its script ended by itself
+        job 17 is being ended, and not by scalebeam
         job 17 was cancelled, and not by scalebeam
         job 17 reached its time limit
         job 17 lost a node
         ");
+    }
+
+    #[test]
+    fn a_job_whose_script_ends_what_is_left_has_ended_already() {
+        let died = "process pair/1/serve ended with status 137: ready: 3";
+        let want = "job 17 ended: process pair/1/serve ended with signal 9 (SIGKILL); last log line: ready: 3";
+        assert_eq!(end("RUNNING", "None", "0:0", died).as_deref(), Some(want));
+        let near = end("RUNNING", "None", "0:0", "ends: its time limit is near");
+        assert_eq!(near.as_deref(), Some("job 17 ended: its time limit is near"));
+        for said in ["", "go", "end", "a comment of the site's"] {
+            assert_eq!(end("RUNNING", "None", "0:0", said), None, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_left_on_nodes_is_named_where_nobody_cleared_up() {
+        let left = |state: &str, comment: &str| {
+            job(state, "None", "0:0", comment).left("17", "/tmp/sb-1-17")
+        };
+        assert_eq!(left("COMPLETED", "end"), None);
+        assert_eq!(left("FAILED", "process pair/1/serve ended with status 1: x"), None);
+        let told = left("COMPLETED", "left: /tmp/sb-1-17 on n1 n2").unwrap();
+        assert_eq!(told, "job 17 could not clear up: remove /tmp/sb-1-17 on n1 n2");
+        let cut =
+            "job 17 was ended before it could clear up: see whether /tmp/sb-1-17 is left on n[1-2]";
+        for state in ["CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL"] {
+            assert_eq!(left(state, "end").as_deref(), Some(cut), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_no_list_shows_is_queued_until_it_has_ended() {
+        for (state, is_there) in [
+            ("PENDING", true),
+            ("RUNNING", true),
+            ("COMPLETING", true),
+            ("SUSPENDED", true),
+            ("COMPLETED", false),
+            ("CANCELLED", false),
+            ("FAILED", false),
+        ] {
+            let queued = job(state, "None", "0:0", "").queued("17");
+            assert_eq!(queued.is_some(), is_there, "{state}");
+        }
     }
 
     #[test]
@@ -288,8 +401,9 @@ mod tests {
         let ids: Vec<String> = queue(said, "pair-1").into_iter().map(|j| j.id).collect();
         assert_eq!(ids, ["17", "19"]);
         let said = "17.0|entry\n17.1|worker\n17.2|sh\n17.batch|batch\n17.3|worker\n";
-        assert_eq!(steps(said, "worker"), ["17.1", "17.3"]);
-        assert_eq!(steps(said, "infra"), [""; 0]);
+        assert_eq!(steps(said, |name| name == "worker"), ["17.1", "17.3"]);
+        assert_eq!(steps(said, |_| true), ["17.0", "17.1", "17.2", "17.3"]);
+        assert_eq!(steps(said, |name| name == "infra"), [""; 0]);
         let job = accounted("pair-10|FAILED|1:0\npair-1|CANCELLED by 1000|0:0\n", "pair-1");
         assert_eq!(job.unwrap().state, "CANCELLED");
         assert_eq!(accounted("", "pair-1"), None);

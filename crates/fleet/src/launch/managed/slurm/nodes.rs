@@ -60,7 +60,7 @@ pub(in super::super) async fn granted(claim: &Claim, id: &str) -> Result<Granted
 /// # Errors
 /// When the controller refuses, or cannot be asked.
 pub(in super::super) async fn release(claim: &Claim, id: &str) -> Result<(), ToolError> {
-    super::tell(claim, id, GO).await
+    super::tell(claim, id, GO, ASK_LIMIT).await
 }
 
 /// The nodes of `job`, in the order in which its script counts them.
