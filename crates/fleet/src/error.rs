@@ -433,10 +433,10 @@ impl FleetError {
                 "check the run directory, its permissions, and free space".to_owned()
             }
             Self::Render(error) => error.hint.clone(),
+            Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { stuck, .. } if stuck.iter().any(|s| s.unreached.is_some()) => {
                 "see whether the host that cannot be asked is up, and the network to it".to_owned()
             }
-            Self::NotReady { known: Some(known), .. } => (*known).to_owned(),
             Self::NotReady { gate: Some(gate), .. } => format!(
                 "raise `ready = {{ within = {{ {gate} = \"..\" }} }}` if it was only slow; otherwise see \
                  what is named above"

@@ -295,6 +295,11 @@ impl Follower {
         loop {
             turn.tick().await;
             let (begun, before) = (self.clock.now(), self.copied);
+            if let Some(host) =
+                self.unreached.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+            {
+                host.asked = Some(begun);
+            }
             let said = match self.ask().await {
                 Ok(Some(exit)) => return exit,
                 Ok(None) => None,
@@ -306,7 +311,7 @@ impl Follower {
             let since = if was_there { now } else { *out_of_reach.get_or_insert(now) };
             out_of_reach = Some(since);
             let is_lost = now.since(since) >= LOST_AFTER && !was_there;
-            let unreached = said.map(|said| Unreached { since, said, is_lost });
+            let unreached = said.map(|said| Unreached { since, asked: None, said, is_lost });
             *self.unreached.lock().unwrap_or_else(PoisonError::into_inner) = unreached;
             if is_lost {
                 return Exit { code: None, signal: None };

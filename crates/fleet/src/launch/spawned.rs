@@ -16,6 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// ssh gives up to connect after 10 s.
+const CONNECTS_WITHIN: Nanos = Nanos::from_secs(15);
+
 /// An end is noticed by the kernel's word here, and by asking elsewhere.
 const SETTLED_HERE: Duration = Duration::from_secs(2);
 const SETTLED_ELSEWHERE: Duration = Duration::from_secs(6);
@@ -44,6 +47,8 @@ pub(crate) struct Spawned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreached {
     pub(crate) since: Nanos,
+    /// When it was asked again: a connection that did not fail for [`CONNECTS_WITHIN`] has been made.
+    pub(super) asked: Option<Nanos>,
     /// What was said of it last.
     pub(crate) said: String,
     /// It was given up, and with it what it runs.
@@ -140,9 +145,11 @@ impl Spawned {
         self.plan.instance
     }
 
-    /// Whether its host cannot be asked now.
-    pub(crate) fn unreached(&self) -> Option<Unreached> {
-        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether its host cannot be asked `now`.
+    pub(crate) fn unreached(&self, now: Nanos) -> Option<Unreached> {
+        let known = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let is_there = known.asked.is_some_and(|asked| now.since(asked) >= CONNECTS_WITHIN);
+        (known.is_lost || !is_there).then_some(known)
     }
 
     /// Looks for `text` in what it writes.
@@ -180,7 +187,8 @@ impl Spawned {
     }
 
     fn death(&self) -> FleetError {
-        if let Some(Unreached { said, .. }) = self.unreached().filter(|host| host.is_lost) {
+        let known = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(Unreached { said, .. }) = known.filter(|host| host.is_lost) {
             let (process, host) = (self.plan.id.clone(), self.plan.host.clone());
             let last_line = self.last_line();
             return FleetError::HostLost { process, host, said, last_line, log: self.log.clone() };

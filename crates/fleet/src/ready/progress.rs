@@ -289,12 +289,14 @@ impl Watch {
         self.read(processes, now);
         let mut all: Vec<(&Spawned, Log)> = processes.iter().zip(self.logs.clone()).collect();
         let serves = |log: &Log| log.phase.is_some_and(|p| p.what == SERVING);
-        all.sort_by_key(|(process, log)| (process.unreached().is_none(), serves(log), log.since));
+        all.sort_by_key(|(process, log)| {
+            (process.unreached(now).is_none(), serves(log), log.since)
+        });
         let of = |(process, log): (&Spawned, Log)| Stuck {
             process: process.plan().id.clone(),
             place: format!("host {}", process.plan().host),
             unreached: process
-                .unreached()
+                .unreached(now)
                 .map(|host| format!("not heard of for {}: {}", now.since(host.since), host.said)),
             phase: log.phase.map(|phase| phase.to_string()),
             silent: is_known.then(|| now.since(log.since)),

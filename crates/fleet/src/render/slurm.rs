@@ -32,7 +32,7 @@ use std::path::Path;
 
 use script::{
     DEFAULT_ROOT, ENDING, GATES, HOLD, LOOPBACK, NO_SWEEP, RAY_GATES, SCRATCH, SCRATCH_PATH,
-    SCRATCH_WORD, STEP, SWEEP, until_ended,
+    SCRATCH_WORD, STEP, SWEEP, UNTIL_ENDED,
 };
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
@@ -82,17 +82,18 @@ fn job(subject: &Subject<'_>) -> Result<Rendered, RenderError> {
         body.push('\n');
     }
     body.push_str(HOLD);
-    for (started, process) in d.processes.iter().enumerate() {
-        body.push_str(&gate(subject, process, started, &nodes)?);
+    for process in &d.processes {
+        body.push_str(&gate(subject, process, &nodes)?);
         body.push_str(&step(subject, process, &nodes));
     }
-    body.push_str(&until_ended(d.processes.len()));
+    body.push_str(UNTIL_ENDED);
     let ways = Ways {
         up: "sbatch --parsable FILE".to_owned(),
         // Its script hears it, ends its steps and clears up. Without `--batch` Slurm ends all of them at once, and one that
         // waits has no script yet.
         down: format!(
-            "scancel --state=PENDING --name {name}; scancel --batch --signal=TERM --name {name}"
+            "squeue -h -t PD,CF -n {name} -o %A | xargs -r scancel; \
+             scancel --batch --signal=TERM --name {name}"
         ),
         endpoints: endpoints(subject, &nodes),
     };
@@ -279,11 +280,10 @@ fn gpus_per_node(subject: &Subject<'_>) -> u64 {
     named.or(each).unwrap_or(0)
 }
 
-/// Waits for what `process` is started after, behind `started` steps.
+/// Waits for what `process` is started after.
 fn gate(
     subject: &Subject<'_>,
     process: &ProcessPlan,
-    started: usize,
     nodes: &Nodes<'_>,
 ) -> Result<String, RenderError> {
     let Some(gate) = &process.after else { return Ok(String::new()) };
@@ -302,7 +302,7 @@ fn gate(
             first.into_iter().chain(resources).chain(env).chain(asked).collect()
         }
     };
-    Ok(format!("until_holds {started} {}\n", words.join(" ")))
+    Ok(format!("until_holds {}\n", words.join(" ")))
 }
 
 /// The question whether a process of `host` listens on `port`: from the script's node, or on its own where nobody else
@@ -335,7 +335,7 @@ fn step(subject: &Subject<'_>, process: &ProcessPlan, nodes: &Nodes<'_>) -> Stri
         None => String::new(),
     };
     format!(
-        "step {} {} {} --nodelist={node}{container} \\\n  {} &\n",
+        "step {} {} {} --nodelist={node}{container} \\\n  {} &\nbegun+=($!)\n",
         quote(&process.id),
         quote(&log),
         stage_of(subject.deployment, process).name(),

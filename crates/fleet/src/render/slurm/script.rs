@@ -14,7 +14,7 @@ exec >>"$LOGS/job-$SLURM_JOB_ID.out" 2>&1
 mapfile -t NODES < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 echo "nodes: ${NODES[*]}"
 told() { [[ $(scontrol show job "$SLURM_JOB_ID") =~ [[:space:]]Comment=([a-z]*) ]] && echo "${BASH_REMATCH[1]}"; }
-tell() { scontrol update JobId="$SLURM_JOB_ID" Comment="${1:0:300}" || true; }
+tell() { scontrol update JobId="$SLURM_JOB_ID" Comment="$1" || true; }
 step() {
   local id=$1 log=$LOGS/$2-$SLURM_JOB_ID.log stage=$3 status=0 said
   shift 3
@@ -23,7 +23,7 @@ step() {
     --output="$log" "$@" || status=$?
   said="process $id ended with status $status: $(tail -n 20 "$log" | grep -v '^slurmstepd' | tail -n 1 | tr -cd '[:print:]')" || true
   echo "$said"
-  [[ $(told) =~ ^(end|ends|process)$ ]] || tell "$said"
+  [[ $(told) =~ ^(end|ends|process)$ ]] || tell "${said:0:300}"
   return "$status"
 }
 "#;
@@ -46,19 +46,31 @@ pub(super) const HOLD: &str = r#"if [[ -n ${SCALEBEAM_HOLD:-} ]]; then
 fi
 "#;
 
-/// How the job ends. Where scalebeam takes it down it ends one stage after the other, and the script waits for all;
-/// else the script ends what is left. `GRACE`, `LIMIT` and `LEAD` are seconds: for SIGTERM, of the job, and before its end
-/// when Slurm tells the script, which it may do a minute earlier.
-pub(super) const ENDING: &str = r#"ending=
+/// How the job ends. Where scalebeam takes it down it ends one stage after the other, and the script waits for that, for
+/// as long as it takes at most; else the script ends what is left. `GRACE`, `LIMIT` and `LEAD` are seconds: for SIGTERM,
+/// of the job, and before its end when Slurm tells the script, which it may do a minute earlier. A pause is no process,
+/// which a signal to all would end.
+pub(super) const ENDING: &str = r#"begun=() ending=
 heard() {
   ending='its script was told to'
   ((LEAD == 0 || SECONDS < LIMIT - LEAD - 60)) || ending='its time limit is near'
 }
 trap heard TERM
-is_left() { [[ -n $(jobs -pr) ]]; }
+exec {never}<> <(:)
+pause() { read -rt "$1" -u "$never" || true; }
+runs() { kill -0 "$1" 2>/dev/null; }
+all_run() {
+  local pid
+  for pid in "${begun[@]}"; do runs "$pid" || return 1; done
+}
+is_left() {
+  local pid
+  for pid in "${begun[@]}"; do if runs "$pid"; then return 0; fi; done
+  return 1
+}
 is_left_after() {
   local until=$((SECONDS + $1))
-  while is_left && ((SECONDS < until)); do sleep 0.5; done
+  while is_left && ((SECONDS < until)); do pause 0.5; done
   is_left
 }
 signal_steps() {
@@ -67,8 +79,15 @@ signal_steps() {
   ((${#steps[@]} == 0)) || scancel --quiet --signal="$1" "${steps[@]}" || true
 }
 end_job() {
+  local pid status=0 until=$((SECONDS + 3 * (GRACE + 10) + 60))
+  for pid in "${begun[@]}"; do
+    if ! runs "$pid"; then
+      wait "$pid" || status=$?
+      break
+    fi
+  done
   if [[ -n $ending && ! $(told) =~ ^(end|process)$ ]]; then tell "ends: $ending"; fi
-  while [[ -z $ending && $(told) == end ]] && is_left; do sleep 0.5; done
+  while [[ -z $ending && $(told) == end ]] && is_left && ((SECONDS < until)); do pause 0.5; done
   if is_left; then
     signal_steps TERM
     if is_left_after "$GRACE"; then
@@ -77,36 +96,39 @@ end_job() {
     fi
   fi
   sweep
-  exit "$1"
+  exit "$status"
 }
+"#;
+/// The first step that ends ends the job.
+pub(super) const UNTIL_ENDED: &str = r#"while [[ -z $ending ]] && all_run; do pause 1; done
+end_job
 "#;
 /// Nothing was written that would have to go.
 pub(super) const NO_SWEEP: &str = "sweep() { :; }\n";
-/// What steps that were killed could not clear up. Where that fails it is told, by the comment too. The shell of the
-/// script's own node is no step, and can do so also where the job is over.
+/// What steps that were killed could not clear up. Where that fails it is told, behind what the comment says already. The
+/// shell of the script's own node is no step, and can do so also where the job is over.
 pub(super) const SWEEP: &str = r#"sweep() {
-  local clear='d=$SCALEBEAM_SCRATCH; if [[ -O $d && ! -L $d ]]; then rm -rf "$d"; fi'
-  timeout --kill-after=5 60 srun --overlap --job-name=sweep --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
-    --ntasks-per-node=1 --cpu-bind=none bash -c "$clear" && return
+  local clear='d=${SCALEBEAM_SCRATCH:?}; if [[ -O $d && ! -L $d ]]; then rm -rf "$d"; fi'
+  timeout --kill-after=5 60 srun --overlap --job-name=sweep --export=ALL --nodes="$SLURM_JOB_NUM_NODES" \
+    --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpu-bind=none bash -c "$clear" && return
   bash -c "$clear" || true
-  echo "left: $SCALEBEAM_SCRATCH on ${NODES[*]}"
-  tell "left: $SCALEBEAM_SCRATCH on ${NODES[*]}"
+  echo "left: $SCALEBEAM_SCRATCH on $SLURM_JOB_NODELIST"
+  tell "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Comment=//p' || true); left: $SCALEBEAM_SCRATCH on $SLURM_JOB_NODELIST"
 }
 "#;
 
 /// What a step waits for that must not come too early. `until_holds` goes on once a command succeeds; where one of the
-/// steps before has ended, the job ends, and its comment says which.
+/// steps before has ended, the job ends, and its comment says which. No question keeps that from being seen.
 pub(super) const GATES: &str = r#"until_holds() {
-  local steps=$1
-  shift
   until "$@"; do
-    if [[ -n $ending ]] || (($(jobs -pr | wc -l) < steps)); then end_job 1; fi
-    sleep 1
+    if [[ -n $ending ]] || ! all_run; then end_job; fi
+    pause 1
   done
 }
-listens() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
-on() { srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$1" "${@:2}"; }
-listens_inside() { on "$1" bash -c '(: <"/dev/tcp/127.0.0.1/$0") 2>/dev/null' "$2" 2>/dev/null; }
+connects='(: <"/dev/tcp/$0/$1") 2>/dev/null'
+listens() { timeout 10 bash -c "$connects" "$1" "$2" 2>/dev/null; }
+on() { timeout --kill-after=5 60 srun --overlap --export=ALL --nodes=1 --ntasks=1 --cpu-bind=none --nodelist="$1" "${@:2}"; }
+listens_inside() { on "$1" bash -c "$connects" 127.0.0.1 "$2" 2>/dev/null; }
 "#;
 
 /// The same, of a Ray cluster. Every raylet offers a resource of its own. What Ray writes it is told by a variable.
@@ -161,18 +183,6 @@ pub(super) const DEFAULT_ROOT: &str = "/tmp";
 pub(super) const SCRATCH_WORD: &str = "{scratch}";
 /// What that is in the words of such a process, which are quoted.
 pub(in super::super) const SCRATCH_PATH: &str = r#"'"$SCALEBEAM_SCRATCH"'"#;
-
-/// The first step that ends ends the job. Where one has ended before it is waited for, its status is not known.
-pub(super) fn until_ended(steps: usize) -> String {
-    format!(
-        "status=1\n\
-         if (($(jobs -pr | wc -l) >= {steps})); then\n  \
-           status=0\n  \
-           wait -n || status=$?\n\
-         fi\n\
-         end_job \"$status\"\n"
-    )
-}
 
 /// The folder on the nodes of job `id`, whose `script` this is and which is called `name`; nothing where it has none.
 pub(crate) fn scratch_of_job(script: &str, name: &str, id: &str) -> Option<String> {

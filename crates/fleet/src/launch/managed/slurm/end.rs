@@ -64,45 +64,62 @@ pub(in super::super) async fn remove(
     claim: &Claim,
     id: Option<&str>,
 ) -> Result<Vec<Removal>, ToolError> {
+    let limit = limit(claim);
     same_cluster(claim).await?;
     let known: Vec<&str> = id.into_iter().collect();
-    let mut jobs = queued(claim, &known, ASK_LIMIT).await?;
+    let mut jobs = queued(claim, &known, limit).await?;
     if jobs.is_empty() && id.is_none() {
         pause(SUBMITTED_WITHIN).await;
-        jobs = queued(claim, &known, ASK_LIMIT).await?;
+        jobs = queued(claim, &known, limit).await?;
     }
     if jobs.is_empty() {
-        let what = id.map_or_else(|| claim.name.clone(), |id| format!("job {id}"));
-        let left = match id {
-            Some(id) => left_behind(claim, id).await,
-            None => None,
-        };
-        return Ok(vec![Removal { what, ended: Ended::WasGone, left }]);
+        return Ok(vec![gone(claim, id).await]);
     }
-    for queued in jobs.iter().filter(|job| job.has_processes()) {
+    let is_hurried = claim.grace.0 == 0;
+    for queued in jobs.iter().filter(|job| job.has_processes() && !is_hurried) {
         if let Ok(Some(job)) = super::job(claim, &queued.id).await {
             logs::bring(claim, &queued.id, &job).await;
         }
     }
-    let ended = Ending::new(claim, &jobs).end().await?;
+    let (ended, was_cut) = Ending::new(claim, &jobs).end().await?;
     let mut removals = Vec::new();
     for job in &jobs {
-        let left = left_behind(claim, &job.id).await;
+        let left = match job.has_processes() {
+            true => left_behind(claim, &job.id, was_cut).await,
+            false => None,
+        };
         removals.push(Removal { what: format!("job {}", job.id), ended, left });
     }
     Ok(removals)
 }
 
-/// What processes of job `id` may have left on its nodes, in words: it did not clear up, or could not. Only Slurm knows,
-/// and only for minutes.
-async fn left_behind(claim: &Claim, id: &str) -> Option<String> {
-    let job = super::job(claim, id).await.ok()??;
+/// A job that had left the queue before.
+async fn gone(claim: &Claim, id: Option<&str>) -> Removal {
+    let what = id.map_or_else(|| claim.name.clone(), |id| format!("job {id}"));
+    let left = match id {
+        Some(id) => left_behind(claim, id, false).await,
+        None => None,
+    };
+    Removal { what, ended: Ended::WasGone, left }
+}
+
+/// For one question. Who gives no grace waits.
+fn limit(claim: &Claim) -> Duration {
+    if claim.grace.0 == 0 { HURRIED_LIMIT } else { ASK_LIMIT }
+}
+
+/// What processes of job `id` may have left on its nodes, in words: it did not clear up, or could not. Slurm knows that
+/// for minutes; where it does not, by whether its script `was_cut`.
+async fn left_behind(claim: &Claim, id: &str, was_cut: bool) -> Option<String> {
     let scratch = |file: &String| {
         let script = std::fs::read_to_string(Path::new(&claim.run_dir).join(file)).ok()?;
         render::scratch_of_job(&script, &claim.name, id)
     };
-    let scratch = claim.files.iter().find_map(scratch).filter(|_| job.name == claim.name)?;
-    job.left(id, &scratch)
+    let scratch = claim.files.iter().find_map(scratch)?;
+    match super::job(claim, id).await.ok().flatten().filter(|job| job.name == claim.name) {
+        Some(job) => job.left(id, &scratch),
+        None => was_cut.then(|| job::cut(id, &scratch, "its nodes")),
+    }
 }
 
 /// Jobs of a claim that end.
@@ -125,13 +142,14 @@ impl<'a> Ending<'a> {
             jobs: jobs.iter().collect(),
             running: jobs.iter().filter(|job| job.has_processes()).collect(),
             grace,
-            limit: if grace.is_zero() { HURRIED_LIMIT } else { ASK_LIMIT },
+            limit: limit(claim),
         }
     }
 
     /// SIGTERM to the processes of each stage, grace, SIGKILL, and then the job itself. Without a grace all are killed at
-    /// once. The script of the job outlives its steps, and clears up after those that were killed.
-    async fn end(&self) -> Result<Ended, ToolError> {
+    /// once. The script of the job outlives its steps, and clears up after those that were killed. How they ended, and
+    /// whether the script had to be ended too.
+    async fn end(&self) -> Result<(Ended, bool), ToolError> {
         // A step that fails keeps no other from being taken. What is left in the end, and the last word on that,
         // is what counts.
         let waiting: Vec<&Queued> =
@@ -145,22 +163,22 @@ impl<'a> Ending<'a> {
             if has_obeyed || self.running.is_empty() { Ended::Terminated } else { Ended::Killed }
         };
         if self.left_within(CLEARED_WITHIN).await.unwrap_or(false) {
-            return Ok(how(have_obeyed));
+            return Ok((how(have_obeyed), false));
         }
         // What is in no stage: questions that are on their way.
         let _ = self.signal(|name| name != SWEEP, "TERM").await;
         if have_obeyed && self.left_within(self.grace).await.unwrap_or(false) {
-            return Ok(how(true));
+            return Ok((how(true), false));
         }
         if self.swept_within(SWEPT_WITHIN).await {
-            return Ok(how(have_obeyed));
+            return Ok((how(have_obeyed), false));
         }
         let _ = self.cancel(&self.running, Some("KILL")).await;
         let cancelled = self.cancel(&self.jobs, None).await;
         if self.left_within(KILL_WAIT).await? {
-            return Ok(how(false));
+            return Ok((how(false), true));
         }
-        cancelled.map(|()| Ended::Alive)
+        cancelled.map(|()| (Ended::Alive, true))
     }
 
     /// Ends the steps, entries before workers before what these need; whether all of them obeyed.

@@ -20,6 +20,7 @@ const DEAD_ENDS: &[(&str, &str)] = &[
 /// How the comment of a job begins whose script ends it, and how that of one which left something on its nodes.
 const ENDS: &str = "ends: ";
 const LEFT: &str = "left: ";
+const TIME_HINT: &str = "raise `time` in params; `run --resume` goes on with the rest";
 
 /// A job, as `scontrol show job` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,16 +86,20 @@ impl Job {
         let tell = |text: &str| Some(End::new(format!("job {id} {text}")));
         match self.state.as_str() {
             // Its script is ending what is left of it.
-            "RUNNING" if self.is_ending() => tell(&format!("ended: {}", self.ended())),
+            "RUNNING" if self.is_ending() => {
+                let end = tell(&format!("ended: {}", self.ended()));
+                match self.comment.contains("time limit") && self.comment.starts_with(ENDS) {
+                    true => end.map(|end| end.hint(TIME_HINT)),
+                    false => end,
+                }
+            }
             "RUNNING" | "CONFIGURING" | "RESIZING" | "SUSPENDED" | "STOPPED" | "SIGNALING"
             | "STAGE_OUT" | "REQUEUED" | "REQUEUE_FED" | "RESV_DEL_HOLD" => None,
             "PENDING" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => self.dead_end(id),
             "CANCELLED" => tell("was cancelled, and not by scalebeam").map(|end| {
                 end.hint("ask who cancelled it: `sacct` names the user where accounting is kept")
             }),
-            "TIMEOUT" | "DEADLINE" => tell("reached its time limit").map(|end| {
-                end.hint("raise `time` in params; `run --resume` goes on with the rest")
-            }),
+            "TIMEOUT" | "DEADLINE" => tell("reached its time limit").map(|end| end.hint(TIME_HINT)),
             "NODE_FAIL" | "BOOT_FAIL" => tell("lost a node")
                 .map(|end| end.hint("see `sinfo -R`; `run --resume` goes on with the rest")),
             "PREEMPTED" | "REVOKED" => tell("was preempted")
@@ -139,27 +144,22 @@ impl Job {
     /// What may lie in the folder `scratch` of its nodes, in words: its script said so, or was ended before it could
     /// clear up.
     pub(super) fn left(&self, id: &str, scratch: &str) -> Option<String> {
-        if let Some(place) = self.comment.strip_prefix(LEFT) {
+        if let Some((_, place)) = self.comment.split_once(LEFT) {
             return Some(format!("job {id} could not clear up: remove {place}"));
         }
-        const CUT: [&str; 8] = [
+        const CUT: [&str; 7] = [
             "CANCELLED",
             "TIMEOUT",
             "DEADLINE",
             "NODE_FAIL",
-            "BOOT_FAIL",
             "PREEMPTED",
             "REVOKED",
             "OUT_OF_MEMORY",
         ];
         let has_begun = !matches!(self.nodes.as_str(), "" | "(null)");
-        let was_cut = has_begun && CUT.contains(&self.state.as_str());
-        was_cut.then(|| {
-            format!(
-                "job {id} was ended before it could clear up: see whether {scratch} is left on {}",
-                self.nodes
-            )
-        })
+        let was_killed = self.exit.split_once(':').is_some_and(|(_, signal)| signal != "0");
+        let was_cut = has_begun && (was_killed || CUT.contains(&self.state.as_str()));
+        was_cut.then(|| cut(id, scratch, &self.nodes))
     }
 
     fn dead_end(&self, id: &str) -> Option<End> {
@@ -186,8 +186,14 @@ impl Job {
     }
 }
 
+/// That job `id` was ended before it could clear up, in words.
+pub(super) fn cut(id: &str, scratch: &str, nodes: &str) -> String {
+    format!("job {id} was ended before it could clear up: see whether {scratch} is left on {nodes}")
+}
+
 /// `process one/0/serve ended with signal 9 (SIGKILL): LAST LINE`, from what the job script says.
 pub(super) fn named(said: &str) -> Option<String> {
+    let said = said.split_once("; left: ").map_or(said, |(said, _)| said);
     let (before, rest) = said.split_once(" ended with status ")?;
     let process = before.strip_prefix("process ")?;
     let (status, line) = rest.split_once(':').unwrap_or((rest, ""));
@@ -350,8 +356,13 @@ mod tests {
         };
         assert_eq!(left("COMPLETED", "end"), None);
         assert_eq!(left("FAILED", "process pair/1/serve ended with status 1: x"), None);
-        let told = left("COMPLETED", "left: /tmp/sb-1-17 on n1 n2").unwrap();
-        assert_eq!(told, "job 17 could not clear up: remove /tmp/sb-1-17 on n1 n2");
+        let died = "process pair/1/serve ended with status 1: x; left: /tmp/sb-1-17 on n[1-2]";
+        for said in ["; left: /tmp/sb-1-17 on n[1-2]", died] {
+            let told = left("FAILED", said).unwrap();
+            assert_eq!(told, "job 17 could not clear up: remove /tmp/sb-1-17 on n[1-2]");
+        }
+        let why = named(died).unwrap();
+        assert!(why.ends_with("ended with status 1; last log line: x"), "{why}");
         let cut =
             "job 17 was ended before it could clear up: see whether /tmp/sb-1-17 is left on n[1-2]";
         for state in ["CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL"] {
