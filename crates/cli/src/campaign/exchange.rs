@@ -36,10 +36,10 @@ fn roles(d: &DeploymentPlan) -> Vec<Role> {
 
 impl Known<'_> {
     fn of_role(self, d: &DeploymentPlan, role: Role) -> Option<Exchange> {
-        let mut instances = d.instances.iter().filter(|i| i.role == role);
-        let instance = instances.next()?;
+        let of_role: Vec<&InstancePlan> = d.instances.iter().filter(|i| i.role == role).collect();
+        let (instance, others) = of_role.split_first()?;
         // One model is for all of them.
-        if !instances.all(|other| shape(other) == shape(instance)) {
+        if !others.iter().all(|other| shape(other) == shape(instance)) {
             return None;
         }
         let exchange = |step_s, token_s, over| Exchange {
@@ -64,7 +64,12 @@ impl Known<'_> {
             | EngineKind::DynamoVllm
             | EngineKind::DynamoSglang
             | EngineKind::RayServeLlm
-            | EngineKind::Lmdeploy => self.config(d, instance)?,
+            | EngineKind::Lmdeploy => {
+                let config = self.config(d, instance)?;
+                let is_like =
+                    |other: &&InstancePlan| self.config(d, other).as_ref() == Some(&config);
+                others.iter().all(is_like).then_some(config)?
+            }
             _ => return None,
         };
         let found = config.exchange().ok()?;
@@ -84,6 +89,9 @@ impl Known<'_> {
             return None;
         }
         let of_host = hosts.first().and_then(|host| host.gpu.clone());
+        if hosts.iter().any(|host| host.gpu != of_host) {
+            return None;
+        }
         let config = EmulatedConfig {
             model: d.model.clone(),
             gpu: of_host.or_else(|| d.gpu_kinds.first().cloned())?,
@@ -112,13 +120,14 @@ impl Known<'_> {
     /// Of the slowest host's interface. Absent where one of them is not known, and where one socket found a path that is
     /// not that of the interface.
     fn socket_gbps(self, print: &DeploymentPrint, hosts: &[&HostPlan]) -> Option<f64> {
-        /// Between what an interface says and what one socket found on another path.
+        /// Between what an interface says and what one socket found on another path; nothing carries more than its link.
         const ANOTHER_PATH: f64 = 10.0;
+        const MORE: f64 = 1.1;
         let said = slowest(hosts.iter().map(|host| link_gbps(of_host(print, host)?, host)))?;
         let is_of = |name: &String| hosts.iter().any(|host| host.name == *name);
         let between = self.paths.iter().filter(|path| is_of(&path.from) && is_of(&path.to));
         let mut found = between.map(|path| path.bytes_per_s as f64 * 8.0 / 1e9);
-        found.all(|gbps| gbps * ANOTHER_PATH >= said).then_some(said)
+        found.all(|gbps| gbps * ANOTHER_PATH >= said && gbps <= said * MORE).then_some(said)
     }
 }
 

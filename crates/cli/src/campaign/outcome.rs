@@ -8,7 +8,7 @@ use scalebeam_model::analysis::{Frame, MeasuredPoint, TrialRecords, analyse};
 use scalebeam_model::peers::{self, PEERS, Peer};
 use scalebeam_model::plan::PointPlan;
 use scalebeam_model::ran::ran;
-use scalebeam_model::results::{ExpectResult, Results, Skipped};
+use scalebeam_model::results::{Results, Skipped};
 use scalebeam_model::spec::{Experiment, ReportKind, ReportSpec as FileReportSpec};
 use scalebeam_model::trust::TrustLevel;
 use scalebeam_record::{
@@ -213,7 +213,7 @@ fn results(
 }
 
 /// Trials that the journal says were measured. It was written for `down`: one that cannot be read says nothing here.
-fn ended(reader: &RunReader) -> BTreeSet<(String, u32)> {
+pub(crate) fn ended(reader: &RunReader) -> BTreeSet<(String, u32)> {
     let journal = journal::of_measurement(reader.dir()).unwrap_or_default();
     let trial = |entry: Entry| match entry.event {
         Event::TrialEnded { point, trial } => Some((point, trial)),
@@ -235,12 +235,16 @@ fn skipped(reader: &RunReader) -> Result<Vec<Skipped>, Failure> {
 
 /// An expectation that failed decides; only then whether the numbers can be relied on.
 fn status(results: &Results) -> Status {
-    // What was not measured to its end has not failed an expectation, and what is gone has not met one.
-    if results.incomplete || !results.unrecorded.is_empty() {
+    // What was not measured to its end has not failed an expectation, and neither has what is gone.
+    if results.incomplete {
         return Status::NotTrustworthy;
     }
-    if results.expects.iter().any(ExpectResult::has_failed) {
+    let is_whole = results.unrecorded.is_empty();
+    if results.expects.iter().any(|e| e.has_failed() && (is_whole || e.value.is_some())) {
         return Status::ExpectationFailed;
+    }
+    if !is_whole {
+        return Status::NotTrustworthy;
     }
     // A search must try what is too much; only the level that its answer rests on has to hold.
     let is_invalid = |level: TrustLevel| level == TrustLevel::Invalid;

@@ -10,6 +10,7 @@ use scalebeam_model::trust::TrustLevel;
 use scalebeam_model::units::Nanos;
 use scalebeam_record::{RunReader, TrialReader, TrialState};
 use scalebeam_report::{ExportFiles, ExportInput, ExportTrial, export, export_form};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: &ExportArgs) -> Result<Status, Failure> {
@@ -69,20 +70,16 @@ fn input<'a>(
         format!("`{}/{}/{}`, all of it: {}", p.deployment, p.load, p.level, p.reason)
     };
     let mut missing: Vec<String> = results.unrecorded.iter().map(lost).collect();
+    let ended = outcome::ended(reader);
     for measured in points {
         let plan = measured.plan;
         let Some(point) = results.points.iter().find(|p| is_of(p, measured)) else {
             // Levels of a search that it did not try have no trials either.
+            missing.extend(skipped(reader, results, measured));
             continue;
         };
         let looks = reader.trials(plan)?;
-        if !point.is_probe {
-            let is_there = |n: u32| measured.trials.iter().any(|t| t.number == n);
-            let gone = plan.trials.iter().map(|t| t.number).filter(|n| !is_there(*n));
-            missing.extend(
-                gone.map(|n| format!("`{}`, trial {n}: nothing is recorded of it", plan.id)),
-            );
-        }
+        missing.extend(gone(measured, point.is_probe, &ended));
         for trial in &measured.trials {
             let number = trial.number;
             let look = looks.iter().find(|look| look.number() == Some(number));
@@ -101,6 +98,37 @@ fn input<'a>(
     }
     let tool = env!("CARGO_PKG_VERSION");
     Ok(ExportInput { results, plan: reader.plan(), tool, trials, missing })
+}
+
+/// What is to be told of a point whose deployment was not measured, unless the file lets it be absent.
+fn skipped(reader: &RunReader, results: &Results, measured: &MeasuredPoint<'_>) -> Option<String> {
+    let (plan, point) = (reader.plan(), measured.plan);
+    let is_asked = plan.points.iter().any(|p| p.id == point.id);
+    let may_be_absent = plan.deployment(&point.deployment).is_none_or(|d| d.optional);
+    let why = results.skipped.iter().find(|s| s.deployment == point.deployment)?;
+    let why = why.reason.lines().next().unwrap_or_default();
+    (is_asked && !may_be_absent).then(|| format!("`{}`, all of it: {why}", point.id))
+}
+
+/// Trials of a point of which nothing is there. A search tries a level as often as it has to.
+fn gone(
+    measured: &MeasuredPoint<'_>,
+    is_probe: bool,
+    ended: &BTreeSet<(String, u32)>,
+) -> Vec<String> {
+    let plan = measured.plan;
+    let has_ended = |n: u32| ended.contains(&(plan.id.clone(), n));
+    let is_there = |n: u32| measured.trials.iter().any(|t| t.number == n);
+    let numbers = plan.trials.iter().map(|t| t.number);
+    let gone = numbers.filter(|n| !is_there(*n) && (!is_probe || has_ended(*n)));
+    let told = |n: u32| {
+        let why = match has_ended(n) {
+            true => "by the journal it was measured to the end, and the record is gone",
+            false => "nothing is recorded of it",
+        };
+        format!("`{}`, trial {n}: {why}", plan.id)
+    };
+    gone.map(told).collect()
 }
 
 fn is_of(point: &PointResult, measured: &MeasuredPoint<'_>) -> bool {

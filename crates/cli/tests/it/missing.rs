@@ -94,10 +94,40 @@ fn points_whose_records_are_gone_are_told_by_the_plan_and_the_journal() {
     let told = unwrapped(&(said.stdout + &said.stderr));
     for want in [
         format!("`two/l/c4`, all of it: {by_journal}"),
-        "`one/l/c2`, trial 1: nothing is recorded of it".to_owned(),
+        "`one/l/c2`, trial 1: by the journal it was measured to the end".to_owned(),
     ] {
         assert!(told.contains(&want), "{told}");
     }
+}
+
+/// What was proven stays so, whatever else is gone; what has no value any more proves nothing.
+#[test]
+fn an_expectation_that_failed_decides_before_records_that_are_gone() {
+    let expect = "[[expect]]\nmetric = \"ttft.p50\"\nop = \"<\"\nvalue = 0.001\n";
+    for (deploy, code) in [("one", 1), ("two", 3)] {
+        let within = format!("{expect}where = {{ deploy = \"{deploy}\" }}\n");
+        let load = "mode = \"serial\"\nrequests = 4\n";
+        let lab = Lab::new(&(emulated(&["one", "two"], FAST, load) + &within));
+        lab.say("run", &[]).expect_code(1);
+        let dir = lab.run_dir();
+        std::fs::remove_dir_all(dir.join("points/two")).unwrap();
+        say(["report", dir.to_str().unwrap()]).expect_code(code);
+    }
+}
+
+#[test]
+fn levels_of_a_search_whose_records_are_gone_are_told_by_the_journal() {
+    let load = "mode = \"closed\"\nrequests = 8\nslo = \"ttft.p90 <= 300ms\"\n\
+                search = { from = 2, to = 4, precision = 0.5, tries = 1 }\n";
+    let lab = Lab::new(&emulated(&["one"], FAST, load));
+    lab.say("run", &[]);
+    let dir = lab.run_dir();
+    assert_eq!(report(&dir)["unrecorded"], Value::Null);
+    std::fs::remove_dir_all(dir.join("points/one/l")).unwrap();
+    say(["report", dir.to_str().unwrap()]).expect_code(3);
+    let gone = report(&dir)["unrecorded"].clone();
+    let why = "by the journal trial 1 was measured to the end, and the record is gone";
+    assert_eq!((&gone[0]["level"], &gone[0]["reason"]), (&"c2".into(), &why.into()), "{gone:#}");
 }
 
 #[test]

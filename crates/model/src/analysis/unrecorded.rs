@@ -16,7 +16,10 @@ pub(super) fn points(
         frame.skipped.iter().any(|s| s.deployment == p.deployment)
             || measured.iter().any(|m| m.plan.id == p.id && !m.trials.is_empty())
     };
-    let missing = plan.points.iter().filter(|p| !is_there(p));
+    // A search tries some of its levels only: those that the journal says were measured.
+    let was_tried = |p: &&PointPlan| numbers(p).iter().any(|n| has_ended(p, *n, frame));
+    let probes = plan.searches.iter().flat_map(|search| &search.levels).filter(was_tried);
+    let missing = plan.points.iter().chain(probes).filter(|p| !is_there(p));
     let unrecorded = |p: &PointPlan| Unrecorded {
         deployment: p.deployment.clone(),
         load: p.load.clone(),
@@ -30,10 +33,14 @@ fn numbers(point: &PointPlan) -> Vec<u32> {
     point.trials.iter().map(|t| t.number).collect()
 }
 
+fn has_ended(point: &PointPlan, number: u32, frame: &Frame<'_>) -> bool {
+    frame.ended.contains(&(point.id.clone(), number))
+}
+
 /// Why nothing is there of trials `missing` of `point`.
 fn why(point: &PointPlan, missing: &[u32], frame: &Frame<'_>) -> String {
-    let has_ended = |number: &&u32| frame.ended.contains(&(point.id.clone(), **number));
-    let ended: Vec<u32> = missing.iter().filter(has_ended).copied().collect();
+    let ended: Vec<u32> =
+        missing.iter().copied().filter(|number| has_ended(point, *number, frame)).collect();
     match (ended.is_empty(), frame.incomplete) {
         (false, _) => format!(
             "by the journal {} {} measured to the end, and the record is gone",
@@ -58,7 +65,9 @@ pub(super) fn trials(
     frame: &Frame<'_>,
 ) -> Option<Reason> {
     let there = |number: &u32| measured.trials.iter().find(|t| t.number == *number);
-    let was_begun = |number: &u32| there(number).is_some() || cut.contains(number);
+    let was_begun = |number: &u32| {
+        there(number).is_some() || cut.contains(number) || has_ended(measured.plan, *number, frame)
+    };
     let mut planned = numbers(measured.plan);
     planned.retain(|number| !is_probe || was_begun(number));
     let (gone, cut): (Vec<u32>, Vec<u32>) =

@@ -76,7 +76,7 @@ fn quantity(title: &str, head: &StringRecord, row: &StringRecord) -> Result<Valu
     let number = |(name, cell): (&str, &str)| {
         let as_told = if name == "Value" { "avg" } else { name };
         let number = ungrouped(cell);
-        if is_like_a_number(&number) && number.parse::<f64>().is_err() {
+        if is_statistic(name) && is_like_a_number(&number) && number.parse::<f64>().is_err() {
             return Err(format!(
                 "'{title}' has '{cell}' for {name}: nobody can tell which number that is"
             ));
@@ -87,7 +87,13 @@ fn quantity(title: &str, head: &StringRecord, row: &StringRecord) -> Result<Valu
     unit.into_iter().chain(cells.map(number)).collect::<Result<_, _>>().map(Value::Object)
 }
 
-/// `1.157,26` and `100 ms`: not so a name, a date or a time of the day.
+/// Of others, such as the name of a host, a cell that begins like a number may be none.
+fn is_statistic(name: &str) -> bool {
+    let is_percentile = name.strip_prefix('p').is_some_and(|p| p.parse::<f64>().is_ok());
+    is_percentile || ["Value", "avg", "min", "max", "sum", "std", "count"].contains(&name)
+}
+
+/// `1.157,26` and `100 ms`: not so a date or a time of the day.
 fn is_like_a_number(cell: &str) -> bool {
     let digits = cell.trim_start_matches('-');
     digits.starts_with(|c: char| c.is_ascii_digit()) && !digits.contains([':', '-', '/'])
@@ -163,6 +169,9 @@ mod tests {
             let text = format!("Metric,avg\nRequest Latency (ms),\"{cell}\"\n");
             assert_eq!(object(&text).is_err(), is_refused, "{cell}");
         }
+        let hosts = "Endpoint,GPU_Index,GPU_Name,GPU_UUID,Metric,Hostname,avg,p50\n\
+                     e,0,H100,u,GPU Power Usage (W),7f3a9c1b2d4e,1,2\n";
+        assert!(object(hosts).is_ok(), "{:?}", object(hosts));
     }
 
     #[test]

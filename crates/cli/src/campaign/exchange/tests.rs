@@ -153,6 +153,8 @@ fn a_path_refutes_an_interface_and_takes_nothing_from_its_speed() {
     assert_eq!(of(&half).as_deref(), BY_TCP);
     let another = Seen { paths: vec![("a", "b", 23_000), ("b", "a", 900)], ..ETHERNET };
     assert_eq!(of(&another), None);
+    let faster = Seen { paths: vec![("a", "b", 38_000)], ..ETHERNET };
+    assert_eq!(of(&faster), None, "no socket is faster than its link");
     let of_others = Seen { paths: vec![("a", "c", 900)], ..ETHERNET };
     assert_eq!(of(&of_others).as_deref(), BY_TCP);
 }

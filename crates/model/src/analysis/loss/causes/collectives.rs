@@ -40,9 +40,8 @@ impl<'a> Group<'a> {
         self.step_ms(sequences, sequences) * (tokens - 1.0).max(0.0)
     }
 
-    /// Milliseconds of the prefill of what is not in the cache of prefixes.
-    fn prefill_ms(&self, side: &Side<'_>) -> Option<f64> {
-        let cached = cached(side).unwrap_or(0.0).clamp(0.0, 1.0);
+    /// Milliseconds of the prefill of what is not in the cache of prefixes, which has that part of a prompt.
+    fn prefill_ms(&self, side: &Side<'_>, cached: f64) -> Option<f64> {
         Some(self.step_ms(value(side, "prompt_tokens.mean")? * (1.0 - cached), 1.0))
     }
 }
@@ -89,9 +88,12 @@ pub(super) fn in_decode(seen: &Seen<'_>) -> Option<Claim> {
 pub(super) fn in_prefill(seen: &Seen<'_>) -> Option<Claim> {
     let group = |side| Group::find(side, seen.beside.exchanges, Role::Prefill);
     let (over, base) = (group(seen.over)?, group(seen.base)?);
-    let (here, there) = (over.prefill_ms(seen.over)?, base.prefill_ms(seen.base)?);
+    let known = cached(seen.over).zip(cached(seen.base));
+    let (of_over, of_base) = known.unwrap_or_default();
+    let here = over.prefill_ms(seen.over, of_over.clamp(0.0, 1.0))?;
+    let there = base.prefill_ms(seen.base, of_base.clamp(0.0, 1.0))?;
     let most = beyond(seen, here, there, seen.of.prefill_ms.unwrap_or(seen.of.first_ms))?;
-    let what = match cached(seen.over).and(cached(seen.base)) {
+    let what = match known {
         Some(_) => "a prompt's prefill",
         None => "the prefill of a prompt of which nothing is cached",
     };
