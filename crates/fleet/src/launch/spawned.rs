@@ -147,9 +147,14 @@ impl Spawned {
 
     /// Whether its host cannot be asked `now`.
     pub(crate) fn unreached(&self, now: Nanos) -> Option<Unreached> {
-        let known = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let known = self.out_of_reach()?;
         let is_there = known.asked.is_some_and(|asked| now.since(asked) >= CONNECTS_WITHIN);
         (known.is_lost || !is_there).then_some(known)
+    }
+
+    /// What its follower met last, where that was no answer.
+    fn out_of_reach(&self) -> Option<Unreached> {
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks for `text` in what it writes.
@@ -187,8 +192,7 @@ impl Spawned {
     }
 
     fn death(&self) -> FleetError {
-        let known = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(Unreached { said, .. }) = known.filter(|host| host.is_lost) {
+        if let Some(Unreached { said, .. }) = self.out_of_reach().filter(|host| host.is_lost) {
             let (process, host) = (self.plan.id.clone(), self.plan.host.clone());
             let last_line = self.last_line();
             return FleetError::HostLost { process, host, said, last_line, log: self.log.clone() };

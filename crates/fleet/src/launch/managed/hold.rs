@@ -29,7 +29,7 @@ const FOLDER: &str = "rendered";
 const PAUSES: (Nanos, Nanos) = (Nanos::from_secs(1), Nanos::from_secs(15));
 /// A platform that cannot be asked for so long is lost, and with it what it runs. A restart of a scheduler
 /// takes less.
-pub(super) const LOST_AFTER: Nanos = Nanos::from_secs(120);
+const LOST_AFTER: Nanos = Nanos::from_secs(120);
 
 /// A deployment that a platform was given, or is about to be.
 #[derive(Debug)]
@@ -338,9 +338,19 @@ impl Held {
 pub(super) struct Unanswered(Option<Nanos>);
 
 impl Unanswered {
-    pub(super) fn for_long(&mut self, clock: &dyn Clock) -> bool {
+    /// Whether this is the first question that has no answer.
+    pub(super) const fn is_first(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// That one more question has no answer; whether that is so for `span` by now.
+    pub(super) fn for_span(&mut self, span: Nanos, clock: &dyn Clock) -> bool {
         let now = clock.now();
-        now.since(*self.0.get_or_insert(now)) >= LOST_AFTER
+        now.since(*self.0.get_or_insert(now)) >= span
+    }
+
+    pub(super) fn for_long(&mut self, clock: &dyn Clock) -> bool {
+        self.for_span(LOST_AFTER, clock)
     }
 }
 

@@ -250,13 +250,13 @@ impl InsideClient {
 
     async fn until_told(&self) -> Result<InsideEnd, InsideUnknown> {
         let mut was_answered = false;
-        let mut unanswered: Option<Nanos> = None;
+        let mut unanswered = Unanswered::default();
         loop {
             let told = self.ask(&["wait", "--limit", WAIT], WAIT_WITHIN).await;
             let error = match told.map(|text| serde_json::from_str::<Option<InsideEnd>>(&text)) {
                 Ok(Ok(Some(end))) => return Ok(end),
                 Ok(Ok(None)) => {
-                    (unanswered, was_answered) = (None, true);
+                    (unanswered, was_answered) = (Unanswered::default(), true);
                     continue;
                 }
                 Ok(Err(error)) => ToolError::Unclear { program: KUBECTL, said: error.to_string() },
@@ -267,8 +267,7 @@ impl InsideClient {
             if !was_answered && is_denied(&error) {
                 return Err(InsideUnknown::Over(failed(&error)));
             }
-            let now = self.clock.now();
-            if now.since(*unanswered.get_or_insert(now)) >= UNREACHED_AFTER {
+            if unanswered.for_span(UNREACHED_AFTER, self.clock.as_ref()) {
                 return Err(InsideUnknown::Unreached(failed(&error)));
             }
             pause(AGAIN_AFTER).await;
@@ -280,12 +279,12 @@ impl InsideClient {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut missed, mut is_leaving) = (0, false);
-        let mut unanswered: Option<Nanos> = None;
+        let mut unanswered = Unanswered::default();
         loop {
             tick.tick().await;
             let error = match self.stand().await {
                 Ok(stand) => {
-                    unanswered = None;
+                    unanswered = Unanswered::default();
                     missed = if matches!(stand, Stand::Waiting(_)) { missed + 1 } else { 0 };
                     match stand {
                         Stand::Over(end) => return InsideUnknown::Over(over(end)),
@@ -302,11 +301,10 @@ impl InsideClient {
                 }
                 Err(error) => error,
             };
-            let now = self.clock.now();
-            if unanswered.is_none() {
+            if unanswered.is_first() {
                 say(&format!("the cluster does not answer, asking again: {error}"));
             }
-            if now.since(*unanswered.get_or_insert(now)) >= UNREACHED_AFTER {
+            if unanswered.for_span(UNREACHED_AFTER, self.clock.as_ref()) {
                 let text = format!("the cluster did not answer for {UNREACHED_AFTER}: {error}");
                 let hint = hint(&error.to_string());
                 return InsideUnknown::Unreached(over(End::new(text).hint(hint)));

@@ -17,9 +17,9 @@ const DEAD_ENDS: &[(&str, &str)] = &[
     ("AccountingPolicy", "a limit of the account is reached: see `sacctmgr show associations`"),
 ];
 
-/// How the comment of a job begins whose script ends it, and how that of one which left something on its nodes.
+/// How the comment of a job begins whose script ends it, and what stands in it before a path that was left on its nodes.
 const ENDS: &str = "ends: ";
-const LEFT: &str = "left: ";
+const LEFT: &str = "; left: ";
 const TIME_HINT: &str = "raise `time` in params; `run --resume` goes on with the rest";
 
 /// A job, as `scontrol show job` prints it.
@@ -144,7 +144,7 @@ impl Job {
     /// What may lie in the folder `scratch` of its nodes, in words: its script said so, or was ended before it could
     /// clear up.
     pub(super) fn left(&self, id: &str, scratch: &str) -> Option<String> {
-        if let Some((_, place)) = self.comment.split_once(LEFT) {
+        if let (_, Some(place)) = apart(&self.comment) {
             return Some(format!("job {id} could not clear up: remove {place}"));
         }
         const CUT: [&str; 7] = [
@@ -172,7 +172,7 @@ impl Job {
         if let Some(said) = named(&self.comment) {
             return said;
         }
-        if let Some(why) = self.comment.strip_prefix(ENDS) {
+        if let Some(why) = apart(&self.comment).0.strip_prefix(ENDS) {
             return why.to_owned();
         }
         let (status, signal) = self.exit.split_once(':').unwrap_or((&self.exit, "0"));
@@ -186,6 +186,14 @@ impl Job {
     }
 }
 
+/// What a comment says beside the path that was left, and that path. A log line that it quotes may say much.
+fn apart(comment: &str) -> (&str, Option<&str>) {
+    match comment.rsplit_once(LEFT).filter(|(_, place)| place.starts_with('/')) {
+        Some((said, place)) => (said, Some(place)),
+        None => (comment, None),
+    }
+}
+
 /// That job `id` was ended before it could clear up, in words.
 pub(super) fn cut(id: &str, scratch: &str, nodes: &str) -> String {
     format!("job {id} was ended before it could clear up: see whether {scratch} is left on {nodes}")
@@ -193,7 +201,7 @@ pub(super) fn cut(id: &str, scratch: &str, nodes: &str) -> String {
 
 /// `process one/0/serve ended with signal 9 (SIGKILL): LAST LINE`, from what the job script says.
 pub(super) fn named(said: &str) -> Option<String> {
-    let said = said.split_once("; left: ").map_or(said, |(said, _)| said);
+    let (said, _) = apart(said);
     let (before, rest) = said.split_once(" ended with status ")?;
     let process = before.strip_prefix("process ")?;
     let (status, line) = rest.split_once(':').unwrap_or((rest, ""));
@@ -361,6 +369,7 @@ mod tests {
             let told = left("FAILED", said).unwrap();
             assert_eq!(told, "job 17 could not clear up: remove /tmp/sb-1-17 on n[1-2]");
         }
+        assert_eq!(left("FAILED", "process pair/1/serve ended with status 1: bytes left: 3"), None);
         let why = named(died).unwrap();
         assert!(why.ends_with("ended with status 1; last log line: x"), "{why}");
         let cut =
