@@ -194,6 +194,9 @@ fn is_too_small(c: &Comparison) -> bool {
     (c.ratio.point - 1.0).abs() < SMALLEST_DIFFERENCE
 }
 
+/// A larger difference is not told as a number; a part of the baseline.
+const MOST_SAID: f64 = 10.0;
+
 /// What would have been seen, and what it takes to see more.
 fn sensitivity(c: &Comparison) -> String {
     let Some(detectable) = c.detectable else {
@@ -208,8 +211,12 @@ fn sensitivity(c: &Comparison) -> String {
         }
         None => format!("a hundred {drawn} a side like these would not decide"),
     };
-    let seen = number::percent(detectable * 100.0);
-    format!(" One of {seen} % would have been found in 80 of 100 such comparisons; {decides}.")
+    // With one degree of freedom it may be any number.
+    let (which, seen) = match detectable > MOST_SAID {
+        true => ("Not even one", number::percent(MOST_SAID * 100.0)),
+        false => ("One", number::percent(detectable * 100.0)),
+    };
+    format!(" {which} of {seen} % would have been found in 80 of 100 such comparisons; {decides}.")
 }
 
 #[cfg(test)]

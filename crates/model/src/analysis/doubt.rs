@@ -16,6 +16,8 @@ mod engines;
 mod machines;
 mod population;
 
+pub(super) use machines::FOREIGN_LOAD;
+
 /// All doubts about a point.
 pub(super) fn doubts(
     context: &PointContext<'_>,

@@ -2,11 +2,12 @@
 //! sentence per load level, and a few more.
 
 use super::compare::draws::missed;
-use super::compare::{Side, groups, one};
+use super::compare::{Side, groups, is_beside_others, one};
 use super::doubt::percent;
 use super::loss::Loss;
 use crate::plan::Mode;
 use crate::results::{Comparison, ComparisonVerdict, Drawn, Verdict};
+use crate::stats::contrast::FOR_WELCH;
 use crate::trust::TrustLevel;
 use crate::units::significant;
 
@@ -58,6 +59,7 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
         verdict.more.extend(undecided(&against));
     }
     verdict.more.extend(assumed(&against, best.trials.len()));
+    verdict.more.extend(beside_others(best, &rest.iter().map(|(_, s)| *s).collect::<Vec<_>>()));
     verdict.more.extend(fewer_trials(group));
     let missing = |(_, side): &&(f64, &Side<'_>)| missed(best, side, true).is_some();
     let missing: Vec<&str> =
@@ -210,6 +212,23 @@ fn assumed(against: &[Comparison], trials: usize) -> Option<String> {
         let n = if trials == 1 { "one trial".to_owned() } else { format!("{trials} trials") };
         format!(
             "how much runs differ is assumed, since there is {n} a side: repeats = 3 measures it"
+        )
+    })
+}
+
+/// With few trials of a machine that others use hardly any difference can be told.
+fn beside_others(best: &Side<'_>, rest: &[&Side<'_>]) -> Option<String> {
+    let sides = || std::iter::once(best).chain(rest.iter().copied());
+    let are_few = sides().any(|side| Drawn::Trials.count(side) < FOR_WELCH);
+    let others: Vec<&str> = sides()
+        .filter(|side| is_beside_others(side))
+        .map(|side| side.result.deployment.as_str())
+        .collect();
+    (are_few && !others.is_empty()).then(|| {
+        format!(
+            "something else took time from the machines of {}, and with fewer than {FOR_WELCH} trials a side only a \
+             very large difference can be told from that: repeats = {FOR_WELCH}, or machines of their own",
+            others.join(", ")
         )
     })
 }

@@ -330,7 +330,7 @@ fn compared(a: &Points<'_>, b: &Points<'_>, metric: &str, stat: &str) -> Option<
     let (in_a, in_b) = (middle(&of_a)?, middle(&of_b)?);
     let ratio = (in_a > 0.0).then(|| in_b / in_a).filter(|r| r.is_finite())?;
     let interval = logarithms(&of_b).zip(logarithms(&of_a)).and_then(|(of_b, of_a)| {
-        let (contrast, method) = between(&of_b, &of_a, "files")?;
+        let (contrast, method) = between((&of_b, &of_a), "files", true)?;
         Some(contrast.estimate(method))
     });
     let name = if stat == SINGLE { metric.to_owned() } else { format!("{metric}.{stat}") };

@@ -43,7 +43,7 @@ pub(super) struct Form {
     pub(super) tool: String,
     /// Its entry in the catalogue of tools, whose quantities and differences it has.
     catalogue: Option<String>,
-    /// Places that all have something.
+    /// Places that all have something; of several with `|` between them one.
     has: Vec<String>,
     /// Places that all have one of these words.
     #[serde(default)]
@@ -191,7 +191,10 @@ impl Form {
 
     /// Whether `roots` are of this form.
     pub(super) fn writes(&self, roots: &[Value]) -> bool {
-        let has = |root: &Value| self.has.iter().all(|place| root.pointer(place).is_some());
+        let is_there = |root: &Value, place: &str| root.pointer(place).is_some();
+        let has = |root: &Value| {
+            self.has.iter().all(|places| places.split('|').any(|place| is_there(root, place)))
+        };
         let says =
             |root: &Value| self.says.iter().all(|word| word.of(root.pointer(&word.at)).is_some());
         roots.first().is_some_and(|root| has(root) && says(root))

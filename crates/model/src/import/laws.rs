@@ -13,6 +13,8 @@ const ROUNDED: f64 = 0.005;
 const IN_FLIGHT: f64 = 0.9;
 /// How often the mean may be the median before most of it is somebody's wait.
 const SKEWED: f64 = 3.0;
+/// By how much two names of one number differ.
+const AS_WELL: f64 = 1e-4;
 /// Requests below which a 99th percentile is hardly more than the largest value.
 const FOR_P99: f64 = 100.0;
 
@@ -28,6 +30,7 @@ const LAWS: &[(&str, Law)] = &[
     ("answers_short", short_answers),
     ("rates_disagree", rates),
     ("ttft_is_queueing", skewed),
+    ("not_streamed", not_streamed),
     ("few_samples", few),
 ];
 
@@ -174,6 +177,19 @@ fn skewed(point: &ImportedPoint) -> Option<String> {
             "mean TTFT is {} ms, its median {} ms: the mean is the wait of some in a queue",
             significant(mean),
             significant(median)
+        )
+    })
+}
+
+/// A tool that gets an answer in one piece may call its arrival the first token.
+fn not_streamed(point: &ImportedPoint) -> Option<String> {
+    let (first, all) = (point.value("ttft_sent_ms", "mean")?, latency_ms(point)?);
+    let is_one = point.value("output_tokens", "mean").is_some_and(|n| n <= 1.0);
+    let is_all = all > 0.0 && (first / all - 1.0).abs() < AS_WELL;
+    (is_all && !is_one).then(|| {
+        format!(
+            "TTFT and the whole answer are both {} ms: answers came in one piece, so it is no time to a first token",
+            significant(first)
         )
     })
 }

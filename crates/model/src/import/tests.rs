@@ -1,5 +1,6 @@
 //! Files that the tools themselves wrote of runs against the emulated engine (24 requests, 4 at once, answers of 16
-//! tokens; lists of single requests are cut; `LoadGen` of a system under test that sleeps), and the tables of the seeds.
+//! tokens; lists of single requests are cut; `LoadGen` of a system under test that sleeps; genai-perf 0.0.16 with a
+//! load generator of ours in the place of `perf_analyzer`, 40 requests), and the tables of the seeds.
 
 use super::*;
 
@@ -15,6 +16,8 @@ const FILES: &[(&str, &str)] = &[
     ("llama-benchy.json", include_str!("fixtures/llama-benchy.json")),
     ("mlperf_log_summary.txt", include_str!("fixtures/mlperf_log_summary.txt")),
     ("aiperf.csv", include_str!("fixtures/aiperf.csv")),
+    ("genai-perf.json", include_str!("fixtures/genai-perf.json")),
+    ("genai-perf.csv", include_str!("fixtures/genai-perf.csv")),
 ];
 
 fn imported(name: &str) -> ImportedFile {
@@ -68,6 +71,26 @@ fn numbers_are_those_that_the_tool_printed() {
         ("aiperf.csv", "itl_ms", "p90", 17.01),
         ("aiperf.csv", "e2e_sent_ms", "std", 78.12),
         ("aiperf.csv", "output_tokens", "max", 27.0),
+        ("genai-perf.json", "rps", "value", 18.00),
+        ("genai-perf.json", "output_tps", "value", 593.66),
+        ("genai-perf.json", "ttft_sent_ms", "mean", 14.06),
+        ("genai-perf.json", "ttft_sent_ms", "p90", 14.60),
+        ("genai-perf.json", "ttst_ms", "p99", 7.96),
+        ("genai-perf.json", "e2e_sent_ms", "min", 220.65),
+        ("genai-perf.json", "tpot_ms", "p75", 6.68),
+        ("genai-perf.json", "interactivity_tps", "max", 168.38),
+        ("genai-perf.json", "output_tokens", "mean", 32.98),
+        ("genai-perf.json", "prompt_tokens", "p99", 64.00),
+        ("genai-perf.csv", "rps", "value", 18.00),
+        ("genai-perf.csv", "output_tps", "value", 593.66),
+        ("genai-perf.csv", "ttft_sent_ms", "mean", 14.06),
+        ("genai-perf.csv", "ttft_sent_ms", "p90", 14.60),
+        ("genai-perf.csv", "ttst_ms", "p99", 7.96),
+        ("genai-perf.csv", "e2e_sent_ms", "min", 220.65),
+        ("genai-perf.csv", "tpot_ms", "p75", 6.68),
+        ("genai-perf.csv", "interactivity_tps", "max", 168.38),
+        ("genai-perf.csv", "output_tokens", "mean", 32.98),
+        ("genai-perf.csv", "prompt_tokens", "p99", 64.00),
     ];
     for (file, metric, stat, printed) in printed {
         let file = imported(file);
@@ -465,6 +488,38 @@ fn a_csv_file_of_genai_perf_is_told_by_what_is_in_it() {
     assert_eq!(point.other.get("/cache_hits/p25"), Some(&6.0));
     assert_eq!(point.other.get("/0/gpu_power_usage/avg"), Some(&312.5));
     assert_eq!(point.other.get("/0/total_gpu_memory/avg"), Some(&80.0));
+}
+
+/// Without `--streaming` genai-perf calls the whole answer its first token, in the JSON file only.
+#[test]
+fn the_first_token_of_an_answer_in_one_piece_is_told_to_be_none() {
+    let file = read("a.json", include_str!("fixtures/genai-perf-unstreamed.json")).unwrap();
+    let point = only(&file);
+    let said = point.flaws.iter().find(|f| f.code == "not_streamed").unwrap();
+    assert!(said.message.starts_with("TTFT and the whole answer are both 218 ms"), "{said:?}");
+    assert!((point.value("e2e_sent_ms", "mean").unwrap() - 218.22).abs() < 0.01);
+    let asked = (point.asked.concurrency, point.asked.isl, point.asked.osl);
+    assert_eq!(asked, (Some(2.0), Some(64.0), Some(32.0)));
+    for (name, _) in FILES {
+        let flaws = &imported(name).points[0].flaws;
+        assert!(flaws.iter().all(|f| f.code != "not_streamed"), "{name}");
+    }
+}
+
+/// One that answered nothing still says what was asked for, and nothing of its latency.
+#[test]
+fn a_run_of_genai_perf_without_an_answer_is_read() {
+    let text = r#"{"request_throughput": {"unit": "requests/sec", "avg": 0.0},
+        "request_count": {"unit": "count", "avg": 0.0},
+        "output_token_throughput": {"unit": "tokens/sec", "avg": 0.0},
+        "input_config": {"model_names": ["m"], "perf_analyzer": {"stimulus": {"concurrency": 2}}}}"#;
+    let file = read("a.json", text).unwrap();
+    let point = only(&file);
+    assert_eq!((file.tool.as_str(), point.completed), ("genai-perf profile", Some(0.0)));
+    assert_eq!(
+        (point.asked.model.as_deref(), point.value("e2e_sent_ms", "mean")),
+        (Some("m"), None)
+    );
 }
 
 /// As AIPerf lays out what its own file among [`FILES`] has not: failures, and a table of GPUs with their host.

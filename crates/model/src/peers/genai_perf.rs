@@ -24,21 +24,8 @@ pub(super) const PEER: Peer = Peer {
     statistics: DISTRIBUTION,
     summary: Summary::Numpy,
     says_unit: true,
+    // In the order of its tables and of its CSV file.
     quantities: &[
-        Quantity {
-            key: "request_throughput/avg",
-            unit: REQUESTS_PER_S,
-            like: Like::Same("rps"),
-            formula: "requests / (first start to last response)",
-            of: Of::Trial(|t| Some(parts::count(t)? / parts::to_last_content(t)?)),
-        },
-        Quantity {
-            key: "request_latency/{}",
-            unit: MS,
-            like: Like::Near("e2e_sent_ms", "it ends with the last token, not with the stream"),
-            formula: "last response - start",
-            of: Of::Counted(|r, out| parts::push(out, parts::to_last_token(r))),
-        },
         Quantity {
             key: "time_to_first_token/{}",
             unit: MS,
@@ -54,18 +41,18 @@ pub(super) const PEER: Peer = Peer {
             of: Of::Counted(second_response),
         },
         Quantity {
+            key: "request_latency/{}",
+            unit: MS,
+            like: Like::Near("e2e_sent_ms", "it ends with the last token, not with the stream"),
+            formula: "last response - start",
+            of: Of::Counted(|r, out| parts::push(out, parts::to_last_token(r))),
+        },
+        Quantity {
             key: "inter_token_latency/{}",
             unit: MS,
             like: Like::Same("tpot_ms"),
             formula: "(request_latency - time_to_first_token) / (output_sequence_length - 1)",
             of: Of::Counted(|r, out| parts::push(out, itl(r))),
-        },
-        Quantity {
-            key: "output_token_throughput/avg",
-            unit: TOKENS_PER_S,
-            like: Like::Same("output_tps"),
-            formula: "sum of output_sequence_length / (first start to last response)",
-            of: Of::Trial(|t| Some(parts::output(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "output_token_throughput_per_user/{}",
@@ -97,6 +84,20 @@ pub(super) const PEER: Peer = Peer {
             like: Like::Near("prompt_tokens", "text tokenised by the tool, without the template"),
             formula: "prompt tokens",
             of: Of::Counted(|r, out| parts::push(out, r.prompt_tokens.map(f64::from))),
+        },
+        Quantity {
+            key: "output_token_throughput/avg",
+            unit: TOKENS_PER_S,
+            like: Like::Same("output_tps"),
+            formula: "sum of output_sequence_length / (first start to last response)",
+            of: Of::Trial(|t| Some(parts::output(t)? / parts::to_last_content(t)?)),
+        },
+        Quantity {
+            key: "request_throughput/avg",
+            unit: REQUESTS_PER_S,
+            like: Like::Same("rps"),
+            formula: "requests / (first start to last response)",
+            of: Of::Trial(|t| Some(parts::count(t)? / parts::to_last_content(t)?)),
         },
         Quantity {
             key: "request_count/avg",

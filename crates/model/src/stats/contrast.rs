@@ -16,6 +16,9 @@ const SHOWN: f64 = 1.281_552;
 /// The chance at which each of the two tests of an equivalence is held.
 const EQUIVALENCE: f64 = 0.05;
 
+/// A difference above this is not told apart from one without bounds.
+const MOST_DETECTABLE: f64 = 1e9;
+
 /// More trials a side than this are no advice.
 const MOST_TRIALS: u32 = 100;
 
@@ -80,9 +83,14 @@ pub fn is_spread_told(values: (usize, usize)) -> bool {
     values.0.min(values.1) >= 1 && values.0 + values.1 >= 4
 }
 
-/// Mean of `a` less mean of `b`, which are logarithms of what is called `units`, by Welch where either side has three,
-/// else by Student; and the method in words. Absent where they do not tell how such values differ.
-pub fn between(a: &[f64], b: &[f64], units: &str) -> Option<(Contrast, String)> {
+/// Mean of `a` less mean of `b`, which are logarithms of what is called `units`, and the method in words: by Welch where
+/// either side has three. With fewer by Student where they are taken to spread alike, and else by Welch with the
+/// fewest degrees of freedom that it can have. Absent where they do not tell how such values differ.
+pub fn between(
+    (a, b): (&[f64], &[f64]),
+    units: &str,
+    are_alike: bool,
+) -> Option<(Contrast, String)> {
     let (n, m) = (a.len(), b.len());
     if !is_spread_told((n, m)) {
         return None;
@@ -91,7 +99,12 @@ pub fn between(a: &[f64], b: &[f64], units: &str) -> Option<(Contrast, String)> 
     if n.min(m) >= FOR_WELCH {
         return Some((welch(a, b)?, format!("Welch {over}")));
     }
-    Some((student(a, b)?, format!("Student {over}, both sides taken to spread alike")))
+    if are_alike {
+        return Some((student(a, b)?, format!("Student {over}, both sides taken to spread alike")));
+    }
+    let freedom = n.min(m) as f64 - 1.0;
+    let why = "something else took time from a machine, so nothing is taken to be alike";
+    Some((Contrast { freedom, ..welch(a, b)? }, format!("Welch {over}; {why}")))
 }
 
 impl Contrast {
@@ -133,9 +146,9 @@ impl Contrast {
     }
 
     /// The least true difference, relative to the baseline, that is called one at the chance `alpha` in 80 of 100
-    /// comparisons like this one.
+    /// comparisons like this one; not above [`MOST_DETECTABLE`].
     pub fn detectable(&self, alpha: f64) -> f64 {
-        (lift(alpha / 2.0, FOUND, self.freedom) * self.error).exp_m1()
+        (lift(alpha / 2.0, FOUND, self.freedom) * self.error).exp_m1().min(MOST_DETECTABLE)
     }
 
     /// Trials a side that would decide, were they like the `trials` that there are: with which a difference as large

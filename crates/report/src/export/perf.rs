@@ -218,6 +218,7 @@ fn genai_perf_json(
     }
     let lengths = trial.lengths();
     if let Value::Object(object) = &mut values {
+        // The first names are those of earlier versions, the later ones those of 0.0.16.
         let config = json!({
             "model": [input.model(trial)],
             "endpoint_type": trial.plan.workload.api.name(),
@@ -225,7 +226,16 @@ fn genai_perf_json(
             "request_count": trial.records.len(),
             "synthetic_input_tokens_mean": lengths.map(|l| l.isl),
             "output_tokens_mean": lengths.map(|l| l.osl),
-            "perf_analyzer": {"stimulus": stimulus},
+            "model_names": [input.model(trial)],
+            "endpoint": {"type": trial.plan.workload.api.name(), "streaming": trial.plan.workload.stream},
+            "perf_analyzer": {
+                "stimulus": stimulus,
+                "measurement": {"mode": "request_count", "num": trial.records.len()},
+            },
+            "input": {
+                "synthetic_tokens": {"mean": lengths.map(|l| l.isl)},
+                "output_tokens": {"mean": lengths.map(|l| l.osl)},
+            },
             "scalebeam": origin(input, trial),
         });
         object.insert("input_config".to_owned(), config);

@@ -1,7 +1,7 @@
 //! The levels of a deployment, each judged against the objective.
 
 use super::{Asked, Candidate, Ceiling, Demand, Met, NoAdvice, NotTrusted};
-use crate::analysis::compare::{Side, draws, run_to_run};
+use crate::analysis::compare::{RunToRun, Side, draws};
 use crate::analysis::{slo, versus::Contender};
 use crate::metrics;
 use crate::results::{Estimate, PointResult};
@@ -230,14 +230,8 @@ fn sustained(side: &Side<'_>) -> Option<Estimate> {
     let (half, method) = if let Some(((error, freedom), n, units)) = told {
         (t_975(freedom) * error, format!("Student over {n} {units}"))
     } else {
-        let share = metrics::find("rps").map_or(0.0, |m| run_to_run(m, "mean"));
-        let percent = share * 100.0;
-        (
-            share * point,
-            format!(
-                "{percent:.0} % for what differs between runs (an assumption; {TRIALS_FOR_SPREAD} repeats measure it)"
-            ),
-        )
+        let unseen = RunToRun::of(metrics::find("rps")?, "mean", &[side]);
+        (unseen.share * point, unseen.in_words(TRIALS_FOR_SPREAD))
     };
     // What half of it would be is no rate at all, and no copies carry that.
     let low = (point - half).max(point * 0.5);

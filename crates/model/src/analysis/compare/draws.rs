@@ -8,6 +8,7 @@
 //! hide how far these lie apart, and what the other side spreads by would be taken for it.
 
 use super::Side;
+use super::ratio::is_beside_others;
 use crate::plan::Platform;
 use crate::results::{Drawn, lookup};
 use crate::stats::contrast::is_spread_told;
@@ -16,13 +17,15 @@ use crate::stats::contrast::is_spread_told;
 const UNITS: [Drawn; 3] = [Drawn::Runs, Drawn::BringUps, Drawn::Trials];
 
 /// What two sides have enough of, so that their spread tells how such differ: of runs or bring-ups two a side, of
-/// trials one a side and four in all. Nothing where they have not even enough trials.
+/// trials one a side and four in all. Where something else used a machine, one side tells nothing of how the other
+/// spreads, so each needs two. Nothing where they have not even enough trials.
 pub(super) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
+    let are_alike = !is_beside_others(side) && !is_beside_others(base);
     UNITS.into_iter().find(|unit| {
         let counts = (unit.count(side), unit.count(base));
         match unit {
-            Drawn::Runs | Drawn::BringUps => counts.0.min(counts.1) >= 2,
-            Drawn::Trials => is_spread_told(counts),
+            Drawn::Trials if are_alike => is_spread_told(counts),
+            _ => counts.0.min(counts.1) >= 2,
         }
     })
 }

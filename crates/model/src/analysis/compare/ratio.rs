@@ -5,14 +5,17 @@
 //! method says so.
 
 use super::Side;
-use super::blocks::{self, Blocks, blocks};
+use super::blocks::{Blocks, blocks};
 use super::draws;
+use crate::analysis::doubt::FOREIGN_LOAD;
 use crate::metrics::{Metric, Of};
 use crate::results::Estimate;
 use crate::stats::bootstrap::{interval, resample};
 use crate::stats::contrast::{Contrast, FOR_WELCH, between, mean_error};
 use crate::stats::percentile::percentile_of;
 use crate::stats::scaling::Spread;
+use crate::stats::student::exceeded_by;
+use crate::trust::TrustLevel;
 use crate::units::significant;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -25,18 +28,54 @@ const VISIBLE: f64 = 0.03;
 /// Half of a 95 % interval in standard errors that are known.
 const HALF_OF_NORMAL: f64 = 1.959_964;
 
+/// By how much single runs of one deployment may differ where something else takes time from a machine of theirs: the
+/// fastest trial of such a machine was five times as fast as the slowest (the journal, 2026-11-27).
+const BESIDE_OTHERS: f64 = 4.0;
+
 /// By how much two single runs of one deployment may differ, which neither of them can show: an
 /// assumption, added to intervals over too few trials. Tails vary most.
-pub(in crate::analysis) fn run_to_run(metric: &Metric, stat: &str) -> f64 {
-    let is_tail = match stat {
-        "min" | "max" => true,
-        _ => percentile_of(stat).is_some_and(|p| !(10.0..90.0).contains(&p)),
-    };
-    match metric.of {
-        Of::Trial(_) => 0.03,
-        _ if is_tail => 0.10,
-        _ => 0.05,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::analysis) struct RunToRun {
+    /// As a part of the value.
+    pub(in crate::analysis) share: f64,
+    is_beside_others: bool,
+}
+
+impl RunToRun {
+    /// Of the statistic `stat` of `metric`, on the machines of `sides`.
+    pub(in crate::analysis) fn of(metric: &Metric, stat: &str, sides: &[&Side<'_>]) -> Self {
+        if sides.iter().any(|side| is_beside_others(side)) {
+            return Self { share: BESIDE_OTHERS, is_beside_others: true };
+        }
+        let is_tail = match stat {
+            "min" | "max" => true,
+            _ => percentile_of(stat).is_some_and(|p| !(10.0..90.0).contains(&p)),
+        };
+        let share = match metric.of {
+            Of::Trial(_) => 0.03,
+            _ if is_tail => 0.10,
+            _ => 0.05,
+        };
+        Self { share, is_beside_others: false }
     }
+
+    /// What it is, and that `repeats` would tell.
+    pub(in crate::analysis) fn in_words(self, repeats: usize) -> String {
+        let beside = match self.is_beside_others {
+            true => " on a machine that something else takes time from",
+            false => "",
+        };
+        format!(
+            "{:.0} % for what differs between runs{beside} (an assumption; {repeats} repeats measure it)",
+            self.share * 100.0
+        )
+    }
+}
+
+/// Something else took time from a machine of this side, and may have taken more, or nothing, a minute later.
+pub(in crate::analysis) fn is_beside_others(side: &Side<'_>) -> bool {
+    let mut reasons = side.result.trust.reasons.iter();
+    reasons.any(|r| r.code == FOREIGN_LOAD && r.level >= TrustLevel::Caution)
 }
 
 /// A ratio with what follows from it.
@@ -65,7 +104,8 @@ pub(super) fn ratio(
     match draws::of_two(side, base) {
         Some(unit) => {
             let (a, b) = (unit.logarithms(name, side)?, unit.logarithms(name, base)?);
-            let (contrast, method) = between(&a, &b, unit.name())?;
+            let are_alike = !is_beside_others(side) && !is_beside_others(base);
+            let (contrast, method) = between((&a, &b), unit.name(), are_alike)?;
             let method = method + &of_means(&contrast, unit.name(), pooled);
             Some(measured(contrast, method))
         }
@@ -79,7 +119,10 @@ pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_
     let values = draws::of_one(side, 2).and_then(|unit| unit.logarithms(name, side));
     match values.and_then(|values| mean_error(&values)) {
         Some((error, freedom)) => Spread { error, freedom },
-        None => Spread { error: run_to_run(metric, stat) / HALF_OF_NORMAL, freedom: f64::INFINITY },
+        None => {
+            let assumed = RunToRun::of(metric, stat, &[side]).share;
+            Spread { error: assumed / HALF_OF_NORMAL, freedom: f64::INFINITY }
+        }
     }
 }
 
@@ -100,8 +143,8 @@ fn measured(contrast: Contrast, method: String) -> Ratio {
     Ratio { estimate, contrast, is_measured: true }
 }
 
-/// A bootstrap over requests or sessions. Where both sides answered the same ones, which one plan gives them, pairs
-/// are drawn: what differs between requests is then not taken for a difference between deployments.
+/// A bootstrap over blocks of requests or sessions. Where both sides answered the same ones, which one plan gives them,
+/// pairs are drawn: what differs between requests is then not taken for a difference between deployments.
 fn within_runs(
     metric: &Metric,
     stat: &str,
@@ -110,16 +153,15 @@ fn within_runs(
     point: f64,
 ) -> Option<Ratio> {
     let (a, b) = (blocks(metric, side)?, blocks(metric, base)?);
-    let is_paired = a.keys == b.keys;
-    let (low, high) = resampled(&a, &b, stat, is_paired)?;
-    let unseen = run_to_run(metric, stat);
-    let (low, high) = (low.min(point) / (1.0 + unseen), high.max(point) * (1.0 + unseen));
-    let method = format!(
-        "bootstrap over {}{}, widened by {:.0} % for what differs between runs (an assumption; {FOR_WELCH} repeats measure it)",
-        if is_paired { "pairs of like " } else { "" },
-        unit(side),
-        unseen * 100.0
-    );
+    let is_paired = a.are_of_the_same(&b);
+    let at_once = a.at_once.max(b.at_once);
+    let (a, b) = (a.together(at_once), b.together(at_once));
+    let of = if is_paired { "pairs of like " } else { "" };
+    let of = format!("{of}{}", unit(side, &[&a, &b]));
+    let (low, high) = resampled(&a, &b, stat, is_paired, point)?;
+    let unseen = RunToRun::of(metric, stat, &[side, base]);
+    let (low, high) = (low / (1.0 + unseen.share), high * (1.0 + unseen.share));
+    let method = format!("bootstrap over {of}, widened by {}", unseen.in_words(FOR_WELCH));
     // The side that faces 1 is the one that is tested.
     let half = if point >= 1.0 { (point / low).ln() } else { (high / point).ln() };
     let error = half / HALF_OF_NORMAL;
@@ -130,8 +172,15 @@ fn within_runs(
     })
 }
 
-/// The 95 % interval of the ratio of `stat` over the units of `a` to that over the units of `b`.
-fn resampled(a: &Blocks, b: &Blocks, stat: &str, is_paired: bool) -> Option<(f64, f64)> {
+/// The 95 % interval of the ratio of `stat` over the units of `a` to that over the units of `b`, around `point`.
+/// A bootstrap of few units is too narrow: it divides by their number, and takes what they differ by as known.
+fn resampled(
+    a: &Blocks,
+    b: &Blocks,
+    stat: &str,
+    is_paired: bool,
+    point: f64,
+) -> Option<(f64, f64)> {
     let (mut pick, mut pool) = (Vec::new(), Vec::new());
     let mut draw = |rng: &mut Xoshiro256PlusPlus| {
         resample(a.keys.len(), rng, &mut pick);
@@ -142,11 +191,24 @@ fn resampled(a: &Blocks, b: &Blocks, stat: &str, is_paired: bool) -> Option<(f64
         Some(over / b.of.value(&pick, stat, &mut pool)?)
     };
     let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
-    interval(seed, |rng| draw(rng))
+    let (low, high) = interval(seed, |rng| draw(rng))?;
+    let (n, m) = (a.keys.len() as f64, b.keys.len() as f64);
+    let (fewer, freedom) = (n.min(m), if is_paired { n - 1.0 } else { n + m - 2.0 });
+    let stretch = exceeded_by(0.025, freedom) / HALF_OF_NORMAL * (fewer / (fewer - 1.0)).sqrt();
+    let apart = |bound: f64| (bound / point).powf(stretch);
+    Some((point * apart(low.min(point)), point * apart(high.max(point))))
 }
 
-fn unit(side: &Side<'_>) -> &'static str {
-    if side.records().any(|(_, r)| r.session.is_some()) { "sessions" } else { "requests" }
+/// What a bootstrap draws.
+fn unit(side: &Side<'_>, drawn: &[&Blocks]) -> String {
+    let one = match side.records().any(|(_, r)| r.session.is_some()) {
+        true => "sessions",
+        false => "requests",
+    };
+    match drawn.iter().any(|blocks| blocks.are_several_together) {
+        true => format!("blocks of {one} in flight at one time"),
+        false => one.to_owned(),
+    }
 }
 
 /// One statistic of the requests of a deployment under two loads.
@@ -180,23 +242,20 @@ pub(in crate::analysis) fn of_loads(
     let point = value / base_value;
     let (low, high, method) = match (a.trials(), b.trials()) {
         (n, m) if n.min(m) >= TRIALS_FOR_BLOCKS => {
-            let (a, b) = (blocks::of_trials(a)?, blocks::of_trials(b)?);
-            let (low, high) = resampled(&a, &b, stat, false)?;
+            let (low, high) = resampled(&a.by_trial(), &b.by_trial(), stat, false, point)?;
             (low, high, format!("bootstrap over {n} and {m} whole trials"))
         }
         _ => {
-            let (low, high) = resampled(&a, &b, stat, false)?;
-            let unseen = run_to_run(metric, stat);
-            let method = format!(
-                "bootstrap over {}, widened by {:.0} % for what differs between runs (an assumption; \
-                 {TRIALS_FOR_BLOCKS} repeats measure it)",
-                unit(side),
-                unseen * 100.0
-            );
-            (low / (1.0 + unseen), high * (1.0 + unseen), method)
+            let of_their_own = [a.at_once, b.at_once];
+            let (a, b) = (a.together(of_their_own[0]), b.together(of_their_own[1]));
+            let of = unit(side, &[&a, &b]);
+            let (low, high) = resampled(&a, &b, stat, false, point)?;
+            let unseen = RunToRun::of(metric, stat, &[side, base]);
+            let words = unseen.in_words(TRIALS_FOR_BLOCKS);
+            let method = format!("bootstrap over {of}, widened by {words}");
+            (low / (1.0 + unseen.share), high * (1.0 + unseen.share), method)
         }
     };
-    let (low, high) = (low.min(point), high.max(point));
     let ratio = Estimate { point, low, high, confidence: 0.95, method };
     Some(OfLoads { value, base_value, ratio })
 }

@@ -77,6 +77,9 @@ pub(super) fn clock_drop(seen: &Seen<'_>) -> Option<Reason> {
     ))
 }
 
+/// Something else used a machine.
+pub(in crate::analysis) const FOREIGN_LOAD: &str = "foreign_load";
+
 /// What else runs on a machine takes from what is measured: cores and caches where they are idle, time where
 /// they are not.
 pub(super) fn foreign_load(seen: &Seen<'_>) -> Option<Reason> {
@@ -86,7 +89,7 @@ pub(super) fn foreign_load(seen: &Seen<'_>) -> Option<Reason> {
     let is_felt = busy >= CROWDED_PCT;
     (foreign / cores > FOREIGN).then(|| {
         reason(
-            "foreign_load",
+            FOREIGN_LOAD,
             if is_felt { TrustLevel::Caution } else { TrustLevel::Sound },
             format!(
                 "{} of the {} cores of {host} were in use by something that is not of this run, and {} % of all: {}",

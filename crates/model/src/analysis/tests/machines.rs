@@ -39,27 +39,39 @@ fn host(name: &str) -> HostPlan {
     }
 }
 
+/// What machines that did `rows` for two minutes were seen to do.
+fn telemetry(rows: &[Row]) -> Telemetry {
+    let series = rows.iter().map(|(device, quantity, of)| series(*device, *quantity, *of));
+    let interval = Nanos::from_secs(1);
+    Telemetry { interval, series: series.collect(), ..Telemetry::default() }
+}
+
+/// Engines on a machine that is not this one.
+fn plan_of(names: &[&str]) -> Plan {
+    let on_host = |name: &&str| {
+        let mut given = deployment(name, 1);
+        given.engine = EngineKind::Vllm;
+        given.instances = vec![InstancePlan {
+            index: 0,
+            role: Role::Aggregated,
+            tp: 1,
+            pp: 1,
+            dp: 1,
+            dp_balance: None,
+            ep: None,
+            place: vec![HostGpus { host: "gpu1".to_owned(), ids: vec![0] }],
+            port: 8000,
+        }];
+        given
+    };
+    Plan { hosts: vec![host("gpu1")], ..plan(names.iter().map(on_host).collect()) }
+}
+
 /// The reason called `code` of a trial of a minute whose machines did `rows`.
 fn reason_of(code: &str, rows: &[Row]) -> Option<crate::trust::Reason> {
     let mut trial = trial(1, 60, 100_000, 0);
-    let series = rows.iter().map(|(device, quantity, of)| series(*device, *quantity, *of));
-    let interval = Nanos::from_secs(1);
-    trial.facts.telemetry =
-        Some(Telemetry { interval, series: series.collect(), ..Telemetry::default() });
-    let mut given = deployment("a", 1);
-    given.engine = EngineKind::Vllm;
-    given.instances = vec![InstancePlan {
-        index: 0,
-        role: Role::Aggregated,
-        tp: 1,
-        pp: 1,
-        dp: 1,
-        dp_balance: None,
-        ep: None,
-        place: vec![HostGpus { host: "gpu1".to_owned(), ids: vec![0] }],
-        port: 8000,
-    }];
-    let plan = Plan { hosts: vec![host("gpu1")], ..plan(vec![given]) };
+    trial.facts.telemetry = Some(telemetry(rows));
+    let plan = plan_of(&["a"]);
     let point = point_plan("a", 2, 1);
     let points = [MeasuredPoint { plan: &point, trials: vec![trial] }];
     let results = analyse(&plan, &points, &Frame::default());
@@ -107,4 +119,57 @@ fn a_process_that_waits_for_its_quota_is_doubted() {
     assert!(reason.message.contains("in 30.0 % of the periods"), "{}", reason.message);
     assert_eq!(with_waits(|s| 0.3 * s), None);
     assert_eq!(reason_of("cpu_throttled", &[periods]), None, "nothing is known of its waits");
+}
+
+/// Half of a machine that something else used may be all of it, or nothing, in the next trial.
+#[test]
+fn few_trials_beside_something_else_are_taken_for_nothing_alike() {
+    const CROWDED: [Row; 3] = [
+        (HOST, Quantity::CpuAll, |s| 8.0 * s),
+        (ENGINE, Quantity::ProcessCpu, |s| 3.0 * s),
+        (HOST, Quantity::CpuBusy, |s| 7.5 * s),
+    ];
+    const ALONE: [Row; 3] = [CROWDED[0], CROWDED[1], (HOST, Quantity::CpuBusy, |s| 3.0 * s)];
+    let found = |rows: &[Row], a: &[u64], b: &[u64]| {
+        let plan = plan_of(&["a", "b"]);
+        let trials = |of: &[u64]| -> Vec<TrialRecords> {
+            let one = |(n, us): (u32, &u64)| {
+                let mut trial = trial(n, 60, *us, 1);
+                trial.facts.telemetry = Some(telemetry(rows));
+                trial
+            };
+            (1..).zip(of).map(one).collect()
+        };
+        let points = ["a", "b"].map(|name| point_plan(name, 2, 1));
+        let points = [
+            MeasuredPoint { plan: &points[0], trials: trials(a) },
+            MeasuredPoint { plan: &points[1], trials: trials(b) },
+        ];
+        let results = analyse(&plan, &points, &Frame { run: "r", ..Frame::default() });
+        let c = comparison(&results, "output_tps").clone();
+        (c.verdict, c.ratio, results.verdicts[0].more.join("; "))
+    };
+    let (is, ratio, _) = found(&ALONE, &[1_000, 1_030], &[1_500, 1_545]);
+    assert_eq!(is, ComparisonVerdict::Worse);
+    assert!(ratio.method.starts_with("Student over 2 and 2"), "{ratio:?}");
+    let (is, ratio, said) = found(&CROWDED, &[1_000, 1_030], &[1_500, 1_545]);
+    assert_eq!(is, ComparisonVerdict::NoDifferenceSeen);
+    assert!(ratio.method.starts_with("Welch over 2 and 2"), "{ratio:?}");
+    assert!(ratio.method.ends_with("nothing is taken to be alike"), "{ratio:?}");
+    assert!(said.contains("something else took time from the machines of a, b"), "{said}");
+
+    let (is, ..) = found(&ALONE, &[1_000], &[1_500]);
+    assert_eq!(is, ComparisonVerdict::Worse);
+    for more in [&[1_500][..], &[1_500, 1_510, 1_505]] {
+        let (is, ratio, said) = found(&CROWDED, &[1_000], more);
+        assert_eq!(is, ComparisonVerdict::NoDifferenceSeen, "{ratio:?}");
+        assert!(ratio.method.contains("widened by 400 %"), "{ratio:?}");
+        assert!(said.contains("with fewer than 3 trials a side only a very large"), "{said}");
+    }
+    // What is ten times as fast is told all the same, and so is what three trials a side tell.
+    let (is, ..) = found(&CROWDED, &[1_000], &[10_000]);
+    assert_eq!(is, ComparisonVerdict::Worse);
+    let (is, _, said) = found(&CROWDED, &[1_000, 1_010, 1_005], &[1_500, 1_510, 1_505]);
+    assert_eq!(is, ComparisonVerdict::Worse);
+    assert!(!said.contains("something else"), "{said}");
 }
