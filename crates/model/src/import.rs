@@ -161,11 +161,13 @@ pub fn read(file: &str, text: &str) -> Result<ImportedFile, ImportError> {
     let roots = text::roots(text).map_err(ImportError::Unreadable)?;
     let form = forms::all().iter().find(|form| form.writes(&roots)).ok_or(ImportError::Unknown)?;
     let points = form.points(&roots).into_iter().map(|(root, point)| form.point(root, point));
+    let mut points: Vec<ImportedPoint> = points.map(finished).collect();
+    tell_apart(&mut points);
     Ok(ImportedFile {
         file: file.to_owned(),
         tool: form.tool.clone(),
         differs: form.differs(),
-        points: points.map(finished).collect(),
+        points,
         other: form.around(&roots),
     })
 }
@@ -178,6 +180,18 @@ fn finished(mut point: ImportedPoint) -> ImportedPoint {
     let broken = laws::broken(&point);
     point.flaws.extend(broken);
     point
+}
+
+/// A tool may call points of several loads by one name, which is then followed by the load.
+fn tell_apart(points: &mut [ImportedPoint]) {
+    let labels: Vec<String> = points.iter().map(|p| p.label.clone()).collect();
+    for point in points {
+        let load = load(&point.asked);
+        let is_one_of_several = labels.iter().filter(|l| **l == point.label).count() > 1;
+        if is_one_of_several && point.label != load {
+            point.label = format!("{} {load}", point.label);
+        }
+    }
 }
 
 fn load(asked: &Asked) -> String {

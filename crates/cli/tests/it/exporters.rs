@@ -177,9 +177,10 @@ fn energy_and_utilisation_by_dcgm_exporter_are_those_of_its_cards() {
     let energy = &usage["energy"];
     within_two_percent("watts", number(energy, "mean_w"), 700.0);
     within_two_percent("joules", number(energy, "joules"), 700.0 * number(energy, "seconds"));
-    // It gathers once a second, and is asked at the borders until it has.
+    // It gathers once a second, and is asked at the borders until it has: what is missed is how late that comes on a
+    // machine that other tests use, and never the second that it would be without.
     let counted = number(energy, "counted_joules");
-    let bound = 0.02 + 0.2 / number(energy, "seconds");
+    let bound = 0.02 + 0.5 / number(energy, "seconds");
     assert!((counted / number(energy, "joules") - 1.0).abs() < bound, "{energy:#}");
     let [first, second] = &usage["gpus"].as_array().unwrap()[..] else { panic!("{usage:#}") };
     within_two_percent("busy", mean(&first["busy_pct"]), 98.0);

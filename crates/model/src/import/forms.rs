@@ -29,6 +29,7 @@ const FILES: &[&str] = &[
     include_str!("forms/evalscope-percentiles.toml"),
     include_str!("forms/llama-benchy.toml"),
     include_str!("forms/srt-rollup.toml"),
+    include_str!("forms/srt-rollup-json.toml"),
     include_str!("forms/seed1.toml"),
     include_str!("forms/seed3.toml"),
     include_str!("forms/seed4.toml"),
@@ -89,7 +90,7 @@ pub(super) struct Form {
 const AT_THE_LIMIT: f64 = 0.95;
 
 /// A place with one of some words.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WordAt {
     at: String,
@@ -135,6 +136,8 @@ struct ValueAt {
     unit: Option<String>,
     /// In what it is another metric than ours.
     near: Option<String>,
+    /// It is that metric only where the file says so.
+    only: Option<WordAt>,
 }
 
 const fn one() -> f64 {
@@ -185,6 +188,7 @@ impl Form {
                 scale: quantity.unit.to_ours(metric),
                 unit: peer.says_unit.then(|| quantity.unit.name.to_owned()),
                 near,
+                only: None,
             });
         }
     }
@@ -246,7 +250,10 @@ impl Form {
             ..ImportedPoint::default()
         };
         for value in &self.value {
-            self.take_value(value, &mut look, &mut out);
+            let is_it = |word: &WordAt| word.of(look.at(&word.at)).is_some();
+            if value.only.as_ref().is_none_or(is_it) {
+                self.take_value(value, &mut look, &mut out);
+            }
         }
         let own =
             |said| ImportFlaw::new("its_own_verdict", format!("the file says of itself: {said}"));
@@ -348,7 +355,11 @@ impl SumAt {
 impl WordAt {
     /// What is there, where it is one of the words.
     fn of<'a>(&self, there: Option<&'a Value>) -> Option<&'a str> {
-        let said = there?.as_str()?.trim();
+        let said = match there? {
+            Value::Bool(true) => "true",
+            Value::Bool(false) => "false",
+            other => other.as_str()?.trim(),
+        };
         self.is.iter().any(|word| word == said).then_some(said)
     }
 }

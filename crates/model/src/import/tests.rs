@@ -1,6 +1,8 @@
 //! Files that the tools themselves wrote of runs against the emulated engine (24 requests, 4 at once, answers of 16
 //! tokens; lists of single requests are cut; `LoadGen` of a system under test that sleeps; genai-perf 0.0.16 with a
-//! load generator of ours in the place of `perf_analyzer`, 40 requests), and the tables of the seeds.
+//! load generator of ours in the place of `perf_analyzer`, 40 requests; llmperf with another tokenizer; what
+//! `process_result.py` of InferenceX makes of vLLM's file, and `rollup.py` of srt-slurm of two of its own client), and
+//! the tables of the seeds.
 
 use super::*;
 
@@ -18,6 +20,8 @@ const FILES: &[(&str, &str)] = &[
     ("aiperf.csv", include_str!("fixtures/aiperf.csv")),
     ("genai-perf.json", include_str!("fixtures/genai-perf.json")),
     ("genai-perf.csv", include_str!("fixtures/genai-perf.csv")),
+    ("llmperf.json", include_str!("fixtures/llmperf.json")),
+    ("inferencex.json", include_str!("fixtures/inferencex.json")),
 ];
 
 fn imported(name: &str) -> ImportedFile {
@@ -71,6 +75,20 @@ fn numbers_are_those_that_the_tool_printed() {
         ("aiperf.csv", "itl_ms", "p90", 17.01),
         ("aiperf.csv", "e2e_sent_ms", "std", 78.12),
         ("aiperf.csv", "output_tokens", "max", 27.0),
+        // It prints seconds.
+        ("llmperf.json", "ttft_sent_ms", "p99", 58.16106737969675),
+        ("llmperf.json", "ttft_sent_ms", "max", 62.325747989234515),
+        ("llmperf.json", "token_latency_ms", "mean", 6.885017492967928),
+        ("llmperf.json", "e2e_sent_ms", "p50", 149.90070948988432),
+        ("llmperf.json", "output_tokens", "mean", 20.625),
+        ("llmperf.json", "prompt_tokens", "max", 232.0),
+        ("llmperf.json", "output_tps", "value", 185.64156423985048),
+        // As vLLM printed them of the file that it was made of.
+        ("inferencex.json", "ttft_sent_ms", "mean", 14.64),
+        ("inferencex.json", "tpot_ms", "p50", 6.70),
+        ("inferencex.json", "output_tps_per_gpu", "value", 553.95),
+        ("inferencex.json", "itl_ms", "p95", 9.31),
+        ("inferencex.json", "e2e_sent_ms", "mean", 114.92),
         ("genai-perf.json", "rps", "value", 18.00),
         ("genai-perf.json", "output_tps", "value", 593.66),
         ("genai-perf.json", "ttft_sent_ms", "mean", 14.06),
@@ -281,6 +299,43 @@ fn the_users_of_seed_4_never_were() {
     assert_eq!(messages[0], few);
     let little = "128 at once were asked for; by Little's law 50.0 were in flight";
     assert_eq!(messages[1], little);
+}
+
+/// Two runs of its client, whose print-out has these digits, in both files that srt-slurm makes of them.
+#[test]
+fn both_rollups_of_srt_slurm_have_what_its_client_printed() {
+    let of = |name: &str, text: &str| {
+        let file = read(name, text).unwrap();
+        assert_eq!((file.tool.as_str(), file.points.len()), ("srt-slurm benchmark-rollup", 2));
+        file.points
+    };
+    let near = |value: Option<f64>, printed: f64| {
+        let value = value.unwrap();
+        assert!((value - printed).abs() <= 0.0051, "{value}, not {printed}");
+    };
+    let csv = of("benchmark-rollup.csv", include_str!("fixtures/srt-rollup.csv"));
+    let json = of("benchmark-rollup.json", include_str!("fixtures/srt-rollup.json"));
+    for (i, (users, tps, median_ttft, mean_ttft, tpot, e2e)) in
+        [(2.0, 281.0, 12.89, 12.96, 6.71, 113.05), (4.0, 552.73, 13.82, 13.89, 6.79, 114.58)]
+            .into_iter()
+            .enumerate()
+    {
+        assert_eq!(csv[i].asked.concurrency, Some(users));
+        assert_eq!(json[i].asked.concurrency, Some(users));
+        near(csv[i].single("output_tps"), tps);
+        near(json[i].single("output_tps"), tps);
+        near(csv[i].value("ttft_sent_ms", "p50"), median_ttft);
+        near(json[i].value("ttft_sent_ms", "mean"), mean_ttft);
+        near(json[i].value("tpot_ms", "p99"), tpot);
+        near(json[i].value("e2e_sent_ms", "mean"), e2e);
+        assert_eq!(json[i].flaws.len(), 1, "{:?}", json[i].flaws);
+    }
+    let labels = |points: &[ImportedPoint]| -> Vec<String> {
+        points.iter().map(|p| p.label.clone()).collect()
+    };
+    assert_eq!(labels(&csv), ["dep4 c2", "dep4 c4"]);
+    assert_eq!(labels(&json), ["c2", "c4"]);
+    assert_eq!((json[0].asked.isl, json[0].completed), (Some(64.0), Some(24.0)));
 }
 
 #[test]

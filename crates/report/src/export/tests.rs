@@ -219,7 +219,7 @@ fn an_aggregate_of_inferencex_is_read_again() {
             holds(&point, &LATENCIES);
             // Four GPUs; prompts and answers at 268 tokens/s.
             assert_eq!(point.other.get("/tput_per_gpu"), Some(&67.0));
-            assert_eq!(point.other.get("/output_tput_per_gpu"), Some(&3.0));
+            assert_eq!(point.single("output_tps_per_gpu"), Some(3.0));
             assert!((point.other["/mean_intvty"] - 1e3 / 30.0).abs() < 1e-9);
         },
     );
