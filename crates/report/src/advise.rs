@@ -106,7 +106,7 @@ fn answer(of: &Advice, best: &Choice) -> Vec<String> {
     } else if let Some(cost) = &best.cost_per_hour
         && let Some(next) = of.choices.get(1).and_then(|c| Some((c, c.cost_per_hour.as_ref()?)))
     {
-        let more = number::percent((next.1.point / cost.point - 1.0) * 100.0);
+        let more = number::plain((next.1.point / cost.point - 1.0) * 100.0);
         out.push(format!("{} would cost {more} % more.", next.0.name));
     }
     out
@@ -232,10 +232,12 @@ fn notes(c: &Choice) -> Vec<String> {
     }
     if let Some(seen) = c.measured_copies.as_ref().filter(|_| c.copies > 1) {
         out.push(format!(
-            "{name}: {} is {} times as many such instances, and carried {} times as much within the SLO.",
+            "{name}: {} is {} times as many such instances, and carried {} times as much within the SLO ({} against {}).",
             seen.name,
             number::in_unit(seen.times, ""),
-            number::plain(seen.carried)
+            number::plain(seen.carried),
+            seen.at[0],
+            seen.at[1]
         ));
     }
     if let Some(share) = c.cold_share {

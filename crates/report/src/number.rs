@@ -1,12 +1,18 @@
-//! Numbers as a reader wants them: three or four significant digits, no exponent.
+//! Numbers as a reader wants them: three or four significant digits, no exponent below 10^15.
 
 /// What stands where there is no value.
 pub(crate) const ABSENT: &str = "n/a";
+
+/// Beyond this its digits are more than anybody reads.
+const LONGEST: f64 = 1e15;
 
 /// For a table: digits as the size needs them, thousands told apart by a thin comma.
 pub(crate) fn plain(value: f64) -> String {
     let value = unsigned_zero(value);
     let size = value.abs();
+    if size >= LONGEST {
+        return format!("{value:.2e}");
+    }
     if size >= 1000.0 {
         return grouped(value);
     }

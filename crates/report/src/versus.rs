@@ -19,7 +19,11 @@ pub fn versus(of: &Versus, width: usize) -> String {
     write_provenance(&mut out, of, width);
     for point in &of.points {
         out.push('\n');
-        out.push_str(&draw_grid(&grid(point)));
+        let grid = grid(point);
+        match point.comparisons.is_empty() {
+            true => line(&mut out, &grid.title),
+            false => out.push_str(&draw_grid(&grid)),
+        }
         write_methods(&mut out, point, width);
         if let Some(text) = &point.not_held {
             item(&mut out, "in no interval:", text, width);
@@ -125,7 +129,8 @@ fn would_decide(c: &Comparison) -> Option<String> {
     }
     Some(match (c.trials_to_decide, c.detectable) {
         (Some(n), _) => format!("{n} {} each", c.drawn.name()),
-        (None, Some(_)) if is_too_small(c) => "none: below 1 %".to_owned(),
+        (None, Some(_)) if is_surely_too_small(c) => "none: below 1 %".to_owned(),
+        (None, Some(_)) if is_too_small(c) => "not told".to_owned(),
         (None, Some(_)) => format!("> 100 {} each", c.drawn.name()),
         (None, None) => "repeats = 3".to_owned(),
     })
@@ -194,6 +199,12 @@ fn is_too_small(c: &Comparison) -> bool {
     (c.ratio.point - 1.0).abs() < SMALLEST_DIFFERENCE
 }
 
+/// Nor is anything that the interval holds.
+fn is_surely_too_small(c: &Comparison) -> bool {
+    let is_small = |ratio: f64| (ratio - 1.0).abs() < SMALLEST_DIFFERENCE;
+    is_small(c.ratio.low) && is_small(c.ratio.high)
+}
+
 /// A larger difference is not told as a number; a part of the baseline.
 const MOST_SAID: f64 = 10.0;
 
@@ -206,9 +217,12 @@ fn sensitivity(c: &Comparison) -> String {
     let drawn = c.drawn.name();
     let decides = match c.trials_to_decide {
         Some(n) => format!("{n} {drawn} a side would decide, were they like these"),
-        None if is_too_small(c) => {
+        None if is_surely_too_small(c) => {
             format!("more {drawn} would not decide, since less than 1 % is not called a difference")
         }
+        None if is_too_small(c) => format!(
+            "more {drawn} would tell it better; one as small as was seen, less than 1 %, is not called one"
+        ),
         None => format!("a hundred {drawn} a side like these would not decide"),
     };
     // With one degree of freedom it may be any number.
@@ -250,6 +264,7 @@ mod tests {
             open,
             row("itl.p50", (0.97, 0.95, 0.99), Is::NoDifferenceSeen),
             row("rps", (0.995, 0.991, 0.999), Is::NoDifferenceSeen),
+            row("itl.mean", (1.001, 0.62, 1.6), Is::NoDifferenceSeen),
             once,
         ];
         let of = |deployment: &str, incomplete| Contestant {
@@ -318,6 +333,8 @@ mod tests {
             "repeats = 3 or more on both sides would tell.",
             "none: below 1 %",
             "trials would not decide, since less than 1 % is not called a difference.",
+            "not told",
+            "more trials would tell it better;",
             "met by one of them only: users/c16",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");

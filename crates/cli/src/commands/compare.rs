@@ -87,7 +87,7 @@ fn files(args: &CompareArgs, sides: [&[String]; 2]) -> Result<Status, Failure> {
             }
             NotBeside::Copies(..) => "name each measurement once",
             NotBeside::NothingInCommon => {
-                "points are matched by what they are called, else by requests at once and per second"
+                "points are matched by what they are called, else by requests at once and per second where only one of a side has these"
             }
         };
         Failure::usage(error.to_string()).hint(hint)

@@ -1,7 +1,7 @@
 //! Which deployment is best, by how much, how surely, why the others are not, and what would change the answer: one
 //! sentence per load level, and a few more.
 
-use super::compare::draws::missed;
+use super::compare::draws::{missed, of_two};
 use super::compare::{Side, groups, is_beside_others, one};
 use super::doubt::percent;
 use super::loss::Loss;
@@ -46,7 +46,7 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
     let against: Vec<Comparison> = rest.iter().filter_map(|(_, s)| one(metric, best, s)).collect();
     let (is_best, text) = words(name, &significant(*value), unit, &against);
     if is_best {
-        verdict.text = text + &most_in_all(group, name) + &note;
+        verdict.text = text + &most_in_all(group, best) + &note;
         verdict.more.extend(rest.iter().filter_map(|(_, side)| why(side, losses)));
         // At a given rate nothing can give more than was asked of it.
         let nearest = against.first().filter(|_| best.result.mode != Mode::Open);
@@ -58,7 +58,11 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
         verdict.text = text + &note;
         verdict.more.extend(undecided(&against));
     }
-    verdict.more.extend(assumed(&against, best.trials.len()));
+    if per_gpu && best.result.mode == Mode::Open {
+        let asked = "the rate was asked for, and nothing gives more: of those that keep up with it, the one with the fewest GPUs gives the most per GPU";
+        verdict.more.push(asked.to_owned());
+    }
+    verdict.more.extend(assumed(&against, group));
     verdict.more.extend(beside_others(best, &rest.iter().map(|(_, s)| *s).collect::<Vec<_>>()));
     verdict.more.extend(fewer_trials(group));
     let missing = |(_, side): &&(f64, &Side<'_>)| missed(best, side, true).is_some();
@@ -107,9 +111,11 @@ fn words(name: &str, value: &str, unit: &str, against: &[Comparison]) -> (bool, 
         return (true, format!("{name} is best: {value} {unit}, {}", beaten.join(", ")));
     }
     let names: Vec<&str> = ties.iter().map(|c| c.baseline.as_str()).collect();
+    let ties: Vec<String> = ties.iter().map(times).collect();
     let mut text = format!(
-        "no difference that we can see between {name} and {}: {value} {unit}",
-        names.join(", ")
+        "no difference that we can see between {name} and {}: {value} {unit}, {}",
+        names.join(", "),
+        ties.join(", ")
     );
     if !beaten.is_empty() {
         text.push_str(&format!("; {}", beaten.join(", ")));
@@ -124,8 +130,13 @@ fn why(side: &Side<'_>, losses: &[Loss]) -> Option<String> {
         (&l.deployment, &l.load, &l.level) == (&result.deployment, &result.load, &result.level)
     })?;
     let first = loss.shares.first().filter(|s| s.share >= SMALLEST && loss.lost >= SMALLEST)?;
+    let gained: f64 = loss.shares.iter().map(|s| -s.share.min(0.0)).sum();
+    let gained = match gained >= SMALLEST {
+        true => format!(" ({} of it was gained elsewhere)", percent(gained)),
+        false => String::new(),
+    };
     Some(format!(
-        "{} gave {} less than {} times {} would; the largest part, {} of that ideal, went to {}: {}",
+        "{} gave {} less than {} times {} would; the largest part, {} of that ideal{gained}, went to {}: {}",
         loss.deployment,
         percent(loss.lost),
         times(loss.size),
@@ -206,28 +217,37 @@ fn undecided(against: &[Comparison]) -> Option<String> {
 }
 
 /// Intervals that hold an assumption in place of what runs differ by.
-fn assumed(against: &[Comparison], trials: usize) -> Option<String> {
-    let is_assumed = |c: &Comparison| c.p_value.is_none();
-    against.iter().any(is_assumed).then(|| {
-        let n = if trials == 1 { "one trial".to_owned() } else { format!("{trials} trials") };
-        format!(
-            "how much runs differ is assumed, since there is {n} a side: repeats = 3 measures it"
-        )
-    })
+fn assumed(against: &[Comparison], group: &[&Side<'_>]) -> Option<String> {
+    let first = against.iter().find(|c| c.p_value.is_none())?;
+    let trials = |name: &str| {
+        let side = group.iter().find(|s| s.result.deployment == name);
+        side.map_or(0, |s| Drawn::Trials.count(s))
+    };
+    let n = match (trials(&first.deployment), trials(&first.baseline)) {
+        (1, 1) => "one trial a side".to_owned(),
+        (n, m) if n == m => format!("no more than {n} trials a side"),
+        (n, m) => format!("no more than {n} and {m} trials"),
+    };
+    Some(format!("how much runs differ is assumed, since there is {n}: repeats = 3 measures it"))
 }
 
-/// With few trials of a machine that others use hardly any difference can be told.
+/// With little that is drawn as a whole, of a machine that others use, hardly any difference can be told.
 fn beside_others(best: &Side<'_>, rest: &[&Side<'_>]) -> Option<String> {
-    let sides = || std::iter::once(best).chain(rest.iter().copied());
-    let are_few = sides().any(|side| Drawn::Trials.count(side) < FOR_WELCH);
-    let others: Vec<&str> = sides()
+    let are_few = |other: &&&Side<'_>| {
+        let drawn = of_two(best, other).unwrap_or_default();
+        drawn.count(best).min(drawn.count(other)) < FOR_WELCH
+    };
+    let few = rest.iter().find(are_few)?;
+    let drawn = of_two(best, few).unwrap_or_default().name();
+    let others: Vec<&str> = std::iter::once(best)
+        .chain(rest.iter().copied())
         .filter(|side| is_beside_others(side))
         .map(|side| side.result.deployment.as_str())
         .collect();
-    (are_few && !others.is_empty()).then(|| {
+    (!others.is_empty()).then(|| {
         format!(
-            "something else took time from the machines of {}, and with fewer than {FOR_WELCH} trials a side only a \
-             very large difference can be told from that: repeats = {FOR_WELCH}, or machines of their own",
+            "something else took time from the machines of {}, and with fewer than {FOR_WELCH} {drawn} a side only a \
+             very large difference can be told from that: {FOR_WELCH} of them, or machines of their own",
             others.join(", ")
         )
     })
@@ -244,17 +264,21 @@ fn fewer_trials(group: &[&Side<'_>]) -> Option<String> {
     (!short.is_empty()).then(|| short.join(", "))
 }
 
-/// Per GPU the smallest often wins; a reader who has the GPUs wants to know which gives the most.
-fn most_in_all(group: &[&Side<'_>], best: &str) -> String {
+/// Per GPU the smallest often wins; a reader who has the GPUs wants to know which gives the most, where it gives more
+/// than the best that can be told from it.
+fn most_in_all(group: &[&Side<'_>], best: &Side<'_>) -> String {
     let sound = group.iter().filter(|s| s.result.trust.level < TrustLevel::Invalid);
-    let all: Option<Vec<_>> =
-        sound.map(|s| Some((s.result.value("output_tps")?, s.result))).collect();
+    let all: Option<Vec<_>> = sound.map(|s| Some((s.result.value("output_tps")?, *s))).collect();
     let most = all.and_then(|v| v.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)));
+    let is_more = |side: &Side<'_>| {
+        let more = one("output_tps", side, best);
+        more.is_some_and(|c| c.verdict == ComparisonVerdict::Better)
+    };
     match most {
-        Some((tps, result)) if result.deployment != best => {
+        Some((tps, most)) if most.result.deployment != best.result.deployment && is_more(most) => {
             format!(
                 "; {} gives the most in all, {} output tokens/s",
-                result.deployment,
+                most.result.deployment,
                 significant(tps)
             )
         }

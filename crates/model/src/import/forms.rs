@@ -65,6 +65,9 @@ pub(super) struct Form {
     completed: Vec<String>,
     #[serde(default)]
     failed: Vec<String>,
+    /// Those that were completed and those that failed, where the file has no number of the completed.
+    #[serde(default)]
+    total: Vec<String>,
     /// Output tokens in all.
     #[serde(default)]
     produced: Vec<String>,
@@ -116,8 +119,18 @@ struct AskedAt {
     concurrency: Vec<String>,
     rate: Vec<String>,
     requests: Vec<String>,
+    /// The same, where another place says that it is one.
+    requests_only: Option<OnlyAt>,
     isl: Vec<String>,
     osl: Vec<String>,
+}
+
+/// A place whose number means it only where another has one of some words.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnlyAt {
+    at: String,
+    only: WordAt,
 }
 
 /// Where a metric of ours is.
@@ -249,6 +262,8 @@ impl Form {
             produced: look.first(&self.produced),
             ..ImportedPoint::default()
         };
+        let rest = |total: f64| total - out.failed.unwrap_or(0.0);
+        out.completed = out.completed.or_else(|| look.first(&self.total).map(rest));
         for value in &self.value {
             let is_it = |word: &WordAt| word.of(look.at(&word.at)).is_some();
             if value.only.as_ref().is_none_or(is_it) {
@@ -320,7 +335,11 @@ impl AskedAt {
             gpus: look.first(&self.gpus).or_else(|| self.gpus_sum.as_ref()?.of(look)),
             concurrency: look.first(&self.concurrency),
             rate: look.first(&self.rate),
-            requests: look.first(&self.requests),
+            requests: look.first(&self.requests).or_else(|| {
+                let place = self.requests_only.as_ref()?;
+                place.only.of(look.at(&place.only.at))?;
+                look.number(&place.at)
+            }),
             isl: look.first(&self.isl),
             osl: look.first(&self.osl),
         }

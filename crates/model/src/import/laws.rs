@@ -22,6 +22,7 @@ const FOR_P99: f64 = 100.0;
 type Law = fn(&ImportedPoint) -> Option<String>;
 
 const LAWS: &[(&str, Law)] = &[
+    ("no_numbers", nothing),
     ("impossible_number", impossible),
     ("requests_failed", failed),
     ("fewer_requests_than_users", too_few_requests),
@@ -40,6 +41,16 @@ pub(super) fn broken(point: &ImportedPoint) -> Vec<ImportFlaw> {
     LAWS.iter().filter_map(of).collect()
 }
 
+/// A table without a number says nothing, whatever it is a table of.
+fn nothing(point: &ImportedPoint) -> Option<String> {
+    let numbers = || point.metrics.values().flat_map(BTreeMap::values);
+    if numbers().next().is_none() {
+        return Some("it has no number of a metric that is known".to_owned());
+    }
+    let is_nothing = numbers().all(|n| n.abs() <= 0.0);
+    is_nothing.then(|| "all its numbers are 0: nothing was measured".to_owned())
+}
+
 /// Times, rates and counts of what happened are at least nothing. Only what is early is late by less.
 fn impossible(point: &ImportedPoint) -> Option<String> {
     let counts = [("completed", point.completed), ("failed", point.failed)].into_iter();
@@ -49,8 +60,13 @@ fn impossible(point: &ImportedPoint) -> Option<String> {
     };
     let metrics = point.metrics.iter().filter(|(name, _)| !name.starts_with("lateness"));
     let mut all = counts.chain(metrics.flat_map(of));
-    let (name, n) = all.find(|(_, n)| *n < 0.0 || !n.is_finite())?;
-    Some(format!("{name} is {}: no measurement gives that", significant(n)))
+    if let Some((name, n)) = all.find(|(_, n)| *n < 0.0 || !n.is_finite()) {
+        return Some(format!("{name} is {}: no measurement gives that", significant(n)));
+    }
+    let took_nothing = point.single("wall_s").is_some_and(|s| s <= 0.0);
+    let rate = point.single("rps").or(point.single("output_tps")).filter(|r| *r > 0.0)?;
+    let in_no_time = || format!("{} a second in 0 s: no measurement gives that", significant(rate));
+    took_nothing.then(in_no_time)
 }
 
 /// What failed is in no latency, and what timed out was the slowest.
@@ -184,7 +200,9 @@ fn skewed(point: &ImportedPoint) -> Option<String> {
 /// A tool that gets an answer in one piece may call its arrival the first token.
 fn not_streamed(point: &ImportedPoint) -> Option<String> {
     let (first, all) = (point.value("ttft_sent_ms", "mean")?, latency_ms(point)?);
-    let is_one = point.value("output_tokens", "mean").is_some_and(|n| n <= 1.0);
+    let counted = || Some(point.produced? / point.completed.filter(|n| *n > 0.0)?);
+    let tokens = point.value("output_tokens", "mean").or_else(counted).or(point.asked.osl);
+    let is_one = tokens.is_some_and(|n| n <= 1.0);
     let is_all = all > 0.0 && (first / all - 1.0).abs() < AS_WELL;
     (is_all && !is_one).then(|| {
         format!(

@@ -545,6 +545,60 @@ fn a_csv_file_of_genai_perf_is_told_by_what_is_in_it() {
     assert_eq!(point.other.get("/0/total_gpu_memory/avg"), Some(&80.0));
 }
 
+#[test]
+fn rows_of_sglang_are_called_what_its_user_called_them() {
+    let line = |tag: &str, users: u32| {
+        format!(
+            "{{\"request_throughput\": 2.0, \"mean_e2e_latency_ms\": 900.0, \"completed\": 24, \
+             \"max_concurrency\": {users}, \"tag\": {tag}}}"
+        )
+    };
+    let text = [line("\"a\"", 4), line("\"b\"", 4), line("null", 8)].join("\n");
+    let file = read("a.jsonl", &text).unwrap();
+    let labels: Vec<&str> = file.points.iter().map(|p| p.label.as_str()).collect();
+    assert_eq!(labels, ["a", "b", "c8"]);
+}
+
+/// What a report has no number of is the rest of those that it has.
+#[test]
+fn completed_requests_of_a_benchmark_report_are_those_that_did_not_fail() {
+    let report = |failures: &str| {
+        format!(
+            r#"{{"version": "0.2", "run": {{"uid": "u"}}, "results": {{"request_performance": {{"aggregate": {{
+                "requests": {{"total": 20{failures}}},
+                "latency": {{"time_to_first_token": {{"units": "ms", "mean": 12.0, "p99": 20.0}}}}}}}}}}}}"#
+        )
+    };
+    for (failures, completed) in [(", \"failures\": 3", 17.0), ("", 20.0)] {
+        let file = read("r.json", &report(failures)).unwrap();
+        let point = only(&file);
+        assert_eq!(point.completed, Some(completed));
+        assert!(point.flaws.iter().any(|f| f.code == "few_samples"), "{:?}", point.flaws);
+    }
+}
+
+#[test]
+fn a_file_without_a_number_and_a_rate_in_no_time_are_told() {
+    let vllm = FILES[0].1;
+    let codes = |text: &str| -> Vec<String> {
+        only(&read("a.json", text).unwrap()).flaws.iter().map(|f| f.code.clone()).collect()
+    };
+    let mut value: serde_json::Value = serde_json::from_str(vllm).unwrap();
+    value["duration"] = 0.into();
+    assert!(codes(&value.to_string()).contains(&"impossible_number".to_owned()));
+    for nothing in [serde_json::Value::Null, 0.into()] {
+        for number in value.as_object_mut().unwrap().values_mut().filter(|v| v.is_number()) {
+            *number = serde_json::Value::from(0);
+        }
+        let empty =
+            value.as_object().unwrap().iter().map(|(key, v)| {
+                (key.clone(), if v.is_number() { nothing.clone() } else { v.clone() })
+            });
+        let empty = serde_json::Value::Object(empty.collect());
+        assert_eq!(codes(&empty.to_string())[0], "no_numbers", "{empty}");
+    }
+}
+
 /// Without `--streaming` genai-perf calls the whole answer its first token, in the JSON file only.
 #[test]
 fn the_first_token_of_an_answer_in_one_piece_is_told_to_be_none() {
@@ -559,6 +613,32 @@ fn the_first_token_of_an_answer_in_one_piece_is_told_to_be_none() {
         let flaws = &imported(name).points[0].flaws;
         assert!(flaws.iter().all(|f| f.code != "not_streamed"), "{name}");
     }
+}
+
+/// An answer of one token is its first token, and ends with it.
+#[test]
+fn answers_of_one_token_are_not_called_unstreamed() {
+    let mut value: serde_json::Value = serde_json::from_str(FILES[0].1).unwrap();
+    let number = |value: &serde_json::Value, key: &str| value[key].as_f64().unwrap();
+    value["mean_e2el_ms"] = value["mean_ttft_ms"].clone();
+    let is_told = |value: &serde_json::Value| {
+        let file = read("a.json", &value.to_string()).unwrap();
+        only(&file).flaws.iter().any(|f| f.code == "not_streamed")
+    };
+    assert!(is_told(&value), "{value}");
+    value["total_output_tokens"] = number(&value, "completed").into();
+    assert!(!is_told(&value), "{value}");
+}
+
+/// `num` is milliseconds where genai-perf measures for a time.
+#[test]
+fn an_interval_of_genai_perf_is_no_number_of_requests() {
+    let text = include_str!("fixtures/genai-perf.json");
+    let asked = |text: &str| only(&read("a.json", text).unwrap()).asked.requests;
+    assert_eq!(asked(text), Some(40.0));
+    let interval = text.replace("\"mode\": \"request_count\"", "\"mode\": \"interval\"");
+    assert_ne!(interval, text);
+    assert_eq!(asked(&interval), None);
 }
 
 /// One that answered nothing still says what was asked for, and nothing of its latency.

@@ -33,6 +33,7 @@ fn choice(name: &str, copies: u32, cost: Option<f64>) -> Choice {
             name: "4xtp4".to_owned(),
             times: 4.0,
             carried: 3.4,
+            at: ["l/c8", "l/c2"].map(str::to_owned),
         }),
         instances: 1,
         gpus: 4 * copies,
@@ -113,7 +114,7 @@ fn every_doubt_has_its_sentence() {
         "bare has no cost: no price is given.",
         "tp4: numbers at users c64 with caution (few_samples).",
         "that 2 copies side by side carry 2 times what one did is an assumption",
-        "tp4: 4xtp4 is 4 times as many such instances, and carried 3.40 times as much within the SLO.",
+        "tp4: 4xtp4 is 4 times as many such instances, and carried 3.40 times as much within the SLO (l/c8 against l/c2).",
         "about 25.0 % of requests would wait for a cold start",
         "tp4: c32 below it missed the SLO, so that it met it may be chance.",
         "tp4: 5,000 W by GPUs, without the machines around them, all copies as busy as when measured; \

@@ -16,6 +16,7 @@ pub(super) fn measured(of: &Weighed<'_>, all: &[Weighed<'_>]) -> Option<Measured
             name: w.choice.name.clone(),
             times: n as f64 / instances as f64,
             carried: w.carries / of.carries,
+            at: [w.level.place(), of.level.place()],
         })
     };
     let distance = |c: &MeasuredCopies| (c.times - f64::from(of.choice.copies)).abs();

@@ -130,6 +130,8 @@ pub struct MeasuredCopies {
     pub times: f64,
     /// It carried so many times as much within the objective.
     pub carried: f64,
+    /// Where it did, and where the other: load and level.
+    pub at: [String; 2],
 }
 
 /// A deployment that cannot be chosen.

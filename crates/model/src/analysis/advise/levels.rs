@@ -1,9 +1,10 @@
 //! The levels of a deployment, each judged against the objective.
 
 use super::{Asked, Candidate, Ceiling, Demand, Met, NoAdvice, NotTrusted};
-use crate::analysis::compare::{RunToRun, Side, draws};
+use crate::analysis::compare::{RunToRun, Side, draws, is_beside_others};
 use crate::analysis::{slo, versus::Contender};
 use crate::metrics;
+use crate::results::Drawn;
 use crate::results::{Estimate, PointResult};
 use crate::slo::{Judgement, Slo};
 use crate::stats::contrast::mean_error;
@@ -216,7 +217,10 @@ fn judge(slo: &Slo, side: &Side<'_>) -> Judgement {
         return Judgement { holds: false, is_sure: true };
     }
     let records = || side.trials.iter().flat_map(|t| &t.records);
-    slo.judge(&slo.bounds.iter().map(|b| b.tally(records())).collect::<Vec<_>>())
+    let judged = slo.judge(&slo.bounds.iter().map(|b| b.tally(records())).collect::<Vec<_>>());
+    // The next trial of such a machine may be several times as slow, or as fast.
+    let may_be_another = is_beside_others(side) && Drawn::Trials.count(side) < TRIALS_FOR_SPREAD;
+    Judgement { is_sure: judged.is_sure && !may_be_another, ..judged }
 }
 
 /// Completed requests a second: by the spread of the bring-ups or trials where there are enough, else by what runs
@@ -227,13 +231,15 @@ fn sustained(side: &Side<'_>) -> Option<Estimate> {
         let values = unit.means("rps", side, Some)?;
         Some((mean_error(&values)?, values.len(), unit.name()))
     });
-    let (half, method) = if let Some(((error, freedom), n, units)) = told {
-        (t_975(freedom) * error, format!("Student over {n} {units}"))
+    let (low, high, method) = if let Some(((error, freedom), n, units)) = told {
+        let half = t_975(freedom) * error;
+        // What half of it would be is no rate at all, and no copies carry that.
+        let low = (point - half).max(point * 0.5);
+        (low, point + half, format!("Student over {n} {units}"))
     } else {
         let unseen = RunToRun::of(metrics::find("rps")?, "mean", &[side]);
-        (unseen.share * point, unseen.in_words(TRIALS_FOR_SPREAD))
+        let most = 1.0 + unseen.share;
+        (point / most, point * most, unseen.in_words(TRIALS_FOR_SPREAD))
     };
-    // What half of it would be is no rate at all, and no copies carry that.
-    let low = (point - half).max(point * 0.5);
-    Some(Estimate { point, low, high: point + half, confidence: 0.95, method })
+    Some(Estimate { point, low, high, confidence: 0.95, method })
 }

@@ -9,8 +9,8 @@ use crate::results::lookup;
 use crate::stats::percentile::percentile_of;
 use crate::stats::quantile::quantile_sorted;
 
-/// Fewer blocks of a trial tell too little of how they differ, so that they are made smaller than what was in flight.
-const FEWEST_BLOCKS: usize = 4;
+/// One block tells nothing of how they differ, so that those of a trial are made smaller than what was in flight.
+const FEWEST_BLOCKS: usize = 2;
 
 /// Resampling units, in the order of their keys.
 pub(super) struct Blocks {
@@ -245,19 +245,19 @@ mod tests {
     #[test]
     fn neighbours_of_a_trial_are_drawn_together_and_nothing_is_lost() {
         let blocks = units(&[(1, 10), (2, 20)]).together(4.2);
-        assert_eq!(sizes(&blocks), [2, 2, 2, 2, 2, 4, 4, 4, 4, 4]);
+        assert_eq!(sizes(&blocks), [5, 5, 4, 4, 4, 4, 4]);
         let Values::Samples(samples) = &blocks.of else { panic!("samples") };
-        assert_eq!(samples[5], [200.0, 201.0, 202.0, 203.0]);
+        assert_eq!(samples[2], [200.0, 201.0, 202.0, 203.0]);
         assert_eq!(samples.concat().len(), 30);
         assert!(blocks.are_several_together && blocks.trials() == 2);
     }
 
     #[test]
-    fn a_trial_has_four_blocks_where_it_has_as_many_requests() {
-        assert_eq!(sizes(&units(&[(1, 16)]).together(64.0)), [4; 4]);
-        assert_eq!(sizes(&units(&[(1, 18)]).together(64.0)).len(), 4);
-        let few = units(&[(1, 3)]).together(64.0);
-        assert_eq!((sizes(&few), few.are_several_together), (vec![1; 3], false));
+    fn a_trial_has_two_blocks_where_it_has_as_many_requests() {
+        assert_eq!(sizes(&units(&[(1, 16)]).together(64.0)), [8; 2]);
+        assert_eq!(sizes(&units(&[(1, 19)]).together(64.0)).len(), 2);
+        let few = units(&[(1, 2)]).together(64.0);
+        assert_eq!((sizes(&few), few.are_several_together), (vec![1; 2], false));
         assert_eq!(sizes(&units(&[(1, 5)]).together(0.2)), [1; 5]);
     }
 

@@ -19,7 +19,7 @@ const UNITS: [Drawn; 3] = [Drawn::Runs, Drawn::BringUps, Drawn::Trials];
 /// What two sides have enough of, so that their spread tells how such differ: of runs or bring-ups two a side, of
 /// trials one a side and four in all. Where something else used a machine, one side tells nothing of how the other
 /// spreads, so each needs two. Nothing where they have not even enough trials.
-pub(super) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
+pub(in crate::analysis) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
     let are_alike = !is_beside_others(side) && !is_beside_others(base);
     UNITS.into_iter().find(|unit| {
         let counts = (unit.count(side), unit.count(base));

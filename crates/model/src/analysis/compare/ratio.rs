@@ -32,20 +32,29 @@ const HALF_OF_NORMAL: f64 = 1.959_964;
 /// fastest trial of such a machine was five times as fast as the slowest (the journal, 2026-11-27).
 const BESIDE_OTHERS: f64 = 4.0;
 
+/// The same of the time to the first token of runs of fewer than [`ENOUGH_WAVES`]: who comes first in a batch is decided
+/// anew by each wave (there too: single waves of a quiet machine differed by 46 % in 95 of 100 cases).
+const IN_FEW_WAVES: f64 = 0.5;
+
+/// From so many blocks on they show by themselves what they differ by.
+const ENOUGH_WAVES: usize = 4;
+
 /// By how much two single runs of one deployment may differ, which neither of them can show: an
 /// assumption, added to intervals over too few trials. Tails vary most.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::analysis) struct RunToRun {
     /// As a part of the value.
     pub(in crate::analysis) share: f64,
-    is_beside_others: bool,
+    /// Why it is so much.
+    why: &'static str,
 }
 
 impl RunToRun {
     /// Of the statistic `stat` of `metric`, on the machines of `sides`.
     pub(in crate::analysis) fn of(metric: &Metric, stat: &str, sides: &[&Side<'_>]) -> Self {
         if sides.iter().any(|side| is_beside_others(side)) {
-            return Self { share: BESIDE_OTHERS, is_beside_others: true };
+            let why = " on a machine that something else takes time from";
+            return Self { share: BESIDE_OTHERS, why };
         }
         let is_tail = match stat {
             "min" | "max" => true,
@@ -56,18 +65,27 @@ impl RunToRun {
             _ if is_tail => 0.10,
             _ => 0.05,
         };
-        Self { share, is_beside_others: false }
+        Self { share, why: "" }
+    }
+
+    /// The same, where a run is of so few `blocks`: all differs by more then, and the time to the first token by most.
+    fn in_few(self, blocks: usize, metric: &Metric) -> Self {
+        let share = match metric.name.starts_with("ttft") {
+            true => IN_FEW_WAVES,
+            false => 2.0 * self.share,
+        };
+        match blocks < ENOUGH_WAVES && self.share < share.min(BESIDE_OTHERS) {
+            true => Self { share, why: " of so few waves of requests" },
+            false => self,
+        }
     }
 
     /// What it is, and that `repeats` would tell.
     pub(in crate::analysis) fn in_words(self, repeats: usize) -> String {
-        let beside = match self.is_beside_others {
-            true => " on a machine that something else takes time from",
-            false => "",
-        };
         format!(
-            "{:.0} % for what differs between runs{beside} (an assumption; {repeats} repeats measure it)",
-            self.share * 100.0
+            "{:.0} % for what differs between runs{} (an assumption; {repeats} repeats measure it)",
+            self.share * 100.0,
+            self.why
         )
     }
 }
@@ -121,7 +139,7 @@ pub(super) fn spread(metric: &Metric, (name, stat): (&str, &str), side: &Side<'_
         Some((error, freedom)) => Spread { error, freedom },
         None => {
             let assumed = RunToRun::of(metric, stat, &[side]).share;
-            Spread { error: assumed / HALF_OF_NORMAL, freedom: f64::INFINITY }
+            Spread { error: assumed.ln_1p() / HALF_OF_NORMAL, freedom: f64::INFINITY }
         }
     }
 }
@@ -159,7 +177,8 @@ fn within_runs(
     let of = if is_paired { "pairs of like " } else { "" };
     let of = format!("{of}{}", unit(side, &[&a, &b]));
     let (low, high) = resampled(&a, &b, stat, is_paired, point)?;
-    let unseen = RunToRun::of(metric, stat, &[side, base]);
+    let fewest = a.keys.len().min(b.keys.len());
+    let unseen = RunToRun::of(metric, stat, &[side, base]).in_few(fewest, metric);
     let (low, high) = (low / (1.0 + unseen.share), high * (1.0 + unseen.share));
     let method = format!("bootstrap over {of}, widened by {}", unseen.in_words(FOR_WELCH));
     // The side that faces 1 is the one that is tested.
@@ -173,7 +192,8 @@ fn within_runs(
 }
 
 /// The 95 % interval of the ratio of `stat` over the units of `a` to that over the units of `b`, around `point`.
-/// A bootstrap of few units is too narrow: it divides by their number, and takes what they differ by as known.
+/// A bootstrap of few units is too narrow: it divides by their number, and takes what they differ by as known. The side
+/// with fewer of them may be all that differs, so it is stretched by these. Absent where a bound is no ratio.
 fn resampled(
     a: &Blocks,
     b: &Blocks,
@@ -193,8 +213,12 @@ fn resampled(
     let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
     let (low, high) = interval(seed, |rng| draw(rng))?;
     let (n, m) = (a.keys.len() as f64, b.keys.len() as f64);
-    let (fewer, freedom) = (n.min(m), if is_paired { n - 1.0 } else { n + m - 2.0 });
-    let stretch = exceeded_by(0.025, freedom) / HALF_OF_NORMAL * (fewer / (fewer - 1.0)).sqrt();
+    let fewer = n.min(m);
+    if low < 0.0 || fewer < 2.0 {
+        return None;
+    }
+    let t = exceeded_by(0.025, fewer - 1.0);
+    let stretch = t / HALF_OF_NORMAL * (fewer / (fewer - 1.0)).sqrt();
     let apart = |bound: f64| (bound / point).powf(stretch);
     Some((point * apart(low.min(point)), point * apart(high.max(point))))
 }
@@ -250,7 +274,8 @@ pub(in crate::analysis) fn of_loads(
             let (a, b) = (a.together(of_their_own[0]), b.together(of_their_own[1]));
             let of = unit(side, &[&a, &b]);
             let (low, high) = resampled(&a, &b, stat, false, point)?;
-            let unseen = RunToRun::of(metric, stat, &[side, base]);
+            let fewest = a.keys.len().min(b.keys.len());
+            let unseen = RunToRun::of(metric, stat, &[side, base]).in_few(fewest, metric);
             let words = unseen.in_words(TRIALS_FOR_BLOCKS);
             let method = format!("bootstrap over {of}, widened by {words}");
             (low / (1.0 + unseen.share), high * (1.0 + unseen.share), method)

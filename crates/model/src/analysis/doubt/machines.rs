@@ -85,9 +85,15 @@ pub(in crate::analysis) const FOREIGN_LOAD: &str = "foreign_load";
 pub(super) fn foreign_load(seen: &Seen<'_>) -> Option<Reason> {
     let share = |h: &HostUse| Some((h.host.clone(), h.foreign_cores?, h.cores?, h.cpu_pct?.mean));
     let all = usages(seen).flat_map(|u| &u.hosts).filter_map(share);
-    let (host, foreign, cores, busy) = all.max_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2)))?;
-    let is_felt = busy >= CROWDED_PCT;
-    (foreign / cores > FOREIGN).then(|| {
+    let is_felt = |busy: f64| busy >= CROWDED_PCT;
+    // Where it was felt first: another host, or another trial, may have had more of it and room for both.
+    let rank = |(_, foreign, cores, busy): &(_, f64, f64, f64)| (is_felt(*busy), foreign / cores);
+    let worst = all.filter(|(_, foreign, cores, _)| foreign / cores > FOREIGN).max_by(|a, b| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    worst.map(|(host, foreign, cores, busy)| {
+        let is_felt = is_felt(busy);
         reason(
             FOREIGN_LOAD,
             if is_felt { TrustLevel::Caution } else { TrustLevel::Sound },

@@ -37,7 +37,7 @@ pub(super) fn text(loss: &Loss) -> String {
         loss.shares.iter().filter(|s| s.cause.is_rest()).map(|s| s.share.max(0.0)).sum();
     let unexplained = match rest >= UNEXPLAINED {
         true => format!(
-            " Of all this {} is a stage and no cause: nothing that was read explains it.",
+            " Of that {} of the ideal is a stage and no cause: nothing that was read explains it.",
             percent(rest)
         ),
         false => String::new(),

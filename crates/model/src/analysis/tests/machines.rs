@@ -121,6 +121,29 @@ fn a_process_that_waits_for_its_quota_is_doubted() {
     assert_eq!(reason_of("cpu_throttled", &[periods]), None, "nothing is known of its waits");
 }
 
+/// Where it took time is said, also where it did not it was more.
+#[test]
+fn a_machine_with_room_for_something_else_hides_no_crowded_one() {
+    let plan = plan_of(&["a"]);
+    let point = point_plan("a", 2, 2);
+    let rows = |engine: fn(f64) -> f64, busy: fn(f64) -> f64| {
+        telemetry(&[
+            (HOST, Quantity::CpuAll, |s| 8.0 * s),
+            (ENGINE, Quantity::ProcessCpu, engine),
+            (HOST, Quantity::CpuBusy, busy),
+        ])
+    };
+    let (mut roomy, mut crowded) = (trial(1, 60, 100_000, 0), trial(2, 60, 100_000, 0));
+    roomy.facts.telemetry = Some(rows(|s| s, |s| 4.8 * s));
+    crowded.facts.telemetry = Some(rows(|s| 5.2 * s, |s| 7.6 * s));
+    let points = [MeasuredPoint { plan: &point, trials: vec![roomy, crowded] }];
+    let results = analyse(&plan, &points, &Frame::default());
+    let reasons = &results.points[0].trust.reasons;
+    let reason = reasons.iter().find(|r| r.code == "foreign_load").unwrap();
+    assert_eq!(reason.level, TrustLevel::Caution, "{}", reason.message);
+    assert!(reason.message.starts_with("2.40 of the 8.00 cores"), "{}", reason.message);
+}
+
 /// Half of a machine that something else used may be all of it, or nothing, in the next trial.
 #[test]
 fn few_trials_beside_something_else_are_taken_for_nothing_alike() {

@@ -11,6 +11,9 @@ use rand::seq::SliceRandom;
 const H100: &str = include_str!("real/h100-vllm.csv");
 const BUSY: &str = include_str!("real/busy-llama.csv");
 
+/// More requests than any trial has.
+const ALL: usize = usize::MAX;
+
 /// Trials of a pool, by request: the four instants in microseconds, and tokens.
 type Pool = Vec<Vec<[u64; 5]>>;
 
@@ -45,9 +48,15 @@ fn trial_of(rows: &[[u64; 5]], number: u32, faster: f64) -> TrialRecords {
 
 /// `n` pairs of sides of `trials` trials; no trial is on both, so a pool that differs by nothing but chance is what
 /// both sides are of.
-fn pairs((name, in_flight): (&str, u32), trials: u32, effect: f64, n: u64) -> Vec<Vec<Comparison>> {
+fn pairs(
+    (name, in_flight): (&str, u32),
+    (trials, requests): (u32, usize),
+    effect: f64,
+    n: u64,
+) -> Vec<Vec<Comparison>> {
     let is_beside_others = name == "busy";
     let mut pool = pool(if is_beside_others { BUSY } else { H100 });
+    pool.iter_mut().for_each(|trial| trial.truncate(requests));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(u64::from(trials));
     let mut sides = || {
         pool.shuffle(&mut rng);
@@ -65,7 +74,7 @@ fn pairs((name, in_flight): (&str, u32), trials: u32, effect: f64, n: u64) -> Ve
 fn a_thousand_comparisons_of_real_trials_of_one_deployment() {
     for (name, in_flight) in [("H100", 16), ("busy", 4)] {
         for trials in [1, 2, 3, 5] {
-            let all = pairs((name, in_flight), trials, 0.0, 1_000);
+            let all = pairs((name, in_flight), (trials, ALL), 0.0, 1_000);
             let wrong = share(&all, |family| family.iter().any(is_called_different));
             let covered = by_metric(&all, |c| c.ratio.low <= 1.0 && 1.0 <= c.ratio.high);
             println!("{name}, {trials} trials: {wrong} % told apart, holds 1: {covered:?}");
@@ -77,10 +86,22 @@ fn a_thousand_comparisons_of_real_trials_of_one_deployment() {
     }
 }
 
+/// Of one trial a side only, the less the shorter it is: with as many requests as are in flight there is one wave.
+#[test]
+fn short_trials_of_one_deployment_are_not_told_apart_either() {
+    for requests in [64, 48, 32, 24, 16] {
+        let all = pairs(("H100", 16), (1, requests), 0.0, 500);
+        let wrong = share(&all, |family| family.iter().any(is_called_different));
+        let covered = by_metric(&all, |c| c.ratio.low <= 1.0 && 1.0 <= c.ratio.high);
+        println!("{requests} requests: {wrong} % told apart, holds 1: {covered:?}");
+        assert!(wrong <= 5.0, "{requests} requests: {wrong} %");
+    }
+}
+
 #[test]
 fn planted_differences_between_real_trials_are_found_as_often_as_is_said() {
     for (trials, effect) in [(8, 0.03), (5, 0.05), (3, 0.10)] {
-        let all = pairs(("H100", 16), trials, effect, 250);
+        let all = pairs(("H100", 16), (trials, ALL), effect, 250);
         let found = by_metric(&all, |c| c.verdict == ComparisonVerdict::Better);
         for (i, (metric, found)) in found.into_iter().enumerate() {
             let is_rate = metric.contains("tps");

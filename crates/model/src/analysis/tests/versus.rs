@@ -115,6 +115,20 @@ fn a_slower_version_is_a_regression_and_is_all_that_differs() {
     assert!(!found.has_regression() && found.has_difference());
 }
 
+/// Of records that cannot be read nobody knows who counted the tokens: that is no other question.
+#[test]
+fn a_damaged_side_is_told_as_damaged_and_not_as_asked_otherwise() {
+    let (a, mut b) = (OneRun::new("a", &PLAIN), OneRun::new("a", &SLOWER));
+    for trial in &mut b.trials {
+        trial.records.clear();
+        trial.damaged = Some("its SHA-256 differs".to_owned());
+    }
+    let found = hold(&a, &b, &Asked::default()).unwrap();
+    let [point] = &found.points[..] else { panic!("{found:#?}") };
+    assert!(point.comparisons.is_empty() && !found.is_trusted(), "{point:#?}");
+    assert!(point.reasons.iter().any(|r| r.contains("invalid (damaged)")), "{:?}", point.reasons);
+}
+
 #[test]
 fn what_is_alike_within_a_margin_is_neither() {
     let (a, b) = (OneRun::new("a", &PLAIN), OneRun::new("a", &[1_002, 1_008, 997, 1_003]));

@@ -65,8 +65,9 @@ fn under(side: &Side<'_>, what: &str) -> String {
 /// What must be the same of the requests of two points, and is not.
 pub(in crate::analysis) fn unlike_requests(a: &Side<'_>, b: &Side<'_>) -> Vec<Difference> {
     let at = |what: &str| under(a, what);
-    let sources = [a, b].map(token_sources);
-    let mut out = vec![difference(&at("who counts tokens"), &sources[0], &sources[1])];
+    // Where nothing was answered, or no record can be read, nobody counted: that is said of the point itself.
+    let counted = token_sources(a).zip(token_sources(b));
+    let mut out = vec![counted.and_then(|(x, y)| difference(&at("who counts tokens"), x, y))];
     for (what, metric) in
         [("input tokens", "prompt_tokens.mean"), ("output tokens", "output_tokens.mean")]
     {
@@ -88,11 +89,13 @@ pub(in crate::analysis) fn unlike_requests(a: &Side<'_>, b: &Side<'_>) -> Vec<Di
 }
 
 /// A request that broke off before the server's count came has only what was counted here.
-fn token_sources(side: &Side<'_>) -> String {
+/// Absent where none was completed.
+fn token_sources(side: &Side<'_>) -> Option<String> {
     let records = side.trials.iter().flat_map(|t| &t.records);
-    let records = records.filter(|r| r.outcome == Outcome::Completed);
-    let sources: BTreeSet<TokenSource> = records.filter_map(|r| r.token_source).collect();
-    joined(sources.into_iter().map(TokenSource::name))
+    let mut completed = records.filter(|r| r.outcome == Outcome::Completed).peekable();
+    completed.peek()?;
+    let sources: BTreeSet<TokenSource> = completed.filter_map(|r| r.token_source).collect();
+    Some(joined(sources.into_iter().map(TokenSource::name)))
 }
 
 /// What the two are, as far as it differs.

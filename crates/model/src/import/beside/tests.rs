@@ -125,3 +125,12 @@ fn a_table_beside_its_json_is_no_repeat() {
     let said = beside(&[whole, table], one(&other), false).map(|found| found.a.more);
     assert_eq!(said.unwrap(), ["a.csv"], "of another measurement");
 }
+
+/// The two files that srt-slurm makes of one measurement share no latency, and its rates.
+#[test]
+fn both_rollups_of_srt_slurm_are_one_measurement() {
+    let csv = read("a.csv", include_str!("../fixtures/srt-rollup.csv")).unwrap();
+    let json = read("a.json", include_str!("../fixtures/srt-rollup.json")).unwrap();
+    let found = beside(one(&csv), one(&json), false);
+    assert!(matches!(found, Err(NotBeside::Copies(..))), "{found:?}");
+}
