@@ -146,7 +146,7 @@ impl Contrast {
     }
 
     /// The least true difference, relative to the baseline, that is called one at the chance `alpha` in 80 of 100
-    /// comparisons like this one; not above [`MOST_DETECTABLE`].
+    /// comparisons like this one; at most 10^9.
     pub fn detectable(&self, alpha: f64) -> f64 {
         (lift(alpha / 2.0, FOUND, self.freedom) * self.error).exp_m1().min(MOST_DETECTABLE)
     }
