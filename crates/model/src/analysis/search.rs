@@ -1,10 +1,12 @@
 //! The answer of a search, from records alone.
 
+use super::compare::is_point_beside_others;
 use super::{MeasuredPoint, TrialRecords};
 use crate::plan::{Plan, PointPlan};
 use crate::results::{PointResult, SearchInterval, SearchResult, SearchSide};
 use crate::search::{End, Measured, Probe, Progress, SearchPlan, Side, Step, value};
 use crate::slo::{CONFIDENCE, Slo};
+use crate::stats::contrast::FOR_WELCH;
 use crate::trust::TrustLevel;
 use crate::units::{Nanos, significant};
 
@@ -47,18 +49,23 @@ pub(super) fn all(
 }
 
 fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> SearchResult {
+    let of_level = |level: usize| {
+        let label = &search.levels.get(level)?.level.label;
+        let mut of_search =
+            results.iter().filter(|r| r.deployment == search.deployment && r.load == search.load);
+        of_search.find(|r| r.level == *label)
+    };
+    // The next trial of such a machine may be several times as slow, or as fast.
+    let may_be_another = |level: usize| {
+        of_level(level).is_some_and(|r| is_point_beside_others(r) && r.trials.len() < FOR_WELCH)
+    };
     let side = |side: Option<Side>| {
         let Side { level, is_sure } = side?;
-        let point = search.levels.get(level)?;
-        let result = results.iter().find(|r| {
-            r.deployment == search.deployment
-                && r.load == search.load
-                && r.level == point.level.label
-        });
+        let (point, result) = (search.levels.get(level)?, of_level(level));
         Some(SearchSide {
             level: point.level.label.clone(),
             value: value(point)?,
-            sure: is_sure,
+            sure: is_sure && !may_be_another(level),
             trust: result.map_or(TrustLevel::Sound, |r| r.trust.level),
         })
     };
@@ -70,7 +77,7 @@ fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> 
         unit: if is_rate { "req/s" } else { "requests in flight" }.to_owned(),
         met: side(progress.met),
         missed: side(progress.missed),
-        interval: interval(search, progress),
+        interval: interval(search, progress, may_be_another),
         precision: search.precision,
         probes: progress.probes,
         end: match progress.next {
@@ -84,8 +91,13 @@ fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> 
 }
 
 /// Between the nearest levels whose verdicts chance does not explain.
-fn interval(search: &SearchPlan, progress: &Progress) -> Option<SearchInterval> {
-    let at = |level: Option<usize>| value(search.levels.get(level?)?);
+fn interval(
+    search: &SearchPlan,
+    progress: &Progress,
+    may_be_another: impl Fn(usize) -> bool,
+) -> Option<SearchInterval> {
+    let is_sure = |level: &usize| !may_be_another(*level);
+    let at = |level: Option<usize>| value(search.levels.get(level.filter(is_sure)?)?);
     let (low, high) = (at(progress.sure_met), at(progress.sure_missed));
     (low.is_some() || high.is_some()).then_some(SearchInterval {
         low,

@@ -476,7 +476,7 @@ fn searched(levels: &[(u32, Vec<TrialRecords>)]) -> Results {
             time: None,
             levels: [1, 2, 4].map(level).into(),
         }],
-        ..plan(vec![deployment("a", 1)])
+        ..machines::plan_of(&["a"])
     };
     let point = |(c, trials): &(u32, Vec<TrialRecords>)| {
         let id = format!("a/load/c{c}");
@@ -519,6 +519,22 @@ fn the_answer_of_a_search_follows_from_its_records() {
     let none = searched(&[(1, at(2_000))]);
     assert!(text(&none).contains("none; 1 requests in flight, the lowest that was searched"));
     assert_eq!((none.expects[0].value, none.expects[0].holds), (None, false));
+}
+
+/// However many requests say so, they are of one moment of it.
+#[test]
+fn nothing_is_sure_of_one_trial_of_a_machine_that_others_use() {
+    let at = |tpot_us| {
+        let mut trial = trial(1, 60, tpot_us, 1);
+        trial.facts.telemetry = Some(machines::crowded());
+        vec![trial]
+    };
+    let results = searched(&[(1, at(1_000)), (2, at(1_100)), (4, at(2_000))]);
+    let search = &results.searches[0];
+    let sides = [&search.met, &search.missed].map(|s| s.as_ref().map(|s| (s.value, s.sure)));
+    assert_eq!(sides, [Some((2.0, false)), Some((4.0, false))]);
+    assert_eq!(search.interval, None);
+    assert!(search.text.contains("no level is sure at 95 %"), "{}", search.text);
 }
 
 /// Half of the requests within the limit: too few to tell whether the median is.

@@ -9,7 +9,7 @@ use super::blocks::{Blocks, blocks};
 use super::draws;
 use crate::analysis::doubt::FOREIGN_LOAD;
 use crate::metrics::{Metric, Of};
-use crate::results::Estimate;
+use crate::results::{Estimate, PointResult};
 use crate::stats::bootstrap::{interval, resample};
 use crate::stats::contrast::{Contrast, FOR_WELCH, between, mean_error};
 use crate::stats::percentile::percentile_of;
@@ -92,7 +92,12 @@ impl RunToRun {
 
 /// Something else took time from a machine of this side, and may have taken more, or nothing, a minute later.
 pub(in crate::analysis) fn is_beside_others(side: &Side<'_>) -> bool {
-    let mut reasons = side.result.trust.reasons.iter();
+    is_point_beside_others(side.result)
+}
+
+/// The same of what is said of a point.
+pub(in crate::analysis) fn is_point_beside_others(point: &PointResult) -> bool {
+    let mut reasons = point.trust.reasons.iter();
     reasons.any(|r| r.code == FOREIGN_LOAD && r.level >= TrustLevel::Caution)
 }
 

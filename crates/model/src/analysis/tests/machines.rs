@@ -46,8 +46,20 @@ fn telemetry(rows: &[Row]) -> Telemetry {
     Telemetry { interval, series: series.collect(), ..Telemetry::default() }
 }
 
+/// Half of a machine that others use.
+const CROWDED: [Row; 3] = [
+    (HOST, Quantity::CpuAll, |s| 8.0 * s),
+    (ENGINE, Quantity::ProcessCpu, |s| 3.0 * s),
+    (HOST, Quantity::CpuBusy, |s| 7.5 * s),
+];
+
+/// A machine of which something else took time.
+pub(super) fn crowded() -> Telemetry {
+    telemetry(&CROWDED)
+}
+
 /// Engines on a machine that is not this one.
-fn plan_of(names: &[&str]) -> Plan {
+pub(super) fn plan_of(names: &[&str]) -> Plan {
     let on_host = |name: &&str| {
         let mut given = deployment(name, 1);
         given.engine = EngineKind::Vllm;
@@ -147,11 +159,6 @@ fn a_machine_with_room_for_something_else_hides_no_crowded_one() {
 /// Half of a machine that something else used may be all of it, or nothing, in the next trial.
 #[test]
 fn few_trials_beside_something_else_are_taken_for_nothing_alike() {
-    const CROWDED: [Row; 3] = [
-        (HOST, Quantity::CpuAll, |s| 8.0 * s),
-        (ENGINE, Quantity::ProcessCpu, |s| 3.0 * s),
-        (HOST, Quantity::CpuBusy, |s| 7.5 * s),
-    ];
     const ALONE: [Row; 3] = [CROWDED[0], CROWDED[1], (HOST, Quantity::CpuBusy, |s| 3.0 * s)];
     let found = |rows: &[Row], a: &[u64], b: &[u64]| {
         let plan = plan_of(&["a", "b"]);
