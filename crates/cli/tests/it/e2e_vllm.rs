@@ -18,7 +18,11 @@ pub(crate) fn experiment(model: &str) -> String {
 }
 
 fn weigh(model: &str, deployments: &[&str]) {
-    let lab = Lab::new(&experiment(model));
+    weigh_in(&Lab::new(&experiment(model)), deployments);
+}
+
+#[track_caller]
+fn weigh_in(lab: &Lab, deployments: &[&str]) {
     let mut args = vec!["--json"];
     for name in deployments {
         args.extend(["--deploy", name]);
@@ -71,11 +75,18 @@ fn tp2_pp2_and_dp2_of_a_tiny_model() {
     weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2", "pp2", "dp2"]);
 }
 
-/// A Ray cluster of one host, on this machine.
+/// A Ray cluster of one host, on this machine, where somebody's own Ray has left its token: a raylet that finds one asks
+/// for it, and `ray status` gives none.
 #[test]
 #[ignore = "needs a real vLLM with Ray; ci/test --all runs it"]
 fn tp2_on_one_host_that_is_a_ray_cluster() {
-    weigh(&setting("SCALEBEAM_E2E_VLLM_MODEL"), &["tp2-ray"]);
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "0123456789abcdef0123456789abcdef").unwrap();
+    let env = format!("CPU_RAY = \"1\", RAY_AUTH_TOKEN_PATH = \"{}\"", token.path().display());
+    let text = experiment(&setting("SCALEBEAM_E2E_VLLM_MODEL"));
+    let with_token = text.replace("CPU_RAY = \"1\"", &env);
+    assert_ne!(with_token, text);
+    weigh_in(&Lab::new(&with_token), &["tp2-ray"]);
 }
 
 /// Seed 1's shape on hosts that are reached by ssh: TP2 over two of them by `--nnodes`, and two copies behind a router

@@ -9,7 +9,7 @@
 
 use super::{Args, Env, Place, draft, integer, port, set};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
-use scalebeam_model::plan::{Platform, RAY_METRICS, RayNode, StartGate};
+use scalebeam_model::plan::{EnvValue, Platform, RAY_METRICS, RayNode, StartGate};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -96,10 +96,17 @@ impl Cluster<'_> {
         format!("{}:{}", self.head.host.addr, self.port)
     }
 
+    /// What finds the cluster by `env`, and asks it as its raylets are asked.
+    pub(super) fn joined(&self, env: &mut Env) {
+        set(env, "RAY_ADDRESS", self.address());
+        without_tokens(env);
+    }
+
     /// Keeps a node in the cluster, and ends with it.
     pub(super) fn raylet(&self, place: Place<'_>, slots: &Slots, mut env: Env) -> ProcessDraft {
         // Told to end, it would wait half a minute for requests that nobody waits for any more.
         set(&mut env, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", 0);
+        without_tokens(&mut env);
         if self.watched.is_some() {
             // Every ten seconds, a short measurement would be over before its counts are on the page.
             set(&mut env, "RAY_metrics_report_interval_ms", 1_000);
@@ -175,6 +182,13 @@ impl Cluster<'_> {
             nodes: hosts.iter().map(node).collect(),
         }
     }
+}
+
+/// A host where somebody's own Ray once made a token (`~/.ray/auth_token`, as `ray.init()` of 2.60 does) would have its
+/// raylet ask for it, and `ray status` and the other hosts give none. A file that wants tokens says so in `env`.
+fn without_tokens(env: &mut Env) {
+    let mode = || EnvValue::Set("disabled".to_owned());
+    env.entry("RAY_AUTH_MODE".to_owned()).or_insert_with(mode);
 }
 
 /// Tells nodes apart in `ray status`, which adds up what all of them offer.

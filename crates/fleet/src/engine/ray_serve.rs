@@ -18,7 +18,7 @@ mod config;
 use super::ray::{self, CLIENT_PORT, Cluster, DASHBOARD, Watched};
 use super::{
     HUB_ENV, Place, anywhere, control_host, draft, entry_port, extra_port, only_on, places, port,
-    reach_addr, router, set, text, vllm,
+    reach_addr, router, text, vllm,
 };
 use scalebeam_model::engine::{Engine, LaunchRequest, ParamKind, ParamSpec, ProcessDraft};
 use scalebeam_model::plan::{
@@ -278,7 +278,7 @@ fn application(
 ) -> ProcessDraft {
     let place = Place { ids: &[], ..cluster.head };
     let mut env = environment(request, place);
-    set(&mut env, "RAY_ADDRESS", cluster.address());
+    cluster.joined(&mut env);
     let args = vec!["run".to_owned(), format!("{{scratch}}/{CONFIG}")];
     let mut app = draft(APP, place, program(request), args, env);
     app.files.insert(CONFIG.to_owned(), config::application(request, hosts).to_string());

@@ -6,7 +6,7 @@
 
 use super::{common, environment, program, server};
 use crate::engine::ray::{self, CLIENT_PORT, Cluster, Slots};
-use crate::engine::{Place, extra_port, set};
+use crate::engine::{Place, extra_port};
 use scalebeam_model::engine::{LaunchRequest, ProcessDraft};
 
 /// The raylets of an instance, in rank order, and its server.
@@ -41,7 +41,7 @@ fn driver(cluster: &Cluster<'_>, request: &LaunchRequest<'_>, hosts: &[Place<'_>
     let mut env = environment(request, cluster.head, true);
     // Ray gives the GPUs; hiding them from the driver would hide them from its check too.
     env.remove("CUDA_VISIBLE_DEVICES");
-    set(&mut env, "RAY_ADDRESS", cluster.address());
+    cluster.joined(&mut env);
     let mut serve = server(request, cluster.head, args, env);
     // They are the raylet's; a GPU is not in the plan twice.
     serve.gpus.clear();
