@@ -80,9 +80,11 @@ fn tp2_pp2_and_dp2_of_a_tiny_model() {
 #[test]
 #[ignore = "needs a real vLLM with Ray; ci/test --all runs it"]
 fn tp2_on_one_host_that_is_a_ray_cluster() {
-    let token = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "0123456789abcdef0123456789abcdef").unwrap();
-    let env = format!("CPU_RAY = \"1\", RAY_AUTH_TOKEN_PATH = \"{}\"", token.path().display());
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ray")).unwrap();
+    std::fs::write(home.path().join(".ray/auth_token"), "0123456789abcdef0123456789abcdef")
+        .unwrap();
+    let env = format!("CPU_RAY = \"1\", HOME = \"{}\"", home.path().display());
     let text = experiment(&setting("SCALEBEAM_E2E_VLLM_MODEL"));
     let with_token = text.replace("CPU_RAY = \"1\"", &env);
     assert_ne!(with_token, text);
