@@ -156,5 +156,8 @@ fn lengths_that_are_not_alike_are_refused_unless_it_is_forced() {
     let said = compare(&a, &b, &["--force", "--metrics", "output_tps"]);
     assert!(said.stdout.contains("* forced, not asked the same:"), "{}", said.stdout);
     assert!(said.stdout.contains("What differs: one thing"), "{}", said.stdout);
-    assert!(said.stdout.contains("in flight at one time, widened by "), "{}", said.stdout);
+    // The other, where other tests take time from this machine.
+    let widened =
+        ["3 % for", "400 % for"].map(|by| format!("in flight at one time, widened by {by}"));
+    assert!(widened.iter().any(|w| said.stdout.contains(w)), "{}", said.stdout);
 }

@@ -13,7 +13,7 @@ use crate::stats::percentile::split;
 use crate::stats::scaling::Spread;
 use crate::trust::TrustLevel;
 use ratio::{Ratio, ratio};
-pub(super) use ratio::{RunToRun, is_beside_others, is_point_beside_others, of_loads};
+pub(super) use ratio::{RunToRun, is_beside_others, may_be_another, of_loads};
 
 mod blocks;
 pub(super) mod draws;

@@ -200,13 +200,10 @@ fn time_outs(seen: &Seen<'_>) -> Option<Reason> {
 fn few_requests(seen: &Seen<'_>) -> Option<Reason> {
     let asked = seen.context.level.concurrency.filter(|c| *c > 1)?;
     let is_closed = seen.context.mode == Mode::Closed;
-    // Of a trial that was cut short or cannot be read another reason says so.
-    let whole = || seen.trials.iter().filter(|t| !t.partial && t.damaged.is_none());
-    let requests: usize = whole().map(|t| t.records.len()).sum();
-    let trials = requests as f64 / whole().count().max(1) as f64;
-    if whole().count() == 0 {
-        return None;
-    }
+    // Of a trial that was cut short or cannot be read another reason says so; where all were, no mean is too small.
+    let whole = seen.trials.iter().filter(|t| !t.partial && t.damaged.is_none());
+    let requests: Vec<usize> = whole.map(|t| t.records.len()).collect();
+    let trials = requests.iter().sum::<usize>() as f64 / requests.len() as f64;
     (is_closed && trials < 3.0 * f64::from(asked)).then(|| {
         reason(
             "few_requests",

@@ -222,6 +222,11 @@ fn of_pair((over, base): (&Side<'_>, &Side<'_>), step: &Step, beside: Beside<'_>
 }
 
 impl Loss {
+    /// What stages took less than in the ideal, as a share of it.
+    pub(super) fn gained(&self) -> f64 {
+        -self.shares.iter().map(|s| s.share.min(0.0)).sum::<f64>()
+    }
+
     fn is_of(&self, study: &Scaling, step: &Step) -> bool {
         (&self.deployment, &self.baseline, &self.load, &self.level)
             == (&step.deployment, &study.baseline, &study.load, &step.level)

@@ -1,12 +1,11 @@
 //! The answer of a search, from records alone.
 
-use super::compare::is_point_beside_others;
+use super::compare::may_be_another;
 use super::{MeasuredPoint, TrialRecords};
 use crate::plan::{Plan, PointPlan};
 use crate::results::{PointResult, SearchInterval, SearchResult, SearchSide};
 use crate::search::{End, Measured, Probe, Progress, SearchPlan, Side, Step, value};
 use crate::slo::{CONFIDENCE, Slo};
-use crate::stats::contrast::FOR_WELCH;
 use crate::trust::TrustLevel;
 use crate::units::{Nanos, significant};
 
@@ -55,10 +54,7 @@ fn result(search: &SearchPlan, progress: &Progress, results: &[PointResult]) -> 
             results.iter().filter(|r| r.deployment == search.deployment && r.load == search.load);
         of_search.find(|r| r.level == *label)
     };
-    // The next trial of such a machine may be several times as slow, or as fast.
-    let may_be_another = |level: usize| {
-        of_level(level).is_some_and(|r| is_point_beside_others(r) && r.trials.len() < FOR_WELCH)
-    };
+    let may_be_another = |level: usize| of_level(level).is_some_and(may_be_another);
     let side = |side: Option<Side>| {
         let Side { level, is_sure } = side?;
         let (point, result) = (search.levels.get(level)?, of_level(level));

@@ -461,6 +461,21 @@ fn repeats_of_an_open_load_differ_in_their_arrivals() {
     assert_eq!(closed.measure_of(&closed.trials[1]), closed.measure);
 }
 
+/// One instance of `tp` ranks that is nowhere yet.
+fn instance(tp: u32) -> crate::plan::InstancePlan {
+    crate::plan::InstancePlan {
+        index: 0,
+        role: crate::plan::Role::Aggregated,
+        tp,
+        pp: 1,
+        dp: 1,
+        dp_balance: None,
+        ep: None,
+        place: vec![],
+        port: 8000,
+    }
+}
+
 /// A search over the levels 1, 2 and 4, whose trials take `tpot` microseconds a token.
 fn searched(levels: &[(u32, Vec<TrialRecords>)]) -> Results {
     let slo = crate::slo::Slo::parse(&["tpot.p50 <= 1500us".to_owned()]).unwrap();

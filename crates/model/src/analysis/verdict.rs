@@ -63,7 +63,7 @@ fn verdict(group: &[&Side<'_>], losses: &[Loss]) -> Verdict {
         verdict.more.push(asked.to_owned());
     }
     verdict.more.extend(assumed(&against, group));
-    verdict.more.extend(beside_others(best, &rest.iter().map(|(_, s)| *s).collect::<Vec<_>>()));
+    verdict.more.extend(beside_others(best, rest));
     verdict.more.extend(fewer_trials(group));
     let missing = |(_, side): &&(f64, &Side<'_>)| missed(best, side, true).is_some();
     let missing: Vec<&str> =
@@ -130,9 +130,8 @@ fn why(side: &Side<'_>, losses: &[Loss]) -> Option<String> {
         (&l.deployment, &l.load, &l.level) == (&result.deployment, &result.load, &result.level)
     })?;
     let first = loss.shares.first().filter(|s| s.share >= SMALLEST && loss.lost >= SMALLEST)?;
-    let gained: f64 = loss.shares.iter().map(|s| -s.share.min(0.0)).sum();
-    let gained = match gained >= SMALLEST {
-        true => format!(" ({} of it was gained elsewhere)", percent(gained)),
+    let gained = match loss.gained() >= SMALLEST {
+        true => format!(" ({} of it was gained elsewhere)", percent(loss.gained())),
         false => String::new(),
     };
     Some(format!(
@@ -232,16 +231,15 @@ fn assumed(against: &[Comparison], group: &[&Side<'_>]) -> Option<String> {
 }
 
 /// With little that is drawn as a whole, of a machine that others use, hardly any difference can be told.
-fn beside_others(best: &Side<'_>, rest: &[&Side<'_>]) -> Option<String> {
-    let are_few = |other: &&&Side<'_>| {
+fn beside_others(best: &Side<'_>, rest: &[(f64, &Side<'_>)]) -> Option<String> {
+    let few = |(_, other): &(f64, &Side<'_>)| {
         let drawn = of_two(best, other).unwrap_or_default();
-        drawn.count(best).min(drawn.count(other)) < FOR_WELCH
+        (drawn.count(best).min(drawn.count(other)) < FOR_WELCH).then(|| drawn.name())
     };
-    let few = rest.iter().find(are_few)?;
-    let drawn = of_two(best, few).unwrap_or_default().name();
+    let drawn = rest.iter().find_map(few)?;
     let others: Vec<&str> = std::iter::once(best)
-        .chain(rest.iter().copied())
-        .filter(|side| is_beside_others(side))
+        .chain(rest.iter().map(|(_, side)| *side))
+        .filter(|side| is_beside_others(side.result))
         .map(|side| side.result.deployment.as_str())
         .collect();
     (!others.is_empty()).then(|| {

@@ -1,10 +1,9 @@
 //! The levels of a deployment, each judged against the objective.
 
 use super::{Asked, Candidate, Ceiling, Demand, Met, NoAdvice, NotTrusted};
-use crate::analysis::compare::{RunToRun, Side, draws, is_beside_others};
+use crate::analysis::compare::{RunToRun, Side, draws, may_be_another};
 use crate::analysis::{slo, versus::Contender};
 use crate::metrics;
-use crate::results::Drawn;
 use crate::results::{Estimate, PointResult};
 use crate::slo::{Judgement, Slo};
 use crate::stats::contrast::mean_error;
@@ -218,9 +217,7 @@ fn judge(slo: &Slo, side: &Side<'_>) -> Judgement {
     }
     let records = || side.trials.iter().flat_map(|t| &t.records);
     let judged = slo.judge(&slo.bounds.iter().map(|b| b.tally(records())).collect::<Vec<_>>());
-    // The next trial of such a machine may be several times as slow, or as fast.
-    let may_be_another = is_beside_others(side) && Drawn::Trials.count(side) < TRIALS_FOR_SPREAD;
-    Judgement { is_sure: judged.is_sure && !may_be_another, ..judged }
+    Judgement { is_sure: judged.is_sure && !may_be_another(side.result), ..judged }
 }
 
 /// Completed requests a second: by the spread of the bring-ups or trials where there are enough, else by what runs

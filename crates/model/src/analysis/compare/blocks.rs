@@ -28,6 +28,11 @@ pub(super) struct Blocks {
 pub(super) type Key = (u32, u64);
 
 impl Blocks {
+    /// Each request or session by itself.
+    fn each(keys: Vec<Key>, of: Values, at_once: f64) -> Self {
+        Self { keys, of, at_once, are_several_together: false }
+    }
+
     /// Trials that any unit is of.
     pub(super) fn trials(&self) -> usize {
         self.keys.chunk_by(|a, b| a.0 == b.0).count()
@@ -158,12 +163,7 @@ fn sample_blocks(metric: &Metric, all: &[(Key, &RequestRecord)]) -> Blocks {
         (!samples.is_empty()).then_some((unit[0].0, samples))
     };
     let (keys, samples) = all.chunk_by(|a, b| a.0 == b.0).filter_map(of).unzip();
-    Blocks {
-        keys,
-        of: Values::Samples(samples),
-        at_once: at_once(all),
-        are_several_together: false,
-    }
+    Blocks::each(keys, Values::Samples(samples), at_once(all))
 }
 
 /// How many units were in flight at a time, in the mean over the trials: by Little's law what each took, over what all
@@ -218,12 +218,7 @@ fn rate_blocks(metric: &Metric, side: &Side<'_>, all: &[(Key, &RequestRecord)]) 
         false => 1.0,
     };
     let in_flight = lookup(&reached, "concurrency_reached")?;
-    Some(Blocks {
-        keys,
-        of: Values::Rate { amounts, in_flight, scale },
-        at_once: at_once(all),
-        are_several_together: false,
-    })
+    Some(Blocks::each(keys, Values::Rate { amounts, in_flight, scale }, at_once(all)))
 }
 
 #[cfg(test)]
@@ -234,7 +229,7 @@ mod tests {
         let keys: Vec<Key> = trials.iter().flat_map(|(t, n)| (0..*n).map(|i| (*t, i))).collect();
         let samples = keys.iter().map(|(t, i)| vec![f64::from(*t) * 100.0 + *i as f64]).collect();
         let of = Values::Samples(samples);
-        Blocks { keys, of, at_once: 1.0, are_several_together: false }
+        Blocks::each(keys, of, 1.0)
     }
 
     fn sizes(blocks: &Blocks) -> Vec<usize> {
@@ -265,7 +260,7 @@ mod tests {
     fn amounts_and_seconds_of_a_block_are_sums() {
         let keys = (0..8).map(|i| (1, i)).collect();
         let of = Values::Rate { amounts: vec![(10.0, 2.0); 8], in_flight: 2.0, scale: 1.0 };
-        let blocks = Blocks { keys, of, at_once: 2.0, are_several_together: false }.together(2.0);
+        let blocks = Blocks::each(keys, of, 2.0).together(2.0);
         let Values::Rate { amounts, .. } = &blocks.of else { panic!("a rate") };
         assert_eq!(amounts, &[(20.0, 4.0); 4]);
     }

@@ -8,7 +8,7 @@
 //! hide how far these lie apart, and what the other side spreads by would be taken for it.
 
 use super::Side;
-use super::ratio::is_beside_others;
+use super::ratio::are_alike;
 use crate::plan::Platform;
 use crate::results::{Drawn, lookup};
 use crate::stats::contrast::is_spread_told;
@@ -20,7 +20,7 @@ const UNITS: [Drawn; 3] = [Drawn::Runs, Drawn::BringUps, Drawn::Trials];
 /// trials one a side and four in all. Where something else used a machine, one side tells nothing of how the other
 /// spreads, so each needs two. Nothing where they have not even enough trials.
 pub(in crate::analysis) fn of_two(side: &Side<'_>, base: &Side<'_>) -> Option<Drawn> {
-    let are_alike = !is_beside_others(side) && !is_beside_others(base);
+    let are_alike = are_alike(side, base);
     UNITS.into_iter().find(|unit| {
         let counts = (unit.count(side), unit.count(base));
         match unit {

@@ -52,7 +52,7 @@ pub(in crate::analysis) struct RunToRun {
 impl RunToRun {
     /// Of the statistic `stat` of `metric`, on the machines of `sides`.
     pub(in crate::analysis) fn of(metric: &Metric, stat: &str, sides: &[&Side<'_>]) -> Self {
-        if sides.iter().any(|side| is_beside_others(side)) {
+        if sides.iter().any(|side| is_beside_others(side.result)) {
             let why = " on a machine that something else takes time from";
             return Self { share: BESIDE_OTHERS, why };
         }
@@ -90,15 +90,21 @@ impl RunToRun {
     }
 }
 
-/// Something else took time from a machine of this side, and may have taken more, or nothing, a minute later.
-pub(in crate::analysis) fn is_beside_others(side: &Side<'_>) -> bool {
-    is_point_beside_others(side.result)
-}
-
-/// The same of what is said of a point.
-pub(in crate::analysis) fn is_point_beside_others(point: &PointResult) -> bool {
+/// Something else took time from a machine of this point, and may have taken more, or nothing, a minute later.
+pub(in crate::analysis) fn is_beside_others(point: &PointResult) -> bool {
     let mut reasons = point.trust.reasons.iter();
     reasons.any(|r| r.code == FOREIGN_LOAD && r.level >= TrustLevel::Caution)
+}
+
+/// The same, and it has too few trials to tell: the next one may be several times as slow, or as fast, however many
+/// requests say what this one was.
+pub(in crate::analysis) fn may_be_another(point: &PointResult) -> bool {
+    is_beside_others(point) && point.trials.len() < FOR_WELCH
+}
+
+/// Whether trials of both sides may be taken to spread alike.
+pub(super) fn are_alike(side: &Side<'_>, base: &Side<'_>) -> bool {
+    !is_beside_others(side.result) && !is_beside_others(base.result)
 }
 
 /// A ratio with what follows from it.
@@ -127,8 +133,7 @@ pub(super) fn ratio(
     match draws::of_two(side, base) {
         Some(unit) => {
             let (a, b) = (unit.logarithms(name, side)?, unit.logarithms(name, base)?);
-            let are_alike = !is_beside_others(side) && !is_beside_others(base);
-            let (contrast, method) = between((&a, &b), unit.name(), are_alike)?;
+            let (contrast, method) = between((&a, &b), unit.name(), are_alike(side, base))?;
             let method = method + &of_means(&contrast, unit.name(), pooled);
             Some(measured(contrast, method))
         }
@@ -179,13 +184,8 @@ fn within_runs(
     let is_paired = a.are_of_the_same(&b);
     let at_once = a.at_once.max(b.at_once);
     let (a, b) = (a.together(at_once), b.together(at_once));
-    let of = if is_paired { "pairs of like " } else { "" };
-    let of = format!("{of}{}", unit(side, &[&a, &b]));
-    let (low, high) = resampled(&a, &b, stat, is_paired, point)?;
-    let fewest = a.keys.len().min(b.keys.len());
-    let unseen = RunToRun::of(metric, stat, &[side, base]).in_few(fewest, metric);
-    let (low, high) = (low / (1.0 + unseen.share), high * (1.0 + unseen.share));
-    let method = format!("bootstrap over {of}, widened by {}", unseen.in_words(FOR_WELCH));
+    let drawn = Bootstrap { a, b, stat, is_paired, point };
+    let (low, high, method) = drawn.widened(metric, [side, base], FOR_WELCH)?;
     // The side that faces 1 is the one that is tested.
     let half = if point >= 1.0 { (point / low).ln() } else { (high / point).ln() };
     let error = half / HALF_OF_NORMAL;
@@ -196,47 +196,72 @@ fn within_runs(
     })
 }
 
-/// The 95 % interval of the ratio of `stat` over the units of `a` to that over the units of `b`, around `point`.
-/// A bootstrap of few units is too narrow: it divides by their number, and takes what they differ by as known. The side
-/// with fewer of them may be all that differs, so it is stretched by these. Absent where a bound is no ratio.
-fn resampled(
-    a: &Blocks,
-    b: &Blocks,
-    stat: &str,
+/// What is drawn for the ratio of `stat` over the units of `a` to that over the units of `b`, which is `point`.
+struct Bootstrap<'a> {
+    a: Blocks,
+    b: Blocks,
+    stat: &'a str,
     is_paired: bool,
     point: f64,
-) -> Option<(f64, f64)> {
-    let (mut pick, mut pool) = (Vec::new(), Vec::new());
-    let mut draw = |rng: &mut Xoshiro256PlusPlus| {
-        resample(a.keys.len(), rng, &mut pick);
-        let over = a.of.value(&pick, stat, &mut pool)?;
-        if !is_paired {
-            resample(b.keys.len(), rng, &mut pick);
-        }
-        Some(over / b.of.value(&pick, stat, &mut pool)?)
-    };
-    let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
-    let (low, high) = interval(seed, |rng| draw(rng))?;
-    let (n, m) = (a.keys.len() as f64, b.keys.len() as f64);
-    let fewer = n.min(m);
-    if low < 0.0 || fewer < 2.0 {
-        return None;
-    }
-    let t = exceeded_by(0.025, fewer - 1.0);
-    let stretch = t / HALF_OF_NORMAL * (fewer / (fewer - 1.0)).sqrt();
-    let apart = |bound: f64| (bound / point).powf(stretch);
-    Some((point * apart(low.min(point)), point * apart(high.max(point))))
 }
 
-/// What a bootstrap draws.
-fn unit(side: &Side<'_>, drawn: &[&Blocks]) -> String {
-    let one = match side.records().any(|(_, r)| r.session.is_some()) {
-        true => "sessions",
-        false => "requests",
-    };
-    match drawn.iter().any(|blocks| blocks.are_several_together) {
-        true => format!("blocks of {one} in flight at one time"),
-        false => one.to_owned(),
+impl Bootstrap<'_> {
+    fn fewer(&self) -> usize {
+        self.a.keys.len().min(self.b.keys.len())
+    }
+
+    /// Its 95 % interval. A bootstrap of few units is too narrow: it divides by their number, and takes what they differ
+    /// by as known. The side with fewer of them may be all that differs, so it is stretched by these. Absent where a
+    /// bound is no ratio.
+    fn interval(&self) -> Option<(f64, f64)> {
+        let (a, b, stat) = (&self.a, &self.b, self.stat);
+        let (mut pick, mut pool) = (Vec::new(), Vec::new());
+        let mut draw = |rng: &mut Xoshiro256PlusPlus| {
+            resample(a.keys.len(), rng, &mut pick);
+            let over = a.of.value(&pick, stat, &mut pool)?;
+            if !self.is_paired {
+                resample(b.keys.len(), rng, &mut pick);
+            }
+            Some(over / b.of.value(&pick, stat, &mut pool)?)
+        };
+        let seed = crate::workload::derive_seed(&[a.keys.len() as u64, b.keys.len() as u64]);
+        let (low, high) = interval(seed, |rng| draw(rng))?;
+        let fewer = self.fewer() as f64;
+        if low < 0.0 || fewer < 2.0 {
+            return None;
+        }
+        let t = exceeded_by(0.025, fewer - 1.0);
+        let stretch = t / HALF_OF_NORMAL * (fewer / (fewer - 1.0)).sqrt();
+        let point = self.point;
+        let apart = |bound: f64| (bound / point).powf(stretch);
+        Some((point * apart(low.min(point)), point * apart(high.max(point))))
+    }
+
+    /// The interval widened by what runs of `sides` differ by, which `repeats` would tell, and the method.
+    fn widened(
+        &self,
+        metric: &Metric,
+        sides: [&Side<'_>; 2],
+        repeats: usize,
+    ) -> Option<(f64, f64, String)> {
+        let (low, high) = self.interval()?;
+        let unseen = RunToRun::of(metric, self.stat, &sides).in_few(self.fewer(), metric);
+        let most = 1.0 + unseen.share;
+        let (of, words) = (self.of(sides[0]), unseen.in_words(repeats));
+        Some((low / most, high * most, format!("bootstrap over {of}, widened by {words}")))
+    }
+
+    /// What is drawn, in words.
+    fn of(&self, side: &Side<'_>) -> String {
+        let pairs = if self.is_paired { "pairs of like " } else { "" };
+        let one = match side.records().any(|(_, r)| r.session.is_some()) {
+            true => "sessions",
+            false => "requests",
+        };
+        match self.a.are_several_together || self.b.are_several_together {
+            true => format!("{pairs}blocks of {one} in flight at one time"),
+            false => format!("{pairs}{one}"),
+        }
     }
 }
 
@@ -271,19 +296,16 @@ pub(in crate::analysis) fn of_loads(
     let point = value / base_value;
     let (low, high, method) = match (a.trials(), b.trials()) {
         (n, m) if n.min(m) >= TRIALS_FOR_BLOCKS => {
-            let (low, high) = resampled(&a.by_trial(), &b.by_trial(), stat, false, point)?;
+            let (a, b) = (a.by_trial(), b.by_trial());
+            let drawn = Bootstrap { a, b, stat, is_paired: false, point };
+            let (low, high) = drawn.interval()?;
             (low, high, format!("bootstrap over {n} and {m} whole trials"))
         }
         _ => {
-            let of_their_own = [a.at_once, b.at_once];
-            let (a, b) = (a.together(of_their_own[0]), b.together(of_their_own[1]));
-            let of = unit(side, &[&a, &b]);
-            let (low, high) = resampled(&a, &b, stat, false, point)?;
-            let fewest = a.keys.len().min(b.keys.len());
-            let unseen = RunToRun::of(metric, stat, &[side, base]).in_few(fewest, metric);
-            let words = unseen.in_words(TRIALS_FOR_BLOCKS);
-            let method = format!("bootstrap over {of}, widened by {words}");
-            (low / (1.0 + unseen.share), high * (1.0 + unseen.share), method)
+            let of_their_own = (a.at_once, b.at_once);
+            let (a, b) = (a.together(of_their_own.0), b.together(of_their_own.1));
+            let drawn = Bootstrap { a, b, stat, is_paired: false, point };
+            drawn.widened(metric, [side, base], TRIALS_FOR_BLOCKS)?
         }
     };
     let ratio = Estimate { point, low, high, confidence: 0.95, method };

@@ -21,9 +21,8 @@ pub(super) fn text(loss: &Loss) -> String {
     );
     let told = |s: &&Share| s.share >= TOLD;
     let shares: Vec<String> = loss.shares.iter().filter(told).map(of_share).collect();
-    let gained: f64 = loss.shares.iter().map(|s| s.share.min(0.0)).sum();
-    let gain = match -gained >= TOLD && loss.lost >= TOLD {
-        true => format!("; {} was gained elsewhere", percent(-gained)),
+    let gain = match loss.gained() >= TOLD && loss.lost >= TOLD {
+        true => format!("; {} was gained elsewhere", percent(loss.gained())),
         false => String::new(),
     };
     let lost = match loss.lost > 0.0 {

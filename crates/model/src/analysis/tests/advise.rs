@@ -142,19 +142,8 @@ fn what_copies_lose_is_told_where_several_of_one_were_measured() {
     let mut one = OneRun::new("one", 1, 1_000, Some(3.0));
     // 2 / 5.4 ms are 1.85 times 2 / 10 ms.
     let mut two = OneRun::new("two", 2, 540, Some(7.0));
-    let instance = crate::plan::InstancePlan {
-        index: 0,
-        role: Role::Aggregated,
-        tp: 1,
-        pp: 1,
-        dp: 1,
-        dp_balance: None,
-        ep: None,
-        place: vec![],
-        port: 8000,
-    };
-    one.plan.deployments[0].instances = vec![instance.clone()];
-    two.plan.deployments[0].instances = vec![instance; 2];
+    one.plan.deployments[0].instances = vec![instance(1)];
+    two.plan.deployments[0].instances = vec![instance(1); 2];
     let slo = slo("e2e.p90 <= 20ms");
     let found = ask(&[&one, &two], &asked(&slo, 300.0)).unwrap();
     let best = found.best().unwrap();

@@ -1,7 +1,7 @@
 //! What is doubted because of what the machines did.
 
 use super::*;
-use crate::plan::{HostGpus, HostPlan, InstancePlan, Role};
+use crate::plan::{HostGpus, HostPlan, InstancePlan};
 use crate::telemetry::{Device, Part, Quantity, Reading, Series, Telemetry};
 
 const GPU: (Part, &str) = (Part::Gpu, "GPU-0");
@@ -64,15 +64,8 @@ pub(super) fn plan_of(names: &[&str]) -> Plan {
         let mut given = deployment(name, 1);
         given.engine = EngineKind::Vllm;
         given.instances = vec![InstancePlan {
-            index: 0,
-            role: Role::Aggregated,
-            tp: 1,
-            pp: 1,
-            dp: 1,
-            dp_balance: None,
-            ep: None,
             place: vec![HostGpus { host: "gpu1".to_owned(), ids: vec![0] }],
-            port: 8000,
+            ..instance(1)
         }];
         given
     };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::analysis::versus::{Asked, Contender, NotComparable, Provenance, Versus, versus};
 use crate::fingerprint::Fact;
-use crate::plan::{InstancePlan, ProcessPlan, Role};
+use crate::plan::ProcessPlan;
 use crate::ran::{Ran, RanHost};
 use crate::results::Drawn;
 
@@ -18,17 +18,7 @@ struct OneRun {
 impl OneRun {
     fn new(name: &str, tpot_us: &[u64]) -> Self {
         let mut deployment = deployment(name, 4);
-        deployment.instances = vec![InstancePlan {
-            index: 0,
-            role: Role::Aggregated,
-            tp: 4,
-            pp: 1,
-            dp: 1,
-            dp_balance: None,
-            ep: None,
-            place: vec![],
-            port: 8000,
-        }];
+        deployment.instances = vec![instance(4)];
         let trials =
             tpot_us.iter().zip(1..).map(|(us, n)| trial(n, 60, *us, 1)).collect::<Vec<_>>();
         let point = point_plan(name, 2, u32::try_from(trials.len()).unwrap());
